@@ -1,0 +1,92 @@
+"""Command lines: `python -m package.command [preset] [--flag value ...]`.
+
+A command is one frozen dataclass and a dict of presets (instances of it); tyro makes the flags.
+Whatever the user got wrong ends in one line on stderr and exit code 2.
+"""
+
+import contextlib
+import difflib
+import io
+import re
+import sys
+
+import tyro
+
+from common.errors import UserError
+
+
+def run(main, config_type, presets=None, args=None):
+    """Parse `args` (default: sys.argv) and call main(config) or main(config, preset name).
+
+    presets: dict of name -> config, the first being the default; None for a command without
+    presets, whose config_type then holds the defaults.
+    """
+    args = sys.argv[1:] if args is None else list(args)
+    try:
+        if presets is None:
+            return main(parse(config_type, None, args))
+        name = args.pop(0) if args and not args[0].startswith("-") else next(iter(presets))
+        if name not in presets:
+            near = difflib.get_close_matches(name, presets, 1)
+            hint = f"did you mean {near[0]}?" if near else f"presets: {', '.join(presets)}"
+            raise UserError(f"unknown preset {name!r}; {hint}")
+        return main(parse(config_type, presets[name], args, presets), name)
+    except UserError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped; the same command goes on from the last checkpoint", code=130)
+
+
+def fail(message, code=2):
+    """One line on stderr, then exit."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(code)
+
+
+def parse(config_type, default, args, presets=()):
+    """The dataclass `config_type` from flags; `default` (an instance) fills in what is not given.
+
+    Raises UserError in one line for unknown flags and values of the wrong type.
+    """
+    options = {
+        "args": args,
+        "description": _description(presets),
+        "config": _TYRO,
+        "prog": _program(),
+    }
+    if default is not None:
+        options["default"] = default
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(config_type, **options)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise UserError(_one_line(complaint.getvalue())) from None
+    except ValueError as error:  # a dataclass refused its values
+        raise UserError(str(error)) from None
+
+
+_TYRO = (tyro.conf.OmitArgPrefixes,)
+
+
+def _description(presets):
+    text = (getattr(sys.modules.get("__main__"), "__doc__", "") or "").strip()
+    return f"{text}\n\npresets: {', '.join(presets)}" if presets else text
+
+
+def _program():
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0]
+
+
+def _one_line(complaint):
+    """tyro's framed message as one line: no frame, no title, and one suggestion at most."""
+    text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", complaint)
+    lines = [line.strip() for line in text.splitlines() if line.strip()][1:]
+    message = re.split(r"Argument helptext:|For full helptext", " ".join(lines))[0].strip()
+    message, *hint = message.split("Perhaps you meant:")
+    if hint:
+        message += f"; did you mean {hint[0].split()[0]}?"
+    return re.sub(r"\s+", " ", message).strip() or "the command line could not be read"

@@ -1,0 +1,197 @@
+"""Run folders: config.json, metrics.jsonl, summary.json, checkpoints/, figures/.
+
+Everything is written under a temporary name and renamed, so that a file is whole or absent.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+from tqdm import tqdm
+
+from common.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """Yield a temporary path beside `path`; it becomes `path` when the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path):
+    """The value in a JSON file; a missing or damaged one is a UserError that names it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error})") from None
+
+
+class Run:
+    """A run folder. Opening an existing one resumes it, if its configuration is the same."""
+
+    def __init__(self, folder, config):
+        """config: JSON-able dict of everything that decides the result (no paths, no devices)."""
+        self.folder = Path(folder)
+        self.config = json.loads(json.dumps(config))
+        path = self.folder / "config.json"
+        if path.exists():
+            _refuse_other_config(self.folder, read_json(path), self.config)
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise UserError(
+                f"{self.folder} is not a run folder and not empty; choose another --out"
+            )
+        else:
+            try:
+                write_json(path, self.config)
+            except OSError as error:
+                raise UserError(f"cannot write in {self.folder}: {error.strerror}") from None
+        self.metrics_path = self.folder / "metrics.jsonl"
+
+    def path(self, *parts):
+        """A path inside the run folder."""
+        return self.folder.joinpath(*parts)
+
+    def log(self, **row):
+        """Append one row to metrics.jsonl."""
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self):
+        """All rows of metrics.jsonl; a last line cut short by a kill is left out."""
+        return read_rows(self.metrics_path)
+
+    def forget_after(self, step):
+        """Drop the rows of later steps than the one that training resumes from."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        with atomic(self.metrics_path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def write_summary(self, **results):
+        """summary.json: `results` and where, with what and from which commit they were made."""
+        write_json(self.path("summary.json"), {**results, **environment()})
+
+    def summary(self):
+        """The results of a finished run, or None."""
+        path = self.path("summary.json")
+        return read_json(path) if path.exists() else None
+
+
+def read_rows(path):
+    """Rows (dicts) of a metrics.jsonl file, leaving out a last line that was cut short."""
+    rows = []
+    if Path(path).exists():
+        for line in Path(path).read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+    return rows
+
+
+def _refuse_other_config(folder, old, new):
+    differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if differing:
+        changes = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in differing)
+        raise UserError(
+            f"{folder} holds a run with other settings ({changes}); choose another --name or --out, "
+            "or delete it"
+        )
+
+
+def environment():
+    """Commit, versions, machine and time: what a result needs to be traced."""
+    root = Path(__file__).parent.parent
+    packages = ["numpy", "scikit-learn", "jax", "jaxlib", "flax", "optax", "torch", "timm"]
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "commit": _git(root, "rev-parse", "HEAD") or "unknown",
+        "uncommitted_changes": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        "versions": versions,
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _git(root, *words):
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(
+            ["git", "-C", root, *words], capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+    return None
+
+
+class Progress:
+    """A progress bar on a terminal; elsewhere a plain line every `seconds`.
+
+    with Progress(1000, "step", start=200) as progress: progress.advance(10, psnr="31.2 dB")
+    """
+
+    def __init__(self, total, unit, *, start=0, seconds=20.0):
+        self.total, self.unit, self.start, self.seconds = total, unit, start, seconds
+        self.done, self.began = start, time.monotonic()
+        self.said = self.began
+        self.bar = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=start, unit=unit, dynamic_ncols=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self, count, **numbers):
+        """`count` more are done; `numbers` (name=text) are shown beside."""
+        self.done += count
+        if self.bar is not None:
+            self.bar.set_postfix(numbers, refresh=False)
+            self.bar.update(count)
+            return
+        now = time.monotonic()
+        if now - self.said >= self.seconds or self.done >= self.total:
+            self.said = now
+            rate = (self.done - self.start) / max(now - self.began, 1e-9)
+            shown = "".join(f", {name} {text}" for name, text in numbers.items())
+            left = duration((self.total - self.done) / max(rate, 1e-9))
+            print(
+                f"{self.done:,}/{self.total:,} {self.unit}s, {rate:.3g} {self.unit}s/s, {left} left"
+                f"{shown}",
+                flush=True,
+            )
+
+    def say(self, text):
+        """Print a line without breaking the bar."""
+        tqdm.write(text) if self.bar is not None else print(text, flush=True)
+
+
+def duration(seconds):
+    """Seconds in words: "42 s", "3 min 05 s", "2 h 10 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

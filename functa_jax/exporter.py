@@ -1,0 +1,142 @@
+"""Fits a whole data set and writes its functaset: in batches, on disk as it goes, resumable.
+
+Latents go to memory-mapped files beside the result, so memory does not grow with the number of
+images, and a killed export goes on from its last batch. The files become one `.npz`, or several
+shards, at the end.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.runs import Progress, atomic, read_json, write_json
+from functa_jax.functaset import COLUMNS, SPLITS, shard_path
+
+BATCH = 2048
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Copies of the training images: each padded by `pad` zero pixels, cropped at random, and,
+    with `flip`, mirrored left-right half of the time. Copy 0 is always the image itself."""
+
+    copies: int = 0
+    flip: bool = False
+    pad: int = 0
+    seed: int = 0
+
+    def __call__(self, images, copy, start):
+        """Copy number `copy` of images (n, h, w, C), the rows from `start` on."""
+        if copy == 0:
+            return images
+        random = np.random.default_rng((self.seed, copy, start))
+        count, height, width, _ = images.shape
+        pad = self.pad
+        padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+        top, left = random.integers(0, 2 * pad + 1, (2, count))
+        rows = top[:, None, None] + np.arange(height)[:, None]
+        columns = left[:, None, None] + np.arange(width)
+        mirrored = random.integers(0, 2, count).astype(bool) & self.flip
+        columns = np.where(mirrored[:, None, None], columns[:, :, ::-1], columns)
+        return padded[np.arange(count)[:, None, None], rows, columns]
+
+
+def export(functa, data, path, augmentation=None, dtype="float32", shard_megabytes=1000):
+    """Write the functaset of a common.datasets.Dataset to `path`; returns the paths written.
+
+    dtype: "float32" or "float16" for the latents; shard_megabytes: latents in one file at most.
+    """
+    path, augmentation = Path(path), augmentation or Augmentation()
+    metadata = {
+        "data": data.name,
+        "data_fingerprint": data.fingerprint,
+        "resolution": list(functa.resolution),
+        "model": vars(functa.config),
+        "checkpoint": functa.hash,
+        "inner_steps": functa.inner_steps,
+        "augmentation": vars(augmentation),
+    }
+    partial = path.with_suffix(".partial")
+    plan = partial / "plan.json"
+    if plan.exists() and read_json(plan) != json.loads(json.dumps([metadata, dtype])):
+        shutil.rmtree(partial)
+    if not plan.exists():
+        write_json(plan, [metadata, dtype])
+    columns = _fit_all(functa, data, partial, augmentation, dtype)
+    paths = _write_shards(path, columns, metadata, shard_megabytes * 10**6)
+    shutil.rmtree(partial)
+    return paths
+
+
+def _fit_all(functa, data, partial, augmentation, dtype):
+    """{"train_latents": array, ...}: fitted into memory maps, from where it was left."""
+    columns, tasks = {}, []
+    for name in SPLITS:
+        split = getattr(data, name)
+        copies = 1 + (augmentation.copies if name == "train" else 0)
+        rows = len(split) * copies
+        shapes = {
+            "latents": ((rows, functa.config.latent_dim), dtype),
+            "psnr": ((rows,), "float32"),
+        }
+        for column, (shape, kind) in shapes.items():
+            columns[f"{name}_{column}"] = _memory_map(partial / f"{name}_{column}.npy", shape, kind)
+        columns[f"{name}_labels"] = np.tile(split.labels, copies)
+        columns[f"{name}_ids"] = np.tile(split.ids, copies)
+        tasks += [(name, c, start) for c in range(copies) for start in range(0, len(split), BATCH)]
+    done_file = partial / "done.json"
+    done = read_json(done_file) if done_file.exists() else 0
+    sizes = [min(BATCH, len(getattr(data, name)) - start) for name, _, start in tasks]
+    with Progress(sum(sizes), "image", start=sum(sizes[:done])) as progress:
+        for number, (name, copy, start) in enumerate(tasks[done:], done):
+            split = getattr(data, name)
+            images = augmentation(split.images[start : start + BATCH], copy, start)
+            latents, psnr = functa.encode(images, batch_size=BATCH)
+            row = copy * len(split) + start
+            for column, values in (("latents", latents), ("psnr", psnr)):
+                array = columns[f"{name}_{column}"]
+                array[row : row + len(values)] = values
+                if isinstance(array, np.memmap):
+                    array.flush()
+            write_json(done_file, number + 1)
+            progress.advance(len(psnr), psnr=f"{psnr.mean():.2f} dB")
+    return columns
+
+
+def _memory_map(path, shape, dtype):
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    if path.exists():
+        return np.lib.format.open_memmap(path, "r+")
+    return np.lib.format.open_memmap(path, "w+", dtype, shape)
+
+
+def _write_shards(path, columns, metadata, shard_bytes):
+    latents = columns["train_latents"]
+    total = sum(columns[f"{name}_latents"].nbytes for name in SPLITS)
+    count = max(1, -(-total // shard_bytes))
+    mean, std = _statistics(latents)
+    paths = []
+    for shard in range(count):
+        arrays = {}
+        for name in SPLITS:
+            rows = len(columns[f"{name}_latents"])
+            part = slice(rows * shard // count, rows * (shard + 1) // count)
+            for column in COLUMNS:
+                arrays[f"{name}_{column}"] = columns[f"{name}_{column}"][part]
+        paths.append(shard_path(path, shard, count))
+        with atomic(paths[-1]) as temporary:
+            np.savez(temporary, **arrays, mean=mean, std=std, metadata=json.dumps(metadata))
+    return paths
+
+
+def _statistics(latents):
+    """Mean and standard deviation (L,) float32, in pieces and in float64."""
+    count = max(len(latents), 1)
+    pieces = [slice(start, start + 65536) for start in range(0, len(latents), 65536)]
+    mean = sum(latents[p].astype(np.float64).sum(0) for p in pieces) / count
+    square = sum(((latents[p].astype(np.float64) - mean) ** 2).sum(0) for p in pieces) / count
+    return np.float32(mean), np.float32(np.sqrt(square))

@@ -1,0 +1,194 @@
+"""A trained functa: the shared network with what it takes to encode and decode images."""
+
+import hashlib
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from common.errors import UserError
+from common.runs import atomic
+from functa_jax import siren
+from functa_jax.devices import AXIS, REPLICATED
+from functa_jax.inner_loop import encode, psnr
+
+
+@dataclass(frozen=True, eq=False)
+class Functa:
+    """Shared weights, their configuration, and how latents are fitted with them.
+
+    config: siren.ModelConfig; params: nested dict of arrays; resolution: (height, width) of
+    the images it was trained on; inner_steps: steps of the inner loop; penalty: weight of
+    mean(latent**2) in the inner loss; metadata: JSON-able dict (data set, training).
+    """
+
+    config: siren.ModelConfig
+    params: dict
+    resolution: tuple[int, int]
+    inner_steps: int = 3
+    penalty: float = 0.0
+    metadata: dict = field(default_factory=dict)
+
+    @cached_property
+    def _jitted(self):
+        """(encode, decode), compiled once for each shape, data parallel on local devices."""
+        mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+        images = PartitionSpec(AXIS)
+
+        def encode_share(params, coords, batch, *, steps):
+            return encode(self.config, params, coords, batch, steps, self.penalty)
+
+        def decode_share(params, coords, latents):
+            model = siren.with_params(self.config, params)
+            return jax.lax.map(partial(model, coords), latents)
+
+        def sharded(function, out_specs):
+            return jax.shard_map(
+                function,
+                mesh=mesh,
+                in_specs=(REPLICATED, REPLICATED, images),
+                out_specs=out_specs,
+                check_vma=False,
+            )
+
+        @partial(jax.jit, static_argnames="steps")
+        def encode_batch(params, coords, batch, steps):
+            share = partial(encode_share, steps=steps)
+            return sharded(share, (images, images))(params, coords, batch)
+
+        return encode_batch, jax.jit(sharded(decode_share, images))
+
+    @cached_property
+    def hash(self):
+        """16 hexadecimal digits that name these weights."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for key, value in sorted(siren.flatten(self.params).items()):
+            digest.update(key.encode() + np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()[:16]
+
+    def errors(self, images, steps=None, batch_size=1024):
+        """Fit images and keep the whole course.
+
+        images (n, h, w, C) or, with one channel, (n, h, w): uint8 or floats in [0, 1].
+        Returns latents (n, L) and mean squared errors (n, steps + 1), before and after each step.
+        """
+        steps = self.inner_steps if steps is None else steps
+        images = self._as_batch(images)
+        coords = siren.coordinate_grid(*self.resolution)
+        encode_batch, _ = self._jitted
+        results = _in_batches(
+            lambda batch: encode_batch(self.params, coords, _to_float(batch), steps=steps),
+            images.reshape(len(images), -1, self.config.channels),
+            batch_size,
+        )
+        if not results:
+            return np.zeros((0, self.config.latent_dim), np.float32), np.zeros((0, steps + 1))
+        return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+    def encode(self, images, steps=None, batch_size=1024):
+        """Images -> (latents float32 (n, L), psnr float32 (n,) of their reconstructions in dB).
+
+        images as in `errors`. An image's latent depends on that image alone.
+        """
+        latents, errors = self.errors(images, steps, batch_size)
+        return latents, np.asarray(psnr(errors[:, -1]), np.float32)
+
+    def decode(self, latents, resolution=None, coords=None, batch_size=256):
+        """Latents (n, L) -> images float32 (n, h, w, C), about [0, 1] and not clipped.
+
+        resolution: a side or (height, width), default the training images'. With coords
+        (M, 2) in [0, 1]^2, (row, column) order, colours (n, M, C) at these points instead.
+        """
+        latents = np.asarray(latents, np.float32)
+        if latents.ndim != 2 or latents.shape[1] != self.config.latent_dim:
+            raise UserError(
+                f"latents have shape {latents.shape}; this functa needs (n, {self.config.latent_dim})"
+            )
+        shape = np.broadcast_to(self.resolution if resolution is None else resolution, 2).tolist()
+        points = (
+            siren.coordinate_grid(*shape) if coords is None else jnp.asarray(coords, jnp.float32)
+        )
+        _, decode_batch = self._jitted
+        results = _in_batches(
+            lambda batch: (decode_batch(self.params, points, batch),), latents, batch_size
+        )
+        shape = (*shape, -1) if coords is None else (len(points), -1)
+        if not results:
+            return np.zeros((0, *shape[:-1], self.config.channels), np.float32)
+        return np.concatenate([part for (part,) in results]).reshape(len(latents), *shape)
+
+    def _as_batch(self, images):
+        images = np.asarray(images)
+        if images.ndim == 3 and self.config.channels == 1:
+            images = images[..., None]
+        expected = (*self.resolution, self.config.channels)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise UserError(
+                f"images have shape {images.shape[1:]}; this functa was made for {expected}"
+            )
+        return images
+
+    def save(self, path):
+        """Write a `.npz` file (arrays and one JSON string, no pickle), whole or not at all."""
+        about = {
+            "config": asdict(self.config),
+            "resolution": list(self.resolution),
+            "inner_steps": self.inner_steps,
+            "penalty": self.penalty,
+            "metadata": self.metadata,
+        }
+        with atomic(path) as temporary:
+            np.savez(temporary, about=json.dumps(about), **siren.flatten(self.params))
+
+
+def load(path):
+    """Load a Functa from a run folder, or from a `functa.npz` file.
+
+    Raises UserError, in one line, if there is none or it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "functa.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            flat = {key: file[key] for key in file.files if key != "about"}
+        config = siren.ModelConfig(**about.pop("config"))
+        params = siren.unflatten(flat)
+        _check_shapes(config, params)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun") from None
+    except KeyError as error:
+        raise UserError(f"{path} is not a functa: {error.args[0]}") from None
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or not a functa ({error})") from None
+    return Functa(config, params, tuple(about.pop("resolution")), **about)
+
+
+def _check_shapes(config, params):
+    expected = jax.eval_shape(lambda: siren.init(config, 0))
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
+        raise ValueError("its arrays do not have the shapes that its configuration asks for")
+
+
+def _to_float(batch):
+    return batch.astype(np.float32) / 255 if batch.dtype == np.uint8 else batch.astype(np.float32)
+
+
+def _in_batches(function, rows, batch_size):
+    """[function(batch)] as NumPy arrays; every batch padded to one size, so compiled once."""
+    devices = len(jax.local_devices())
+    size = -(-min(batch_size, max(len(rows), 1)) // devices) * devices
+    results = []
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        padding = [(0, size - len(batch))] + [(0, 0)] * (rows.ndim - 1)
+        parts = function(np.pad(batch, padding))
+        results.append(tuple(np.asarray(part)[: len(batch)] for part in parts))
+    return results

@@ -1,0 +1,124 @@
+"""The functaset: a data set of latents in `.npz` files that NumPy alone reads, without pickle.
+
+Keys: {train,val,test}_latents float32 or float16 (n, L); _labels int64 (n,), -1 if unknown;
+_ids int64 (n,), the row in the published split, repeated by augmented copies; _psnr float32
+(n,), dB; mean, std float32 (L,) of the train latents; metadata, a JSON string. A large set comes
+in shards NAME-00000-of-00004.npz, each a functaset with a part of the rows.
+"""
+
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from common.runs import atomic
+
+SPLITS = ("train", "val", "test")
+COLUMNS = ("latents", "labels", "ids", "psnr")
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """One split: latents (n, L), labels (n,), ids (n,), psnr (n,) in dB."""
+
+    latents: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    psnr: np.ndarray
+
+    def __len__(self):
+        return len(self.latents)
+
+
+@dataclass(frozen=True, eq=False)
+class Functaset:
+    """Latents of three splits, the train latents' mean and std (L,), and what made them."""
+
+    train: Latents
+    val: Latents
+    test: Latents
+    mean: np.ndarray
+    std: np.ndarray
+    metadata: dict
+
+    def save(self, path):
+        """Write one `.npz` file, whole or not at all."""
+        arrays = {
+            f"{split}_{column}": getattr(getattr(self, split), column)
+            for split in SPLITS
+            for column in COLUMNS
+        }
+        with atomic(path) as temporary:
+            np.savez(
+                temporary,
+                **arrays,
+                mean=self.mean,
+                std=self.std,
+                metadata=json.dumps(self.metadata),
+            )
+
+
+def shard_path(path, shard, count):
+    """`path` itself for one shard, else NAME-00000-of-00004.npz."""
+    path = Path(path)
+    if count == 1:
+        return path
+    return path.with_name(f"{path.stem}-{shard:05d}-of-{count:05d}{path.suffix}")
+
+
+def load_functaset(path):
+    """Read a functaset: a `.npz` file, or the path that its shards were written for.
+
+    Raises UserError, in one line, for a missing, damaged or foreign file, and a missing shard.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "functaset.npz"
+    match = re.fullmatch(r"(.+)-\d{5}-of-(\d{5})", path.stem)
+    if match:
+        path = path.with_name(match[1] + path.suffix)
+    paths = [path]
+    if not path.exists():
+        found = sorted(path.parent.glob(f"{path.stem}-[0-9]*-of-[0-9]*{path.suffix}"))
+        if not found:
+            raise UserError(f"no functaset at {path}")
+        count = int(found[0].stem[-5:])
+        paths = [shard_path(path, shard, count) for shard in range(count)]
+    shards = [_read(shard) for shard in paths]
+    if len(shards) == 1:
+        return shards[0]
+    splits = {
+        split: Latents(
+            *(
+                np.concatenate([getattr(getattr(shard, split), column) for shard in shards])
+                for column in COLUMNS
+            )
+        )
+        for split in SPLITS
+    }
+    return Functaset(**splits, mean=shards[0].mean, std=shards[0].std, metadata=shards[0].metadata)
+
+
+def _read(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            splits = {
+                split: Latents(*(file[f"{split}_{column}"] for column in COLUMNS))
+                for split in SPLITS
+            }
+            return Functaset(
+                **splits,
+                mean=file["mean"],
+                std=file["std"],
+                metadata=json.loads(str(file["metadata"])),
+            )
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except KeyError as error:
+        raise UserError(f"{path} is not a functaset: {error.args[0]}") from None
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or not a functaset ({error})") from None

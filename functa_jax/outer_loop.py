@@ -1,0 +1,193 @@
+"""The outer loop: gradient steps on the shared weights through the inner loop (MAML).
+
+    loss(theta) = mean over images of the error of the image after K inner steps
+
+One outer step needs one pass: loss, second-order gradient and PSNR come from the same
+computation. On a CPU the batch is scanned a few images at a time and gradients are summed, so
+that activations stay in cache; a GPU takes the whole batch at once. Several steps run in one
+dispatch, on data that already lie on the device.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from functa_jax import siren
+from functa_jax.devices import AXIS, REPLICATED
+from functa_jax.inner_loop import fit, image_loss, images_at_once, psnr
+
+
+@dataclass(frozen=True)
+class OuterConfig:
+    """Settings of the outer loop; `meta_train.Config` says what each means to a user."""
+
+    steps: int
+    batch_size: int
+    outer_rate: float
+    schedule: str = "constant"
+    warmup: int = 0
+    clip_norm: float | None = 1.0
+    ema: float = 0.999
+    rate_range: tuple[float, float] = (0.0, 1.0)
+    inner_steps: int = 3
+    first_order: bool = False
+    inner_points: int | None = None
+    outer_points: int | None = None
+    penalty: float = 0.0
+    noise: float = 0.0
+    seed: int = 0
+
+
+def mean_loss(model_config, outer, params, coords, images, points, keys):
+    """Mean outer loss of images (B, N, C) and, from the same pass, their mean PSNR in dB.
+
+    points: None or (inner, outer), the indices of the coordinates that the inner and the outer
+    loss see; each None for all. keys: one random key per image, for the latent noise.
+    """
+    model = siren.with_params(model_config, params)
+    inner, outer_points = points
+
+    def one_image(image, key):
+        seen = slice(None) if inner is None else inner
+        latent, _ = fit(
+            model,
+            coords[seen],
+            image[seen],
+            outer.inner_steps,
+            penalty=outer.penalty,
+            first_order=outer.first_order,
+        )
+        if outer.noise:
+            latent = latent + outer.noise * jax.random.normal(key, latent.shape, latent.dtype)
+        seen = slice(None) if outer_points is None else outer_points
+        return image_loss(model, coords[seen], latent, image[seen], outer.penalty)
+
+    losses, errors = jax.vmap(one_image)(images, keys)
+    return jnp.mean(losses), jnp.mean(psnr(errors))
+
+
+def outer_gradient(model_config, outer, params, coords, images, points, keys, at_once=None):
+    """((loss, psnr), gradient of the loss in params) of a batch, `at_once` images at a time.
+
+    at_once must divide the batch; None is the whole batch.
+    """
+    loss_and_gradient = jax.value_and_grad(partial(mean_loss, model_config, outer), has_aux=True)
+    batch = len(images)
+    at_once = at_once or batch
+    if at_once == batch:
+        return loss_and_gradient(params, coords, images, points, keys)
+    pieces = jax.tree.map(
+        lambda x: x.reshape(batch // at_once, at_once, *x.shape[1:]), (images, keys)
+    )
+
+    def add_piece(total, piece):
+        part = loss_and_gradient(params, coords, piece[0], points, piece[1])
+        return jax.tree.map(jnp.add, total, part), None
+
+    zero = jnp.zeros((), images.dtype)
+    start = ((zero, zero), jax.tree.map(jnp.zeros_like, params))
+    total, _ = lax.scan(add_piece, start, pieces)
+    return jax.tree.map(lambda x: x * (at_once / batch), total)
+
+
+def optimizer(outer):
+    """Norm clip, Adam, schedule: the gradient transformation of the outer loop."""
+    if outer.schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0 if outer.warmup else outer.outer_rate,
+            outer.outer_rate,
+            outer.warmup,
+            max(outer.steps, outer.warmup + 1),
+        )
+    else:
+        rate = optax.warmup_constant_schedule(
+            0.0 if outer.warmup else outer.outer_rate, outer.outer_rate, outer.warmup
+        )
+    clip = optax.clip_by_global_norm(outer.clip_norm) if outer.clip_norm else optax.identity()
+    return optax.chain(clip, optax.adam(rate))
+
+
+def init_state(model_config, outer):
+    """All that training carries on: parameters, their moving average, optimizer, step, damping.
+
+    `damping` multiplies the outer rate; it is 1 until a roll-back halves it.
+    """
+    params = siren.init(model_config, outer.seed)
+    return {
+        "params": params,
+        "ema": jax.tree.map(jnp.copy, params),
+        "optimizer": optimizer(outer).init(params),
+        "step": jnp.zeros((), jnp.int32),
+        "damping": jnp.ones(()),
+    }
+
+
+def outer_step(model_config, outer, state, coords, images, positions):
+    """One step on this device's share of the batch, images (b, N, C) in [0, 1].
+
+    positions (b,): places of these images in the whole batch, which seed their noise.
+    Returns the new state and {"loss", "psnr", "gradient_norm"}, means over all devices.
+    """
+    step_key = jax.random.fold_in(jax.random.key(outer.seed), state["step"])
+    noise_key, *point_keys = jax.random.split(step_key, 3)
+    keys = jax.vmap(partial(jax.random.fold_in, noise_key))(positions)
+    points = tuple(
+        None if count is None else jax.random.permutation(key, len(coords))[:count]
+        for count, key in zip((outer.inner_points, outer.outer_points), point_keys, strict=True)
+    )
+    at_once = images_at_once(outer.inner_points or len(coords), len(images))
+    while len(images) % at_once:
+        at_once -= 1
+    gradient = outer_gradient(
+        model_config, outer, state["params"], coords, images, points, keys, at_once
+    )
+    (loss, decibels), gradient = lax.pmean(gradient, AXIS)
+
+    updates, opt_state = optimizer(outer).update(gradient, state["optimizer"], state["params"])
+    updates = jax.tree.map(lambda u: state["damping"] * u, updates)
+    params = optax.apply_updates(state["params"], updates)
+    if "inner_rate" in params:
+        params["inner_rate"] = jnp.clip(params["inner_rate"], *outer.rate_range)
+    step = state["step"] + 1
+    # A young average forgets its start sooner.
+    decay = jnp.minimum(outer.ema, step / (step + 9.0))
+    state = {
+        "params": params,
+        "ema": optax.incremental_update(params, state["ema"], 1 - decay),
+        "optimizer": opt_state,
+        "step": step,
+        "damping": state["damping"],
+    }
+    norm = optax.global_norm(gradient)
+    return state, {"loss": loss, "psnr": decibels, "gradient_norm": norm}
+
+
+def make_train(model_config, outer, mesh):
+    """A compiled `train(state, coords, images, rows) -> (state, metrics)` of many outer steps.
+
+    coords (N, 2); images (n, N, C) uint8, the whole training set, resident on every device;
+    rows (S, B) int32, the images of each of S steps. metrics are arrays (S,). The state given
+    is consumed (its memory is used again).
+    """
+
+    def train(state, coords, images, rows, positions):
+        def step(state, rows):
+            batch = images[rows].astype(coords.dtype) / 255
+            return outer_step(model_config, outer, state, coords, batch, positions)
+
+        return lax.scan(step, state, rows)
+
+    by_rows, by_position = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
+    sharded = jax.shard_map(
+        train,
+        mesh=mesh,
+        in_specs=(REPLICATED, REPLICATED, REPLICATED, by_rows, by_position),
+        out_specs=(REPLICATED, REPLICATED),
+        check_vma=False,
+    )
+    return jax.jit(sharded, donate_argnums=0)

@@ -1,0 +1,205 @@
+"""Outer training of a run: dispatches, validation, checkpoints, exact resume, divergence guard."""
+
+import time
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from common.errors import UserError
+from common.runs import Progress, duration
+from functa_jax import devices, outer_loop, siren
+from functa_jax.checkpoints import Checkpoints
+from functa_jax.evaluate import mean_psnr
+from functa_jax.functa import Functa
+
+VALIDATION_IMAGES = 1000
+MAX_ROLLBACKS = 10
+
+
+def model_config(config, channels):
+    """The siren.ModelConfig in a meta_train.Config."""
+    names = ("width", "depth", "latent_dim", "w0", "modulation", "inner_rate")
+    return siren.ModelConfig(channels=channels, **{name: getattr(config, name) for name in names})
+
+
+def outer_config(config):
+    """The outer_loop.OuterConfig in a meta_train.Config."""
+    names = outer_loop.OuterConfig.__dataclass_fields__
+    return outer_loop.OuterConfig(**{name: getattr(config, name) for name in names})
+
+
+def rows_of_step(seed, step, images, batch_size):
+    """Which training images step `step` sees (batch_size,): a function of seed and step alone."""
+    per_epoch = images // batch_size
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.default_rng((seed, epoch)).permutation(images)
+    return order[place * batch_size : (place + 1) * batch_size]
+
+
+def train(config, data, run):
+    """Train to config.steps, from the newest good checkpoint if there is one.
+
+    run: the Run to write to, or None on processes other than the first.
+    Returns (Functa with averaged parameters, seconds spent training in all).
+    """
+    model, outer = model_config(config, data.train.images.shape[-1]), outer_config(config)
+    mesh = devices.data_mesh(config.batch_size)
+    if run is not None:
+        _announce(config, data, run, model, mesh)
+    say = print if run is not None else (lambda *_: None)
+
+    like = jax.device_get(outer_loop.init_state(model, outer))
+    checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
+    numbers = {"seconds": 0.0, "best": None}
+    found = checkpoints.restore(like, say)
+    if found is None:
+        checkpoints.save(devices.put(like, mesh), numbers)
+        state = like
+    else:
+        state, numbers = found
+        say(f"resuming from the checkpoint at step {int(state['step']):,}")
+    if run is not None:
+        run.forget_after(int(state["step"]))
+
+    resolution = data.train.images.shape[1:3]
+    pixels = data.train.images.reshape(len(data.train), -1, model.channels)
+    fixed = (
+        devices.put(np.asarray(siren.coordinate_grid(*resolution)), mesh),
+        devices.put(pixels, mesh),
+    )
+    positions = devices.put(
+        np.arange(config.batch_size, dtype=np.int32), mesh, PartitionSpec(devices.AXIS)
+    )
+    run_steps = outer_loop.make_train(model, outer, mesh)
+
+    def functa_of(state):
+        return Functa(
+            model,
+            devices.fetch(state["ema"]),
+            resolution,
+            config.inner_steps,
+            config.penalty,
+            {"data": data.name, "data_fingerprint": data.fingerprint, "step": int(state["step"])},
+        )
+
+    step, state = int(state["step"]), devices.put(state, mesh)
+    began, seconds_before = time.monotonic(), numbers["seconds"]
+    rollbacks = 0
+    with Progress(config.steps, "step", start=step) as progress:
+        while step < config.steps:
+            until = min(step + config.dispatch, config.steps, _next(step, config.eval_every))
+            rows = [
+                rows_of_step(config.seed, s, len(pixels), config.batch_size)
+                for s in range(step, until)
+            ]
+            by_image = PartitionSpec(None, devices.AXIS)
+            rows = devices.put(np.array(rows, np.int32), mesh, by_image)
+            state, metrics = run_steps(state, *fixed, rows, positions)
+            metrics = devices.fetch(metrics)
+            fault = _fault(metrics, step, numbers["best"], config.collapse)
+            if fault:
+                rollbacks += 1
+                state, numbers, step = _recover(
+                    config, checkpoints, like, state, fault, rollbacks, run, progress
+                )
+                state = devices.put(state, mesh)
+                continue
+
+            progress.advance(
+                until - step,
+                psnr=f"{metrics['psnr'].mean():.2f} dB",
+                images_per_s=f"{_rate(progress, until - step, config.batch_size):.0f}",
+            )
+            step = until
+            psnr = float(metrics["psnr"].mean())
+            numbers["best"] = max(psnr, numbers["best"] or psnr)
+            numbers["seconds"] = seconds_before + time.monotonic() - began
+            row = {name: float(value.mean()) for name, value in metrics.items()}
+            if run is not None:
+                if step % config.eval_every == 0 or step == config.steps:
+                    functa = functa_of(state)
+                    _, errors = functa.errors(data.val.images[:VALIDATION_IMAGES])
+                    row["val_psnr"] = [round(float(p), 4) for p in mean_psnr(errors)]
+                    functa.save(run.path("functa.npz"))
+                run.log(step=step, seconds=round(numbers["seconds"], 2), **row)
+            if step % config.eval_every == 0 or step == config.steps:
+                checkpoints.save(state, numbers)
+    functa = functa_of(state)
+    if run is not None:
+        functa.save(run.path("functa.npz"))
+    return functa, numbers["seconds"]
+
+
+def _next(step, every):
+    return (step // every + 1) * every
+
+
+def _rate(progress, steps, batch_size):
+    """Images per second since training began in this process."""
+    elapsed = max(time.monotonic() - progress.began, 1e-9)
+    return (progress.done - progress.start + steps) * batch_size / elapsed
+
+
+def _fault(metrics, step, best, collapse):
+    """What went wrong in these steps, in words that name the step, or None."""
+    bad = ~np.isfinite(metrics["loss"] + metrics["gradient_norm"])
+    if bad.any():
+        return f"the loss is not finite at step {step + int(bad.argmax()) + 1:,}"
+    mean = float(metrics["psnr"].mean())
+    if best is not None and mean < best - collapse:
+        return f"training collapsed by step {step + len(bad):,}: {mean:.1f} dB after {best:.1f} dB"
+    return None
+
+
+def _recover(config, checkpoints, like, state, fault, rollbacks, run, progress):
+    """Stop with the fault, or (state, numbers, step) of the last checkpoint at half the rate."""
+    if config.on_divergence == "stop":
+        raise UserError(f"{fault}; lower --outer-rate, or give --on-divergence rollback")
+    if rollbacks > MAX_ROLLBACKS:
+        raise UserError(f"{fault}, after {MAX_ROLLBACKS} roll-backs; lower --outer-rate")
+    damping = float(devices.fetch(state["damping"])) / 2
+    state, numbers = checkpoints.restore(like)
+    state["damping"] = np.float32(damping)
+    step = int(state["step"])
+    progress.advance(step - progress.done)
+    if run is not None:
+        run.forget_after(step)
+        run.log(step=step, event="rollback", fault=fault, damping=damping)
+        progress.say(f"{fault}; rolled back to step {step:,}, outer rate times {damping:g}")
+    return state, numbers, step
+
+
+def _announce(config, data, run, model, mesh):
+    images, (height, width, _) = len(data.train), data.train.images.shape[1:]
+    flops = 18 * forward_flops(model, height * width) * config.batch_size * config.steps
+    if config.first_order:
+        flops /= 2
+    kind = mesh.devices.flat[0].device_kind
+    print(
+        f"meta-learning a modulated SIREN (width {config.width}, depth {config.depth}, latent "
+        f"{config.latent_dim}) on {data.name}: {images:,} train images of {height}x{width}, "
+        f"{config.steps:,} steps of {config.batch_size}"
+    )
+    print(f"on {mesh.size} x {kind} in {jax.process_count()} process(es); writing to {run.folder}")
+    print(f"estimated training time: {duration(flops / (0.5 * matmul_rate()))}", flush=True)
+
+
+def forward_flops(model, points):
+    """Multiply-adds of one forward pass of one image, twice their number."""
+    width, hidden = model.width, model.depth - 2
+    return 2 * points * (2 * width + hidden * width**2 + width * model.channels)
+
+
+def matmul_rate(size=1024):
+    """This machine's float32 matrix product rate over all local devices, in FLOP/s (a glance)."""
+    square = jax.numpy.ones((size, size))
+    product = jax.jit(lambda a: a @ a)
+    product(square).block_until_ready()
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        product(square).block_until_ready()
+        times.append(time.perf_counter() - began)
+    share = 1 if jax.default_backend() == "cpu" else jax.device_count()
+    return share * 2 * size**3 / min(times)
