@@ -26,7 +26,7 @@ def atomic(path):
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -112,8 +112,8 @@ def _refuse_other_config(folder, old, new):
     if differing:
         changes = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in differing)
         raise UserError(
-            f"{folder} holds a run with other settings ({changes}); choose another --name or --out, "
-            "or delete it"
+            f"{folder} holds a run with other settings ({changes}); choose "
+            "another --name or --out, or delete it"
         )
 
 

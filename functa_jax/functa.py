@@ -108,7 +108,7 @@ class Functa:
         latents = np.asarray(latents, np.float32)
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_dim:
             raise UserError(
-                f"latents have shape {latents.shape}; this functa needs (n, {self.config.latent_dim})"
+                f"latents have shape {latents.shape}, not (n, {self.config.latent_dim})"
             )
         shape = np.broadcast_to(self.resolution if resolution is None else resolution, 2).tolist()
         points = (

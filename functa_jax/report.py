@@ -17,7 +17,8 @@ x, y = functaset.train.latents, functaset.train.labels"""
 def write(config, data, run, functa, train_seconds):
     """Everything after training; summary.json last, so that its presence means all is there."""
     print("evaluating on test, beside PCA with as many numbers", flush=True)
-    test_psnr = evaluate.psnr_after_steps(functa, data.test.images)
+    steps_shown = sorted({*evaluate.STEPS_SHOWN, config.inner_steps})
+    test_psnr = evaluate.psnr_after_steps(functa, data.test.images, steps_shown)
     pca = evaluate.pca(data.train.images, config.latent_dim)
     pca_psnr = None if pca is None else evaluate.pca_psnr(pca, data.test.images)
 
@@ -42,14 +43,11 @@ def write(config, data, run, functa, train_seconds):
     run.write_summary(
         data=data.name,
         data_fingerprint=data.fingerprint,
+        train_images=len(data.train),
         latent_dim=config.latent_dim,
         seed=config.seed,
         outer_steps=config.steps,
-        test_psnr=test_psnr[config.inner_steps]
-        if config.inner_steps in test_psnr
-        else evaluate.psnr_after_steps(functa, data.test.images, (config.inner_steps,))[
-            config.inner_steps
-        ],
+        test_psnr=test_psnr[config.inner_steps],
         test_psnr_after_steps={str(step): psnr for step, psnr in test_psnr.items()},
         psnr_is="mean of per-image PSNR over the whole test split, dB",
         pca_test_psnr=pca_psnr,
@@ -86,9 +84,9 @@ def _features(data, functaset, pca):
 
 def _panel_of_sizes(run):
     """Draw PSNR against latent size if sibling runs on the same data have other sizes."""
-    summaries = [read_json(p) for p in sorted(run.folder.parent.glob("*/summary.json"))]
-    print_key = run.config["data_fingerprint"]
-    same = [s for s in summaries if s.get("data_fingerprint") == print_key and "latent_dim" in s]
+    mine = run.summary()
+    summaries = [read_json(path) for path in sorted(run.folder.parent.glob("*/summary.json"))]
+    same = [s for s in summaries if all(s.get(k) == mine[k] for k in ("data", "train_images"))]
     if len({s["latent_dim"] for s in same}) > 1:
         figures.latent_sizes(run.path("figures/latent_sizes.png"), same)
 

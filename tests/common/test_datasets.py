@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from common import datasets
+from common import tfds_folder
 from common.datasets import Split, load, reduce_blocks
 from common.errors import UserError
 
@@ -319,13 +319,13 @@ def test_grey_images_have_one_channel(tmp_path):
 
 def test_decoded_cache_is_used_renewed_and_never_trusted(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets, "CACHE_FROM", 50)
+    monkeypatch.setattr(tfds_folder, "CACHE_FROM", 50)
     folder = write_small(tmp_path)
     first = load("small", tmp_path, val_fraction=0.25)
     (cached,) = (tmp_path / "cache" / "functa" / "decoded").iterdir()  # no temporary file left
     decoded = []
-    decode = datasets._decode
-    monkeypatch.setattr(datasets, "_decode", lambda *a: decoded.append(1) or decode(*a))
+    decode = tfds_folder._decode
+    monkeypatch.setattr(tfds_folder, "_decode", lambda *a: decoded.append(1) or decode(*a))
     for damage in (lambda b: b[:-50], lambda b: b[:3000] + b"no" + b[3002:], lambda b: b""):
         again = load("small", tmp_path, val_fraction=0.25)
         assert not decoded and again.fingerprint == first.fingerprint
@@ -343,7 +343,7 @@ def test_decoded_cache_is_used_renewed_and_never_trusted(tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(datasets, "CACHE_FROM", 1)
+    monkeypatch.setattr(tfds_folder, "CACHE_FROM", 1)
     write_small(tmp_path)
     assert len(load("small", tmp_path, val_fraction=0.25).test) == 20
 

@@ -1,0 +1,27 @@
+# Two commands are enough: `make demo` and `make test`. Both install everything they need.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed-$(shell cksum requirements.txt | cut -d' ' -f1)
+
+.PHONY: setup demo test lint bench
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q -r requirements.txt
+	rm -f $(VENV)/.installed-* && touch $@
+
+demo: setup
+	$(RUN) -m functa_jax.meta_train digits
+
+test: setup
+	$(RUN) -m pytest -n auto
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+bench: setup
+	$(RUN) -m experiments.bench functa

@@ -1,0 +1,357 @@
+"""Import the weights and the modulations that DeepMind published with functa; export weights.
+
+    python -m functa_jax.deepmind celeba_params_256_latents.npz
+    python -m functa_jax.deepmind celeba_modulations_256_latents.npz --weights RUN
+
+Their .npz files (github.com/google-deepmind/functa) are dill pickles, which run code when they
+are loaded. Here a pickle is read as plain data, and nothing that it names is ever called.
+"""
+
+import contextlib
+import filecmp
+import hashlib
+import io
+import json
+import pickle
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from common import cli
+from common.errors import UserError
+from common.runs import atomic
+from functa_jax.functaset import Functaset, Latents
+
+ROOT = "latent_modulated_siren"
+START = f"{ROOT}/~/latent_vector/latent_vector"  # where the inner loop starts, (L,)
+
+
+def load_weights(path):
+    """A Functa from DeepMind's weights: shapes from the arrays, the rest from the file's config.
+
+    The rates of the inner loop come as they are, negative or above 1: DeepMind declares a clip
+    range but never applies it. l2_weight * sum(z**2) becomes our penalty. If the inner loop
+    starts at z0 other than zero, z0 A moves into the map's bias, which leaves images, errors and
+    steps unchanged and makes latents z - z0; z0 is kept as metadata["latent_offset"].
+    noise_std, noise on fitted latents, is not applied.
+
+    Raises UserError for a damaged or unsafe file, a config that contradicts the arrays, and
+    models that functa_jax lacks: scenes, scales without shifts, an MLP from latents to shifts.
+    """
+    with _naming(path):
+        return _as_functa(*_read(path))
+
+
+def load_modulations(path, functa=None):
+    """A Functaset from DeepMind's modulations (n, L): no val, labels -1, ids the rows of a split.
+
+    Latents are as in the file. With `functa`, the weights they were fitted with, they are made
+    ready for it (less its latent_offset) and its hash is noted. Raises UserError like
+    load_weights.
+    """
+    with _naming(path):
+        return _as_functaset(*_read(path), functa)
+
+
+def save_weights(functa, path):
+    """Write a Functa as DeepMind's code reads it: one pickle of dicts and NumPy arrays.
+
+    load_weights gives the parameters back bit for bit; metadata is lost. Raises UserError for
+    images that are not square, which the format cannot express.
+    """
+    from functa_jax import siren
+
+    model, (height, width) = functa.config, functa.resolution
+    if height != width:
+        raise UserError(f"DeepMind's format has square images only, not {height} x {width}")
+    named = {_theirs(name): value for name, value in siren.flatten(functa.params).items()}
+    params = {}
+    for name, value in {**named, START: np.zeros(model.latent_dim, np.float32)}.items():
+        module, leaf = name.rsplit("/", 1)
+        params.setdefault(module, {})[leaf] = np.array(value)
+    config = {
+        "dataset": {"type": "image", "num_channels": model.channels, "resolution": height},
+        "model": {
+            "type": ROOT,
+            "w0": model.w0,
+            "width": model.width,
+            "depth": model.depth,
+            "modulate_scale": model.modulation == "scale_shift",
+            "modulate_shift": True,
+            "l2_weight": functa.penalty / model.latent_dim,
+            "noise_std": 0.0,
+            "latent_dim": model.latent_dim,
+            "layer_sizes": (),
+            "latent_init_scale": 0.0,
+            "use_meta_sgd": model.inner_rate is None,
+        },
+        "opt_inner": {"lr": 1e-2 if model.inner_rate is None else model.inner_rate},
+        "training": {"inner_steps": functa.inner_steps},
+        "evaluation": {"inner_steps": functa.inner_steps},
+    }
+    if "data" in functa.metadata:
+        config["dataset"]["name"] = functa.metadata["data"]
+    with atomic(path) as temporary:
+        temporary.write_bytes(pickle.dumps({"params": params, "config": config}, protocol=4))
+
+
+def _theirs(name):
+    """DeepMind's name of one of our parameters: haiku's module, slash, leaf."""
+    if name == "inner_rate":
+        return f"{ROOT}/~/meta_sgd_lrs/meta_sgd_lrs"
+    module, leaf = name.rsplit("/", 1)
+    number = module.removeprefix("siren/layers/")
+    layer = f"modulated_siren_layer_{number}".removesuffix("_0") + "/linear"
+    map_ = "~/latent_to_modulation/~/mlp/~/linear_0"
+    return f"{ROOT}/{map_ if module == 'latent_map' else layer}/{'w' if leaf == 'kernel' else 'b'}"
+
+
+def _as_functa(contents, source):
+    import jax
+
+    from functa_jax import siren
+    from functa_jax.functa import Functa
+
+    arrays = {
+        f"{module}/{leaf}": value
+        for module, leaves in contents["params"].items()
+        for leaf, value in leaves.items()
+    }
+    config = contents.get("config", {})
+    model, data = config.get("model", {}), config.get("dataset", {})
+    if model.get("layer_sizes"):
+        raise ValueError("its latent map is an MLP (layer_sizes), not one linear map")
+    if model.get("modulate_scale") and not model.get("modulate_shift", True):
+        raise ValueError("its latents modulate scales only, not shifts")
+    start = np.array(arrays.pop(START), np.float64)
+    depth = sum(bool(re.search(r"/modulated_siren_layer[^/]*/linear/w$", key)) for key in arrays)
+    first, last, latent_map = (
+        arrays[_theirs(f"{module}/kernel")]
+        for module in ("siren/layers/0", f"siren/layers/{depth - 1}", "latent_map")
+    )
+    (points, width), (latent_dim, units) = first.shape, latent_map.shape
+    if points != 2:
+        raise ValueError(f"it maps {points}-D points (a scene), not images")
+    scaled = model.get("modulate_scale", units == 2 * (depth - 1) * width)
+    learned = _theirs("inner_rate") in arrays
+    ours = siren.ModelConfig(
+        channels=last.shape[-1],
+        width=width,
+        depth=depth,
+        latent_dim=latent_dim,
+        w0=float(model.get("w0", 30.0)),
+        modulation="scale_shift" if scaled else "shift",
+        inner_rate=None if learned else float(config.get("opt_inner", {}).get("lr", 1e-2)),
+    )
+    for name, said in {**model, "channels": data.get("num_channels", ours.channels)}.items():
+        if vars(ours).get(name, said) != said:
+            raise ValueError(f"its config says {name} {said}, its arrays {vars(ours)[name]}")
+    flat = {}
+    for name, like in siren.flatten(jax.eval_shape(lambda: siren.init(ours, 0))).items():
+        flat[name] = np.array(arrays.pop(_theirs(name)), np.float32, order="C")
+        if flat[name].shape != like.shape:
+            raise ValueError(f"{_theirs(name)} is {flat[name].shape}, not {like.shape}")
+    if arrays:
+        raise ValueError(f"it has a parameter too many, {min(arrays)!a}")
+    penalty = float(model.get("l2_weight", 0.0)) * latent_dim
+    metadata = {**source, "deepmind_config": json.loads(json.dumps(config, default=str))}
+    if "name" in data:
+        metadata["data"] = data["name"]
+    if start.any():
+        if penalty:
+            raise ValueError("its penalty is on z, while its inner loop starts at z0, not zero")
+        shift = start @ flat["latent_map/kernel"].astype(np.float64)
+        flat["latent_map/bias"] = np.float32(flat["latent_map/bias"] + shift)
+        metadata["latent_offset"] = start.tolist()
+    resolution = tuple(int(side) for side in np.broadcast_to(data.get("resolution", 64), 2))
+    steps = int(config.get("training", {}).get("inner_steps", 3))
+    return Functa(ours, siren.unflatten(flat), resolution, steps, penalty, metadata)
+
+
+def _as_functaset(contents, source, functa):
+    offset = 0.0
+    if functa is not None:
+        offset = functa.metadata.get("latent_offset", 0.0)
+        source = {**source, "model": vars(functa.config), "checkpoint": functa.hash}
+
+    def split(rows):
+        latents, psnr = np.array(rows["modulation"], np.float64), np.float32(rows["psnr"])
+        n, size = latents.shape
+        if psnr.shape != (n,) or (functa is not None and functa.config.latent_dim != size):
+            raise ValueError(f"{latents.shape} latents do not fit the PSNRs, or the weights")
+        latents = np.float32(latents - offset)
+        return Latents(latents, np.full(n, -1, np.int64), np.arange(n), psnr)
+
+    train, test = split(contents["train"]), split(contents["test"])
+    none = Latents(*(column[:0] for column in vars(train).values()))
+    mean, std = (getattr(train.latents, name)(0, dtype=np.float64) for name in ("mean", "std"))
+    return Functaset(train, none, test, np.float32(mean), np.float32(std), source)
+
+
+# ---- a pickle as plain data ----
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Whatever goes wrong with the file is a UserError, in one line that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except Exception as error:  # reading a damaged pickle may raise nearly anything
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} cannot be imported: {' '.join(why.split())}") from None
+
+
+def _read(path):
+    """(contents, where from): a dict of dicts, lists, numbers, strings and arrays."""
+    data = Path(path).read_bytes()
+    if data.startswith((b"PK", b"\x93NUMPY")):
+        raise ValueError("it is NumPy's own format, not a pickle as DeepMind's files are")
+    contents = _plain(_Unpickler(io.BytesIO(data)).load())
+    if not isinstance(contents, dict) or not {"params", "train"} & contents.keys():
+        raise ValueError("it holds neither weights (params) nor modulations (train)")
+    return contents, {"source": Path(path).name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+class _Asked:
+    """What a pickle asks for, by name: kept with its arguments and state, and never run."""
+
+    def __new__(cls, *args):
+        asked = super().__new__(cls)
+        asked.args, asked.state, asked.items = args, None, {}
+        return asked
+
+    def __setstate__(self, state):
+        self.state = state
+
+    def __setitem__(self, key, value):
+        self.items[key] = value
+
+
+class _Unpickler(pickle.Unpickler):
+    """Gives a pickle an inert class for each name in MEANING, and refuses every other name."""
+
+    def find_class(self, module, name):
+        full = f"{module}.{name}".replace("numpy.core.", "numpy._core.")
+        if full not in MEANING:
+            raise ValueError(f"it asks for {full!a}, and only arrays, numbers and text are read")
+        # A new class each time: what a hostile pickle does to it ends with that pickle.
+        return type(name, (_Asked,), {"meaning": staticmethod(MEANING[full])})
+
+
+def _plain(value):
+    """What was unpickled, with the array, dict or value that each _Asked stands for."""
+    if isinstance(value, _Asked):
+        return value.meaning(_plain(value.args), _plain(value.state), _plain(value.items))
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, bool | int | float | str | bytes | bytearray | None):
+        return value
+    raise ValueError(f"it holds a {type(value).__name__}")
+
+
+def _dtype(args, state, _):
+    if not re.fullmatch("b1|[iu][1248]|f[248]", args[0]):
+        raise ValueError(f"it holds an array of type {args[0]!a}, not of numbers")
+    return np.dtype(args[0]).newbyteorder(state[1] if state else "=")
+
+
+def _array(state):
+    _, shape, dtype, fortran, data = state
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _fields(args, state, _):
+    return state["_fields"]
+
+
+# What the names in a pickle stand for: functions (arguments, state, items) of plain values.
+MEANING = {
+    "_codecs.encode": lambda args, *_: args[0].encode("latin1"),  # bytes, up to protocol 2
+    "collections.OrderedDict": lambda args, state, items: items,
+    "numpy.ndarray": lambda *_: None,
+    "numpy.dtype": _dtype,
+    "numpy._core.multiarray._reconstruct": lambda args, state, _: _array(state),
+    "numpy._core.multiarray.scalar": lambda args, *_: np.frombuffer(args[1], args[0])[0].item(),
+    "dill._dill._create_array": lambda args, *_: _array(args[2]),
+    "dill._dill._load_type": lambda args, *_: args[0],
+    "jax._src.array._reconstruct_array": lambda args, *_: _array(args[2]),
+    "jax._src.device_array.reconstruct_device_array": lambda args, *_: _array(args[2]),
+    "haiku._src.data_structures.FlatMapping": lambda args, *_: args[0],
+    "ml_collections.config_dict.config_dict.ConfigDict": _fields,
+    "ml_collections.config_dict.config_dict.FrozenConfigDict": _fields,
+    "ml_collections.config_dict.config_dict.FieldReference": lambda _, state, __: state["_value"],
+}
+
+
+# ---- the command ----
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which file to import, and where to write it."""
+
+    file: tyro.conf.Positional[Path]
+    """DeepMind's file: weights (..._params_...) or modulations (..._modulations_...)."""
+    out: Path | None = None
+    """Run folder for functa.npz or functaset.npz; default runs/NAME OF THE FILE."""
+    weights: Path | None = None
+    """Run folder of the imported weights that the modulations were fitted with, if known."""
+
+
+def main(config):
+    """Read the file, say what it holds, write it, and print the line that loads it."""
+    functa = None
+    if config.weights:
+        from functa_jax.functa import load
+
+        functa = load(config.weights)
+    with _naming(config.file):
+        contents, source = _read(config.file)
+        if "params" in contents:
+            result, name, loader = _as_functa(contents, source), "functa.npz", "load"
+            text = _describe(result)
+        else:
+            result = _as_functaset(contents, source, functa)
+            name, loader = "functaset.npz", "load_functaset"
+            text = ", ".join(
+                f"{split} latents {part.latents.shape} of {part.psnr.mean():.2f} dB"
+                for split, part in (("train", result.train), ("test", result.test))
+            )
+    path = (config.out or Path("runs") / config.file.stem) / name
+    print(f"{config.file}: {text}")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / name
+            result.save(fresh)
+            if path.exists() and not filecmp.cmp(fresh, path, shallow=False):
+                raise UserError(f"{path} exists and differs; choose another --out")
+        result.save(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    print(f'{path} ({path.stat().st_size / 1e6:.1f} MB)\nload it: functa_jax.{loader}("{path}")')
+
+
+def _describe(functa):
+    from functa_jax.siren import flatten
+
+    rates = functa.params.get("inner_rate", np.zeros(0))
+    count = sum(value.size for value in flatten(functa.params).values())
+    text = f"{count:,} parameters, {functa.config}, {functa.inner_steps} inner steps"
+    if rates.size:
+        outside = ((rates < 0) | (rates > 1)).sum()
+        text += f", rates {rates.min():.4g} to {rates.max():.4g}, {outside} outside [0, 1] (kept)"
+    return text
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

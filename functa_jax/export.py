@@ -1,0 +1,90 @@
+"""Write the functaset of any data set from a trained run: one latent per image, as .npz.
+
+Batched and compiled; memory does not grow with the number of images; a killed export goes on
+where it was when the same command is given again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common import cli, datasets
+from common.errors import UserError
+
+NOT_MIRRORED = {"digits", "mnist", "kmnist", "svhn_cropped"}  # a mirrored digit is no digit
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to encode, with which run, and where to write."""
+
+    run: Path
+    """Run folder (or functa.npz file) of the trained functa."""
+    data: str | None = None
+    """Data set; default the one that the run was trained on."""
+    data_dir: Path | None = None
+    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
+    download: bool = False
+    """Let torchvision download the data set if it is missing."""
+    out: Path | None = None
+    """File to write; default functaset[-DATA][-xCOPIES].npz in the run folder."""
+    copies: int = 0
+    """Augmented copies of every training image, beside the image itself."""
+    flip: bool | None = None
+    """Mirror copies left-right half of the time; default yes, but not for digits."""
+    pad: int | None = None
+    """Zero pixels that copies are padded by before a random crop; default an eighth of the side."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Type of the latents in the file; float16 halves it."""
+    shard_megabytes: int = 1000
+    """Latents in one file, at most; larger sets come in several."""
+    seed: int = 0
+    """Seed of the augmentation."""
+
+    def __post_init__(self):
+        for field in ("copies", "pad", "seed"):
+            if (getattr(self, field) or 0) < 0:
+                raise ValueError(f"--{field} {getattr(self, field)}: must not be negative")
+        if self.shard_megabytes <= 0:
+            raise ValueError(f"--shard-megabytes {self.shard_megabytes}: must be positive")
+
+
+def main(config):
+    """Load the run and the data, fit, write; prints the line that loads the result."""
+    from functa_jax import devices
+
+    devices.one_cpu_device_per_core()
+    from functa_jax import exporter
+    from functa_jax.functa import load
+
+    functa = load(config.run)
+    trained_on = functa.metadata.get("data")
+    name = config.data or trained_on
+    if name is None:
+        raise UserError(f"{config.run} does not say what it was trained on; give --data")
+    data = datasets.load(name, config.data_dir, download=config.download)
+    height, width = functa.resolution
+    if data.train.images.shape[1:3] != functa.resolution and height == width:
+        data = datasets.load(name, config.data_dir, resolution=height)
+    pad = height // 8 if config.pad is None else config.pad
+    flip = name not in NOT_MIRRORED if config.flip is None else config.flip
+    augmentation = exporter.Augmentation(config.copies, flip, pad, config.seed)
+    folder = config.run if config.run.is_dir() else config.run.parent
+    stem = "functaset"
+    stem += f"-{name}" if name != trained_on else ""
+    stem += f"-x{config.copies}" if config.copies else ""
+    out = config.out or folder / f"{stem}.npz"
+    rows = len(data.train) * (1 + config.copies) + len(data.val) + len(data.test)
+    print(
+        f"fitting {rows:,} images of {name} ({config.copies} augmented copies of each training "
+        f"image) with {config.run}, {functa.inner_steps} steps each; writing {out}",
+        flush=True,
+    )
+    paths = exporter.export(functa, data, out, augmentation, config.dtype, config.shard_megabytes)
+    for path in paths:
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f'load it: functa_jax.load_functaset("{out}")')
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
