@@ -27,6 +27,164 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 }
 
 
+@dataclass(frozen=True)
+class Config:
+    """What to train on, the model, the two loops, and where to write."""
+
+    data: str = "digits"
+    """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
+    resolution: int | None = None
+    """Side in pixels to reduce images to (must divide their own); none keeps it."""
+    images: int | None = None
+    """Use only this many images of each split; none uses all."""
+    data_dir: Path | None = None
+    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
+    download: bool = False
+    """Let torchvision download the data set if it is missing."""
+
+    width: int = 64
+    """Units in each sine layer."""
+    depth: int = 4
+    """Linear layers in all: first, depth - 2 hidden, last."""
+    latent_dim: int = 32
+    """Numbers in each image's latent."""
+    w0: float = 10.0
+    """Frequency of the sine layers, sin(w0 x)."""
+    modulation: Literal["shift", "scale_shift"] = "shift"
+    """What the latent modulates in each unit."""
+
+    inner_steps: int = 3
+    """Gradient steps that fit one latent."""
+    inner_rate: float | None = None
+    """Constant rate of the inner loop; none learns one rate per latent number (meta-SGD)."""
+    rate_range: tuple[float, float] = (0.0, 1.0)
+    """Learned rates are clipped to this range after every outer step."""
+    first_order: bool = False
+    """Ignore second derivatives in the outer gradient (cheaper, worse)."""
+    inner_points: int | None = None
+    """Random pixels per inner loss; none uses all."""
+    outer_points: int | None = None
+    """Random pixels per outer loss; none uses all."""
+    penalty: float = 0.0
+    """Weight of mean(latent^2) in both losses."""
+    noise: float = 0.0
+    """Standard deviation of the noise added to latents before the outer loss."""
+
+    steps: int = 6000
+    """Outer steps."""
+    batch_size: int = 64
+    """Images per outer step, over all devices."""
+    outer_rate: float = 3e-3
+    """Learning rate of outer Adam."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Outer rate over the steps: constant, or cosine decay to zero."""
+    warmup: int = 100
+    """Outer steps of linear warm-up."""
+    clip_norm: float | None = 1.0
+    """Norm that the outer gradient is clipped to; none does not clip."""
+    ema: float = 0.999
+    """Decay of the moving average of parameters, which is what gets evaluated and exported."""
+
+    eval_every: int = 500
+    """Outer steps between validations; a checkpoint is written with each."""
+    dispatch: int = 50
+    """Outer steps in one call of the device."""
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate."""
+    collapse: float = 4.0
+    """Fall of the mean training PSNR below its best that counts as a collapse, in dB."""
+    classifier_rows: int = 20_000
+    """Training latents for the classifier, at most."""
+    seed: int = 0
+    """Seed of the initial weights, the order of images and all noise."""
+
+    name: str = ""
+    """Appended to the run folder's name."""
+    out: Path | None = None
+    """Run folder; default runs/meta_train-PRESET[-NAME]."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT|auto")] = None
+    """Several processes: address of process 0, or auto to ask the cluster (Slurm, MPI, ...)."""
+    processes: int | None = None
+    """How many processes take part (with --coordinator HOST:PORT)."""
+    process: int | None = None
+    """Number of this process, 0 first."""
+
+    def __post_init__(self):
+        positive = "width latent_dim batch_size steps eval_every dispatch w0 outer_rate"
+        for field in positive.split():
+            _require(getattr(self, field) > 0, field, "must be positive", self)
+        for field in ("inner_steps", "warmup", "penalty", "noise", "seed"):
+            _require(getattr(self, field) >= 0, field, "must not be negative", self)
+        for field in (
+            "resolution",
+            "images",
+            "inner_rate",
+            "inner_points",
+            "outer_points",
+            "clip_norm",
+        ):
+            value = getattr(self, field)
+            _require(value is None or value > 0, field, "must be positive, or none", self)
+        _require(self.depth >= 2, "depth", "a SIREN has a first and a last layer", self)
+        _require(0 <= self.ema < 1, "ema", "must be in [0, 1)", self)
+        _require(self.rate_range[0] <= self.rate_range[1], "rate_range", "is empty", self)
+        together = self.coordinator in (None, "auto") or None not in (self.processes, self.process)
+        _require(together, "coordinator", "needs --processes and --process", self)
+
+
+def _require(good, field, why, config):
+    if not good:
+        raise ValueError(f"--{field.replace('_', '-')} {getattr(config, field)}: {why}")
+
+
+PRESETS = {
+    "digits": Config(),
+    "mnist": Config(
+        data="mnist",
+        depth=5,
+        latent_dim=64,
+        w0=20.0,
+        batch_size=16,
+        steps=18_000,
+        outer_rate=1e-3,
+        eval_every=1000,
+        classifier_rows=60_000,
+    ),
+    "cifar10": Config(
+        data="cifar10",
+        width=256,
+        depth=10,
+        latent_dim=256,
+        w0=30.0,
+        batch_size=64,
+        steps=200_000,
+        outer_rate=3e-5,
+        warmup=1000,
+        eval_every=2000,
+        dispatch=20,
+    ),
+    # The published setting of DeepMind's functa (their released code, get_config()); theirs has
+    # neither clipping nor averaging.
+    "celeba64": Config(
+        data="celeb_a_hq_custom",
+        resolution=64,
+        width=512,
+        depth=15,
+        latent_dim=128,
+        w0=30.0,
+        batch_size=16,
+        steps=500_000,
+        outer_rate=3e-6,
+        schedule="constant",
+        warmup=0,
+        clip_norm=None,
+        ema=0.0,
+        eval_every=2000,
+        dispatch=20,
+    ),
+}
+
+
 def main(config, preset="digits"):
     """The whole job; see the module's docstring."""
     began = time.monotonic()
