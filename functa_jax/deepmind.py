@@ -74,7 +74,12 @@ def save_weights(functa, path):
         module, leaf = name.rsplit("/", 1)
         params.setdefault(module, {})[leaf] = np.array(value)
     config = {
-        "dataset": {"type": "image", "num_channels": model.channels, "resolution": height},
+        "dataset": {
+            "name": functa.metadata.get("data"),
+            "type": "image",
+            "num_channels": model.channels,
+            "resolution": height,
+        },
         "model": {
             "type": ROOT,
             "w0": model.w0,
@@ -91,10 +96,7 @@ def save_weights(functa, path):
         },
         "opt_inner": {"lr": 1e-2 if model.inner_rate is None else model.inner_rate},
         "training": {"inner_steps": functa.inner_steps},
-        "evaluation": {"inner_steps": functa.inner_steps},
     }
-    if "data" in functa.metadata:
-        config["dataset"]["name"] = functa.metadata["data"]
     with atomic(path) as temporary:
         temporary.write_bytes(pickle.dumps({"params": params, "config": config}, protocol=4))
 
@@ -116,11 +118,8 @@ def _as_functa(contents, source):
     from functa_jax import siren
     from functa_jax.functa import Functa
 
-    arrays = {
-        f"{module}/{leaf}": value
-        for module, leaves in contents["params"].items()
-        for leaf, value in leaves.items()
-    }
+    params = contents["params"]
+    arrays = {f"{name}/{leaf}": params[name][leaf] for name in params for leaf in params[name]}
     config = contents.get("config", {})
     model, data = config.get("model", {}), config.get("dataset", {})
     if model.get("layer_sizes"):
@@ -158,9 +157,8 @@ def _as_functa(contents, source):
     if arrays:
         raise ValueError(f"it has a parameter too many, {min(arrays)!a}")
     penalty = float(model.get("l2_weight", 0.0)) * latent_dim
-    metadata = {**source, "deepmind_config": json.loads(json.dumps(config, default=str))}
-    if "name" in data:
-        metadata["data"] = data["name"]
+    plain = json.loads(json.dumps(config, default=str))
+    metadata = {**source, "data": data.get("name"), "deepmind_config": plain}
     if start.any():
         if penalty:
             raise ValueError("its penalty is on z, while its inner loop starts at z0, not zero")
@@ -265,8 +263,8 @@ def _dtype(args, state, _):
     return np.dtype(args[0]).newbyteorder(state[1] if state else "=")
 
 
-def _array(state):
-    _, shape, dtype, fortran, data = state
+def _array(args, state, _):  # dill's and JAX's wrappers have the state among their arguments
+    _, shape, dtype, fortran, data = state or args[2]
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
@@ -274,22 +272,26 @@ def _fields(args, state, _):
     return state["_fields"]
 
 
+ML = "ml_collections.config_dict.config_dict"
 # What the names in a pickle stand for: functions (arguments, state, items) of plain values.
 MEANING = {
     "_codecs.encode": lambda args, *_: args[0].encode("latin1"),  # bytes, up to protocol 2
     "collections.OrderedDict": lambda args, state, items: items,
     "numpy.ndarray": lambda *_: None,
     "numpy.dtype": _dtype,
-    "numpy._core.multiarray._reconstruct": lambda args, state, _: _array(state),
+    "numpy._core.multiarray._reconstruct": _array,
+    "numpy._core.numeric._frombuffer": lambda args, *_: np.frombuffer(*args[:2]).reshape(
+        args[2], order=args[3]
+    ),
     "numpy._core.multiarray.scalar": lambda args, *_: np.frombuffer(args[1], args[0])[0].item(),
-    "dill._dill._create_array": lambda args, *_: _array(args[2]),
+    "dill._dill._create_array": _array,
     "dill._dill._load_type": lambda args, *_: args[0],
-    "jax._src.array._reconstruct_array": lambda args, *_: _array(args[2]),
-    "jax._src.device_array.reconstruct_device_array": lambda args, *_: _array(args[2]),
+    "jax._src.array._reconstruct_array": _array,
+    "jax._src.device_array.reconstruct_device_array": _array,
     "haiku._src.data_structures.FlatMapping": lambda args, *_: args[0],
-    "ml_collections.config_dict.config_dict.ConfigDict": _fields,
-    "ml_collections.config_dict.config_dict.FrozenConfigDict": _fields,
-    "ml_collections.config_dict.config_dict.FieldReference": lambda _, state, __: state["_value"],
+    f"{ML}.ConfigDict": _fields,
+    f"{ML}.FrozenConfigDict": _fields,
+    f"{ML}.FieldReference": lambda _, state, __: state["_value"],
 }
 
 
@@ -319,7 +321,7 @@ def main(config):
         contents, source = _read(config.file)
         if "params" in contents:
             result, name, loader = _as_functa(contents, source), "functa.npz", "load"
-            text = _describe(result)
+            text = _describe(result, contents["params"])
         else:
             result = _as_functaset(contents, source, functa)
             name, loader = "functaset.npz", "load_functaset"
@@ -341,13 +343,11 @@ def main(config):
     print(f'{path} ({path.stat().st_size / 1e6:.1f} MB)\nload it: functa_jax.{loader}("{path}")')
 
 
-def _describe(functa):
-    from functa_jax.siren import flatten
-
-    rates = functa.params.get("inner_rate", np.zeros(0))
-    count = sum(value.size for value in flatten(functa.params).values())
+def _describe(functa, params):
+    count = sum(np.size(value) for leaves in params.values() for value in leaves.values())
     text = f"{count:,} parameters, {functa.config}, {functa.inner_steps} inner steps"
-    if rates.size:
+    if "inner_rate" in functa.params:
+        rates = functa.params["inner_rate"]
         outside = ((rates < 0) | (rates > 1)).sum()
         text += f", rates {rates.min():.4g} to {rates.max():.4g}, {outside} outside [0, 1] (kept)"
     return text

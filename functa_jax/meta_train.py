@@ -48,7 +48,7 @@ class Config:
     """Linear layers in all: first, depth - 2 hidden, last."""
     latent_dim: int = 32
     """Numbers in each image's latent."""
-    w0: float = 10.0
+    w0: float = 20.0
     """Frequency of the sine layers, sin(w0 x)."""
     modulation: Literal["shift", "scale_shift"] = "shift"
     """What the latent modulates in each unit."""
@@ -70,7 +70,7 @@ class Config:
     noise: float = 0.0
     """Standard deviation of the noise added to latents before the outer loss."""
 
-    steps: int = 6000
+    steps: int = 5000
     """Outer steps."""
     batch_size: int = 64
     """Images per outer step, over all devices."""
@@ -143,7 +143,6 @@ PRESETS = {
         data="mnist",
         depth=5,
         latent_dim=64,
-        w0=20.0,
         batch_size=16,
         steps=18_000,
         outer_rate=1e-3,
