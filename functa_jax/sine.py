@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# pi in three parts: k * PI_A and k * PI_B are exact in float32 for the k below 2**8 in use
-# (Cody & Waite 1980, "Software Manual for the Elementary Functions", chapter 8).
-PI_A, PI_B, PI_C = 3.140625, 9.67502593994140625e-4, 1.509957990978376e-7
+# pi in two parts: k * PI_A is exact in float32 for the k below 2**8 in use (Cody & Waite 1980,
+# "Software Manual for the Elementary Functions", chapter 8).
+PI_A, PI_B = 3.141571044921875, 2.160866824851837e-05
 
 # Weighted minimax polynomials in r**2 on [-pi/2, pi/2]: sin r = r + r**3 * SIN(r**2) and
 # cos r = 1 + r**2 * COS(r**2), exact to 5e-9 and 6e-8 before rounding to float32.
@@ -23,13 +23,16 @@ COS = (2.319438274e-05, -1.385592703e-03, 4.166398943e-02, -4.999993229e-01)
 def polynomial_sincos(x):
     """(sin x, cos x) of a float32 array, absolute error below 1e-6 for |x| <= 200."""
     k = jnp.round(x * (1 / jnp.pi))
-    r = ((x - k * PI_A) - k * PI_B) - k * PI_C
-    sign = 1 - 2 * jnp.abs(k - 2 * jnp.round(k / 2))  # (-1)**k
+    r = (x - k * PI_A) - k * PI_B
+    half = k * 0.5
+    sign = jnp.where(jnp.round(half) == half, 1, -1).astype(x.dtype)  # (-1)**k
     square = r * r
     sine, cosine = jnp.full_like(r, SIN[0]), jnp.full_like(r, COS[0])
     for s, c in zip(SIN[1:], COS[1:], strict=True):
         sine, cosine = sine * square + s, cosine * square + c
-    return sign * (r + r * square * sine), sign * (1 + square * cosine)
+    # Dividing by +-1 is exact, and XLA, which holds a division to be dear, then keeps the results
+    # instead of computing the polynomials again in every fusion that reads them.
+    return (r + r * square * sine) / sign, (1 + square * cosine) / sign
 
 
 @jax.custom_jvp

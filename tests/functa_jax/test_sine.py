@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from functa_jax.sine import polynomial_sincos, sincos, sine
 
-REACH = st.floats(-200, 200, width=32)
+# Not subnormal: XLA flushes them to zero.
+REACH = st.floats(-200, 200, width=32, allow_subnormal=False)
 
 
 @pytest.mark.parametrize("function", [sincos, jax.jit(sincos), polynomial_sincos])
