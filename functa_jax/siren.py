@@ -11,6 +11,7 @@ Shapes: N points, W width, D depth (all linear layers), L latent size, C channel
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +112,7 @@ class ModulatedSiren(nnx.Module):
         return self.inner_rate[...] if rate is None else jnp.float32(rate)
 
 
+@cache
 def graph(config):
     """nnx graph definition of the model, which `nnx.merge` joins with a dict of parameters."""
     return nnx.split(nnx.eval_shape(lambda: ModulatedSiren(config, rngs=nnx.Rngs(0))))[0]
@@ -118,7 +120,12 @@ def graph(config):
 
 def init(config, seed):
     """Fresh parameters, a nested dict of arrays, from an integer seed."""
-    return nnx.to_pure_dict(nnx.state(ModulatedSiren(config, rngs=nnx.Rngs(seed))))
+
+    @jax.jit
+    def fresh(key):
+        return nnx.to_pure_dict(nnx.state(ModulatedSiren(config, rngs=nnx.Rngs(key))))
+
+    return fresh(jax.random.key(seed))
 
 
 def with_params(config, params):

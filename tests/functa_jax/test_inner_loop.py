@@ -1,5 +1,7 @@
 """The inner loop: gradients, independence of images from each other, PSNR."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,11 @@ CONFIGS = {
 }
 SIDE = 4
 encode_jitted = jax.jit(encode, static_argnums=(0, 4))
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def fit_jitted(config, params, coords, image, steps):
+    return fit(siren.with_params(config, params), coords, image, steps)
 
 
 def problem(config, images=7, dtype=np.float32):
@@ -70,7 +77,7 @@ def test_steps_are_gradient_descent_written_out():
         )
         expected_errors.append(float(error))
         latent = latent - rate * gradient
-    got, errors = fit(model, coords, images[0], 3)
+    got, errors = fit_jitted(config, params, coords, images[0], 3)
     np.testing.assert_allclose(got, latent, atol=1e-7)
     np.testing.assert_allclose(errors, expected_errors, rtol=1e-6)
 
@@ -79,10 +86,10 @@ def test_steps_are_gradient_descent_written_out():
 def test_encode_is_fit_for_every_image(name):
     config = CONFIGS[name]
     params, coords, images = problem(config)
-    latents, errors = encode(config, params, coords, images, 4)
+    latents, errors = encode_jitted(config, params, coords, images, 4)
     model = siren.with_params(config, params)
     for image, latent, course in zip(images, latents, errors, strict=True):
-        alone, before = fit(model, coords, image, 4)
+        alone, before = fit_jitted(config, params, coords, image, 4)
         np.testing.assert_allclose(latent, alone, atol=1e-6)
         np.testing.assert_allclose(course[:4], before, rtol=1e-5)
         last = image_loss(model, coords, alone, image)[1]
@@ -122,7 +129,9 @@ def test_first_order_keeps_the_latent_and_changes_the_outer_gradient():
         return image_loss(model, coords, latent, images[0])[1]
 
     np.testing.assert_allclose(outer(params, True), outer(params, False), rtol=1e-6)
-    first, second = (jax.grad(outer)(params, order) for order in (True, False))
+    first, second = (
+        jax.jit(jax.grad(outer), static_argnums=1)(params, order) for order in (True, False)
+    )
     # Rates act only through the steps, whose gradients are constants in the first order.
     assert np.abs(first["inner_rate"]).max() > 0
     assert not np.allclose(

@@ -1,6 +1,7 @@
 """The outer loop: second-order gradients, equal pieces, cost, and the same on any devices."""
 
 from dataclasses import replace
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -52,13 +53,17 @@ def test_second_order_gradient_against_finite_differences(modulation):
             np.testing.assert_allclose(slope, gradient @ direction, rtol=1e-5, atol=1e-9)
 
 
+@partial(jax.jit, static_argnums=4)
+def outer_gradient(params, coords, images, keys, at_once):
+    return outer_loop.outer_gradient(MODEL, OUTER, params, coords, images, NO_POINTS, keys, at_once)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_pieces_of_a_batch_sum_to_the_whole(at_once):
     coords, images, keys = batch()
     params = siren.init(MODEL, 0)
-    whole = outer_loop.outer_gradient(MODEL, OUTER, params, coords, images, NO_POINTS, keys)
-    pieces = outer_loop.outer_gradient(
-        MODEL, OUTER, params, coords, images, NO_POINTS, keys, at_once
+    whole, pieces = (
+        outer_gradient(params, coords, images, keys, count) for count in (None, at_once)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), pieces, whole)
 
@@ -77,21 +82,29 @@ def test_outer_gradient_costs_at_most_nineteen_and_a_half_forward_passes():
     assert 15 < passes <= 19.5
 
 
-def trained(outer, count, at_once=None, steps=5):
-    """State and metrics after some steps on `count` of the four devices."""
+@cache
+def compiled_train(outer, count):
     mesh = Mesh(np.array(jax.devices()[:count]), (devices.AXIS,))
+    return mesh, outer_loop.make_train(MODEL, outer, mesh)
+
+
+def trained(outer, count, steps=5):
+    """State and metrics after some steps on `count` of the four devices, a dispatch for each."""
+    mesh, train = compiled_train(outer, count)
     coords, _, _ = batch()
     images = np.random.default_rng(1).integers(0, 256, (20, 16, 1)).astype(np.uint8)
     rows = np.random.default_rng(2).integers(0, 20, (steps, outer.batch_size)).astype(np.int32)
     state = devices.put(jax.device_get(outer_loop.init_state(MODEL, outer)), mesh)
-    state, metrics = outer_loop.make_train(MODEL, outer, mesh)(
-        state,
-        devices.put(coords, mesh),
-        devices.put(images, mesh),
-        devices.put(rows, mesh, PartitionSpec(None, devices.AXIS)),
-        devices.put(np.arange(outer.batch_size, dtype=np.int32), mesh, PartitionSpec(devices.AXIS)),
-    )
-    return devices.fetch(state), devices.fetch(metrics)
+    by_image, by_position = PartitionSpec(None, devices.AXIS), PartitionSpec(devices.AXIS)
+    positions = np.arange(outer.batch_size, dtype=np.int32)
+    fixed = devices.put(coords, mesh), devices.put(images, mesh)
+    positions = devices.put(positions, mesh, by_position)
+    course = []
+    for step in range(steps):
+        row = devices.put(rows[step : step + 1], mesh, by_image)
+        state, metrics = train(state, *fixed, row, positions)
+        course.append(devices.fetch(metrics))
+    return devices.fetch(state), jax.tree.map(lambda *parts: np.concatenate(parts), *course)
 
 
 @pytest.mark.parametrize("outer", [OUTER, EVERYTHING], ids=["plain", "everything"])
@@ -115,8 +128,8 @@ def test_one_step_is_clipped_adam_by_hand():
     images = np.random.default_rng(1).integers(0, 256, (20, 16, 1)).astype(np.uint8)
     rows = np.random.default_rng(2).integers(0, 20, (1, 8))
     params = siren.init(MODEL, 0)
-    (loss, _), gradient = outer_loop.outer_gradient(
-        MODEL, outer, params, coords, images[rows[0]] / np.float32(255), NO_POINTS, batch()[2]
+    (loss, _), gradient = outer_gradient(
+        params, coords, images[rows[0]] / np.float32(255), batch()[2], None
     )
     state, metrics = trained(outer, 1, steps=1)
     np.testing.assert_allclose(metrics["loss"][0], loss, rtol=1e-5)
@@ -150,7 +163,7 @@ def test_rates_stay_in_their_range_and_averages_follow():
 
 
 def test_training_lowers_the_loss():
-    _, metrics = trained(replace(OUTER, steps=100), 4, steps=100)
+    _, metrics = trained(OUTER, 4, steps=100)
     assert metrics["loss"][-10:].mean() < 0.8 * metrics["loss"][:10].mean()
 
 
