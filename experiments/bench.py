@@ -1,0 +1,190 @@
+"""Benchmarks: how fast is our code beside a plain version of the same maths, in one process?
+
+Each measurement alternates the two, round by round, and reports medians and the median ratio.
+"""
+
+import json
+import pickle
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import cli
+
+
+@dataclass(frozen=True)
+class Config:
+    """How long to measure, and how to report."""
+
+    json: bool = False
+    """One JSON object a line instead of a table."""
+    rounds: int = 5
+    """Times that ours and the reference take turns."""
+    seconds: float = 2.0
+    """Time for each turn."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A modulated SIREN and the batch that it is trained on."""
+
+    width: int
+    depth: int
+    latent_dim: int
+    side: int
+    channels: int
+    batch: int
+
+
+FUNCTA_SHAPES = (
+    Shape(64, 5, 64, 8, 1, 64),
+    Shape(128, 6, 128, 28, 1, 16),
+    Shape(256, 10, 256, 32, 3, 8),
+)
+CHECKED_STEPS = 3
+
+
+def functa(config):
+    """One row a shape: our outer step against DeepMind's way (experiments/haiku_functa.py)."""
+    from functa_jax import devices
+
+    devices.one_cpu_device_per_core()
+    return (functa_row(shape, config) for shape in FUNCTA_SHAPES)
+
+
+def functa_row(shape, config):
+    """Images per second of both on one shape, and the share of the matrix-product rate of ours."""
+    import numpy as np
+
+    from functa_jax import training
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (shape.batch, shape.side**2, shape.channels)).astype(np.uint8)
+    ours, reference = _ours(shape, images), _reference(shape, images)
+    # Every step sees the same batch. We log before a step, the reference after it.
+    psnr = [turn(CHECKED_STEPS) for turn in (ours, reference)]
+    difference = float(np.abs(psnr[0][1:] - psnr[1][:-1]).max())
+
+    times = {ours: [], reference: []}
+    steps = {}
+    for turn in times:
+        began = time.perf_counter()
+        turn(CHECKED_STEPS)
+        each = (time.perf_counter() - began) / CHECKED_STEPS
+        steps[turn] = max(1, round(config.seconds / each / CHECKED_STEPS)) * CHECKED_STEPS
+    matmul = []
+    for _ in range(config.rounds):
+        matmul.append(training.matmul_rate())
+        for turn, measured in times.items():
+            began = time.perf_counter()
+            turn(steps[turn])
+            measured.append((time.perf_counter() - began) / steps[turn])
+    our_rate, their_rate = (
+        shape.batch / statistics.median(measured) for measured in times.values()
+    )
+    flops = 18 * training.forward_flops(shape, shape.side**2)
+    return {
+        "shape": f"W{shape.width} D{shape.depth} L{shape.latent_dim} "
+        f"{shape.side}x{shape.side}x{shape.channels} B{shape.batch}",
+        "ours_images_per_s": round(our_rate, 1),
+        "reference_images_per_s": round(their_rate, 1),
+        "ratio": round(statistics.median(map(_divide, times[reference], times[ours])), 2),
+        "matmul_share": round(our_rate * flops / statistics.median(matmul), 3),
+        "matmul_gflops": round(statistics.median(matmul) / 1e9, 1),
+        "psnr_difference_db": round(difference, 5),
+    }
+
+
+def _model(shape):
+    from functa_jax.siren import ModelConfig
+
+    return ModelConfig(shape.channels, shape.width, shape.depth, shape.latent_dim)
+
+
+def _ours(shape, images):
+    """turn(steps) -> PSNR (steps,): the steps of `python -m functa_jax.meta_train`."""
+    import jax
+    import numpy as np
+    from jax.sharding import PartitionSpec
+
+    from functa_jax import devices, outer_loop, siren
+
+    model = _model(shape)
+    outer = outer_loop.OuterConfig(1, shape.batch, 1e-4, clip_norm=None)
+    mesh = devices.data_mesh(shape.batch)
+    train = outer_loop.make_train(model, outer, mesh)
+    state = devices.put(jax.device_get(outer_loop.init_state(model, outer)), mesh)
+    positions = np.arange(shape.batch, dtype=np.int32)
+    fixed = devices.put((siren.coordinate_grid(shape.side), images), mesh)
+    rows = np.tile(positions, (CHECKED_STEPS, 1))
+    rows = devices.put(rows, mesh, PartitionSpec(None, devices.AXIS))
+    positions = devices.put(positions, mesh, PartitionSpec(devices.AXIS))
+
+    def turn(steps):
+        nonlocal state
+        psnr = []
+        for _ in range(steps // CHECKED_STEPS):
+            state, metrics = train(state, *fixed, rows, positions)
+            psnr.append(devices.fetch(metrics)["psnr"])
+        return np.concatenate(psnr)
+
+    return turn
+
+
+def _reference(shape, images):
+    """turn(steps) -> PSNR (steps,), each after its step, from the same initial weights."""
+    import jax
+    import numpy as np
+    import optax
+
+    from experiments import haiku_functa
+    from functa_jax import siren
+    from functa_jax.deepmind import save_weights
+    from functa_jax.functa import Functa
+
+    model = _model(shape)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.npz"
+        functa = Functa(model, jax.device_get(siren.init(model, 0)), (shape.side, shape.side))
+        save_weights(functa, path)
+        contents = pickle.loads(path.read_bytes())
+    optimizer = optax.adam(1e-4)
+    step = haiku_functa.make_step(contents["config"]["model"], optimizer)
+    params, opt_state = contents["params"], optimizer.init(contents["params"])
+    coords = np.broadcast_to(
+        siren.coordinate_grid(shape.side), (shape.batch, shape.side**2, 2)
+    ).copy()
+
+    def turn(steps):
+        nonlocal params, opt_state
+        psnr = []
+        for _ in range(steps):
+            batch = images.astype(np.float32) / 255
+            params, opt_state, decibels = step(params, opt_state, coords, batch)
+            psnr.append(decibels)
+        return np.array(psnr)
+
+    return turn
+
+
+def _divide(a, b):
+    return a / b
+
+
+BENCHES = {"functa": functa}
+
+
+def main(config, name):
+    for number, row in enumerate(BENCHES[name](config)):
+        if config.json:
+            print(json.dumps(row), flush=True)
+            continue
+        if number == 0:
+            print("  ".join(row))
+        print("  ".join(f"{value!s:>{len(key)}}" for key, value in row.items()), flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, dict.fromkeys(BENCHES, Config()))
