@@ -11,16 +11,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from functa_jax.devices import fetch
-
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 class Checkpoints:
-    """The newest few training states of a run, in `folder`.
-
-    A state is a tree of arrays with a scalar "step"; with it goes a dict of plain numbers.
-    """
+    """The newest few training states of a run, in `folder`: dicts of arrays with a "step"."""
 
     def __init__(self, folder, keep=3):
         self.manager = None
@@ -36,21 +31,23 @@ class Checkpoints:
                 ),
             )
 
-    def save(self, state, numbers):
-        """Write a state (replicated arrays) and a dict of numbers; whole or not at all."""
+    def save(self, state):
+        """Write a state, NumPy arrays; whole or not at all."""
         if self.manager is None:
             return
-        state = fetch(state)
+        step = int(state["step"])
+        if step in self.manager.all_steps():
+            self.manager.delete(step)
         self.manager.save(
-            int(state["step"]),
+            step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                extra=ocp.args.JsonSave({"digest": _digest(state), "numbers": numbers}),
+                digest=ocp.args.JsonSave(_digest(state)),
             ),
         )
 
     def restore(self, like, say=print):
-        """The newest good (state, numbers), or None; `say` is told of each damaged one, skipped."""
+        """The newest good state, shaped as `like`, or None; `say` hears of each damaged one."""
         found = None
         if self.manager is not None:
             for step in sorted(self.manager.all_steps(read=True), reverse=True):
@@ -65,21 +62,19 @@ class Checkpoints:
         any_found = multihost_utils.broadcast_one_to_all(np.int32(found is not None))
         if not any_found:
             return None
-        state = multihost_utils.broadcast_one_to_all(found[0] if found else like)
-        return jax.tree.map(np.asarray, state), found[1] if found else {}
+        return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(found or like))
 
     def _read(self, step, like):
         template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         restored = self.manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(template), extra=ocp.args.JsonRestore()
+                state=ocp.args.StandardRestore(template), digest=ocp.args.JsonRestore()
             ),
         )
-        state, extra = restored["state"], restored["extra"]
-        if _digest(state) != extra["digest"]:
+        if _digest(restored["state"]) != restored["digest"]:
             raise ValueError("its arrays do not match their digest")
-        return state, extra["numbers"]
+        return restored["state"]
 
 
 def _digest(state):

@@ -23,7 +23,7 @@ def mean_psnr(errors):
 
 def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
     """{steps: mean of per-image PSNR in dB} over all images (n, h, w, C)."""
-    _, errors = functa.errors(images, max(steps))
+    _, errors = functa.course(images, max(steps))
     means = mean_psnr(errors)
     return {step: float(means[step]) for step in steps}
 

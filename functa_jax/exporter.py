@@ -74,6 +74,8 @@ def export(functa, data, path, augmentation=None, dtype="float32", shard_megabyt
 def _fit_all(functa, data, partial, augmentation, dtype):
     """{"train_latents": array, ...}: fitted into memory maps, from where it was left."""
     columns, tasks = {}, []
+    done_file = partial / "done.json"
+    done = read_json(done_file) if done_file.exists() else 0
     for name in SPLITS:
         split = getattr(data, name)
         copies = 1 + (augmentation.copies if name == "train" else 0)
@@ -83,18 +85,17 @@ def _fit_all(functa, data, partial, augmentation, dtype):
             "psnr": ((rows,), "float32"),
         }
         for column, (shape, kind) in shapes.items():
-            columns[f"{name}_{column}"] = _memory_map(partial / f"{name}_{column}.npy", shape, kind)
+            file = partial / f"{name}_{column}.npy"
+            columns[f"{name}_{column}"] = _memory_map(file, shape, kind, "r+" if done else "w+")
         columns[f"{name}_labels"] = np.tile(split.labels, copies)
         columns[f"{name}_ids"] = np.tile(split.ids, copies)
         tasks += [(name, c, start) for c in range(copies) for start in range(0, len(split), BATCH)]
-    done_file = partial / "done.json"
-    done = read_json(done_file) if done_file.exists() else 0
     sizes = [min(BATCH, len(getattr(data, name)) - start) for name, _, start in tasks]
     with Progress(sum(sizes), "image", start=sum(sizes[:done])) as progress:
         for number, (name, copy, start) in enumerate(tasks[done:], done):
             split = getattr(data, name)
             images = augmentation(split.images[start : start + BATCH], copy, start)
-            latents, psnr = functa.encode(images, batch_size=BATCH)
+            latents, psnr = functa.encode(images)
             row = copy * len(split) + start
             for column, values in (("latents", latents), ("psnr", psnr)):
                 array = columns[f"{name}_{column}"]
@@ -106,12 +107,10 @@ def _fit_all(functa, data, partial, augmentation, dtype):
     return columns
 
 
-def _memory_map(path, shape, dtype):
-    if 0 in shape:
+def _memory_map(path, shape, dtype, mode):
+    if 0 in shape:  # which cannot be mapped
         return np.zeros(shape, dtype)
-    if path.exists():
-        return np.lib.format.open_memmap(path, "r+")
-    return np.lib.format.open_memmap(path, "w+", dtype, shape)
+    return np.lib.format.open_memmap(path, mode, dtype, shape)
 
 
 def _write_shards(path, columns, metadata, shard_bytes):

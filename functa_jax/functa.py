@@ -72,11 +72,12 @@ class Functa:
             digest.update(key.encode() + np.ascontiguousarray(value).tobytes())
         return digest.hexdigest()[:16]
 
-    def errors(self, images, steps=None, batch_size=1024):
+    def course(self, images, steps=None, batch_size=256):
         """Fit images and keep the whole course.
 
         images (n, h, w, C) or, with one channel, (n, h, w): uint8 or floats in [0, 1].
-        Returns latents (n, L) and mean squared errors (n, steps + 1), before and after each step.
+        Returns latents (n, steps + 1, L) and mean squared errors (n, steps + 1), float32:
+        [:, k] are those after k steps.
         """
         steps = self.inner_steps if steps is None else steps
         images = self._as_batch(images)
@@ -87,17 +88,15 @@ class Functa:
             images.reshape(len(images), -1, self.config.channels),
             batch_size,
         )
-        if not results:
-            return np.zeros((0, self.config.latent_dim), np.float32), np.zeros((0, steps + 1))
         return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
-    def encode(self, images, steps=None, batch_size=1024):
+    def encode(self, images, steps=None, batch_size=256):
         """Images -> (latents float32 (n, L), psnr float32 (n,) of their reconstructions in dB).
 
-        images as in `errors`. An image's latent depends on that image alone.
+        images as in `course`. An image's latent depends on that image alone.
         """
-        latents, errors = self.errors(images, steps, batch_size)
-        return latents, np.asarray(psnr(errors[:, -1]), np.float32)
+        latents, errors = self.course(images, steps, batch_size)
+        return latents[:, -1], np.asarray(psnr(errors[:, -1]), np.float32)
 
     def decode(self, latents, resolution=None, coords=None, batch_size=256):
         """Latents (n, L) -> images float32 (n, h, w, C), about [0, 1] and not clipped.
@@ -118,10 +117,9 @@ class Functa:
         results = _in_batches(
             lambda batch: (decode_batch(self.params, points, batch),), latents, batch_size
         )
-        shape = (*shape, -1) if coords is None else (len(points), -1)
-        if not results:
-            return np.zeros((0, *shape[:-1], self.config.channels), np.float32)
-        return np.concatenate([part for (part,) in results]).reshape(len(latents), *shape)
+        shape = shape if coords is None else [len(points)]
+        colours = np.concatenate([part for (part,) in results])
+        return colours.reshape(len(latents), *shape, self.config.channels)
 
     def _as_batch(self, images):
         images = np.asarray(images)
@@ -182,11 +180,13 @@ def _to_float(batch):
 
 
 def _in_batches(function, rows, batch_size):
-    """[function(batch)] as NumPy arrays; every batch padded to one size, so compiled once."""
+    """[function(batch)] as NumPy arrays, at least one; all batches are padded to one of few
+    sizes, so that little is compiled."""
     devices = len(jax.local_devices())
-    size = -(-min(batch_size, max(len(rows), 1)) // devices) * devices
+    size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
+    size = -(-size // devices) * devices
     results = []
-    for start in range(0, len(rows), size):
+    for start in range(0, max(len(rows), 1), size):
         batch = rows[start : start + size]
         padding = [(0, size - len(batch))] + [(0, 0)] * (rows.ndim - 1)
         parts = function(np.pad(batch, padding))

@@ -42,10 +42,10 @@ def fit(model, coords, image, steps, *, penalty=0.0, first_order=False):
 
 
 def encode(config, params, coords, images, steps, penalty=0.0):
-    """Fit images (B, N, C), one after another: latents (B, L), errors (B, steps + 1).
+    """Fit images (B, N, C) and keep the whole course, for use without an outer gradient.
 
-    errors[:, k] is each image's mean squared error after k steps. Same steps as `fit`, as a
-    loop, for use without an outer gradient.
+    Returns latents (B, steps + 1, L) and mean squared errors (B, steps + 1): [:, k] are those
+    after k steps of `fit`.
     """
     model = with_params(config, params)
     rate = model.rate()
@@ -53,22 +53,22 @@ def encode(config, params, coords, images, steps, penalty=0.0):
 
     def step(latent, _, image):
         (_, error), gradient = gradient_of(model, coords, latent, image, penalty)
-        return latent - rate * gradient, error
+        return latent - rate * gradient, (latent, error)
 
     def fit_one(image):
         start = jnp.zeros(config.latent_dim, image.dtype)
-        latent, errors = jax.lax.scan(lambda z, k: step(z, k, image), start, length=steps)
-        last = image_loss(model, coords, latent, image)[1]
-        return latent, jnp.append(errors, last)
+        last, (latents, errors) = jax.lax.scan(lambda z, k: step(z, k, image), start, length=steps)
+        error = image_loss(model, coords, last, image)[1]
+        return jnp.concatenate([latents, last[None]]), jnp.append(errors, error)
 
     return jax.lax.map(fit_one, images, batch_size=images_at_once(coords.shape[0], len(images)))
 
 
 def images_at_once(points, batch):
-    """How many images to hold in one piece: on a CPU as many as keep activations in cache."""
-    if jax.default_backend() != "cpu":
-        return batch
-    return max(1, min(batch, 512 // points))
+    """How many images to work on side by side: on a CPU as many as keep activations in cache,
+    else as many as fill a GPU without exhausting its memory."""
+    most = 2**9 if jax.default_backend() == "cpu" else 2**18
+    return max(1, min(batch, most // points))
 
 
 def psnr(error):

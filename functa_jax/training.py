@@ -49,18 +49,19 @@ def train(config, data, run):
         _announce(config, data, run, model, mesh)
     say = print if run is not None else (lambda *_: None)
 
-    like = jax.device_get(outer_loop.init_state(model, outer))
+    start = jax.device_get(outer_loop.init_state(model, outer))
+    # A checkpoint also holds the seconds spent so far and the best training PSNR.
+    start |= {"seconds": np.zeros(()), "best": np.array(-np.inf)}
     checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
-    numbers = {"seconds": 0.0, "best": None}
-    found = checkpoints.restore(like, say)
-    if found is None:
-        checkpoints.save(devices.put(like, mesh), numbers)
-        state = like
+    state = checkpoints.restore(start, say)
+    if state is None:
+        checkpoints.save(start)
+        state = dict(start)
     else:
-        state, numbers = found
         say(f"resuming from the checkpoint at step {int(state['step']):,}")
+    step, seconds_before, best = int(state["step"]), state.pop("seconds"), state.pop("best")
     if run is not None:
-        run.forget_after(int(state["step"]))
+        run.forget_after(step)
 
     resolution = data.train.images.shape[1:3]
     pixels = data.train.images.reshape(len(data.train), -1, model.channels)
@@ -83,9 +84,14 @@ def train(config, data, run):
             {"data": data.name, "data_fingerprint": data.fingerprint, "step": int(state["step"])},
         )
 
-    step, state = int(state["step"]), devices.put(state, mesh)
-    began, seconds_before = time.monotonic(), numbers["seconds"]
-    rollbacks = 0
+    def evaluate(state, row):
+        functa = functa_of(state)
+        _, errors = functa.course(data.val.images[:VALIDATION_IMAGES])
+        row["val_psnr"] = [round(float(p), 4) for p in mean_psnr(errors)]
+        functa.save(run.path("functa.npz"))
+
+    state = devices.put(state, mesh)
+    began, rollbacks = time.monotonic(), 0
     with Progress(config.steps, "step", start=step) as progress:
         while step < config.steps:
             until = min(step + config.dispatch, config.steps, _next(step, config.eval_every))
@@ -97,13 +103,21 @@ def train(config, data, run):
             rows = devices.put(np.array(rows, np.int32), mesh, by_image)
             state, metrics = run_steps(state, *fixed, rows, positions)
             metrics = devices.fetch(metrics)
-            fault = _fault(metrics, step, numbers["best"], config.collapse)
+            fault = _fault(metrics, step, best, config.collapse)
             if fault:
                 rollbacks += 1
-                state, numbers, step = _recover(
-                    config, checkpoints, like, state, fault, rollbacks, run, progress
-                )
+                _stop_or_go_on(config, fault, rollbacks)
+                damping = devices.fetch(state["damping"]) / 2
+                state = checkpoints.restore(start, say)
+                state["damping"] = damping
+                checkpoints.save(state)
+                step, _, best = int(state["step"]), state.pop("seconds"), state.pop("best")
                 state = devices.put(state, mesh)
+                progress.advance(step - progress.done)
+                if run is not None:
+                    run.forget_after(step)
+                    run.log(step=step, event="rollback", fault=fault, damping=float(damping))
+                    progress.say(f"{fault}; back to step {step:,}, outer rate times {damping:g}")
                 continue
 
             progress.advance(
@@ -112,23 +126,18 @@ def train(config, data, run):
                 images_per_s=f"{_rate(progress, until - step, config.batch_size):.0f}",
             )
             step = until
-            psnr = float(metrics["psnr"].mean())
-            numbers["best"] = max(psnr, numbers["best"] or psnr)
-            numbers["seconds"] = seconds_before + time.monotonic() - began
             row = {name: float(value.mean()) for name, value in metrics.items()}
+            best = max(best, row["psnr"])
+            seconds = float(seconds_before + time.monotonic() - began)
+            due = step % config.eval_every == 0 or step == config.steps
             if run is not None:
-                if step % config.eval_every == 0 or step == config.steps:
-                    functa = functa_of(state)
-                    _, errors = functa.errors(data.val.images[:VALIDATION_IMAGES])
-                    row["val_psnr"] = [round(float(p), 4) for p in mean_psnr(errors)]
-                    functa.save(run.path("functa.npz"))
-                run.log(step=step, seconds=round(numbers["seconds"], 2), **row)
-            if step % config.eval_every == 0 or step == config.steps:
-                checkpoints.save(state, numbers)
-    functa = functa_of(state)
-    if run is not None:
-        functa.save(run.path("functa.npz"))
-    return functa, numbers["seconds"]
+                if due:
+                    evaluate(state, row)
+                run.log(step=step, seconds=round(seconds, 2), **row)
+            if due:
+                numbers = {"seconds": np.array(seconds), "best": np.array(best)}
+                checkpoints.save({**devices.fetch(state), **numbers})
+    return functa_of(state), float(seconds_before + time.monotonic() - began)
 
 
 def _next(step, every):
@@ -147,27 +156,16 @@ def _fault(metrics, step, best, collapse):
     if bad.any():
         return f"the loss is not finite at step {step + int(bad.argmax()) + 1:,}"
     mean = float(metrics["psnr"].mean())
-    if best is not None and mean < best - collapse:
+    if mean < best - collapse:
         return f"training collapsed by step {step + len(bad):,}: {mean:.1f} dB after {best:.1f} dB"
     return None
 
 
-def _recover(config, checkpoints, like, state, fault, rollbacks, run, progress):
-    """Stop with the fault, or (state, numbers, step) of the last checkpoint at half the rate."""
+def _stop_or_go_on(config, fault, rollbacks):
     if config.on_divergence == "stop":
         raise UserError(f"{fault}; lower --outer-rate, or give --on-divergence rollback")
     if rollbacks > MAX_ROLLBACKS:
         raise UserError(f"{fault}, after {MAX_ROLLBACKS} roll-backs; lower --outer-rate")
-    damping = float(devices.fetch(state["damping"])) / 2
-    state, numbers = checkpoints.restore(like)
-    state["damping"] = np.float32(damping)
-    step = int(state["step"])
-    progress.advance(step - progress.done)
-    if run is not None:
-        run.forget_after(step)
-        run.log(step=step, event="rollback", fault=fault, damping=damping)
-        progress.say(f"{fault}; rolled back to step {step:,}, outer rate times {damping:g}")
-    return state, numbers, step
 
 
 def _announce(config, data, run, model, mesh):
