@@ -1,0 +1,148 @@
+"""The main job through its command line: every preset, whole but tiny, and users' mistakes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import functa_jax
+from common import cli
+from functa_jax import meta_train
+from functa_jax.meta_train import PRESETS, Config
+from tests.tfds import pictures, rows_of, write_tfds
+
+REAL = Path(__file__).parents[2].parent / "shared" / "data"
+SMALL = [
+    *("--images", "40", "--width", "8", "--depth", "3", "--latent-dim", "4", "--steps", "4"),
+    *("--batch-size", "4", "--eval-every", "2", "--dispatch", "2", "--warmup", "0"),
+]
+
+
+def run(*args):
+    cli.run(meta_train.main, Config, PRESETS, [str(arg) for arg in args])
+
+
+def data_of(preset, tmp_path):
+    """A folder with the preset's data set: the real one, or photographs' size with noise in it."""
+    if preset in ("mnist", "cifar10"):
+        if not (REAL / "tfds" / preset).is_dir():
+            pytest.skip(f"{preset} is not in ../shared/data/tfds")
+        return REAL
+    if preset == "celeba64":
+        faces = pictures(120, side=128)
+        write_tfds(tmp_path, "celeb_a_hq_custom", {"train": rows_of(faces)}, shape=(128, 128, 3))
+    return tmp_path
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_does_the_whole_job(preset, tmp_path, capsys):
+    out = tmp_path / "run"
+    args = [preset, *SMALL, "--data-dir", data_of(preset, tmp_path / "data"), "--out", out]
+    run(*args)
+    said = capsys.readouterr().out
+
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["outer_steps"] == 4
+    assert list(summary["test_psnr_after_steps"]) == ["0", "1", "2", "3", "10"]
+    assert summary["test_psnr"] == summary["test_psnr_after_steps"]["3"]
+    assert summary["pca_test_psnr"] > 0
+    labelled = preset != "celeba64"
+    assert set(summary["accuracy"]) == ({"latents", "PCA", "pixels"} if labelled else set())
+
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert len(rows[-1]["val_psnr"]) == 4
+
+    # What the three printed lines load is what the network makes of the images.
+    lines = said.split("three lines load it:\n\n")[1].splitlines()[:3]
+    names = {}
+    exec("\n".join(lines), names)
+    functaset, functa = names["functaset"], functa_jax.load(out)
+    assert functaset.metadata["checkpoint"] == functa.hash == summary["checkpoint"]
+    assert names["x"].shape == (len(names["y"]), 4)
+    decoded = functa.decode(functaset.test.latents)
+    assert decoded.shape[1:] == (*functa.resolution, functa.config.channels)
+    for figure in ("reconstructions.png", "learning_curves.png"):
+        assert (out / "figures" / figure).stat().st_size > 1000
+    for made in ("functa.npz", "functaset.npz", "summary.json"):
+        assert str(out / made) in said
+
+    run(*args)
+    assert "is complete; nothing to do" in capsys.readouterr().out
+
+
+def test_two_latent_sizes_make_a_panel(tmp_path, capsys):
+    for size in (3, 4):
+        run("digits", *SMALL, "--latent-dim", size, "--out", tmp_path / f"latent{size}")
+    assert not (tmp_path / "latent3" / "figures" / "latent_sizes.png").exists()
+    assert (tmp_path / "latent4" / "figures" / "latent_sizes.png").stat().st_size > 1000
+
+
+MISTAKES = {
+    "unknown preset": (["digit"], "did you mean digits"),
+    "unknown flag": (["--latentdim", "3"], "--latent-dim"),
+    "no number": (["--steps", "many"], "many"),
+    "no steps": (["--steps", "0"], "--steps 0: must be positive"),
+    "negative noise": (["--noise", "-1"], "--noise -1.0: must not be negative"),
+    "one layer": (["--depth", "1"], "--depth 1"),
+    "average": (["--ema", "1"], "--ema 1.0: must be in [0, 1)"),
+    "range": (["--rate-range", "1", "0"], "is empty"),
+    "half a cluster": (["--coordinator", "localhost:1"], "needs --processes and --process"),
+    "no such set": (["--data", "faces"], "unknown data set 'faces'"),
+    "not there": (["--data", "kmnist"], "kmnist not found: looked for"),
+    "too many points": (["--inner-points", "65"], "digits images have only 64 pixels"),
+    "too large a batch": (["--batch-size", "9999"], "digits has only 1293 train images"),
+    "odd resolution": (["--resolution", "5"], "resolution 5 is impossible"),
+    "photographs": (["--data", "photos"], "fit_images"),
+}
+
+
+@pytest.mark.parametrize("args, message", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_before_any_work(args, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FUNCTA_DATA", str(tmp_path / "nothing"))
+    with pytest.raises(SystemExit) as stop:
+        run(*args)
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert message in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_setting_in_the_same_folder_is_refused(tmp_path, capsys):
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "config.json").write_text(json.dumps({"width": 64}))
+    with pytest.raises(SystemExit):
+        run("digits", *SMALL, "--out", out)
+    error = capsys.readouterr().err
+    assert "width 64 -> 8" in error
+    assert error.count("\n") == 1
+
+
+def test_celeba64_is_the_published_setting():
+    config = PRESETS["celeba64"]
+    published = {
+        "resolution": 64,
+        "width": 512,
+        "depth": 15,
+        "inner_steps": 3,
+        "inner_rate": None,
+        "outer_rate": 3e-6,
+        "steps": 500_000,
+        "batch_size": 16,
+        "w0": 30.0,
+        "first_order": False,
+        "clip_norm": None,
+    }
+    assert {name: getattr(config, name) for name in published} == published
+
+
+def test_presets_are_valid_and_named_by_their_data():
+    for name, config in PRESETS.items():
+        assert config == Config(**vars(config)), name
+    assert np.all([PRESETS[name].data == name for name in ("digits", "mnist", "cifar10")])
