@@ -20,7 +20,7 @@ class Config:
 
     run: Path
     """Run folder (or functa.npz file) of the trained functa."""
-    data: str | None = None
+    dataset: str | None = None
     """Data set; default the one that the run was trained on."""
     data_dir: Path | None = None
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
@@ -59,9 +59,9 @@ def main(config):
 
     functa = load(config.run)
     trained_on = functa.metadata.get("data")
-    name = config.data or trained_on
+    name = config.dataset or trained_on
     if name is None:
-        raise UserError(f"{config.run} does not say what it was trained on; give --data")
+        raise UserError(f"{config.run} does not say what it was trained on; give --dataset")
     data = datasets.load(name, config.data_dir, download=config.download)
     height, width = functa.resolution
     if data.train.images.shape[1:3] != functa.resolution and height == width:

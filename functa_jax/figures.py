@@ -29,7 +29,7 @@ def learning_curves(path, rows, pca=None):
     """PSNR in training and on validation against outer steps; PCA as a dashed line."""
     train = [(row["step"], row["psnr"]) for row in rows if "psnr" in row]
     val = [(row["step"], row["val_psnr"]) for row in rows if "val_psnr" in row]
-    with figure(path, size=(4.8, 3.2)) as (_, ax):
+    with figure(path, size=(6.4, 3.2)) as (_, ax):
         ax.plot(*np.transpose(train), lw=0.8, color="C0", alpha=0.6, label="training batches")
         if val:
             steps = len(val[0][1]) - 1
@@ -45,7 +45,7 @@ def learning_curves(path, rows, pca=None):
             ax.axhline(pca, color="k", ls="--", lw=1, label="PCA, as many numbers (test)")
         low = min(psnr[1] for _, psnr in val) if val else min(psnr for _, psnr in train)
         ax.set(xlabel="outer steps", ylabel="mean of per-image PSNR (dB)", ylim=(low - 1, None))
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def latent_sizes(path, summaries):

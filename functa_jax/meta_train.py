@@ -31,7 +31,7 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 class Config:
     """What to train on, the model, the two loops, and where to write."""
 
-    data: str = "digits"
+    dataset: str = "digits"
     """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
     resolution: int | None = None
     """Side in pixels to reduce images to (must divide their own); none keeps it."""
@@ -140,7 +140,7 @@ def _require(good, field, why, config):
 PRESETS = {
     "digits": Config(),
     "mnist": Config(
-        data="mnist",
+        dataset="mnist",
         depth=5,
         latent_dim=64,
         batch_size=16,
@@ -150,7 +150,7 @@ PRESETS = {
         classifier_rows=60_000,
     ),
     "cifar10": Config(
-        data="cifar10",
+        dataset="cifar10",
         width=256,
         depth=10,
         latent_dim=256,
@@ -165,7 +165,7 @@ PRESETS = {
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
     # neither clipping nor averaging.
     "celeba64": Config(
-        data="celeb_a_hq_custom",
+        dataset="celeb_a_hq_custom",
         resolution=64,
         width=512,
         depth=15,
@@ -188,7 +188,7 @@ def main(config, preset="digits"):
     """The whole job; see the module's docstring."""
     began = time.monotonic()
     data = datasets.load(
-        config.data,
+        config.dataset,
         config.data_dir,
         download=config.download,
         resolution=config.resolution,
@@ -230,7 +230,7 @@ def main(config, preset="digits"):
 
 def _check_data(config, data):
     if len(data.val) == 0 or len(data.test) == 0:
-        raise UserError(f"{data.name} has no validation or test images; fit_images is for photos")
+        raise UserError(f"{data.name} has no validation or test images to learn about images from")
     height, width, _ = data.train.images.shape[1:]
     for field in ("inner_points", "outer_points"):
         if (getattr(config, field) or 0) > height * width:

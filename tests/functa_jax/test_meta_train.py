@@ -89,12 +89,12 @@ MISTAKES = {
     "average": (["--ema", "1"], "--ema 1.0: must be in [0, 1)"),
     "range": (["--rate-range", "1", "0"], "is empty"),
     "half a cluster": (["--coordinator", "localhost:1"], "needs --processes and --process"),
-    "no such set": (["--data", "faces"], "unknown data set 'faces'"),
-    "not there": (["--data", "kmnist"], "kmnist not found: looked for"),
+    "no such set": (["--dataset", "faces"], "unknown data set 'faces'"),
+    "not there": (["--dataset", "kmnist"], "kmnist not found: looked for"),
     "too many points": (["--inner-points", "65"], "digits images have only 64 pixels"),
     "too large a batch": (["--batch-size", "9999"], "digits has only 1293 train images"),
     "odd resolution": (["--resolution", "5"], "resolution 5 is impossible"),
-    "photographs": (["--data", "photos"], "fit_images"),
+    "photographs": (["--dataset", "photos"], "photos has no validation or test images"),
 }
 
 
@@ -145,4 +145,4 @@ def test_celeba64_is_the_published_setting():
 def test_presets_are_valid_and_named_by_their_data():
     for name, config in PRESETS.items():
         assert config == Config(**vars(config)), name
-    assert np.all([PRESETS[name].data == name for name in ("digits", "mnist", "cifar10")])
+    assert np.all([PRESETS[name].dataset == name for name in ("digits", "mnist", "cifar10")])

@@ -1,0 +1,1 @@
+"""One file per claim: question, command, expected number, minutes. Their results: results/."""

@@ -1,0 +1,134 @@
+"""How well do latents reconstruct and classify images, beside PCA with as many numbers?
+
+    python -m experiments.reconstruction digits        10 minutes on 2 CPU cores
+    python -m experiments.reconstruction mnist         65 minutes
+    python -m experiments.reconstruction mnist_sizes   60 minutes
+    python -m experiments.reconstruction cifar10_cpu   20 minutes
+    python -m experiments.reconstruction cifar10       hours on a GPU; not yet run
+
+Each runs the main job for every latent size and seed, with settings that are otherwise equal, and
+gathers test PSNR (mean of per-image) and test accuracy. A killed experiment goes on where it was.
+Results: experiments/results/reconstruction_NAME.json, and .png where there are several sizes.
+
+Expected. digits: 31 dB or more, 98 %. mnist: 30 dB is the aim within an hour. mnist_sizes: not
+published by anybody; 5,000 steps each. cifar10: COIN++ (Dupont et al. 2022b) reached 27.5 / 31.7 /
+37.0 dB with 256 / 512 / 1024 numbers, PCA 26.6 / 30.8 / 37.9 dB. cifar10_cpu: a small network for
+a short time, which proves the path and claims nothing.
+"""
+
+import shlex
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import cli
+from common.errors import UserError
+from common.runs import environment, read_json, write_json
+from functa_jax import figures
+
+KEPT = (
+    *("latent_dim", "seed", "outer_steps", "test_psnr", "test_psnr_after_steps", "pca_test_psnr"),
+    *("accuracy", "train_seconds", "device", "commit", "checkpoint"),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which runs of functa_jax.meta_train."""
+
+    preset: str
+    """Preset of functa_jax.meta_train."""
+    sizes: tuple[int, ...]
+    """Numbers per image."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of each size."""
+    flags: str = ""
+    """More flags of functa_jax.meta_train, as one string."""
+    out: Path | None = None
+    """Folder for the runs; default runs/reconstruction_NAME."""
+    results: Path = Path(__file__).parent / "results"
+    """Folder for the table and the figure."""
+
+
+PRESETS = {
+    "digits": Config("digits", (32,), (0, 1, 2)),
+    "mnist": Config("mnist", (64,), flags="--on-divergence rollback"),
+    "mnist_sizes": Config(
+        "mnist",
+        (16, 32, 64, 128),
+        flags="--steps 5000 --classifier-rows 10000 --on-divergence rollback",
+    ),
+    "cifar10_cpu": Config(
+        "cifar10",
+        (128,),
+        flags="--width 64 --depth 5 --w0 20 --batch-size 16 --steps 3000 --outer-rate 1e-3 "
+        "--warmup 100 --eval-every 500 --classifier-rows 10000 --on-divergence rollback",
+    ),
+    "cifar10": Config("cifar10", (256, 512, 1024), flags="--on-divergence rollback"),
+}
+
+
+def main(config, name):
+    """Run what is missing, then write and print the table."""
+    out = config.out or Path("runs") / f"reconstruction_{name}"
+    summaries = [
+        finished(config, size, seed, out / f"latent{size}-seed{seed}")
+        for size in config.sizes
+        for seed in config.seeds
+    ]
+    table = [mean_over_seeds(size, summaries) for size in config.sizes]
+    path = config.results / f"reconstruction_{name}.json"
+    write_json(
+        path,
+        {
+            "command": f"python -m experiments.reconstruction {name}",
+            "preset": config.preset,
+            "flags": config.flags,
+            "table": table,
+            "runs": [{key: summary[key] for key in KEPT} for summary in summaries],
+            **environment(),
+        },
+    )
+    if len(table) > 1:
+        figures.latent_sizes(path.with_suffix(".png"), table)
+    print("\nnumbers     test PSNR           PCA        test accuracy")
+    for row in table:
+        accuracy = ", ".join(f"{k} {100 * v:.2f} %" for k, v in row["test_accuracy"].items())
+        print(
+            f"{row['latent_dim']:7d}  {row['test_psnr']:6.2f} ± {row['test_psnr_std']:.2f} dB  "
+            f"{row['pca_test_psnr']:6.2f} dB  {accuracy}"
+        )
+    print(path)
+
+
+def finished(config, size, seed, folder):
+    """The summary of one run of the main job, which is made first if it is not there."""
+    command = [sys.executable, "-m", "functa_jax.meta_train", config.preset]
+    command += [*shlex.split(config.flags), "--latent-dim", str(size), "--seed", str(seed)]
+    if subprocess.run([*command, "--out", str(folder)]).returncode:
+        raise UserError(f"the run in {folder} did not end well; see above")
+    return read_json(folder / "summary.json")
+
+
+def mean_over_seeds(size, summaries):
+    """One row of the table: means over the seeds, and the PSNR's sample standard deviation."""
+    runs = [summary for summary in summaries if summary["latent_dim"] == size]
+    psnr = [run["test_psnr"] for run in runs]
+    return {
+        "latent_dim": size,
+        "seeds": [run["seed"] for run in runs],
+        "test_psnr": statistics.mean(psnr),
+        "test_psnr_std": statistics.stdev(psnr) if len(psnr) > 1 else 0.0,
+        "pca_test_psnr": statistics.mean(run["pca_test_psnr"] for run in runs),
+        "test_accuracy": {
+            name: statistics.mean(run["accuracy"][name]["test"] for run in runs)
+            for name in runs[0]["accuracy"]
+        },
+        "train_seconds": statistics.mean(run["train_seconds"] for run in runs),
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, PRESETS)

@@ -1,0 +1,25 @@
+"""The benchmark compares equals: both sides train alike, and its figures hang together."""
+
+import pytest
+
+from experiments import bench
+from functa_jax import training
+
+
+@pytest.fixture(scope="module")
+def row():
+    shape = bench.Shape(width=8, depth=3, latent_dim=4, side=4, channels=1, batch=8)
+    return shape, bench.functa_row(shape, bench.Config(rounds=1, seconds=0.01))
+
+
+def test_both_sides_log_the_same_psnr(row):
+    assert row[1]["psnr_difference_db"] < 1e-3
+
+
+def test_figures_hang_together(row):
+    shape, figures = row
+    rates = figures["ours_images_per_s"], figures["reference_images_per_s"]
+    assert figures["ratio"] == pytest.approx(rates[0] / rates[1], rel=0.02)
+    flops = 18 * training.forward_flops(shape, 16) * rates[0]
+    share = flops / (figures["matmul_gflops"] * 1e9)
+    assert figures["matmul_share"] == pytest.approx(share, abs=0.002)

@@ -1,0 +1,40 @@
+"""experiments.reconstruction gathers what the main job reached."""
+
+import json
+import statistics
+from dataclasses import replace
+
+from experiments import reconstruction
+
+TINY = (
+    "--images 40 --width 8 --depth 3 --steps 4 --batch-size 4 --eval-every 2 --dispatch 2 "
+    "--warmup 0"
+)
+
+
+def test_runs_become_a_table(tmp_path, capsys):
+    config = reconstruction.Config(
+        "digits", (4,), (0, 1), TINY, tmp_path / "runs", tmp_path / "results"
+    )
+    reconstruction.main(config, "tiny")
+    result = json.loads((tmp_path / "results" / "reconstruction_tiny.json").read_text())
+    (row,) = result["table"]
+    psnr = [run["test_psnr"] for run in result["runs"]]
+    assert psnr[0] != psnr[1]
+    assert row["test_psnr"] == statistics.mean(psnr)
+    assert row["test_psnr_std"] == statistics.stdev(psnr)
+    assert [run["seed"] for run in result["runs"]] == row["seeds"] == [0, 1]
+    assert f"{row['test_psnr']:.2f} ±" in capsys.readouterr().out
+
+
+def test_presets_ask_for_what_the_main_job_knows():
+    import shlex
+
+    from common import cli
+    from functa_jax import meta_train
+
+    for config in reconstruction.PRESETS.values():
+        preset = meta_train.PRESETS[config.preset]
+        parsed = cli.parse(meta_train.Config, preset, shlex.split(config.flags))
+        assert parsed.dataset == preset.dataset
+        assert replace(parsed, steps=preset.steps) is not preset

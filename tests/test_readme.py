@@ -1,0 +1,44 @@
+"""The readme's example runs as it stands, and its commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from common import cli
+from functa_jax import meta_train
+
+README = (Path(__file__).parent.parent / "readme.txt").read_text()
+
+
+def block(heading):
+    """The first indented block below a heading."""
+    section = README.split(f"\n{heading}\n", 1)[1]
+    return re.search(r"(?:^    .*\n)+", section, re.MULTILINE).group()
+
+
+def test_ten_lines_load_latents_in_scikit_learn_and_pytorch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = "--width 16 --depth 3 --latent-dim 16 --steps 100 --batch-size 16".split()
+    cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, ["digits", *small])
+    code = "\n".join(line[4:] for line in block("Latents in scikit-learn and PyTorch").splitlines())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"(scikit-learn|PyTorch): (0\.\d+)", done.stdout))
+    assert min(map(float, found.values())) > 0.8
+    assert set(found) == {"scikit-learn", "PyTorch"}
+
+
+def test_modules_named_as_commands_exist():
+    names = set(re.findall(r"python -m ([\w.]+)", README))
+    assert {"functa_jax.meta_train", "functa_jax.export", "functa_jax.deepmind"} <= names
+    root = Path(__file__).parent.parent
+    for name in names:
+        assert (root / (name.replace(".", "/") + ".py")).is_file(), name
+
+
+def test_files_on_the_map_exist():
+    root = Path(__file__).parent.parent
+    map_of_files = README.split("\nMap of the files\n")[1].split("\nResults\n")[0]
+    everywhere = {path.name for path in root.glob("*/*.py")}
+    for name in re.findall(r"\b(\w+\.py)\b", map_of_files):
+        assert name in everywhere, name
