@@ -4,7 +4,7 @@ import hashlib
 import json
 import zipfile
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import jax
@@ -36,35 +36,6 @@ class Functa:
     metadata: dict = field(default_factory=dict)
 
     @cached_property
-    def _jitted(self):
-        """(encode, decode), compiled once for each shape, data parallel on local devices."""
-        mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-        images = PartitionSpec(AXIS)
-
-        def encode_share(params, coords, batch, *, steps):
-            return encode(self.config, params, coords, batch, steps, self.penalty)
-
-        def decode_share(params, coords, latents):
-            model = siren.with_params(self.config, params)
-            return jax.lax.map(partial(model, coords), latents)
-
-        def sharded(function, out_specs):
-            return jax.shard_map(
-                function,
-                mesh=mesh,
-                in_specs=(REPLICATED, REPLICATED, images),
-                out_specs=out_specs,
-                check_vma=False,
-            )
-
-        @partial(jax.jit, static_argnames="steps")
-        def encode_batch(params, coords, batch, steps):
-            share = partial(encode_share, steps=steps)
-            return sharded(share, (images, images))(params, coords, batch)
-
-        return encode_batch, jax.jit(sharded(decode_share, images))
-
-    @cached_property
     def hash(self):
         """16 hexadecimal digits that name these weights."""
         digest = hashlib.sha256(repr(self.config).encode())
@@ -82,7 +53,7 @@ class Functa:
         steps = self.inner_steps if steps is None else steps
         images = self._as_batch(images)
         coords = siren.coordinate_grid(*self.resolution)
-        encode_batch, _ = self._jitted
+        encode_batch, _ = _compiled(self.config, self.penalty)
         results = _in_batches(
             lambda batch: encode_batch(self.params, coords, _to_float(batch), steps=steps),
             images.reshape(len(images), -1, self.config.channels),
@@ -113,7 +84,7 @@ class Functa:
         points = (
             siren.coordinate_grid(*shape) if coords is None else jnp.asarray(coords, jnp.float32)
         )
-        _, decode_batch = self._jitted
+        _, decode_batch = _compiled(self.config, self.penalty)
         results = _in_batches(
             lambda batch: (decode_batch(self.params, points, batch),), latents, batch_size
         )
@@ -173,6 +144,34 @@ def _check_shapes(config, params):
     expected = jax.eval_shape(lambda: siren.init(config, 0))
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
         raise ValueError("its arrays do not have the shapes that its configuration asks for")
+
+
+@cache
+def _compiled(config, penalty):
+    """(encode, decode), data parallel on local devices; kept for all Functa of this kind."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    images = PartitionSpec(AXIS)
+
+    def decode_share(params, coords, latents):
+        return jax.lax.map(partial(siren.with_params(config, params), coords), latents)
+
+    def sharded(function, out_specs):
+        return jax.shard_map(
+            function,
+            mesh=mesh,
+            in_specs=(REPLICATED, REPLICATED, images),
+            out_specs=out_specs,
+            check_vma=False,
+        )
+
+    @partial(jax.jit, static_argnames="steps")
+    def encode_batch(params, coords, batch, steps):
+        def encode_share(params, coords, batch):
+            return encode(config, params, coords, batch, steps, penalty)
+
+        return sharded(encode_share, (images, images))(params, coords, batch)
+
+    return encode_batch, jax.jit(sharded(decode_share, images))
 
 
 def _to_float(batch):

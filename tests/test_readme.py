@@ -1,6 +1,7 @@
 """The readme's example runs as it stands, and its commands exist."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ def block(heading):
 
 def test_ten_lines_load_latents_in_scikit_learn_and_pytorch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = "--width 16 --depth 3 --latent-dim 16 --steps 100 --batch-size 16".split()
+    small = shlex.split("--width 16 --depth 3 --latent-dim 16 --steps 100 --batch-size 16")
     cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, ["digits", *small])
     code = "\n".join(line[4:] for line in block("Latents in scikit-learn and PyTorch").splitlines())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
