@@ -66,6 +66,9 @@ def main(config):
     height, width = functa.resolution
     if data.train.images.shape[1:3] != functa.resolution and height == width:
         data = datasets.load(name, config.data_dir, resolution=height)
+    found, made_for = data.train.images.shape[1:], (height, width, functa.config.channels)
+    if found != made_for:
+        raise UserError(f"images of {name} are {found}; {config.run} was made for {made_for}")
     pad = height // 8 if config.pad is None else config.pad
     flip = name not in NOT_MIRRORED if config.flip is None else config.flip
     augmentation = exporter.Augmentation(config.copies, flip, pad, config.seed)

@@ -6,14 +6,16 @@ shards, at the end.
 """
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from common.errors import UserError
 from common.runs import Progress, atomic, read_json, write_json
-from functa_jax.functaset import COLUMNS, SPLITS, shard_path
+from functa_jax.functaset import COLUMNS, SPLITS, find_shards, shard_path
 
 BATCH = 2048
 
@@ -48,6 +50,7 @@ def export(functa, data, path, augmentation=None, dtype="float32", shard_megabyt
     """Write the functaset of a common.datasets.Dataset to `path`; returns the paths written.
 
     dtype: "float32" or "float16" for the latents; shard_megabytes: latents in one file at most.
+    Replaces what an earlier export wrote to `path`, in however many shards.
     """
     path, augmentation = Path(path), augmentation or Augmentation()
     metadata = {
@@ -57,18 +60,34 @@ def export(functa, data, path, augmentation=None, dtype="float32", shard_megabyt
         "model": vars(functa.config),
         "checkpoint": functa.hash,
         "inner_steps": functa.inner_steps,
+        "penalty": functa.penalty,
         "augmentation": vars(augmentation),
     }
     partial = path.with_suffix(".partial")
-    plan = partial / "plan.json"
-    if plan.exists() and read_json(plan) != json.loads(json.dumps([metadata, dtype])):
-        shutil.rmtree(partial)
-    if not plan.exists():
-        write_json(plan, [metadata, dtype])
+    _begin(partial, [metadata, dtype, BATCH, [len(getattr(data, name)) for name in SPLITS]])
     columns = _fit_all(functa, data, partial, augmentation, dtype)
     paths = _write_shards(path, columns, metadata, shard_megabytes * 10**6)
-    shutil.rmtree(partial)
+    for old in {path, *find_shards(path)} - set(paths):
+        old.unlink(missing_ok=True)
+    _discard(partial)
     return paths
+
+
+def _begin(partial, plan):
+    """The folder of a partial export, kept if its plan is the same and emptied if it is not."""
+    file = partial / "plan.json"
+    if not file.exists() or read_json(file) != json.loads(json.dumps(plan)):
+        _discard(partial)
+        try:
+            write_json(file, plan)
+        except OSError as error:
+            raise UserError(f"cannot write in {partial.parent}: {error.strerror}") from None
+
+
+def _discard(partial):
+    # The plan first: a kill halfway must not leave a plan without the files that belong to it.
+    (partial / "plan.json").unlink(missing_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fit_all(functa, data, partial, augmentation, dtype):
@@ -116,7 +135,7 @@ def _memory_map(path, shape, dtype, mode):
 def _write_shards(path, columns, metadata, shard_bytes):
     latents = columns["train_latents"]
     total = sum(columns[f"{name}_latents"].nbytes for name in SPLITS)
-    count = max(1, -(-total // shard_bytes))
+    count = max(1, math.ceil(total / shard_bytes))
     mean, std = _statistics(latents)
     paths = []
     for shard in range(count):
@@ -127,8 +146,8 @@ def _write_shards(path, columns, metadata, shard_bytes):
             for column in COLUMNS:
                 arrays[f"{name}_{column}"] = columns[f"{name}_{column}"][part]
         paths.append(shard_path(path, shard, count))
-        with atomic(paths[-1]) as temporary:
-            np.savez(temporary, **arrays, mean=mean, std=std, metadata=json.dumps(metadata))
+        with atomic(paths[-1]) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays, mean=mean, std=std, metadata=json.dumps(metadata))
     return paths
 
 

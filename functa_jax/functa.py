@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from common.errors import UserError
 from common.runs import atomic
+from common.split import first_line
 from functa_jax import siren
 from functa_jax.devices import AXIS, REPLICATED
 from functa_jax.inner_loop import encode, psnr
@@ -112,8 +112,8 @@ class Functa:
             "penalty": self.penalty,
             "metadata": self.metadata,
         }
-        with atomic(path) as temporary:
-            np.savez(temporary, about=json.dumps(about), **siren.flatten(self.params))
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, about=json.dumps(about), **siren.flatten(self.params))
 
 
 def load(path):
@@ -130,20 +130,23 @@ def load(path):
             flat = {key: file[key] for key in file.files if key != "about"}
         config = siren.ModelConfig(**about.pop("config"))
         params = siren.unflatten(flat)
-        _check_shapes(config, params)
+        _check_arrays(config, params)
+        return Functa(config, params, tuple(about.pop("resolution")), **about)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun") from None
     except KeyError as error:
         raise UserError(f"{path} is not a functa: {error.args[0]}") from None
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or not a functa ({error})") from None
-    return Functa(config, params, tuple(about.pop("resolution")), **about)
+    except Exception as error:  # reading a damaged file may raise nearly anything
+        raise UserError(f"{path} is damaged or not a functa ({first_line(error)})") from None
 
 
-def _check_shapes(config, params):
+def _check_arrays(config, params):
     expected = jax.eval_shape(lambda: siren.init(config, 0))
-    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
-        raise ValueError("its arrays do not have the shapes that its configuration asks for")
+    found, asked = (
+        jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (params, expected)
+    )
+    if found != asked:
+        raise ValueError("its arrays are not those that its configuration asks for")
 
 
 @cache

@@ -8,7 +8,6 @@ in shards NAME-00000-of-00004.npz, each a functaset with a part of the rows.
 
 import json
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.runs import atomic
+from common.split import first_line
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("latents", "labels", "ids", "psnr")
@@ -52,9 +52,9 @@ class Functaset:
             for split in SPLITS
             for column in COLUMNS
         }
-        with atomic(path) as temporary:
+        with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez(
-                temporary,
+                file,
                 **arrays,
                 mean=self.mean,
                 std=self.std,
@@ -70,6 +70,12 @@ def shard_path(path, shard, count):
     return path.with_name(f"{path.stem}-{shard:05d}-of-{count:05d}{path.suffix}")
 
 
+def find_shards(path):
+    """Shards that were written for `path`, in order."""
+    pattern = f"{path.stem}-[0-9]*-of-[0-9]*{path.suffix}"
+    return sorted(path.parent.glob(pattern))
+
+
 def load_functaset(path):
     """Read a functaset: a `.npz` file, or the path that its shards were written for.
 
@@ -83,7 +89,7 @@ def load_functaset(path):
         path = path.with_name(match[1] + path.suffix)
     paths = [path]
     if not path.exists():
-        found = sorted(path.parent.glob(f"{path.stem}-[0-9]*-of-[0-9]*{path.suffix}"))
+        found = find_shards(path)
         if not found:
             raise UserError(f"no functaset at {path}")
         count = int(found[0].stem[-5:])
@@ -91,6 +97,9 @@ def load_functaset(path):
     shards = [_read(shard) for shard in paths]
     if len(shards) == 1:
         return shards[0]
+    for shard, other in zip(paths, shards, strict=True):
+        if other.metadata != shards[0].metadata:
+            raise UserError(f"{shard} is of another functaset than {paths[0]}; export it again")
     splits = {
         split: Latents(
             *(
@@ -120,5 +129,5 @@ def _read(path):
         raise UserError(f"{path} is missing") from None
     except KeyError as error:
         raise UserError(f"{path} is not a functaset: {error.args[0]}") from None
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or not a functaset ({error})") from None
+    except Exception as error:  # reading a damaged file may raise nearly anything
+        raise UserError(f"{path} is damaged or not a functaset ({first_line(error)})") from None
