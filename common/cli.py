@@ -7,6 +7,7 @@ Whatever the user got wrong ends in one line on stderr and exit code 2.
 import contextlib
 import difflib
 import io
+import os
 import re
 import sys
 
@@ -35,6 +36,9 @@ def run(main, config_type, presets=None, args=None):
         fail(error)
     except KeyboardInterrupt:
         fail("stopped; the same command goes on from the last checkpoint", code=130)
+    except BrokenPipeError:  # whoever read our output has gone: `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
 
 
 def fail(message, code=2):
@@ -48,11 +52,12 @@ def parse(config_type, default, args, presets=()):
 
     Raises UserError in one line for unknown flags and values of the wrong type.
     """
+    program = sys.modules.get("__main__")
     options = {
         "args": args,
-        "description": _description(presets),
+        "description": (getattr(program, "__doc__", "") or "").strip(),
         "config": _TYRO,
-        "prog": _program(),
+        "prog": _name(program) + (f" [{'|'.join(presets)}]" if presets else ""),
     }
     if default is not None:
         options["default"] = default
@@ -71,13 +76,8 @@ def parse(config_type, default, args, presets=()):
 _TYRO = (tyro.conf.OmitArgPrefixes,)
 
 
-def _description(presets):
-    text = (getattr(sys.modules.get("__main__"), "__doc__", "") or "").strip()
-    return f"{text}\n\npresets: {', '.join(presets)}" if presets else text
-
-
-def _program():
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+def _name(program):
+    spec = getattr(program, "__spec__", None)
     return f"python -m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0]
 
 
@@ -88,5 +88,5 @@ def _one_line(complaint):
     message = re.split(r"Argument helptext:|For full helptext", " ".join(lines))[0].strip()
     message, *hint = message.split("Perhaps you meant:")
     if hint:
-        message += f"; did you mean {hint[0].split()[0]}?"
+        message = f"{message.strip()}; did you mean {hint[0].split()[0]}?"
     return re.sub(r"\s+", " ", message).strip() or "the command line could not be read"
