@@ -70,11 +70,11 @@ class Config:
     noise: float = 0.0
     """Standard deviation of the noise added to latents before the outer loss."""
 
-    steps: int = 5000
+    steps: int = 3000
     """Outer steps."""
     batch_size: int = 64
     """Images per outer step, over all devices."""
-    outer_rate: float = 3e-3
+    outer_rate: float = 1e-3
     """Learning rate of outer Adam."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Outer rate over the steps: constant, or cosine decay to zero."""
@@ -145,7 +145,6 @@ PRESETS = {
         latent_dim=64,
         batch_size=16,
         steps=18_000,
-        outer_rate=1e-3,
         eval_every=1000,
         classifier_rows=60_000,
     ),
