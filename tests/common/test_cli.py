@@ -1,0 +1,130 @@
+"""common.cli: presets and flags; every mistake is one line on stderr and exit code 2."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from common import cli
+from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Config:
+    """A small command."""
+
+    width: int = 8
+    """Units in a layer."""
+    rate: float | None = None
+    """Step size; none learns it."""
+
+    def __post_init__(self):
+        if self.width <= 0:
+            raise ValueError(f"--width {self.width}: must be positive")
+
+
+@dataclass(frozen=True)
+class Required:
+    """A command with a required flag."""
+
+    run: Path
+    """Run folder."""
+
+
+PRESETS = {"small": Config(), "large": Config(width=64, rate=0.1)}
+
+
+def called(*args, main=lambda *found: found):
+    return cli.run(main, Config, PRESETS, list(args))
+
+
+@pytest.mark.parametrize(
+    "args, expected",
+    [
+        ([], (Config(8, None), "small")),
+        (["large"], (Config(64, 0.1), "large")),
+        (["large", "--width", "3"], (Config(3, 0.1), "large")),
+        (["--rate", "2"], (Config(8, 2.0), "small")),
+        (["large", "--rate", "None"], (Config(64, None), "large")),
+    ],
+)
+def test_flags_go_on_top_of_presets(args, expected):
+    assert called(*args) == expected
+
+
+MISTAKES = [
+    (["larg"], "unknown preset 'larg'; did you mean large?"),
+    (["xyz"], "unknown preset 'xyz'; presets: small, large"),
+    (["--widht", "3"], "did you mean --width?"),
+    (["--width", "many"], "many"),
+    (["--width", "0"], "--width 0: must be positive"),
+    (["small", "large"], "large"),
+]
+
+
+@pytest.mark.parametrize("args, message", MISTAKES)
+def test_a_mistake_is_one_line(args, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        called(*args)
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert message in said.err
+
+
+def test_a_missing_flag_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda config: config, Required, args=[])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "--run" in error
+    assert error.count("\n") == 1
+    assert cli.run(lambda config: config, Required, args=["--run", "x"]).run == Path("x")
+
+
+def test_what_the_work_refuses_is_one_line(capsys):
+    def main(*_):
+        raise UserError("no such set")
+
+    with pytest.raises(SystemExit) as stop:
+        called(main=main)
+    assert (stop.value.code, capsys.readouterr().err) == (2, "error: no such set\n")
+
+
+def test_a_bug_keeps_its_traceback():
+    def main(*_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        called(main=main)
+
+
+def test_control_c_ends_with_130(capsys):
+    def main(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        called(main=main)
+    assert stop.value.code == 130
+    assert "goes on" in capsys.readouterr().err
+
+
+def test_help_shows_every_flag_with_its_meaning(capsys):
+    with pytest.raises(SystemExit) as stop:
+        called("large", "--help")
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    assert "[small|large]" in said
+    for text in ("Units in a layer.", "Step size; none learns it.", "default: 64"):
+        assert text in said
+
+
+def test_no_traceback_when_the_reader_has_gone():
+    command = f"{sys.executable} -m functa_jax.meta_train --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("usage: python -m functa_jax.meta_train [digits|")
+    assert done.stderr == ""
