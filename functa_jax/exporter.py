@@ -77,8 +77,8 @@ def _begin(partial, plan):
     """The folder of a partial export, kept if its plan is the same and emptied if it is not."""
     file = partial / "plan.json"
     if not file.exists() or read_json(file) != json.loads(json.dumps(plan)):
-        _discard(partial)
         try:
+            _discard(partial)
             write_json(file, plan)
         except OSError as error:
             raise UserError(f"cannot write in {partial.parent}: {error.strerror}") from None

@@ -56,7 +56,7 @@ class Functa:
         encode_batch, _ = _compiled(self.config, self.penalty)
         results = _in_batches(
             lambda batch: encode_batch(self.params, coords, _to_float(batch), steps=steps),
-            images.reshape(len(images), -1, self.config.channels),
+            images.reshape(len(images), len(coords), self.config.channels),
             batch_size,
         )
         return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
@@ -96,6 +96,8 @@ class Functa:
         images = np.asarray(images)
         if images.ndim == 3 and self.config.channels == 1:
             images = images[..., None]
+        if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
+            raise UserError(f"images are {images.dtype}; give uint8, or floats in [0, 1]")
         expected = (*self.resolution, self.config.channels)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise UserError(
@@ -142,9 +144,7 @@ def load(path):
 
 def _check_arrays(config, params):
     expected = jax.eval_shape(lambda: siren.init(config, 0))
-    found, asked = (
-        jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (params, expected)
-    )
+    found, asked = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (params, expected))
     if found != asked:
         raise ValueError("its arrays are not those that its configuration asks for")
 

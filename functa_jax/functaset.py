@@ -9,6 +9,7 @@ in shards NAME-00000-of-00004.npz, each a functaset with a part of the rows.
 import json
 import re
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,9 @@ def shard_path(path, shard, count):
 
 
 def find_shards(path):
-    """Shards that were written for `path`, in order."""
-    pattern = f"{path.stem}-[0-9]*-of-[0-9]*{path.suffix}"
-    return sorted(path.parent.glob(pattern))
+    """Paths of all shards that were written for `path`, in order."""
+    digits = "[0-9]" * 5
+    return sorted(path.parent.glob(f"{escape(path.stem)}-{digits}-of-{digits}{path.suffix}"))
 
 
 def load_functaset(path):

@@ -1,0 +1,323 @@
+"""A Functa: its file, and encoding and decoding whatever the batch, the number type or the grid."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import functa_jax
+from common.errors import UserError
+from functa_jax import siren
+from functa_jax.functa import Functa
+from functa_jax.inner_loop import fit
+
+CONFIG = siren.ModelConfig(channels=1, width=8, depth=3, latent_dim=4, w0=5.0)
+HEIGHT, WIDTH = 4, 6
+RATES = np.array([0.1, 0.2, 0.4, 0.5], np.float32)  # latents far from zero, yet a stable course
+PARAMS = {**jax.tree.map(np.asarray, siren.init(CONFIG, 0)), "inner_rate": RATES}
+FUNCTA = Functa(CONFIG, PARAMS, (HEIGHT, WIDTH), metadata={"data": "noise", "steps": 7})
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, HEIGHT, WIDTH, 1), np.uint8)
+LATENTS = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+NAMES = list(siren.flatten(PARAMS))
+every_parameter = pytest.mark.parametrize("name", NAMES)
+
+
+def fault(function, *args, **kwargs):
+    """The message of the UserError, which must be one line."""
+    with pytest.raises(UserError) as caught:
+        function(*args, **kwargs)
+    message = str(caught.value)
+    assert message and "\n" not in message
+    return message
+
+
+# ---- files ----
+
+
+@pytest.fixture
+def file(tmp_path):
+    FUNCTA.save(tmp_path / "functa.npz")
+    return tmp_path / "functa.npz"
+
+
+def rewrite(file, about=None, **arrays):
+    """The same file with entries of `about`, or arrays, replaced (left out, if None)."""
+    with np.load(file) as old:
+        content = {key: old[key] for key in old.files} | arrays
+    known = json.loads(str(content["about"])) | (about or {})
+    content["about"] = json.dumps({key: value for key, value in known.items() if value is not None})
+    np.savez(file, **{key: value for key, value in content.items() if value is not None})
+
+
+@pytest.mark.parametrize("given_as", ["folder", "file"])
+def test_a_file_gives_everything_back(given_as, file):
+    loaded = functa_jax.load(file.parent if given_as == "folder" else file)
+    for field in ("config", "resolution", "inner_steps", "penalty", "metadata", "hash"):
+        assert getattr(loaded, field) == getattr(FUNCTA, field)
+    assert jax.tree.structure(loaded.params) == jax.tree.structure(PARAMS)
+    for name, value in siren.flatten(PARAMS).items():
+        found = siren.flatten(loaded.params)[name]
+        assert found.dtype == np.float32 and found.tobytes() == value.tobytes()
+
+
+def test_settings_other_than_the_defaults_are_kept(tmp_path):
+    config = siren.ModelConfig(3, 4, 3, 2, w0=9.0, modulation="scale_shift", inner_rate=0.3)
+    other = Functa(config, siren.init(config, 1), (5, 2), inner_steps=9, penalty=0.25)
+    other.save(tmp_path / "named without a suffix")
+    loaded = functa_jax.load(tmp_path / "named without a suffix")
+    for field in ("config", "resolution", "inner_steps", "penalty", "metadata", "hash"):
+        assert getattr(loaded, field) == getattr(other, field)
+
+
+@every_parameter
+def test_hash_tells_every_parameter_apart(name):
+    flat = siren.flatten(PARAMS)
+    changed = np.array(flat[name])
+    changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(9))  # by one rounding error
+    params = siren.unflatten({**flat, name: changed})
+    assert replace(FUNCTA, params=params).hash != FUNCTA.hash
+    assert replace(FUNCTA, params=siren.unflatten(flat)).hash == FUNCTA.hash
+
+
+def test_hash_tells_configurations_apart():
+    assert replace(FUNCTA, config=replace(CONFIG, w0=6.0)).hash != FUNCTA.hash
+
+
+def test_a_missing_run_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "none", tmp_path / "none.npz"):
+        assert f"{path}" in fault(functa_jax.load, path)
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_any_truncation_is_found(tmp_path_factory, share):
+    path = tmp_path_factory.getbasetemp() / "truncated.npz"
+    FUNCTA.save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    assert str(path) in fault(functa_jax.load, path)
+
+
+@given(name=st.sampled_from(NAMES), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_any_bit_flipped_in_a_parameter_is_found(tmp_path_factory, name, place, bit):
+    path = tmp_path_factory.getbasetemp() / "flipped.npz"
+    random = np.random.default_rng(0)  # so that the file holds the bytes of each array once
+    params = {
+        key: random.random(value.shape, np.float32) for key, value in siren.flatten(PARAMS).items()
+    }
+    replace(FUNCTA, params=siren.unflatten(params)).save(path)
+    data, value = bytearray(path.read_bytes()), params[name].tobytes()
+    data[data.index(value) + int(place * len(value))] ^= 1 << bit
+    path.write_bytes(data)
+    assert str(path) in fault(functa_jax.load, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"plain text\nin two lines", b"PK\x03\x04", b"\x80\x04."])
+def test_a_foreign_file_is_refused(content, tmp_path):
+    path = tmp_path / "functa.npz"
+    path.write_bytes(content)
+    assert str(path) in fault(functa_jax.load, path)
+
+
+def test_a_bare_array_is_refused(tmp_path):
+    with (tmp_path / "functa.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert "not a functa" in fault(functa_jax.load, tmp_path)
+
+
+def test_another_npz_is_not_a_functa(file):
+    np.savez(file, latents=LATENTS)
+    assert "not a functa" in fault(functa_jax.load, file)
+
+
+class Trap:
+    """Its pickle creates a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("key", ["about", "inner_rate"])
+def test_pickled_objects_are_never_loaded(key, file):
+    trap = file.parent / "sprung"
+    rewrite(file)  # which is readable
+    with np.load(file) as old:
+        content = {**old, key: np.array([Trap(trap)], object)}
+    np.savez(file, **content)
+    fault(functa_jax.load, file)
+    assert not trap.exists()
+
+
+@every_parameter
+@pytest.mark.parametrize("change", ["shape", "type", "missing"])
+def test_parameters_that_do_not_fit_are_refused(name, change, file):
+    value = siren.flatten(PARAMS)[name]
+    wrong = {"shape": value[..., :-1], "type": value.astype("f8"), "missing": None}
+    rewrite(file, **{name: wrong[change]})
+    assert str(file) in fault(functa_jax.load, file)
+
+
+def test_a_parameter_too_many_is_refused(file):
+    rewrite(file, extra=np.zeros(3, np.float32))
+    assert str(file) in fault(functa_jax.load, file)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        *({key: None} for key in ("config", "resolution")),
+        *({"config": config} for config in (3, {}, {"width": 8}, {"channels": "x"})),
+        {"resolution": 4},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_a_description_that_makes_no_sense_is_refused(about, file):
+    rewrite(file, about)
+    assert str(file) in fault(functa_jax.load, file)
+
+
+# ---- encoding ----
+
+
+def test_course_is_the_inner_loop_of_every_image():
+    @jax.jit
+    def reference(image):
+        model = siren.with_params(CONFIG, PARAMS)
+        fits = [fit(model, siren.coordinate_grid(HEIGHT, WIDTH), image, k) for k in range(5)]
+        return [latent for latent, _ in fits], fits[-1][1]
+
+    latents, errors = FUNCTA.course(IMAGES)
+    assert latents.shape == (7, 4, 4) and errors.shape == (7, 4)
+    assert latents.dtype == errors.dtype == np.float32
+    assert np.abs(latents[:, -1]).max() > 0.1
+    for image, course, course_errors in zip(IMAGES, latents, errors, strict=True):
+        expected, expected_errors = reference(image.reshape(-1, 1) / np.float32(255))
+        np.testing.assert_allclose(course, expected[:4], atol=1e-6)
+        np.testing.assert_allclose(course_errors, expected_errors, rtol=1e-5)
+
+
+def test_encode_is_the_end_of_the_course():
+    latents, errors = FUNCTA.course(IMAGES)
+    end, psnr = FUNCTA.encode(IMAGES)
+    assert end.dtype == psnr.dtype == np.float32
+    np.testing.assert_array_equal(end, latents[:, -1])
+    np.testing.assert_allclose(psnr, -10 * np.log10(errors[:, -1]), rtol=1e-6)
+
+
+def test_fewer_steps_are_the_head_of_the_course():
+    latents, errors = FUNCTA.course(IMAGES[:4])
+    head, head_errors = FUNCTA.course(IMAGES[:4], steps=1)
+    np.testing.assert_allclose(head, latents[:, :2], atol=1e-6)
+    np.testing.assert_allclose(head_errors, errors[:, :2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_bytes_and_floats_are_the_same_images(kind):
+    for from_bytes, from_floats in zip(
+        FUNCTA.encode(IMAGES), FUNCTA.encode(IMAGES / kind(255)), strict=True
+    ):
+        np.testing.assert_allclose(from_bytes, from_floats, atol=1e-5)
+
+
+def test_one_channel_may_be_left_out():
+    for with_channel, without in zip(
+        FUNCTA.encode(IMAGES), FUNCTA.encode(IMAGES[..., 0]), strict=True
+    ):
+        np.testing.assert_array_equal(with_channel, without)
+
+
+@given(rows=st.lists(st.integers(0, 6), min_size=1, max_size=8), batch_size=st.integers(1, 20))
+def test_a_latent_depends_on_its_image_alone(rows, batch_size):
+    latents, psnr = FUNCTA.encode(IMAGES)
+    some, some_psnr = FUNCTA.encode(IMAGES[rows], batch_size=batch_size)
+    np.testing.assert_allclose(some, latents[rows], atol=1e-6)
+    np.testing.assert_allclose(some_psnr, psnr[rows], atol=1e-4)
+
+
+def test_no_images_give_no_latents():
+    latents, errors = FUNCTA.course(IMAGES[:0])
+    assert latents.shape == (0, 4, 4) and errors.shape == (0, 4)
+    latents, psnr = FUNCTA.encode(IMAGES[:0])
+    assert latents.shape == (0, 4) and psnr.shape == (0,)
+    assert latents.dtype == psnr.dtype == np.float32
+    assert FUNCTA.decode(latents).shape == (0, HEIGHT, WIDTH, 1)
+
+
+def test_integers_other_than_bytes_are_refused():
+    integers = IMAGES.astype(np.int64)
+    assert "images are int64; give uint8, or floats" in fault(FUNCTA.encode, integers)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 6, 4, 1), (2, 4, 6, 3), (2, 5, 6), (4, 6, 1), (4, 6), (2, 24)], ids=str
+)
+def test_images_of_another_size_are_refused(shape):
+    assert "(4, 6, 1)" in fault(FUNCTA.encode, np.zeros(shape, np.uint8))
+
+
+def test_channels_are_needed_when_there_are_several():
+    config = replace(CONFIG, channels=3)
+    functa = Functa(config, siren.init(config, 0), (4, 6))
+    assert "(4, 6, 3)" in fault(functa.encode, np.zeros((3, 4, 6), np.uint8))
+
+
+# ---- decoding ----
+
+
+def colours(latent, points, params=PARAMS):
+    """The modulated SIREN written out in NumPy, at points (M, 2): float64 (M, C)."""
+    *hidden, last = (params["siren"]["layers"][i] for i in range(CONFIG.depth))
+    shifts = latent @ params["latent_map"]["kernel"] + params["latent_map"]["bias"]
+    h = np.asarray(points, np.float64)
+    for layer, shift in zip(hidden, shifts.reshape(CONFIG.depth - 1, -1), strict=True):
+        h = np.sin(CONFIG.w0 * (h @ layer["kernel"] + layer["bias"] + shift))
+    return h @ last["kernel"] + last["bias"] + 0.5
+
+
+def test_decode_is_the_siren_at_pixel_centres():
+    images = FUNCTA.decode(LATENTS)
+    assert images.dtype == np.float32
+    for image, latent in zip(images, LATENTS, strict=True):
+        for i in range(HEIGHT):
+            for j in range(WIDTH):
+                centre = [[(i + 0.5) / HEIGHT, (j + 0.5) / WIDTH]]
+                np.testing.assert_allclose(image[i, j], colours(latent, centre)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("resolution", [(4, 6), (3, 8), 5])
+def test_decode_at_a_resolution_is_decode_on_its_grid(resolution):
+    sides = (5, 5) if resolution == 5 else resolution
+    images = FUNCTA.decode(LATENTS, resolution)
+    points = FUNCTA.decode(LATENTS, coords=siren.coordinate_grid(*sides))
+    assert points.shape == (5, sides[0] * sides[1], 1)
+    np.testing.assert_array_equal(images, points.reshape(5, *sides, 1))
+
+
+def test_decode_at_free_points():
+    points = np.random.default_rng(2).random((11, 2))
+    expected = [colours(latent, points) for latent in LATENTS]
+    np.testing.assert_allclose(FUNCTA.decode(LATENTS, coords=points), expected, atol=1e-5)
+
+
+@given(rows=st.lists(st.integers(0, 4), min_size=1, max_size=8), batch_size=st.integers(1, 20))
+def test_an_image_depends_on_its_latent_alone(rows, batch_size):
+    some = FUNCTA.decode(LATENTS[rows], batch_size=batch_size)
+    np.testing.assert_allclose(some, FUNCTA.decode(LATENTS)[rows], atol=1e-6)
+
+
+def test_decoded_images_have_the_psnr_that_encode_reports():
+    latents, psnr = FUNCTA.encode(IMAGES)
+    errors = ((FUNCTA.decode(latents) - IMAGES / 255) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(-10 * np.log10(errors), psnr, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (2, 4, 1)], ids=str)
+def test_latents_of_another_size_are_refused(shape):
+    assert "(n, 4)" in fault(FUNCTA.decode, np.zeros(shape))
