@@ -3,7 +3,7 @@
     python -m experiments.reconstruction digits        10 minutes on 2 CPU cores
     python -m experiments.reconstruction mnist         65 minutes
     python -m experiments.reconstruction mnist_sizes   60 minutes
-    python -m experiments.reconstruction cifar10_cpu   20 minutes
+    python -m experiments.reconstruction cifar10_cpu   10 minutes
     python -m experiments.reconstruction cifar10       hours on a GPU; not yet run
 
 Each runs the main job for every latent size and seed, with settings that are otherwise equal, and
@@ -63,8 +63,8 @@ PRESETS = {
     "cifar10_cpu": Config(
         "cifar10",
         (128,),
-        flags="--width 64 --depth 5 --w0 20 --batch-size 16 --steps 3000 --outer-rate 1e-3 "
-        "--warmup 100 --eval-every 500 --classifier-rows 10000 --on-divergence rollback",
+        flags="--width 64 --depth 5 --w0 20 --batch-size 16 --steps 1000 --outer-rate 1e-3 "
+        "--warmup 100 --eval-every 250 --classifier-rows 2000 --on-divergence rollback",
     ),
     "cifar10": Config("cifar10", (256, 512, 1024), flags="--on-divergence rollback"),
 }

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from ml_collections import config_dict
 
 from common.errors import UserError
-from functa_jax import deepmind, inner_loop, siren
+from functa_jax import deepmind, inner_loop, safe_pickle, siren
 from functa_jax.deepmind import load_modulations, load_weights, save_weights
 from functa_jax.functa import Functa, load
 from functa_jax.functaset import load_functaset
@@ -816,10 +816,10 @@ INERT = {
 
 @pytest.mark.parametrize("name", INERT)
 def test_states_and_loops_change_nothing(name, tmp_path):
-    before = dict(deepmind.MEANING), dict(vars(deepmind._Asked))
+    before = dict(safe_pickle.MEANING), dict(vars(safe_pickle._Asked))
     (tmp_path / "w.npz").write_bytes(INERT[name])
     refusal(load_weights, tmp_path / "w.npz")
-    assert (dict(deepmind.MEANING), dict(vars(deepmind._Asked))) == before
+    assert (dict(safe_pickle.MEANING), dict(vars(safe_pickle._Asked))) == before
     imported(tmp_path / "good")
 
 
