@@ -27,7 +27,8 @@ def write(config, data, run, functa, train_seconds):
     figures.learning_curves(run.path("figures/learning_curves.png"), run.rows(), pca_psnr)
 
     print("fitting every image for functaset.npz", flush=True)
-    path = exporter.export(functa, data, run.path("functaset.npz"))[0]
+    path = run.path("functaset.npz")
+    exporter.export(functa, data, path)
     print(f"three lines load it:\n\n{LOADING.format(path=path)}\n", flush=True)
 
     accuracy = {}
