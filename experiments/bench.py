@@ -56,6 +56,7 @@ def functa(config):
 
 def functa_row(shape, config):
     """Images per second of both on one shape, and the share of the matrix-product rate of ours."""
+    import jax
     import numpy as np
 
     from functa_jax import training
@@ -93,7 +94,8 @@ def functa_row(shape, config):
         "ratio": round(statistics.median(map(_divide, times[reference], times[ours])), 2),
         "matmul_share": round(our_rate * flops / statistics.median(matmul), 3),
         "matmul_gflops": round(statistics.median(matmul) / 1e9, 1),
-        "psnr_difference_db": round(difference, 5),
+        "psnr_difference_db": round(difference, 6),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}",
     }
 
 

@@ -93,11 +93,13 @@ def main(config, name):
     )
     if len(table) > 1:
         figures.latent_sizes(path.with_suffix(".png"), table)
-    print("\nnumbers     test PSNR           PCA        test accuracy")
+    print("\nnumbers  test PSNR              PCA  test accuracy")
     for row in table:
         accuracy = ", ".join(f"{k} {100 * v:.2f} %" for k, v in row["test_accuracy"].items())
+        spread = row["test_psnr_std"]
+        spread = "1 seed" if spread is None else f"± {spread:.2f}"
         print(
-            f"{row['latent_dim']:7d}  {row['test_psnr']:6.2f} ± {row['test_psnr_std']:.2f} dB  "
+            f"{row['latent_dim']:7d}  {row['test_psnr']:6.2f} dB {spread}  "
             f"{row['pca_test_psnr']:6.2f} dB  {accuracy}"
         )
     print(path)
@@ -120,7 +122,7 @@ def mean_over_seeds(size, summaries):
         "latent_dim": size,
         "seeds": [run["seed"] for run in runs],
         "test_psnr": statistics.mean(psnr),
-        "test_psnr_std": statistics.stdev(psnr) if len(psnr) > 1 else 0.0,
+        "test_psnr_std": statistics.stdev(psnr) if len(psnr) > 1 else None,
         "pca_test_psnr": statistics.mean(run["pca_test_psnr"] for run in runs),
         "test_accuracy": {
             name: statistics.mean(run["accuracy"][name]["test"] for run in runs)

@@ -24,7 +24,7 @@ def test_runs_become_a_table(tmp_path, capsys):
     assert row["test_psnr"] == statistics.mean(psnr)
     assert row["test_psnr_std"] == statistics.stdev(psnr)
     assert [run["seed"] for run in result["runs"]] == row["seeds"] == [0, 1]
-    assert f"{row['test_psnr']:.2f} ±" in capsys.readouterr().out
+    assert f"{row['test_psnr']:.2f} dB ±" in capsys.readouterr().out
 
 
 def test_presets_ask_for_what_the_main_job_knows():
