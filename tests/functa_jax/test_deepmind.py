@@ -1,6 +1,6 @@
-"""functa_jax.deepmind: DeepMind's model, written here in haiku from its published definition
-(Dupont et al. 2022, "From data to functa", section 3), must be ours after import, and files from
-strangers must not run anything."""
+"""functa_jax.deepmind: DeepMind's model, written in haiku from its published definition in
+experiments/haiku_functa.py, must be ours after import, and files from strangers must not run
+anything."""
 
 import importlib
 import json
@@ -25,6 +25,9 @@ from hypothesis import strategies as st
 from ml_collections import config_dict
 
 from common.errors import UserError
+from experiments import haiku_functa
+from experiments.haiku_functa import LATENT, MAP, RATES, with_latent
+from experiments.haiku_functa import fit as their_fit
 from functa_jax import deepmind, inner_loop, safe_pickle, siren
 from functa_jax.deepmind import load_modulations, load_weights, save_weights
 from functa_jax.functa import Functa, load
@@ -52,68 +55,8 @@ MODEL = {  # the names of DeepMind's config
 # ---- the published model, in haiku ----
 
 
-class LatentVector(hk.Module):
-    def __init__(self, size, scale):
-        super().__init__()
-        init = hk.initializers.RandomUniform(-scale, scale)
-        self.value = hk.get_parameter("latent_vector", [size], init=init)
-
-
-class MetaSGDLrs(hk.Module):
-    def __init__(self, size):
-        super().__init__()
-        hk.get_parameter("meta_sgd_lrs", [size], init=hk.initializers.RandomUniform(0.005, 0.1))
-
-
-class LatentToModulation(hk.Module):
-    def __init__(self, sizes):
-        super().__init__()
-        self.net = hk.nets.MLP(sizes)
-
-    def __call__(self, latent):
-        return self.net(latent)
-
-
-class ModulatedSirenLayer(hk.Module):
-    def __init__(self, units, bound):
-        super().__init__()
-        self.units, self.init = units, hk.initializers.RandomUniform(-bound, bound)
-
-    def __call__(self, x):
-        return hk.Linear(self.units, w_init=self.init)(x)
-
-
-class LatentModulatedSiren(hk.Module):
-    def __init__(self, model, channels):
-        super().__init__()
-        self.model, self.channels = model, channels
-        self.per_unit = model["modulate_scale"] + model["modulate_shift"]
-        modulations = self.per_unit * (model["depth"] - 1) * model["width"]
-        if model["use_meta_sgd"]:
-            MetaSGDLrs(model["latent_dim"])
-        self.latent = LatentVector(model["latent_dim"], model["latent_init_scale"])
-        self.map = LatentToModulation((*model["layer_sizes"], modulations))
-
-    def __call__(self, coords):
-        width, depth, w0 = (self.model[name] for name in ("width", "depth", "w0"))
-        rows = self.map(self.latent.value).reshape(depth - 1, self.per_unit, width)
-        h, bound = coords, 1 / coords.shape[-1]
-        for row in rows:
-            h = ModulatedSirenLayer(width, bound)(h)
-            scale, shift = (1 + row[0], row[1]) if self.per_unit == 2 else (1, row[0])
-            h, bound = jnp.sin(w0 * (scale * h + shift)), (6 / width) ** 0.5 / w0
-        return ModulatedSirenLayer(self.channels, bound)(h) + 0.5
-
-
 def haiku_model(model=MODEL, channels=3):
-    return hk.without_apply_rng(
-        hk.transform(lambda coords: LatentModulatedSiren(model, channels)(coords))
-    )
-
-
-LATENT = "latent_modulated_siren/~/latent_vector"
-RATES = "latent_modulated_siren/~/meta_sgd_lrs"
-MAP = "latent_modulated_siren/~/latent_to_modulation/~/mlp/~/linear_0"
+    return haiku_functa.haiku_model(model, channels)
 
 
 def their_grid(side=SIDE):
@@ -126,28 +69,6 @@ def their_images(model, params, latents):
     net = haiku_model(model)
     decode = jit(jax.vmap(lambda z: net.apply(with_latent(params, z), their_grid())))
     return decode(latents)
-
-
-def with_latent(params, latent):
-    return {**params, LATENT: {"latent_vector": latent}}
-
-
-def their_fit(model, params, image, steps, coords, rate=None):
-    """Latents (steps + 1, L) and errors (steps + 1,): raw rates, the loss of this image alone."""
-    net, rates = haiku_model(model, image.shape[-1]), rate
-    if rate is None:
-        rates = params[RATES]["meta_sgd_lrs"]
-
-    def loss(latent):
-        error = jnp.mean((net.apply(with_latent(params, latent), coords) - image) ** 2)
-        return error + model["l2_weight"] * jnp.sum(latent**2), error
-
-    path, errors = [params[LATENT]["latent_vector"]], []
-    for _ in range(steps):
-        gradient, error = jax.grad(loss, has_aux=True)(path[-1])
-        path.append(path[-1] - rates * gradient)
-        errors.append(error)
-    return jnp.stack(path), jnp.stack([*errors, loss(path[-1])[1]])
 
 
 def table(width, depth, latents, channels, per_unit=1, rates=True):
