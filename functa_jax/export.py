@@ -64,7 +64,8 @@ def main(config):
         raise UserError(f"{config.run} does not say what it was trained on; give --dataset")
     data = datasets.load(name, config.data_dir, download=config.download)
     height, width = functa.resolution
-    if data.train.images.shape[1:3] != functa.resolution and height == width:
+    side, other = data.train.images.shape[1:3]
+    if height == width and side == other and side > height and side % height == 0:
         data = datasets.load(name, config.data_dir, resolution=height)
     found, made_for = data.train.images.shape[1:], (height, width, functa.config.channels)
     if found != made_for:
