@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from operator import truediv
 from pathlib import Path
 
 from common import cli
@@ -91,7 +92,7 @@ def functa_row(shape, config):
         f"{shape.side}x{shape.side}x{shape.channels} B{shape.batch}",
         "ours_images_per_s": round(our_rate, 1),
         "reference_images_per_s": round(their_rate, 1),
-        "ratio": round(statistics.median(map(_divide, times[reference], times[ours])), 2),
+        "ratio": round(statistics.median(map(truediv, times[reference], times[ours])), 2),
         "matmul_share": round(our_rate * flops / statistics.median(matmul), 3),
         "matmul_gflops": round(statistics.median(matmul) / 1e9, 1),
         "psnr_difference_db": round(difference, 6),
@@ -169,10 +170,6 @@ def _reference(shape, images):
         return np.array(psnr)
 
     return turn
-
-
-def _divide(a, b):
-    return a / b
 
 
 BENCHES = {"functa": functa}

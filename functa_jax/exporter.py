@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.runs import Progress, atomic, read_json, write_json
-from functa_jax.functaset import COLUMNS, SPLITS, find_shards, shard_path
+from common.runs import Progress, read_json, write_json
+from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shards, shard_path
 
 BATCH = 2048
 
@@ -139,15 +139,13 @@ def _write_shards(path, columns, metadata, shard_bytes):
     mean, std = _statistics(latents)
     paths = []
     for shard in range(count):
-        arrays = {}
+        splits = {}
         for name in SPLITS:
             rows = len(columns[f"{name}_latents"])
             part = slice(rows * shard // count, rows * (shard + 1) // count)
-            for column in COLUMNS:
-                arrays[f"{name}_{column}"] = columns[f"{name}_{column}"][part]
+            splits[name] = Latents(*(columns[f"{name}_{column}"][part] for column in COLUMNS))
         paths.append(shard_path(path, shard, count))
-        with atomic(paths[-1]) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays, mean=mean, std=std, metadata=json.dumps(metadata))
+        Functaset(**splits, mean=mean, std=std, metadata=metadata).save(paths[-1])
     return paths
 
 
