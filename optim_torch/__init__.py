@@ -1,1 +1,5 @@
-"""DessiLBI and the loss landscape under BatchNorm. In work: there is nothing to run here yet."""
+"""DessiLBI as a PyTorch optimizer, and what it finds in networks."""
+
+from optim_torch.dessilbi import DessiLBI
+
+__all__ = ["DessiLBI"]

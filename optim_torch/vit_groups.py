@@ -1,0 +1,56 @@
+"""Parameter groups that let DessiLBI select whole heads and neurons of a timm Vision Transformer."""
+
+
+def vit_groups(model, *, heads=True, neurons=True):
+    """Parameter groups of a timm ViT: coupled tensors of each block, and all the rest unpenalised.
+
+    heads: rows of q, k and v (weights and biases) of one head with its columns of the projection.
+    neurons: row of fc1, its bias, and column of fc2.
+
+        optimizer = DessiLBI(vit_groups(model), lr=1e-3, base=torch.optim.AdamW, lr_gamma=0.1)
+
+    Raises ValueError for a model without timm's blocks, and for gated MLPs.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    found = []
+    for block in getattr(model, "blocks", ()):
+        if heads:
+            found.append(_heads(block.attn))
+        if neurons:
+            found.append(_neurons(block.mlp))
+    if not found:
+        raise ValueError("no transformer blocks with coupled groups; is it a timm ViT?")
+    param_groups = [
+        {
+            "params": [(names[parameter], parameter) for parameter, _ in pairs],
+            "penalty": {"slices": [view for _, view in pairs]},
+        }
+        for pairs in found
+    ]
+    coupled = {parameter for pairs in found for parameter, _ in pairs}
+    rest = [(name, parameter) for parameter, name in names.items() if parameter not in coupled]
+    return [*param_groups, {"params": rest, "penalty": "none"}]
+
+
+def _heads(attention):
+    count = attention.num_heads
+    if not hasattr(attention, "qkv"):
+        raise ValueError("attention without a joint qkv matrix is not supported")
+    inner = attention.proj.in_features
+    size = inner // count
+    pairs = [(attention.qkv.weight, ((3, count, size, attention.qkv.in_features), 1))]
+    if attention.qkv.bias is not None:
+        pairs.append((attention.qkv.bias, ((3, count, size), 1)))
+    pairs.append((attention.proj.weight, ((attention.proj.out_features, count, size), 1)))
+    return pairs
+
+
+def _neurons(mlp):
+    hidden = mlp.fc2.in_features
+    if mlp.fc1.out_features != hidden:
+        raise ValueError("MLPs with gates are not supported; give neurons=False")
+    pairs = [(mlp.fc1.weight, ((hidden, mlp.fc1.in_features), 0))]
+    if mlp.fc1.bias is not None:
+        pairs.append((mlp.fc1.bias, ((hidden,), 0)))
+    pairs.append((mlp.fc2.weight, ((mlp.fc2.out_features, hidden), 1)))
+    return pairs
