@@ -82,12 +82,9 @@ class DessiLBI(Optimizer):
         if isinstance(params, torch.Tensor):
             raise TypeError("params must be an iterable of tensors or groups, not one tensor")
         params = list(params)
-        param_groups = [
-            {**group, "params": _as_list(group["params"])}
-            for group in (
-                params if params and isinstance(params[0], dict) else [{"params": params}]
-            )
-        ]
+        if not params or not isinstance(params[0], dict):
+            params = [{"params": params}]
+        param_groups = [{**group, "params": _as_list(group["params"])} for group in params]
         if "foreach" in inspect.signature(base).parameters:
             base_kwargs["foreach"] = foreach
         self._base_class, self._base_kwargs = base, {"lr": lr, **base_kwargs}
@@ -235,7 +232,7 @@ class DessiLBI(Optimizer):
                 group["lr"] = rate
 
     def _couple(self, group, partition, gradients):
-        """Move V and Γ of a group; give W, or the gradient that the base sees, its part of D / ν."""
+        """Move V and Γ of a group; give D / ν to W, or to the gradient that the base sees."""
         blocks = []
         for positions, grouping in partition:
             params = [group["params"][i] for i in positions]

@@ -165,7 +165,7 @@ def _grouping(penalty, tensor):
     axis = ("filter", "column").index(penalty)
     if len(shape) <= axis:
         raise ValueError(
-            f"penalty {penalty!r} needs a tensor of at least {axis + 1} dimensions, got shape {shape}"
+            f"penalty {penalty!r} needs at least {axis + 1} dimensions, got shape {shape}"
         )
     return Slices(((shape, axis),))
 

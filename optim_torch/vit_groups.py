@@ -1,4 +1,4 @@
-"""Parameter groups that let DessiLBI select whole heads and neurons of a timm Vision Transformer."""
+"""Parameter groups for selecting whole heads and neurons of a timm Vision Transformer."""
 
 
 def vit_groups(model, *, heads=True, neurons=True):

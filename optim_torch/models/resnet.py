@@ -1,4 +1,4 @@
-"""ResNet for small images (He et al. 2016, section 4.2): 6n + 2 layers, parameter-free shortcuts."""
+"""ResNet for small images (He et al. 2016, section 4.2), shortcuts without parameters."""
 
 import torch.nn.functional as F
 from torch import nn
