@@ -151,15 +151,11 @@ def swapped(optimizer, weights):
     if unknown:
         raise ValueError(f"no penalised parameter {unknown[0]!r}")
     dense = {name: parameters[name].detach().clone() for name in weights}
-    with torch.no_grad():
-        try:
-            for name, weight in weights.items():
-                parameters[name].copy_(weight)
-            with torch.enable_grad():
-                yield
-        finally:
-            for name, weight in dense.items():
-                parameters[name].copy_(weight)
+    try:
+        _copy(weights, parameters)
+        yield
+    finally:
+        _copy(dense, parameters)
 
 
 def hold(optimizer, parameters, masks):
@@ -175,6 +171,12 @@ def hold(optimizer, parameters, masks):
 
     zero()
     return optimizer.register_step_post_hook(zero)
+
+
+@torch.no_grad()
+def _copy(weights, parameters):
+    for name, weight in weights.items():
+        parameters[name].copy_(weight)
 
 
 def _penalised(optimizer):

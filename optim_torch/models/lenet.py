@@ -2,6 +2,8 @@
 
 from torch import nn
 
+WIDTHS = (6, 16, 120, 84)
+
 
 class LeNet(nn.Module):
     """Three convolutions and two linear layers: 6-16-120-84-10, 61,706 parameters on 28x28x1.
@@ -11,8 +13,10 @@ class LeNet(nn.Module):
     widths: of the three convolutions and the first linear layer.
     """
 
-    def __init__(self, shape=(28, 28, 1), classes=10, widths=(6, 16, 120, 84)):
+    def __init__(self, shape=(28, 28, 1), classes=10, widths=WIDTHS):
         super().__init__()
+        if len(widths) != 4:
+            raise ValueError(f"LeNet has 4 widths, got {len(widths)}")
         first, second, third, hidden = widths
         height, width, channels = shape
         if height != width or not 8 <= height <= 32 or height % 2:
@@ -28,10 +32,17 @@ class LeNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.activation = nn.ReLU()
 
+    @property
+    def widths(self):
+        """Of the three convolutions and the first linear layer, as they are now."""
+        convolutions = (self.conv1, self.conv2, self.conv3)
+        return (*(conv.out_channels for conv in convolutions), self.fc1.out_features)
+
     def features(self, images):
         """The third convolution before its activation: (n, 120, 1, 1)."""
-        x = self.pool(self.activation(self.conv1(self.enlarge(images))))
-        x = self.pool(self.activation(self.conv2(x)))
+        # Pooling first gives the same numbers and leaves a quarter of them to the activation.
+        x = self.activation(self.pool(self.conv1(self.enlarge(images))))
+        x = self.activation(self.pool(self.conv2(x)))
         return self.conv3(x)
 
     def forward(self, images):

@@ -1,0 +1,75 @@
+"""Images resident on the device: normalisation, batches and augmentation without workers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One split on a device: pixels uint8 (n, c, h, w), labels int64 (n,)."""
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self):
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """(pixel / 255 - mean) / std, by channel."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __call__(self, pixels):
+        """uint8 (n, c, h, w) -> float32 of the same shape."""
+        return (pixels.float() / 255 - self.mean) / self.std
+
+
+def on_device(split, device):
+    """A `common.datasets` split as `Images` on a device."""
+    pixels = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous()
+    return Images(pixels.to(device), torch.from_numpy(split.labels).to(device))
+
+
+def normalisation(images, standardise):
+    """Of these training images if `standardise`, else pixels stay in [0, 1]."""
+    channels, device = images.pixels.shape[1], images.pixels.device
+    if not standardise:
+        shape = (1, channels, 1, 1)
+        return Normalisation(torch.zeros(shape, device=device), torch.ones(shape, device=device))
+    values = images.pixels[:10_000].float() / 255
+    std, mean = torch.std_mean(values, dim=(0, 2, 3), keepdim=True)
+    return Normalisation(mean, std)
+
+
+def order(count, seed, epoch):
+    """The order of `count` images in an epoch: a function of (seed, epoch) alone."""
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    return torch.randperm(count, generator=generator)
+
+
+def crop_and_flip(pixels, padding=4):
+    """Each image shifted by up to `padding` pixels (zeros move in), and mirrored half the time.
+
+    pixels (n, c, h, w) -> the same shape; drawn from the device's random state.
+    """
+    n, c, h, w = pixels.shape
+    padded = F.pad(pixels, (padding,) * 4)
+    draw = {"device": pixels.device}
+    top = torch.randint(0, 2 * padding + 1, (n, 1), **draw)
+    left = torch.randint(0, 2 * padding + 1, (n, 1), **draw)
+    rows = top + torch.arange(h, **draw)
+    columns = left + torch.arange(w, **draw)
+    mirrored = torch.rand((n, 1), **draw) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    image = torch.arange(n, **draw)
+    return padded[
+        image[:, None, None, None],
+        torch.arange(c, **draw)[None, :, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]

@@ -1,0 +1,225 @@
+"""Train a network with DessiLBI or a plain optimizer, and report the structure that it found.
+
+One command trains, evaluates W, W on the support of Γ and Γ itself on test at the end, draws the
+path and the structure, and writes summary.json. The same command on the same folder resumes.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from common import cli, datasets
+from common.errors import UserError
+from common.runs import Run, duration
+from optim_torch import data, figures, structure, training
+from optim_torch.dessilbi import DessiLBI
+
+NOT_IDENTITY = ("data_dir", "download", "name", "out", "device")  # may differ on resuming
+Base = Literal["sgd", "adam", "adamw", "radam", "nadam", "adamax", "adagrad", "rmsprop"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train on, the network, the optimizer, and where to write."""
+
+    dataset: str = "digits"
+    """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
+    data_dir: Path | None = None
+    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
+    download: bool = False
+    """Let torchvision download the data set if it is missing."""
+    val_fraction: float = 0.1
+    """Share of train that is held out for validation; 0 trains on all."""
+    standardise: bool = False
+    """Subtract the channel means and divide by the deviations; else pixels lie in [0, 1]."""
+    augment: bool = False
+    """Random crops with 4 pixels of padding, and mirror images."""
+
+    model: Literal["lenet", "vgg16", "vgg19", "resnet20", "resnet56"] = "lenet"
+    """The network."""
+    widths: tuple[int, ...] | None = None
+    """Filters of each layer (LeNet: 4, VGG: one a convolution, ResNet: the first); none: usual."""
+
+    optimizer: Literal["dessilbi"] | Base = "dessilbi"
+    """DessiLBI, or an optimizer of PyTorch alone."""
+    base: Base = "sgd"
+    """What DessiLBI moves W with."""
+    lr: float = 0.1
+    """Learning rate of W; also of Γ unless --lr-gamma is given."""
+    momentum: float = 0.9
+    """Momentum of sgd and rmsprop."""
+    weight_decay: float = 0.0
+    """PyTorch's weight decay of the optimizer."""
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    """Learning rate over the epochs: constant, multiplied every --drop-every, or cosine to zero."""
+    drop_every: int = 20
+    """Epochs between drops of the schedule "step"."""
+    drop_factor: float = 0.1
+    """What each drop multiplies the learning rate by."""
+
+    kappa: float = 1.0
+    """DessiLBI's damping κ."""
+    nu: float = 20.0
+    """DessiLBI's ν: W and Γ are coupled by |W - Γ|² / 2ν."""
+    lr_gamma: float | None = None
+    """Step of V, constant; none: the learning rate, with its schedule."""
+    coupling: Literal["decoupled", "coupled"] = "decoupled"
+    """Coupling beside the base's step, or inside the gradient that it sees."""
+    penalty: Literal["auto", "l1", "filter", "column", "layer"] = "auto"
+    """What is selected together; auto: filters of convolutions, entries of matrices."""
+    layers: tuple[str, ...] = ()
+    """Layers that Γ belongs to; none given: every convolution and matrix."""
+    threshold: float = 1.0
+    """λ, what |V| has to pass."""
+    scale_by_size: bool = False
+    """Multiply λ by the root of a group's size."""
+    gamma_adaptive: bool = False
+    """Move V by Adam's rule."""
+
+    epochs: int = 60
+    """Passes over the train images."""
+    batch_size: int = 128
+    """Images per step."""
+    amp: bool = False
+    """Compute in bfloat16 where PyTorch's autocast does."""
+    eval_every: int = 1
+    """Epochs between validations."""
+    keep_epochs: tuple[int, ...] = ()
+    """Epochs whose whole state is kept, in kept/epoch-NNN.pt."""
+    ticket: Path | None = None
+    """A kept state: train only the weights on its support, from this seed's initial weights."""
+    ticket_masks: Literal["support", "random"] = "support"
+    """The support itself, or random masks of the same shape."""
+
+    grow_tau: float | None = None
+    """Widen a layer when this share of its filters is selected; none: keep the widths."""
+    grow_every: int = 10
+    """Epochs between looks at the layers."""
+    grow_until: int = 100
+    """Last epoch at which layers grow."""
+    grow_factor: float = 1.1
+    """How much wider a layer becomes,"""
+    grow_at_least: int = 4
+    """but at least by so many filters."""
+
+    seed: int = 0
+    """Seed of the initial weights, the order of images and the augmentation."""
+    device: str | None = None
+    """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
+    name: str | None = None
+    """Suffix of the run folder."""
+    out: Path | None = None
+    """Run folder; default runs/train-PRESET[-NAME]."""
+
+    def __post_init__(self):
+        for field in ("epochs", "batch_size", "eval_every", "drop_every", "grow_every"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"--{field.replace('_', '-')} must be at least 1")
+        if self.grow_tau is not None and self.optimizer != "dessilbi":
+            raise ValueError("--grow-tau needs --optimizer dessilbi")
+
+
+DIGITS = Config(epochs=150, drop_every=100, batch_size=64, lr=0.05, nu=10.0)
+CIFAR = {
+    "dataset": "cifar10",
+    "standardise": True,
+    "augment": True,
+    "nu": 100.0,
+    "weight_decay": 1e-4,
+    "drop_every": 60,
+    "drop_factor": 0.2,
+    "epochs": 200,
+    "eval_every": 5,
+}
+PRESETS = {
+    "digits": DIGITS,
+    "mnist-lenet": Config(dataset="mnist"),
+    "cifar10-vgg": Config(model="vgg16", **CIFAR),
+    "cifar10-resnet": Config(model="resnet56", **CIFAR),
+}
+
+
+def main(config, preset):
+    """Train and report; returns the summary."""
+    device = choose_device(config.device)
+    kwargs = {"download": config.download, "val_fraction": config.val_fraction}
+    data_set = datasets.load(config.dataset, config.data_dir, **kwargs)
+    identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
+    identity["ticket"] = None if config.ticket is None else str(config.ticket)
+    suffix = f"-{config.name}" if config.name else ""
+    training.prepare(config, data_set, device)  # refuses impossible settings before any file
+    run = Run(config.out or Path("runs") / f"train-{preset}{suffix}", identity)
+    if run.summary() is None:
+        trained = training.train(config, data_set, run, device)
+        report(config, data_set, run, trained, device)
+    show(run)
+    return run.summary()
+
+
+def choose_device(name):
+    """The torch device of that name, or the best there is; UserError if it cannot be used."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def report(config, data_set, run, trained, device):
+    """Evaluate on test, draw, and write summary.json."""
+    train_images = data.on_device(data_set.train, device)
+    normalise = data.normalisation(train_images, config.standardise)
+    test = data.on_device(data_set.test, device)
+    results = {
+        "dataset": config.dataset,
+        "data_fingerprint": data_set.fingerprint,
+        "train_images": len(train_images),
+        "model": config.model,
+        "parameters": sum(p.numel() for p in trained.model.parameters()),
+        "optimizer": config.optimizer,
+        "base": config.base if config.optimizer == "dessilbi" else None,
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "test": training.accuracies(trained, train_images, test, normalise),
+    }
+    if len(data_set.val):
+        val = data.on_device(data_set.val, device)
+        results["val"] = training.accuracies(trained, train_images, val, normalise)
+    if isinstance(trained.optimizer, DessiLBI):
+        results["clock"] = trained.optimizer.param_groups[0]["clock"]
+        results["layers"] = structure.layers(trained.optimizer)
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    trained.recorder.save(run.path("path.npz"))
+    figures.curves(run.path("figures", "curves.png"), run.rows())
+    figures.path(run.path("figures", "path.png"), trained.recorder.arrays())
+    if "layers" in results:
+        figures.layers(run.path("figures", "structure.png"), results["layers"])
+    run.write_summary(**results, device=kind, train_seconds=round(trained.seconds, 1))
+
+
+def show(run):
+    """Print what summary.json holds."""
+    summary = run.summary()
+    print(
+        f"\n{summary['model']} on {summary['dataset']}, {summary['epochs']} epochs in "
+        f"{duration(summary['train_seconds'])}, seed {summary['seed']}, {summary['device']}"
+    )
+    names = {"w": "W", "w_on_support": "W on supp Γ", "gamma": "Γ itself"}
+    for key, row in summary["test"].items():
+        print(
+            f"test accuracy, {names[key]:12s} {100 * row['accuracy']:6.2f} %"
+            f"   density {row['density']:.3f}"
+        )
+    for row in summary.get("layers", ()):
+        print(
+            f"  {row['layer']:22s} {row['selected']:7,} of {row['groups']:7,} groups"
+            f"   density {row['density']:.3f}"
+        )
+    print(f"\n{run.folder}: summary.json, path.npz, figures/, checkpoints/")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, PRESETS)

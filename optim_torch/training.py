@@ -1,0 +1,374 @@
+"""Train a network with any optimizer: resumable to the bit, with DessiLBI's structure recorded."""
+
+import contextlib
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import update_bn
+
+from common import datasets
+from common.errors import UserError
+from common.runs import Progress, duration, read_json
+from optim_torch import checkpoints, data, grow, structure
+from optim_torch.dessilbi import DessiLBI
+from optim_torch.models import MODELS
+from optim_torch.path import Recorder
+
+OPTIMIZERS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "radam": torch.optim.RAdam,
+    "nadam": torch.optim.NAdam,
+    "adamax": torch.optim.Adamax,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
+SCHEDULES = {
+    "constant": lambda optimizer, config: lr_scheduler.LambdaLR(optimizer, lambda _: 1.0),
+    "step": lambda optimizer, config: lr_scheduler.StepLR(
+        optimizer, config.drop_every, config.drop_factor
+    ),
+    "cosine": lambda optimizer, config: lr_scheduler.CosineAnnealingLR(optimizer, config.epochs),
+}
+RECORDED_ENTRIES = 256  # of a matrix, at most
+CHECK_EVERY = 50  # steps between looks at the loss, which make a GPU wait
+SECONDS_BETWEEN_CHECKPOINTS = 30
+
+
+@dataclass
+class Training:
+    """All that changes while a network trains."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: lr_scheduler.LRScheduler
+    recorder: Recorder
+    step: int = 0
+    loss_sum: float = 0.0  # since the epoch began
+    seconds: float = 0.0
+
+    def state(self):
+        return {
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "seconds": self.seconds,
+            "widths": widths_of(self.model),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "recorder": self.recorder.state_dict(),
+        }
+
+
+def prepare(config, data_set, device, state=None):
+    """A `Training` at its start, or as `state` says."""
+    model = build_model(config, data_set, None if state is None else state["widths"])
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = build_optimizer(config, model)
+    scheduler = SCHEDULES[config.schedule](optimizer, config)
+    training = Training(model, optimizer, scheduler, build_recorder(config, model))
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        training.recorder.load_state_dict(state["recorder"])
+        training.step, training.seconds = state["step"], state["seconds"]
+        training.loss_sum = state["loss_sum"]
+    return training
+
+
+def build_model(config, data_set, widths=None):
+    """The network of these settings with the initial weights of its seed."""
+    torch.manual_seed(config.seed)
+    shape = data_set.train.images.shape[1:]
+    widths = widths or config.widths
+    try:
+        return MODELS[config.model](shape, data_set.num_classes, widths and tuple(widths))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{config.model}: {error}") from None
+
+
+def widths_of(model):
+    """The widths to build this network again, or None where they cannot be chosen."""
+    return list(model.widths) if hasattr(model, "widths") else None
+
+
+def build_optimizer(config, model):
+    """DessiLBI or a plain optimizer over the named parameters of a network."""
+    name = config.base if config.optimizer == "dessilbi" else config.optimizer
+    options = {"weight_decay": config.weight_decay}
+    if name in ("sgd", "rmsprop"):
+        options["momentum"] = config.momentum
+    named = list(model.named_parameters())
+    penalised = penalised_names(config, model)
+    try:
+        if config.optimizer != "dessilbi":
+            return OPTIMIZERS[name](named, lr=config.lr, **options)
+        param_groups = [
+            {
+                "params": [(n, p) for n, p in named if n in penalised],
+                "penalty": config.penalty,
+            },
+            {"params": [(n, p) for n, p in named if n not in penalised], "penalty": "none"},
+        ]
+        return DessiLBI(
+            [group for group in param_groups if group["params"]],
+            config.lr,
+            kappa=config.kappa,
+            nu=config.nu,
+            lr_gamma=config.lr_gamma,
+            base=OPTIMIZERS[name],
+            coupling=config.coupling,
+            threshold=config.threshold,
+            scale_by_size=config.scale_by_size,
+            gamma_adaptive=config.gamma_adaptive,
+            **options,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def penalised_names(config, model):
+    """The weights that Γ belongs to: those of `config.layers`, or all with two axes or more."""
+    weights = [name for name, p in model.named_parameters() if p.dim() > 1]
+    layers = {name.removesuffix(".weight"): name for name in weights}
+    unknown = [layer for layer in config.layers if layer not in layers]
+    if unknown:
+        raise UserError(f"{config.model} has no layer {unknown[0]!r}; it has {', '.join(layers)}")
+    return [layers[layer] for layer in config.layers or layers]
+
+
+def build_recorder(config, model):
+    """Norms of all filters, and of some entries of each matrix, in the penalised layers."""
+    if config.grow_tau:  # their number changes
+        return Recorder({})
+    named = dict(model.named_parameters())
+    recorded = {name: named[name] for name in penalised_names(config, model)}
+    generator = torch.Generator().manual_seed(0)
+    chosen = {
+        name: torch.randperm(p.numel(), generator=generator)[:RECORDED_ENTRIES].sort().values
+        for name, p in recorded.items()
+        if config.penalty == "l1" or (config.penalty == "auto" and p.dim() == 2)
+    }
+    return Recorder(recorded, config.penalty, chosen)
+
+
+def train(config, data_set, run, device):
+    """Train, or go on, until the last epoch; returns the `Training`.
+
+    Raises UserError, naming the step, if the loss is not finite any more.
+    """
+    state = checkpoints.newest(run.path("checkpoints"), device)
+    training = prepare(config, data_set, device, state)
+    run.forget_after(training.step)
+    images, val = (data.on_device(split, device) for split in (data_set.train, data_set.val))
+    normalise = data.normalisation(images, config.standardise)
+    if config.ticket is not None:
+        masks = ticket_masks(config, training.model, device)
+        structure.hold(training.optimizer, dict(training.model.named_parameters()), masks)
+    epoch_steps = len(images) // config.batch_size
+    if not epoch_steps:
+        raise UserError(f"--batch-size {config.batch_size} exceeds the {len(images)} train images")
+    total = config.epochs * epoch_steps
+    if training.step == 0:
+        training.recorder.record(0, training.optimizer)
+    _announce(config, training, images, normalise, total - training.step)
+    saved, began = time.monotonic(), time.monotonic() - training.seconds
+    with Progress(total, "step", start=training.step) as progress:
+        while training.step < total:
+            epoch, within = divmod(training.step, epoch_steps)
+            steps = min(CHECK_EVERY, epoch_steps - within)
+            loss = _train_steps(config, training, images, normalise, epoch, within, steps)
+            training.seconds = time.monotonic() - began
+            progress.advance(steps, loss=f"{loss:.4f}", **_headline(training))
+            if within + steps == epoch_steps:
+                _end_epoch(config, training, run, epoch + 1, epoch_steps, normalise, val)
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or training.step == total:
+                checkpoints.save(run.path("checkpoints"), training.step, training.state())
+                saved = time.monotonic()
+    return training
+
+
+def _train_steps(config, training, images, normalise, epoch, within, steps):
+    """Some steps of an epoch from the step `within`; returns the mean loss."""
+    training.model.train()
+    rows = data.order(len(images), config.seed, epoch)[within * config.batch_size :]
+    batches = rows.to(images.labels.device).split(config.batch_size)
+    loss_sum = torch.zeros((), device=images.labels.device)
+    for batch in batches[:steps]:
+        # All chance of a step is a function of (seed, step), so that a resumed run is the same run.
+        torch.manual_seed(1_000_003 * config.seed + training.step)
+        pixels = images.pixels[batch]
+        if config.augment:
+            pixels = data.crop_and_flip(pixels)
+        loss = loss_of(config, training.model, normalise(pixels), images.labels[batch])
+        training.optimizer.zero_grad()
+        loss.backward()
+        training.optimizer.step()
+        training.step += 1
+        loss_sum += loss.detach()
+    if not torch.isfinite(loss_sum):
+        raise UserError(
+            f"the loss is not finite by step {training.step:,} (epoch {epoch + 1}); lower --lr"
+        )
+    training.loss_sum += float(loss_sum)
+    return float(loss_sum) / steps
+
+
+def loss_of(config, model, inputs, labels):
+    """Mean cross-entropy, in bfloat16 where `config.amp` asks for it."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=config.amp):
+        return F.cross_entropy(model(inputs), labels)
+
+
+def _end_epoch(config, training, run, epoch, epoch_steps, normalise, val):
+    row = {
+        "step": training.step,
+        "epoch": epoch,
+        "lr": training.optimizer.param_groups[0]["lr"],
+        "loss": training.loss_sum / epoch_steps,
+    }
+    training.loss_sum = 0.0
+    if isinstance(training.optimizer, DessiLBI):
+        row["clock"] = training.optimizer.param_groups[0]["clock"]
+        row["density"] = structure.density(training.optimizer)
+        row["selected"] = {r["layer"]: r["selected"] for r in structure.layers(training.optimizer)}
+    if len(val) and (epoch % config.eval_every == 0 or epoch == config.epochs):
+        row["val_accuracy"] = accuracy(training.model, val, normalise)
+    training.scheduler.step()
+    training.recorder.record(epoch, training.optimizer)
+    if config.grow_tau and epoch % config.grow_every == 0 and epoch <= config.grow_until:
+        grown = grow.grow_where_full(
+            training.model,
+            training.optimizer,
+            tau=config.grow_tau,
+            growth=config.grow_factor,
+            at_least=config.grow_at_least,
+        )
+        row["grown"] = {name: list(widths) for name, widths in grown.items()}
+        row["parameters"] = sum(p.numel() for p in training.model.parameters())
+    run.log(**row)
+    if epoch in config.keep_epochs:
+        checkpoints.write(run.path("kept", f"epoch-{epoch:03d}.pt"), training.state())
+
+
+def _headline(training):
+    if not isinstance(training.optimizer, DessiLBI):
+        return {}
+    return {"density": f"{structure.density(training.optimizer):.3f}"}
+
+
+@torch.no_grad()
+def accuracy(model, images, normalise, batch_size=1000):
+    """Share of images that the network (in evaluation mode) gives their label."""
+    model.eval()
+    hits = 0
+    for pixels, labels in zip(
+        images.pixels.split(batch_size), images.labels.split(batch_size), strict=True
+    ):
+        hits += int((model(normalise(pixels)).argmax(1) == labels).sum())
+    return hits / len(images)
+
+
+@contextlib.contextmanager
+def recalibrated(model, images, normalise, batches=50, batch_size=200):
+    """Inside, BatchNorm's statistics are those of the weights as they are now, measured on train
+    images; after, its own again, bit for bit. Nothing for networks without BatchNorm."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    if buffers:
+        parts = images.pixels[: batches * batch_size].split(batch_size)
+        update_bn((normalise(part) for part in parts), model)
+    try:
+        yield
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+def accuracies(training, train_images, images, normalise):
+    """Accuracy of W, of W on supp Γ, and of Γ itself, each with its share of nonzero parameters.
+
+    BatchNorm's statistics are measured anew for the two sparse ones.
+    """
+    found = {"w": {"accuracy": accuracy(training.model, images, normalise), "density": 1.0}}
+    optimizer = training.optimizer
+    if isinstance(optimizer, DessiLBI):
+        for name, weights in (
+            ("w_on_support", structure.restricted(optimizer, structure.masks(optimizer))),
+            ("gamma", structure.gammas(optimizer)),
+        ):
+            with (
+                structure.swapped(optimizer, weights),
+                recalibrated(training.model, train_images, normalise),
+            ):
+                found[name] = {
+                    "accuracy": accuracy(training.model, images, normalise),
+                    "density": structure.density(optimizer),
+                }
+    return found
+
+
+def ticket_masks(config, model, device):
+    """The masks that --ticket holds, or random ones of the same shape, if they fit the model."""
+    state = checkpoints.read(config.ticket, device)
+    names = [name for name, _ in model.named_parameters()]
+    saved = [i for group in state["optimizer"]["param_groups"] for i in group["params"]]
+    found = [n for group in state["optimizer"]["param_groups"] for n in group["param_names"]]
+    gammas = {
+        name: state["optimizer"]["state"][number]["gamma"]
+        for number, name in zip(saved, found, strict=True)
+        if "gamma" in state["optimizer"]["state"].get(number, {})
+    }
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    if not gammas or any(shapes.get(name) != gamma.shape for name, gamma in gammas.items()):
+        raise UserError(f"{config.ticket} holds no structure of this network ({', '.join(names)})")
+    masks = {name: gamma != 0 for name, gamma in gammas.items()}
+    if config.ticket_masks == "random":
+        generator = torch.Generator().manual_seed(config.seed)
+        return structure.random_masks(masks, generator)
+    return masks
+
+
+def load(folder, epoch=None, device="cpu"):
+    """A run from its folder: (config, data set, `Training`) at its end or at a kept epoch.
+
+    config: the settings as a namespace. The data set is read from where the run found it.
+    """
+    folder, device = Path(folder), torch.device(device)
+    config = SimpleNamespace(**read_json(folder / "config.json"))
+    data_set = datasets.load(config.dataset, val_fraction=config.val_fraction)
+    if epoch is None:
+        state = checkpoints.newest(folder / "checkpoints", device)
+        if state is None:
+            raise UserError(f"{folder} holds no checkpoint")
+    else:
+        state = checkpoints.read(folder / "kept" / f"epoch-{epoch:03d}.pt", device)
+    return config, data_set, prepare(config, data_set, device, state)
+
+
+def _announce(config, training, images, normalise, steps):
+    """What will be done, and how long three steps of a copy say that it takes."""
+    model = copy.deepcopy(training.model)
+    batch = normalise(images.pixels[: config.batch_size])
+    labels = images.labels[: config.batch_size]
+    for _ in range(4):
+        began = time.monotonic()
+        loss_of(config, model, batch, labels).backward()
+        if images.labels.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.monotonic() - began
+    parameters = sum(p.numel() for p in model.parameters())
+    rule = config.optimizer + (f" on {config.base}" if config.optimizer == "dessilbi" else "")
+    print(
+        f"training {config.model} ({parameters:,} parameters) with {rule} on {config.dataset}, "
+        f"{len(images):,} images: {config.epochs} epochs of {config.batch_size} images a step"
+    )
+    print(f"on {images.labels.device}; about {duration(1.2 * steps * seconds)} to go", flush=True)
