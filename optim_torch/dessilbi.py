@@ -231,21 +231,23 @@ class DessiLBI(Optimizer):
             for group, rate in zip(self.param_groups, rates, strict=True):
                 group["lr"] = rate
 
+    @torch.compiler.disable(recursive=False)  # gathers lists; the arithmetic below is compiled
     def _couple(self, group, partition, gradients):
         """Move V and Γ of a group; give D / ν to W, or to the gradient that the base sees."""
-        blocks = []
+        params, blocks = [], []
         for positions, grouping in partition:
-            params = [group["params"][i] for i in positions]
-            if all(p.grad is not None for p in params):
-                blocks.append((params, grouping, self._state_of(params, grouping)))
+            members = [group["params"][i] for i in positions]
+            if all(p.grad is not None for p in members):
+                block = Block(None, members, grouping, group)
+                part = slice(len(params), len(params) + len(members))
+                blocks.append((part, grouping, block.threshold(), self._state_of(block)))
+                params += members
         if not blocks:
             return
         lr, kappa, nu = group["lr"], group["kappa"], group["nu"]
         # A separate clock stands still too while lr is 0.
         lr_gamma = lr if group["lr_gamma"] is None else group["lr_gamma"] * (lr != 0)
         group["clock"] = group["clock"] + lr_gamma / nu
-
-        params = [p for block in blocks for p in block[0]]
         vs = [self.state[p]["v"] for p in params]
         gammas = [self.state[p]["gamma"] for p in params]
         foreach = _use_foreach(group["foreach"], params)
@@ -254,15 +256,7 @@ class DessiLBI(Optimizer):
             self._move_adaptively(params, difference, lr_gamma, nu, foreach)
         else:
             _add(vs, difference, lr_gamma / nu, foreach)
-        for params_of, grouping, entry in blocks:
-            vs_of = [self.state[p]["v"] for p in params_of]
-            gammas_of = [self.state[p]["gamma"] for p in params_of]
-            threshold = Block(None, params_of, grouping, group).threshold()
-            grouping_of.proximal(grouping, vs_of, threshold, gammas_of)
-            selected = grouping.norms(gammas_of) > 0
-            entry.clamp_(max=group["clock"]).masked_fill_(~selected, math.inf)
-        if kappa != 1:
-            torch._foreach_mul_(gammas, kappa)
+        select(vs, gammas, blocks, kappa, group["clock"])
         if group["coupling"] == "decoupled":
             _add(params, difference, -kappa * lr / nu, foreach)
         else:
@@ -271,16 +265,16 @@ class DessiLBI(Optimizer):
                 gradients[parameter] = parameter.grad
                 parameter.grad = parameter.grad.add(part, alpha=sign / nu)
 
-    def _state_of(self, params, grouping):
-        """Make what is missing of the state of these parameters; returns their entry times."""
-        for parameter in params:
+    def _state_of(self, block):
+        """Make what is missing of the state of a block; returns its entry times."""
+        for parameter in block.params:
             state = self.state[parameter]
             if "v" not in state:
                 state["v"] = torch.zeros_like(parameter)
                 state["gamma"] = torch.zeros_like(parameter)
-        first = self.state[params[0]]
+        first = self.state[block.params[0]]
         if "entry" not in first:
-            first["entry"] = torch.full_like(grouping.norms(params), math.inf)
+            first["entry"] = torch.full_like(block.grouping.norms(block.params), math.inf)
         return first["entry"]
 
     def _move_adaptively(self, params, difference, lr_gamma, nu, foreach):
@@ -323,6 +317,19 @@ class Block:
         return grouping_of.thresholds(
             self.grouping, self.params, self.group["threshold"], self.group["scale_by_size"]
         )
+
+
+def select(vs, gammas, blocks, kappa, clock):
+    """Γ = κ prox(V), and the time of entry of every group, in place.
+
+    blocks: (slice into vs, grouping, threshold, entry times) of each.
+    """
+    for part, grouping, threshold, entry in blocks:
+        grouping_of.proximal(grouping, vs[part], threshold, gammas[part])
+        dropped = grouping.norms(gammas[part]) == 0
+        entry.clamp_(max=clock).masked_fill_(dropped, math.inf)
+    if kappa != 1:
+        torch._foreach_mul_(gammas, kappa)
 
 
 class _aside:

@@ -56,10 +56,13 @@ class Slices:
             spread.append(values.reshape(along).expand(shape).reshape(tensor.shape))
         return spread
 
+    def size(self, tensors):
+        shape, axis = self.views[0]
+        return sum(tensor.numel() for tensor in tensors) // shape[axis]
+
     def sizes(self, tensors):
         shape, axis = self.views[0]
-        entries = sum(tensor.numel() for tensor in tensors)
-        return torch.full((shape[axis],), entries // shape[axis], device=tensors[0].device)
+        return torch.full((shape[axis],), self.size(tensors), device=tensors[0].device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +126,7 @@ def thresholds(grouping, tensors, threshold, scale_by_size):
     if not scale_by_size or isinstance(grouping, Entries):
         return threshold
     if isinstance(grouping, Slices):
-        return threshold * math.sqrt(int(grouping.sizes(tensors)[0]))
+        return threshold * math.sqrt(grouping.size(tensors))
     return threshold * grouping.sizes(tensors).sqrt()
 
 
