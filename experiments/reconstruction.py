@@ -20,14 +20,12 @@ reached about 21.6 / 23.5 / 25.6 / 28.0 / 30.7 dB with 64 / 128 / 256 / 512 / 10
 
 import shlex
 import statistics
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli
-from common.errors import UserError
-from common.runs import environment, read_json, write_json
+from common.runs import environment, write_json
+from experiments import runner
 from functa_jax import figures
 
 KEPT = (
@@ -50,7 +48,7 @@ class Config:
     """More flags of functa_jax.meta_train, as one string."""
     out: Path | None = None
     """Folder for the runs; default runs/reconstruction_NAME."""
-    results: Path = Path(__file__).parent / "results"
+    results: Path = runner.RESULTS
     """Folder for the table and the figure."""
 
 
@@ -110,11 +108,8 @@ def main(config, name):
 
 def finished(config, size, seed, folder):
     """The summary of one run of the main job, which is made first if it is not there."""
-    command = [sys.executable, "-m", "functa_jax.meta_train", config.preset]
-    command += [*shlex.split(config.flags), "--latent-dim", str(size), "--seed", str(seed)]
-    if subprocess.run([*command, "--out", str(folder)]).returncode:
-        raise UserError(f"the run in {folder} did not end well; see above")
-    return read_json(folder / "summary.json")
+    command = ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)]
+    return runner.finished([*command, "--latent-dim", size, "--seed", seed], folder)
 
 
 def mean_over_seeds(size, summaries):

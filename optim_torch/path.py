@@ -39,7 +39,7 @@ class Recorder:
         """Append the norms at `time` (epochs, steps, or V's clock)."""
         row = {"time": float(time)}
         for name, parameter in self.parameters.items():
-            grouping, state = self.groupings[name], optimizer.state[parameter]
+            grouping, state = self.groupings[name], optimizer.state.get(parameter, {})
             gamma = state.get("gamma", torch.zeros_like(parameter))
             for kind, tensor in (("w", parameter), ("gamma", gamma)):
                 norms = grouping.norms([tensor]).flatten()

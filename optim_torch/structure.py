@@ -13,7 +13,7 @@ import torch
 def gammas(optimizer):
     """Γ of every penalised tensor: dict of name -> tensor (zeros before the first step)."""
     return {
-        name: optimizer.state[parameter].get("gamma", torch.zeros_like(parameter))
+        name: _state(optimizer, parameter).get("gamma", torch.zeros_like(parameter))
         for block in optimizer.blocks()
         for name, parameter in zip(block.names, block.params, strict=True)
     }
@@ -79,7 +79,7 @@ def ranking(optimizer):
     """
     times, levels, sizes = [], [], []
     for block in optimizer.blocks():
-        vs = [optimizer.state[p].get("v", torch.zeros_like(p)) for p in block.params]
+        vs = [_state(optimizer, p).get("v", torch.zeros_like(p)) for p in block.params]
         times.append(_entry(optimizer, block).flatten())
         levels.append((block.grouping.norms(vs) / block.threshold()).flatten())
         sizes.append(block.grouping.sizes(block.params).flatten())
@@ -111,7 +111,7 @@ def masks_at(optimizer, density):
 def random_masks(masks, generator=None):
     """As many entries or whole filters as in `masks`, drawn at random in every tensor.
 
-    A tensor whose mask is constant on every slice of its first axis keeps whole slices.
+    A tensor whose mask is constant on every slice along its first axis keeps whole slices.
     """
     shuffled = {}
     for name, mask in masks.items():
@@ -187,10 +187,15 @@ def _penalised(optimizer):
     }
 
 
+def _state(optimizer, parameter):
+    """The state of a parameter; asking does not make an empty one."""
+    return optimizer.state.get(parameter, {})
+
+
 def _entry(optimizer, block):
-    first = block.params[0]
-    if "entry" in optimizer.state[first]:
-        return optimizer.state[first]["entry"]
+    state = _state(optimizer, block.params[0])
+    if "entry" in state:
+        return state["entry"]
     return torch.full_like(block.grouping.norms([p.detach() for p in block.params]), math.inf)
 
 

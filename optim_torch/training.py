@@ -60,7 +60,7 @@ class Training:
             "step": self.step,
             "loss_sum": self.loss_sum,
             "seconds": self.seconds,
-            "widths": widths_of(self.model),
+            "widths": grow.widths(self.model) if type(self.model) in grow.CHAINS else None,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -94,11 +94,6 @@ def build_model(config, data_set, widths=None):
         return MODELS[config.model](shape, data_set.num_classes, widths and tuple(widths))
     except (ValueError, TypeError) as error:
         raise UserError(f"{config.model}: {error}") from None
-
-
-def widths_of(model):
-    """The widths to build this network again, or None where they cannot be chosen."""
-    return list(model.widths) if hasattr(model, "widths") else None
 
 
 def build_optimizer(config, model):

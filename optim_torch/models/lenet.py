@@ -32,12 +32,6 @@ class LeNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.activation = nn.ReLU()
 
-    @property
-    def widths(self):
-        """Of the three convolutions and the first linear layer, as they are now."""
-        convolutions = (self.conv1, self.conv2, self.conv3)
-        return (*(conv.out_channels for conv in convolutions), self.fc1.out_features)
-
     def features(self, images):
         """The third convolution before its activation: (n, 120, 1, 1)."""
         # Pooling first gives the same numbers and leaves a quarter of them to the activation.

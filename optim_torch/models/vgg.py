@@ -40,11 +40,6 @@ class VGG(nn.Module):
         self.features = nn.Sequential(*modules)
         self.classifier = nn.Linear(channels, classes)
 
-    @property
-    def widths(self):
-        """Filters of each convolution, as they are now."""
-        return tuple(m.out_channels for m in self.features if isinstance(m, nn.Conv2d))
-
     def forward(self, images):
         """images (n, channels, 32, 32) -> logits (n, classes)."""
         return self.classifier(self.features(images).flatten(1))

@@ -336,8 +336,9 @@ def test_a_compiled_step_equals_the_eager_one(name):
             gradients(model, number)
             step()
         pairs.append((model, optimizer))
+    # Compiled, torch's Adam computes its bias corrections in float32.
     for a, b in zip(everything(*pairs[0]), everything(*pairs[1]), strict=True):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
 
 
 def test_fused_bases_work():

@@ -1,0 +1,45 @@
+"""Run the commands of an experiment, several side by side, skipping those that are finished."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, stdev
+
+from common.errors import UserError
+from common.runs import read_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def finished(command, folder, threads=None):
+    """The summary of `python -m command --out folder`, which is run first if it is not there.
+
+    command: list of words after `-m`. threads: cores of this one; none leaves it all of them.
+    """
+    if not (folder / "summary.json").exists():
+        environment = dict(os.environ)
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        words = [sys.executable, "-m", *map(str, command), "--out", str(folder)]
+        if subprocess.run(words, env=environment).returncode:
+            raise UserError(f"the run in {folder} did not end well; see above")
+    return read_json(folder / "summary.json")
+
+
+def all_finished(commands, jobs):
+    """The summaries of {folder: command}, `jobs` side by side: {folder: summary}."""
+    threads = None if jobs == 1 else max(1, len(os.sched_getaffinity(0)) // jobs)
+    with ThreadPoolExecutor(jobs) as pool:
+        found = {
+            folder: pool.submit(finished, command, folder, threads)
+            for folder, command in commands.items()
+        }
+        return {folder: future.result() for folder, future in found.items()}
+
+
+def spread(values):
+    """Mean and sample standard deviation over seeds (None for one seed), as a dict."""
+    values = list(values)
+    return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
