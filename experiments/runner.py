@@ -43,3 +43,9 @@ def spread(values):
     """Mean and sample standard deviation over seeds (None for one seed), as a dict."""
     values = list(values)
     return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
+
+
+def percent(value):
+    """A spread of shares as text: "98.51 ± 0.07 %"."""
+    std = "" if value["std"] is None else f" ± {100 * value['std']:.2f}"
+    return f"{100 * value['mean']:.2f}{std} %"

@@ -179,6 +179,7 @@ def report(config, data_set, run, trained, device):
         "train_images": len(train_images),
         "model": config.model,
         "parameters": sum(p.numel() for p in trained.model.parameters()),
+        "widths": trained.state()["widths"],
         "optimizer": config.optimizer,
         "base": config.base if config.optimizer == "dessilbi" else None,
         "epochs": config.epochs,

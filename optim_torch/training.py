@@ -293,7 +293,9 @@ def accuracies(training, train_images, images, normalise):
 
     BatchNorm's statistics are measured anew for the two sparse ones.
     """
-    found = {"w": {"accuracy": accuracy(training.model, images, normalise), "density": 1.0}}
+    parameters = list(training.model.parameters())
+    nonzero = sum(int(p.count_nonzero()) for p in parameters) / sum(p.numel() for p in parameters)
+    found = {"w": {"accuracy": accuracy(training.model, images, normalise), "density": nonzero}}
     optimizer = training.optimizer
     if isinstance(optimizer, DessiLBI):
         for name, weights in (

@@ -1,0 +1,269 @@
+"""The training command: exact resume, its report, and one line for mistakes."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from common import cli, datasets, plots
+from common.runs import read_json, read_rows
+from optim_torch import checkpoints, data, figures, structure, train, training
+from tests.refusals import refusal
+
+torch.set_num_threads(1)
+
+PICTURES = ("curves", "path", "layers")
+SMALL = shlex.split("--widths 2 3 6 5 --epochs 6 --threshold 0.3")
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(request, monkeypatch):
+    """They take longer than the training; one test looks at them."""
+    if "report" not in request.node.name:
+        for name in PICTURES:
+            monkeypatch.setattr(figures, name, lambda *_: None)
+
+
+def run(folder, *words):
+    """The command on digits with a small LeNet; returns the summary."""
+    words = ["digits", *SMALL, "--device", "cpu", "--out", str(folder), *map(str, words)]
+    return cli.run(train.main, train.Config, train.PRESETS, words)
+
+
+def state(folder):
+    """Everything of the newest checkpoint but the clock on the wall."""
+    found = checkpoints.newest(folder / "checkpoints", "cpu")
+    found.pop("seconds")
+    return found
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
+    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
+    summary = run(tmp_path)
+    config, data_set, trained = training.load(tmp_path)
+    test = data.on_device(data_set.test, torch.device("cpu"))
+    normalise = data.normalisation(test, False)
+    assert summary["test"]["w"]["accuracy"] == training.accuracy(trained.model, test, normalise)
+    masks = structure.masks(trained.optimizer)
+    assert summary["test"]["w_on_support"]["density"] == structure.density(trained.optimizer)
+    with structure.swapped(trained.optimizer, structure.restricted(trained.optimizer, masks)):
+        on_support = training.accuracy(trained.model, test, normalise)
+    assert summary["test"]["w_on_support"]["accuracy"] == on_support
+    with structure.swapped(trained.optimizer, structure.gammas(trained.optimizer)):
+        gamma = training.accuracy(trained.model, test, normalise)
+    assert summary["test"]["gamma"]["accuracy"] == gamma
+    assert summary["layers"] == structure.layers(trained.optimizer)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["density"] == structure.density(trained.optimizer) < 1
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["clock"] == pytest.approx(6 * 20 * config.lr / config.nu)
+    with np.load(tmp_path / "path.npz") as arrays:
+        final = arrays["gamma/conv3.weight"][-1]
+        support = structure.support(trained.optimizer)["conv3.weight"].numpy()
+        assert ((final > 0) == support).all()
+        assert arrays["time"].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    for name in ("curves", "path", "structure"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--momentum 0.9",
+        "--base adam --lr 0.01 --lr-gamma 1 --augment --coupling coupled",
+        "--optimizer adamw --lr 0.01 --schedule cosine",
+        "--grow-tau 0.1 --grow-every 2 --standardise",
+    ],
+)
+def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words):
+    """A checkpoint after every chunk, and an interruption in the middle of an epoch."""
+    words = words.split()
+    monkeypatch.setattr(training, "CHECK_EVERY", 7)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    run(tmp_path / "whole", *words)
+    steps = training._train_steps
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return steps(*arguments)
+
+    monkeypatch.setattr(training, "_train_steps", interrupted)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "cut", *words)
+    assert state(tmp_path / "cut")["step"] == 47  # 20 + 20 + 7 of the third epoch's 20 steps
+    monkeypatch.setattr(training, "_train_steps", steps)
+    run(tmp_path / "cut", *words)
+    assert same(state(tmp_path / "whole"), state(tmp_path / "cut"))
+    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
+    assert rows[0] == rows[1]
+
+
+def test_kill_9_and_a_damaged_checkpoint(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    words = [sys.executable, "-m", "optim_torch.train", "digits", *SMALL, "--epochs", "500"]
+    words += ["--device", "cpu", "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while len(read_rows(metrics)) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # Long before the first checkpoint by the clock: it starts anew, and the rows are not doubled.
+    config = {**read_json(tmp_path / "run" / "config.json"), "epochs": 6}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    run(tmp_path / "run")
+    assert [row["epoch"] for row in read_rows(metrics)] == [1, 2, 3, 4, 5, 6]
+    newest = sorted((tmp_path / "run" / "checkpoints").glob("*.pt"))
+    assert len(newest) == 2
+    good = state(tmp_path / "run")
+    content = bytearray(newest[-1].read_bytes())
+    content[len(content) // 2] ^= 1
+    newest[-1].write_bytes(content)
+    said = []
+    older = checkpoints.newest(tmp_path / "run" / "checkpoints", "cpu", said.append)
+    assert older["step"] < good["step"]
+    assert len(said) == 1 and newest[-1].name in said[0]
+    (tmp_path / "run" / "summary.json").unlink()
+    run(tmp_path / "run")
+    assert same(state(tmp_path / "run"), good)
+
+
+def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
+    run(tmp_path / "find", "--keep-epochs", 2, "--penalty", "l1", "--threshold", "0.01")
+    kept = tmp_path / "find" / "kept" / "epoch-002.pt"
+    _, data_set, found = training.load(tmp_path / "find", epoch=2)
+    masks = structure.masks(found.optimizer)
+    for kind in ("support", "random"):
+        folder = tmp_path / kind
+        words = ["--optimizer", "sgd", "--ticket", kept, "--ticket-masks", kind]
+        summary = run(folder, *words)
+        config, _, trained = training.load(folder)
+        named = dict(trained.model.named_parameters())
+        density = structure.kept_entries(found.optimizer, masks) / sum(
+            p.numel() for p in named.values()
+        )
+        assert 0.02 < density < 0.98
+        assert summary["test"]["w"]["density"] == pytest.approx(density, abs=2e-3)
+        initial = dict(training.build_model(config, data_set).named_parameters())
+        zero = {name: named[name] == 0 for name in masks}
+        counts = {name: int(zero[name].sum()) for name in masks}
+        assert counts == {name: int((~mask).sum()) for name, mask in masks.items()}
+        as_found = all(torch.equal(zero[name], ~mask) for name, mask in masks.items())
+        assert as_found == (kind == "support")
+        assert not torch.equal(named["conv1.bias"], initial["conv1.bias"])
+
+
+def test_initial_weights_and_batches_depend_on_the_seed_alone():
+    config = train.Config(widths=(2, 3, 6, 5))
+    digits = datasets.load("digits")
+    one, two = (training.build_model(config, digits).state_dict() for _ in range(2))
+    assert same(one, two)
+    assert torch.equal(data.order(100, 3, 5), data.order(100, 3, 5))
+    assert sorted(data.order(100, 3, 5).tolist()) == list(range(100))
+    assert not torch.equal(data.order(100, 3, 5), data.order(100, 3, 6))
+
+
+def test_crops_are_shifts_and_mirror_images():
+    torch.manual_seed(0)
+    pixels = torch.randint(1, 255, (64, 2, 6, 6), dtype=torch.uint8)
+    found = data.crop_and_flip(pixels, padding=2)
+    padded = torch.nn.functional.pad(pixels, (2,) * 4)
+    drawn = set()
+    for image, result in zip(padded, found, strict=True):
+        matches = {
+            (top, left, mirrored)
+            for top in range(5)
+            for left in range(5)
+            for mirrored in (False, True)
+            if torch.equal(_window(image, top, left, mirrored), result)
+        }
+        assert matches
+        drawn |= matches
+    assert len(drawn) > 25
+
+
+def _window(image, top, left, mirrored):
+    window = image[:, top : top + 6, left : left + 6]
+    return window.flip(-1) if mirrored else window
+
+
+def test_standardised_train_images_have_mean_zero_and_deviation_one():
+    images = data.on_device(datasets.load("digits").train, torch.device("cpu"))
+    values = data.normalisation(images, True)(images.pixels)
+    assert float(values.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(values.std()) == pytest.approx(1, abs=1e-5)
+    assert torch.equal(data.normalisation(images, False)(images.pixels), images.pixels / 255)
+
+
+def test_recalibration_measures_batchnorm_anew_and_gives_it_back():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3))
+    images = data.on_device(datasets.load("digits").train, torch.device("cpu"))
+    normalise = data.normalisation(images, False)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.no_grad(), training.recalibrated(model, images, normalise, 5, 200):
+        outputs = model[0](normalise(images.pixels[:1000]))
+        torch.testing.assert_close(model[1].running_mean, outputs.mean((0, 2, 3)))
+    assert all(torch.equal(b, before[name]) for name, b in model.named_buffers())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--nu -1", "nu must be positive"),
+        ("--kappa 0", "kappa must be positive"),
+        ("--lr -0.1", "lr must be at least 0"),
+        ("--epochs 0", "--epochs must be at least 1"),
+        ("--layers conv9", "no layer 'conv9'; it has conv1, conv2"),
+        ("--model vgg16", "VGG takes images of 32x32"),
+        ("--widths 3", "LeNet has 4 widths"),
+        ("--batch-size 5000", "exceeds the 1293 train images"),
+        ("--device cuda:99", "--device cuda:99"),
+        ("--dataset nonsense", "nonsense"),
+        ("--ticket nowhere.pt", "nowhere.pt does not exist"),
+        ("--optimizer sgd --grow-tau 0.5", "--grow-tau needs"),
+        ("--base lbfgs", "lbfgs"),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path, capsys, words, said):
+    command = ["digits", "--out", str(tmp_path / "run"), *words.split()]
+    line = refusal(capsys, lambda: cli.run(train.main, train.Config, train.PRESETS, command))
+    assert said in line
+
+
+def test_a_diverging_run_names_the_step(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--optimizer", "sgd", "--lr", "1e30")
+    assert "the loss is not finite by step" in capsys.readouterr().err
+
+
+def test_a_ticket_of_another_network_is_refused(tmp_path, capsys):
+    run(tmp_path / "find", "--keep-epochs", 2, "--epochs", 2)
+    kept = tmp_path / "find" / "kept" / "epoch-002.pt"
+    words = ["digits", "--optimizer", "sgd", "--ticket", str(kept), "--out", str(tmp_path / "x")]
+    with pytest.raises(SystemExit):
+        cli.run(train.main, train.Config, train.PRESETS, words)
+    assert "holds no structure of this network" in capsys.readouterr().err
