@@ -23,7 +23,7 @@ from common import cli
 from common.plots import figure
 from common.runs import environment, write_json
 from experiments import runner
-from optim_torch import data, structure, training
+from optim_torch import data, evaluate, structure, training
 
 METHODS = {
     "dessilbi": "DessiLBI, one path: entry time, then |V|",
@@ -75,7 +75,7 @@ def main(config, name):
     summaries = runner.all_finished(commands, config.jobs)
     curves = {method: [] for method in METHODS}  # of each seed, a list over densities
     for seed in config.seeds:
-        for method, found in evaluate(config, out, seed).items():
+        for method, found in accuracies(config, out, seed).items():
             curves[method].append(found)
     table = [
         {
@@ -119,7 +119,7 @@ def main(config, name):
     print(path)
 
 
-def evaluate(config, out, seed):
+def accuracies(config, out, seed):
     """Test accuracy of the three methods at every density: {method: list}."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings, data_set, ours = training.load(out / f"dessilbi-seed{seed}", device=device)
@@ -140,8 +140,8 @@ def evaluate(config, out, seed):
             with torch.no_grad():
                 for name, mask in masks.items():
                     model.get_parameter(name).mul_(mask)
-            with training.recalibrated(model, train_images, normalise):
-                found[method].append(training.accuracy(model, test, normalise))
+            with evaluate.recalibrated(model, train_images, normalise):
+                found[method].append(evaluate.accuracy(model, test, normalise))
             with torch.no_grad():
                 for name, p in model.named_parameters():
                     p.copy_(kept[name])

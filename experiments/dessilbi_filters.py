@@ -22,7 +22,7 @@ from common import cli
 from common.plots import figure
 from common.runs import environment, write_json
 from experiments import runner
-from optim_torch import figures, structure, training
+from optim_torch import build, figures, structure, training
 
 LAYER = "conv3.weight"
 
@@ -140,7 +140,7 @@ def filters(folder, epoch):
     config, data_set, trained = training.load(folder, epoch or None)
     model, optimizer = trained.model, trained.optimizer
     if not epoch:
-        model = training.build_model(config, data_set)
+        model = build.build_model(config, data_set)
     elif hasattr(optimizer, "blocks"):
         weights = structure.restricted(optimizer, structure.masks(optimizer))
         model.conv3.weight.data.copy_(weights[LAYER])

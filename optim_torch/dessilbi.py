@@ -17,7 +17,8 @@ import torch
 from torch.optim import SGD, Optimizer
 from torch.optim.adam import adam
 
-from optim_torch import groups as grouping_of
+from optim_torch import groups, updates
+from optim_torch.groups import Block
 
 OWN_STATE = ("v", "gamma", "entry", "v_exp_avg", "v_exp_avg_sq", "v_step")
 COUPLINGS = ("decoupled", "coupled")
@@ -101,7 +102,7 @@ class DessiLBI(Optimizer):
             self._new_base([group])  # the base may refuse it
         super().add_param_group(group)
         try:
-            self._partitions.append(grouping_of.partition(group["penalty"], group["params"]))
+            self._partitions.append(groups.partition(group["penalty"], group["params"]))
         except ValueError:
             self.param_groups.pop()
             raise
@@ -148,7 +149,7 @@ class DessiLBI(Optimizer):
             masks = block.grouping.spread(chosen, block.params)
             gammas = [p * mask for p, mask in zip(block.params, masks, strict=True)]
             threshold, kappa = block.threshold(), block.group["kappa"]
-            vs = grouping_of.inverse_proximal(block.grouping, gammas, threshold, kappa)
+            vs = groups.inverse_proximal(block.grouping, gammas, threshold, kappa)
             for parameter, v, gamma in zip(block.params, vs, gammas, strict=True):
                 self.state[parameter].update(v=v, gamma=gamma)
             self.state[block.params[0]]["entry"] = torch.where(chosen, 0.0, math.inf)
@@ -198,7 +199,7 @@ class DessiLBI(Optimizer):
     def __setstate__(self, state):
         super().__setstate__(state)
         self._partitions = [
-            grouping_of.partition(group["penalty"], group["params"]) for group in self.param_groups
+            groups.partition(group["penalty"], group["params"]) for group in self.param_groups
         ]
         if "base" not in self.__dict__:  # a copy, or unpickled
             self.base = self._new_base([{"params": group["params"]} for group in self.param_groups])
@@ -250,15 +251,15 @@ class DessiLBI(Optimizer):
         group["clock"] = group["clock"] + lr_gamma / nu
         vs = [self.state[p]["v"] for p in params]
         gammas = [self.state[p]["gamma"] for p in params]
-        foreach = _use_foreach(group["foreach"], params)
-        difference = _subtract(params, gammas, foreach)
+        foreach = updates.use_foreach(group["foreach"], params)
+        difference = updates.subtract(params, gammas, foreach)
         if group["gamma_adaptive"]:
             self._move_adaptively(params, difference, lr_gamma, nu, foreach)
         else:
-            _add(vs, difference, lr_gamma / nu, foreach)
-        select(vs, gammas, blocks, kappa, group["clock"])
+            updates.add(vs, difference, lr_gamma / nu, foreach)
+        updates.select(vs, gammas, blocks, kappa, group["clock"])
         if group["coupling"] == "decoupled":
-            _add(params, difference, -kappa * lr / nu, foreach)
+            updates.add(params, difference, -kappa * lr / nu, foreach)
         else:
             sign = -1 if group.get("maximize") else 1
             for parameter, part in zip(params, difference, strict=True):
@@ -303,35 +304,6 @@ class DessiLBI(Optimizer):
         )
 
 
-class Block:
-    """Tensors that one grouping divides.
-
-    names, params: of the tensors. grouping: see groups.py. group: their parameter group.
-    """
-
-    def __init__(self, names, params, grouping, group):
-        self.names, self.params, self.grouping, self.group = names, params, grouping, group
-
-    def threshold(self):
-        """What a group's norm of V has to pass: one number, or one for each group."""
-        return grouping_of.thresholds(
-            self.grouping, self.params, self.group["threshold"], self.group["scale_by_size"]
-        )
-
-
-def select(vs, gammas, blocks, kappa, clock):
-    """Γ = κ prox(V), and the time of entry of every group, in place.
-
-    blocks: (slice into vs, grouping, threshold, entry times) of each.
-    """
-    for part, grouping, threshold, entry in blocks:
-        grouping_of.proximal(grouping, vs[part], threshold, gammas[part])
-        dropped = grouping.norms(gammas[part]) == 0
-        entry.clamp_(max=clock).masked_fill_(dropped, math.inf)
-    if kappa != 1:
-        torch._foreach_mul_(gammas, kappa)
-
-
 class _aside:
     """Take V, Γ and their like out of the state while the base works on it.
 
@@ -350,29 +322,6 @@ class _aside:
     def __exit__(self, *_):
         for state, own in self.own:
             state.update(own)
-
-
-def _use_foreach(foreach, tensors):
-    if foreach is None:
-        return tensors[0].device.type != "cpu"
-    return foreach
-
-
-def _subtract(tensors, others, foreach):
-    if foreach:
-        return list(torch._foreach_sub(tensors, others))
-    return [a - b for a, b in zip(tensors, others, strict=True)]
-
-
-def _add(tensors, others, factor, foreach):
-    """tensors += factor * others, in place."""
-    if isinstance(factor, torch.Tensor):
-        others, factor = torch._foreach_mul(others, factor), 1
-    if foreach:
-        torch._foreach_add_(tensors, others, alpha=factor)
-    else:
-        for tensor, other in zip(tensors, others, strict=True):
-            tensor.add_(other, alpha=factor)
 
 
 def _as_list(params):

@@ -130,6 +130,22 @@ def thresholds(grouping, tensors, threshold, scale_by_size):
     return threshold * grouping.sizes(tensors).sqrt()
 
 
+class Block:
+    """Tensors that one grouping divides.
+
+    names, params: of the tensors. grouping: see groups.py. group: their parameter group.
+    """
+
+    def __init__(self, names, params, grouping, group):
+        self.names, self.params, self.grouping, self.group = names, params, grouping, group
+
+    def threshold(self):
+        """What a group's norm of V has to pass: one number, or one for each group."""
+        return thresholds(
+            self.grouping, self.params, self.group["threshold"], self.group["scale_by_size"]
+        )
+
+
 def partition(penalty, tensors):
     """How `penalty` divides `tensors`: a list of (positions of its tensors, grouping).
 

@@ -13,7 +13,7 @@ import torch
 from common import cli, datasets
 from common.errors import UserError
 from common.runs import Run, duration
-from optim_torch import data, figures, structure, training
+from optim_torch import data, evaluate, figures, structure, training
 from optim_torch.dessilbi import DessiLBI
 
 NOT_IDENTITY = ("data_dir", "download", "name", "out", "device")  # may differ on resuming
@@ -173,6 +173,12 @@ def report(config, data_set, run, trained, device):
     train_images = data.on_device(data_set.train, device)
     normalise = data.normalisation(train_images, config.standardise)
     test = data.on_device(data_set.test, device)
+
+    def accuracies(images):
+        return evaluate.accuracies(
+            trained.model, trained.optimizer, train_images, images, normalise
+        )
+
     results = {
         "dataset": config.dataset,
         "data_fingerprint": data_set.fingerprint,
@@ -184,11 +190,11 @@ def report(config, data_set, run, trained, device):
         "base": config.base if config.optimizer == "dessilbi" else None,
         "epochs": config.epochs,
         "seed": config.seed,
-        "test": training.accuracies(trained, train_images, test, normalise),
+        "test": accuracies(test),
     }
     if len(data_set.val):
         val = data.on_device(data_set.val, device)
-        results["val"] = training.accuracies(trained, train_images, val, normalise)
+        results["val"] = accuracies(val)
     if isinstance(trained.optimizer, DessiLBI):
         results["clock"] = trained.optimizer.param_groups[0]["clock"]
         results["layers"] = structure.layers(trained.optimizer)

@@ -1,6 +1,5 @@
 """Train a network with any optimizer: resumable to the bit, with DessiLBI's structure recorded."""
 
-import contextlib
 import copy
 import time
 from dataclasses import dataclass
@@ -11,34 +10,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
-from torch.optim.swa_utils import update_bn
 
 from common import datasets
 from common.errors import UserError
 from common.runs import Progress, duration, read_json
 from optim_torch import checkpoints, data, grow, structure
+from optim_torch.build import SCHEDULES, build_model, build_optimizer, build_recorder
 from optim_torch.dessilbi import DessiLBI
-from optim_torch.models import MODELS
+from optim_torch.evaluate import accuracy
 from optim_torch.path import Recorder
 
-OPTIMIZERS = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "radam": torch.optim.RAdam,
-    "nadam": torch.optim.NAdam,
-    "adamax": torch.optim.Adamax,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-}
-SCHEDULES = {
-    "constant": lambda optimizer, config: lr_scheduler.LambdaLR(optimizer, lambda _: 1.0),
-    "step": lambda optimizer, config: lr_scheduler.StepLR(
-        optimizer, config.drop_every, config.drop_factor
-    ),
-    "cosine": lambda optimizer, config: lr_scheduler.CosineAnnealingLR(optimizer, config.epochs),
-}
-RECORDED_ENTRIES = 256  # of a matrix, at most
 CHECK_EVERY = 50  # steps between looks at the loss, which make a GPU wait
 SECONDS_BETWEEN_CHECKPOINTS = 30
 
@@ -83,77 +64,6 @@ def prepare(config, data_set, device, state=None):
         training.step, training.seconds = state["step"], state["seconds"]
         training.loss_sum = state["loss_sum"]
     return training
-
-
-def build_model(config, data_set, widths=None):
-    """The network of these settings with the initial weights of its seed."""
-    torch.manual_seed(config.seed)
-    shape = data_set.train.images.shape[1:]
-    widths = widths or config.widths
-    try:
-        return MODELS[config.model](shape, data_set.num_classes, widths and tuple(widths))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{config.model}: {error}") from None
-
-
-def build_optimizer(config, model):
-    """DessiLBI or a plain optimizer over the named parameters of a network."""
-    name = config.base if config.optimizer == "dessilbi" else config.optimizer
-    options = {"weight_decay": config.weight_decay}
-    if name in ("sgd", "rmsprop"):
-        options["momentum"] = config.momentum
-    named = list(model.named_parameters())
-    penalised = penalised_names(config, model)
-    try:
-        if config.optimizer != "dessilbi":
-            return OPTIMIZERS[name](named, lr=config.lr, **options)
-        param_groups = [
-            {
-                "params": [(n, p) for n, p in named if n in penalised],
-                "penalty": config.penalty,
-            },
-            {"params": [(n, p) for n, p in named if n not in penalised], "penalty": "none"},
-        ]
-        return DessiLBI(
-            [group for group in param_groups if group["params"]],
-            config.lr,
-            kappa=config.kappa,
-            nu=config.nu,
-            lr_gamma=config.lr_gamma,
-            base=OPTIMIZERS[name],
-            coupling=config.coupling,
-            threshold=config.threshold,
-            scale_by_size=config.scale_by_size,
-            gamma_adaptive=config.gamma_adaptive,
-            **options,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def penalised_names(config, model):
-    """The weights that Γ belongs to: those of `config.layers`, or all with two axes or more."""
-    weights = [name for name, p in model.named_parameters() if p.dim() > 1]
-    layers = {name.removesuffix(".weight"): name for name in weights}
-    unknown = [layer for layer in config.layers if layer not in layers]
-    if unknown:
-        raise UserError(f"{config.model} has no layer {unknown[0]!r}; it has {', '.join(layers)}")
-    return [layers[layer] for layer in config.layers or layers]
-
-
-def build_recorder(config, model):
-    """Norms of all filters, and of some entries of each matrix, in the penalised layers."""
-    if config.grow_tau:  # their number changes
-        return Recorder({})
-    named = dict(model.named_parameters())
-    recorded = {name: named[name] for name in penalised_names(config, model)}
-    generator = torch.Generator().manual_seed(0)
-    chosen = {
-        name: torch.randperm(p.numel(), generator=generator)[:RECORDED_ENTRIES].sort().values
-        for name, p in recorded.items()
-        if config.penalty == "l1" or (config.penalty == "auto" and p.dim() == 2)
-    }
-    return Recorder(recorded, config.penalty, chosen)
 
 
 def train(config, data_set, run, device):
@@ -259,58 +169,6 @@ def _headline(training):
     if not isinstance(training.optimizer, DessiLBI):
         return {}
     return {"density": f"{structure.density(training.optimizer):.3f}"}
-
-
-@torch.no_grad()
-def accuracy(model, images, normalise, batch_size=1000):
-    """Share of images that the network (in evaluation mode) gives their label."""
-    model.eval()
-    hits = 0
-    for pixels, labels in zip(
-        images.pixels.split(batch_size), images.labels.split(batch_size), strict=True
-    ):
-        hits += int((model(normalise(pixels)).argmax(1) == labels).sum())
-    return hits / len(images)
-
-
-@contextlib.contextmanager
-def recalibrated(model, images, normalise, batches=50, batch_size=200):
-    """Inside, BatchNorm's statistics are those of the weights as they are now, measured on train
-    images; after, its own again, bit for bit. Nothing for networks without BatchNorm."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    if buffers:
-        parts = images.pixels[: batches * batch_size].split(batch_size)
-        update_bn((normalise(part) for part in parts), model)
-    try:
-        yield
-    finally:
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
-
-
-def accuracies(training, train_images, images, normalise):
-    """Accuracy of W, of W on supp Γ, and of Γ itself, each with its share of nonzero parameters.
-
-    BatchNorm's statistics are measured anew for the two sparse ones.
-    """
-    parameters = list(training.model.parameters())
-    nonzero = sum(int(p.count_nonzero()) for p in parameters) / sum(p.numel() for p in parameters)
-    found = {"w": {"accuracy": accuracy(training.model, images, normalise), "density": nonzero}}
-    optimizer = training.optimizer
-    if isinstance(optimizer, DessiLBI):
-        for name, weights in (
-            ("w_on_support", structure.restricted(optimizer, structure.masks(optimizer))),
-            ("gamma", structure.gammas(optimizer)),
-        ):
-            with (
-                structure.swapped(optimizer, weights),
-                recalibrated(training.model, train_images, normalise),
-            ):
-                found[name] = {
-                    "accuracy": accuracy(training.model, images, normalise),
-                    "density": structure.density(optimizer),
-                }
-    return found
 
 
 def ticket_masks(config, model, device):

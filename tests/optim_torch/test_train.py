@@ -14,7 +14,7 @@ import torch
 
 from common import cli, datasets, plots
 from common.runs import read_json, read_rows
-from optim_torch import checkpoints, data, figures, structure, train, training
+from optim_torch import build, checkpoints, data, evaluate, figures, structure, train, training
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -60,14 +60,14 @@ def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
     config, data_set, trained = training.load(tmp_path)
     test = data.on_device(data_set.test, torch.device("cpu"))
     normalise = data.normalisation(test, False)
-    assert summary["test"]["w"]["accuracy"] == training.accuracy(trained.model, test, normalise)
+    assert summary["test"]["w"]["accuracy"] == evaluate.accuracy(trained.model, test, normalise)
     masks = structure.masks(trained.optimizer)
     assert summary["test"]["w_on_support"]["density"] == structure.density(trained.optimizer)
     with structure.swapped(trained.optimizer, structure.restricted(trained.optimizer, masks)):
-        on_support = training.accuracy(trained.model, test, normalise)
+        on_support = evaluate.accuracy(trained.model, test, normalise)
     assert summary["test"]["w_on_support"]["accuracy"] == on_support
     with structure.swapped(trained.optimizer, structure.gammas(trained.optimizer)):
-        gamma = training.accuracy(trained.model, test, normalise)
+        gamma = evaluate.accuracy(trained.model, test, normalise)
     assert summary["test"]["gamma"]["accuracy"] == gamma
     assert summary["layers"] == structure.layers(trained.optimizer)
     rows = read_rows(tmp_path / "metrics.jsonl")
@@ -167,7 +167,7 @@ def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
         )
         assert 0.02 < density < 0.98
         assert summary["test"]["w"]["density"] == pytest.approx(density, abs=2e-3)
-        initial = dict(training.build_model(config, data_set).named_parameters())
+        initial = dict(build.build_model(config, data_set).named_parameters())
         zero = {name: named[name] == 0 for name in masks}
         counts = {name: int(zero[name].sum()) for name in masks}
         assert counts == {name: int((~mask).sum()) for name, mask in masks.items()}
@@ -179,7 +179,7 @@ def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
 def test_initial_weights_and_batches_depend_on_the_seed_alone():
     config = train.Config(widths=(2, 3, 6, 5))
     digits = datasets.load("digits")
-    one, two = (training.build_model(config, digits).state_dict() for _ in range(2))
+    one, two = (build.build_model(config, digits).state_dict() for _ in range(2))
     assert same(one, two)
     assert torch.equal(data.order(100, 3, 5), data.order(100, 3, 5))
     assert sorted(data.order(100, 3, 5).tolist()) == list(range(100))
@@ -224,7 +224,7 @@ def test_recalibration_measures_batchnorm_anew_and_gives_it_back():
     images = data.on_device(datasets.load("digits").train, torch.device("cpu"))
     normalise = data.normalisation(images, False)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.no_grad(), training.recalibrated(model, images, normalise, 5, 200):
+    with torch.no_grad(), evaluate.recalibrated(model, images, normalise, 5, 200):
         outputs = model[0](normalise(images.pixels[:1000]))
         torch.testing.assert_close(model[1].running_mean, outputs.mean((0, 2, 3)))
     assert all(torch.equal(b, before[name]) for name, b in model.named_buffers())

@@ -1,0 +1,60 @@
+"""Accuracy of a network, dense and sparse."""
+
+import contextlib
+
+import torch
+from torch.optim.swa_utils import update_bn
+
+from optim_torch import structure
+from optim_torch.dessilbi import DessiLBI
+
+
+@torch.no_grad()
+def accuracy(model, images, normalise, batch_size=1000):
+    """Share of images that the network (in evaluation mode) gives their label."""
+    model.eval()
+    hits = 0
+    for pixels, labels in zip(
+        images.pixels.split(batch_size), images.labels.split(batch_size), strict=True
+    ):
+        hits += int((model(normalise(pixels)).argmax(1) == labels).sum())
+    return hits / len(images)
+
+
+@contextlib.contextmanager
+def recalibrated(model, images, normalise, batches=50, batch_size=200):
+    """Inside, BatchNorm's statistics are those of the weights as they are now, measured on train
+    images; after, its own again, bit for bit. Nothing for networks without BatchNorm."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    if buffers:
+        parts = images.pixels[: batches * batch_size].split(batch_size)
+        update_bn((normalise(part) for part in parts), model)
+    try:
+        yield
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+def accuracies(model, optimizer, train_images, images, normalise):
+    """Accuracy of W, of W on supp Γ, and of Γ itself, each with its share of nonzero parameters.
+
+    BatchNorm's statistics are measured anew for the two sparse ones.
+    """
+    parameters = list(model.parameters())
+    nonzero = sum(int(p.count_nonzero()) for p in parameters) / sum(p.numel() for p in parameters)
+    found = {"w": {"accuracy": accuracy(model, images, normalise), "density": nonzero}}
+    if isinstance(optimizer, DessiLBI):
+        for name, weights in (
+            ("w_on_support", structure.restricted(optimizer, structure.masks(optimizer))),
+            ("gamma", structure.gammas(optimizer)),
+        ):
+            with (
+                structure.swapped(optimizer, weights),
+                recalibrated(model, train_images, normalise),
+            ):
+                found[name] = {
+                    "accuracy": accuracy(model, images, normalise),
+                    "density": structure.density(optimizer),
+                }
+    return found
