@@ -27,3 +27,4 @@ lint: setup
 
 bench: setup
 	$(RUN) -m experiments.bench functa
+	$(RUN) -m experiments.bench dessilbi

@@ -172,7 +172,58 @@ def _reference(shape, images):
     return turn
 
 
-BENCHES = {"functa": functa}
+def dessilbi(config):
+    """One row a network and base: a training step with DessiLBI against one with the base alone."""
+    import torch
+
+    torch.set_num_threads(1)
+    for model, side, channels in (("lenet", 28, 1), ("resnet56", 32, 3)):
+        for base in (torch.optim.SGD, torch.optim.AdamW):
+            yield dessilbi_row(config, model, base, (128, channels, side, side))
+
+
+def dessilbi_row(config, model, base, shape):
+    """Milliseconds of the optimizers' steps alone, and ratios of these and of whole steps."""
+    import torch
+
+    from optim_torch import DessiLBI
+    from optim_torch.models import MODELS
+
+    options = {"momentum": 0.9} if base is torch.optim.SGD else {}
+    batch, channels, side, _ = shape
+    inputs, labels = torch.rand(shape), torch.arange(batch) % 10
+    networks = [MODELS[model]((side, side, channels), 10) for _ in range(2)]
+    optimizers = [
+        DessiLBI(networks[0].named_parameters(), 1e-3, base=base, lr_gamma=0.1, **options),
+        base(networks[1].parameters(), lr=1e-3, **options),
+    ]
+    whole, alone = [[], []], [[], []]
+    for turn in range(config.rounds + 1):  # the first makes the state
+        for side_of, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
+            began = time.perf_counter()
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(inputs), labels).backward()
+            optimizer.step()
+            if turn:
+                whole[side_of].append(time.perf_counter() - began)
+            count = max(1, round(config.seconds / 0.02)) if turn else 1
+            began = time.perf_counter()
+            for _ in range(count):
+                optimizer.step()
+            if turn:
+                alone[side_of].append((time.perf_counter() - began) / count)
+    return {
+        "network": model,
+        "base": base.__name__,
+        "dessilbi_step_ms": round(1e3 * statistics.median(alone[0]), 3),
+        "base_step_ms": round(1e3 * statistics.median(alone[1]), 3),
+        "optimizer_ratio": round(statistics.median(map(truediv, *alone)), 2),
+        "training_ms": round(1e3 * statistics.median(whole[0]), 2),
+        "training_ratio": round(statistics.median(map(truediv, *whole)), 3),
+    }
+
+
+BENCHES = {"functa": functa, "dessilbi": dessilbi}
 
 
 def main(config, name):

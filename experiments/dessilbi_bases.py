@@ -32,7 +32,6 @@ VARIANTS = {  # name: flags
     "adam, Γ by Adam": "--base adam --lr 0.001 --lr-gamma 0.002 --gamma-adaptive",
     "adamw": f"--base adamw --lr 0.001 --weight-decay 0.01 {OWN_CLOCK}",
     "radam": f"--base radam --lr 0.001 {OWN_CLOCK}",
-    "nadam": f"--base nadam --lr 0.001 {OWN_CLOCK}",
     "rmsprop": f"--base rmsprop --lr 0.001 --momentum 0 {OWN_CLOCK}",
     "adagrad": f"--base adagrad --lr 0.01 {OWN_CLOCK}",
 }
@@ -58,7 +57,7 @@ class Config:
 
 
 PRESETS = {
-    "mnist": Config("mnist-lenet", "--val-fraction 0 --epochs 5 --drop-every 4"),
+    "mnist": Config("mnist-lenet", "--val-fraction 0 --epochs 3 --schedule constant"),
     "cifar10": Config("cifar10-resnet", "--val-fraction 0 --epochs 60 --drop-every 25"),
 }
 

@@ -57,8 +57,8 @@ class Config:
 PRESETS = {
     "mnist": Config(
         "mnist-lenet",
-        "--val-fraction 0 --epochs 20 --drop-every 8 --keep-epochs 2",
-        "--penalty l1 --nu 100",
+        "--val-fraction 0 --epochs 12 --drop-every 8",
+        "--penalty l1 --nu 100 --threshold 0.1 --lr-gamma 0.3",
     ),
     "cifar10": Config("cifar10-resnet", "--val-fraction 0", "--penalty l1 --nu 500"),
 }

@@ -44,9 +44,9 @@ class Config:
 PRESETS = {
     "mnist": Config(
         "mnist-lenet",
-        "--val-fraction 0 --epochs 16 --drop-every 12",
+        "--val-fraction 0 --epochs 10 --drop-every 8",
         "--widths 2 4 8 16 --penalty filter --nu 20 "
-        "--grow-tau 0.8 --grow-every 1 --grow-until 10 --grow-at-least 2",
+        "--grow-tau 0.8 --grow-every 1 --grow-until 7 --grow-at-least 2",
     ),
     "cifar10": Config(
         "cifar10-vgg",

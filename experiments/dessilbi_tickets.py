@@ -47,9 +47,9 @@ class Config:
 PRESETS = {
     "mnist": Config(
         "mnist-lenet",
-        "--val-fraction 0 --penalty l1 --nu 100 --epochs 4 --schedule constant",
-        (2, 4),
-        "--val-fraction 0 --epochs 8 --drop-every 6",
+        "--val-fraction 0 --penalty l1 --nu 100 --threshold 0.1 --epochs 3 --schedule constant",
+        (1, 3),
+        "--val-fraction 0 --epochs 5 --drop-every 4",
     ),
     "cifar10": Config(
         "cifar10-resnet",

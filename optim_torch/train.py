@@ -121,7 +121,9 @@ class Config:
             raise ValueError("--grow-tau needs --optimizer dessilbi")
 
 
-DIGITS = Config(epochs=150, drop_every=100, batch_size=64, lr=0.05, nu=10.0)
+DIGITS = Config(
+    epochs=100, drop_every=70, batch_size=64, lr=0.05, nu=10.0, threshold=0.1, scale_by_size=True
+)
 CIFAR = {
     "dataset": "cifar10",
     "standardise": True,
