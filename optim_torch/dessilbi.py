@@ -41,7 +41,7 @@ class DessiLBI(Optimizer):
     penalty, threshold, scale_by_size: which groups share a fate (see `groups.partition`), λ of the
         proximal map (the paper's 1), and whether λ is multiplied by the root of the group's size.
     gamma_adaptive: V moves by Adam's rule with the step α_Γ instead of α_Γ / ν.
-    foreach: one call for many tensors; None: if they lie on an accelerator.
+    foreach: False works tensor by tensor instead of on lists; the base takes it too.
 
     `state[p]` holds `v`, `gamma` and, for the groups that begin at p, `entry` (the time on V's
     clock, Σ α_Γ / ν, since when a group has been in the support; infinite outside), beside the
@@ -251,7 +251,7 @@ class DessiLBI(Optimizer):
         group["clock"] = group["clock"] + lr_gamma / nu
         vs = [self.state[p]["v"] for p in params]
         gammas = [self.state[p]["gamma"] for p in params]
-        foreach = updates.use_foreach(group["foreach"], params)
+        foreach = group["foreach"] is not False
         difference = updates.subtract(params, gammas, foreach)
         if group["gamma_adaptive"]:
             self._move_adaptively(params, difference, lr_gamma, nu, foreach)

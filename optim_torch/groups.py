@@ -43,7 +43,7 @@ class Slices:
         parts = []
         for tensor, (shape, axis) in zip(tensors, self.views, strict=True):
             others = [i for i in range(len(shape)) if i != axis]
-            view = tensor.reshape(shape)
+            view = tensor if tensor.shape == shape else tensor.reshape(shape)
             parts.append(torch.linalg.vector_norm(view, dim=others) if others else view.abs())
         if len(parts) == 1:
             return parts[0]
@@ -56,13 +56,23 @@ class Slices:
             spread.append(values.reshape(along).expand(shape).reshape(tensor.shape))
         return spread
 
-    def size(self, tensors):
+    def scale(self, tensors, factors, out):
+        for tensor, result, (shape, axis) in zip(tensors, out, self.views, strict=True):
+            along = [-1 if i == axis else 1 for i in range(len(shape))]
+            if tensor.shape != shape:
+                tensor, result = tensor.view(shape), result.view(shape)
+            torch.mul(tensor, factors.view(along), out=result)
+
+    @property
+    def count(self):
         shape, axis = self.views[0]
-        return sum(tensor.numel() for tensor in tensors) // shape[axis]
+        return shape[axis]
+
+    def size(self, tensors):
+        return sum(tensor.numel() for tensor in tensors) // self.count
 
     def sizes(self, tensors):
-        shape, axis = self.views[0]
-        return torch.full((shape[axis],), self.size(tensors), device=tensors[0].device)
+        return torch.full((self.count,), self.size(tensors), device=tensors[0].device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,30 +91,51 @@ class Labels:
         parts = values[self.ids].split([tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
+    def scale(self, tensors, factors, out):
+        for tensor, factor, result in zip(tensors, self.spread(factors, tensors), out, strict=True):
+            torch.mul(tensor, factor, out=result)
+
     def sizes(self, tensors):
         return torch.bincount(self.ids, minlength=self.count)
 
 
-def proximal(grouping, tensors, threshold, out=None):
-    """The proximal map of threshold * (sum of group norms): a list of tensors.
+def proximal(groupings, tensors, thresholds, out=None):
+    """The proximal map of threshold * (sum of group norms), for several groupings at once.
 
-    Entries: soft threshold. Groups: v * max(0, 1 - threshold / ||v_g||). `threshold` is a number,
-    or one for each group; results are written into `out` if that is given.
+    Entries: soft threshold. Groups: v * max(0, 1 - threshold / ||v_g||).
+    groupings, tensors, thresholds: for each grouping its list of tensors, and a number or one for
+        each group. out: where to write, as `tensors`; none makes new ones.
+    Returns (out, kept): the results, and for each grouping which groups are not zero in them.
     """
-    out = out or [torch.empty_like(tensor) for tensor in tensors]
-    if isinstance(grouping, Entries):
-        torch.ops.aten.softshrink.out(tensors[0], threshold, out=out[0])
-        return out
-    factors = shrinkage(grouping.norms(tensors), threshold)
-    for tensor, factor, result in zip(tensors, grouping.spread(factors, tensors), out, strict=True):
-        torch.mul(tensor, factor, out=result)
-    return out
+    if out is None:
+        out = [[torch.empty_like(tensor) for tensor in members] for members in tensors]
+    kept = [None] * len(groupings)
+    alike = {}  # numbers of groupings, by device and dtype
+    for i, grouping in enumerate(groupings):
+        if isinstance(grouping, Entries):
+            torch.ops.aten.softshrink.out(tensors[i][0], thresholds[i], out=out[i][0])
+            kept[i] = out[i][0] != 0
+        else:
+            alike.setdefault((tensors[i][0].device, tensors[i][0].dtype), []).append(i)
+    for numbers in alike.values():
+        # One vector for the norms of all groups: many layers cost hardly more than one.
+        levels = torch.cat([_levels(groupings[i], tensors[i], thresholds[i]) for i in numbers])
+        factors = (1 - 1 / levels).clamp_min(0)
+        sizes = [groupings[i].count for i in numbers]
+        alive = (factors > 0).split(sizes)
+        for i, factor, chosen in zip(numbers, factors.split(sizes), alive, strict=True):
+            kept[i] = chosen
+            groupings[i].scale(tensors[i], factor, out[i])
+    return out, kept
 
 
-def shrinkage(norms, threshold):
-    """max(0, 1 - threshold / norm), zero for a zero norm."""
+def _levels(grouping, tensors, threshold):
+    """Norms over thresholds; a threshold of zero keeps all but zeros."""
+    norms = grouping.norms(tensors)
     tiny = torch.finfo(norms.dtype).tiny
-    return (1 - threshold / norms.clamp_min(tiny)).clamp_min(0)
+    if isinstance(threshold, torch.Tensor):
+        return norms / threshold.clamp_min(tiny)
+    return norms / max(threshold, tiny)
 
 
 def inverse_proximal(grouping, gammas, threshold, kappa):

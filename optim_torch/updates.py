@@ -12,18 +12,14 @@ def select(vs, gammas, blocks, kappa, clock):
 
     blocks: (slice into vs, grouping, threshold, entry times) of each.
     """
-    for part, grouping, threshold, entry in blocks:
-        groups.proximal(grouping, vs[part], threshold, gammas[part])
-        dropped = grouping.norms(gammas[part]) == 0
-        entry.clamp_(max=clock).masked_fill_(dropped, math.inf)
+    parts, groupings, thresholds, entries = zip(*blocks, strict=True)
+    _, kept = groups.proximal(
+        groupings, [vs[part] for part in parts], thresholds, [gammas[part] for part in parts]
+    )
     if kappa != 1:
         torch._foreach_mul_(gammas, kappa)
-
-
-def use_foreach(foreach, tensors):
-    if foreach is None:
-        return tensors[0].device.type != "cpu"
-    return foreach
+    for entry, chosen in zip(entries, kept, strict=True):
+        entry.clamp_(max=clock).masked_fill_(~chosen, math.inf)
 
 
 def subtract(tensors, others, foreach):

@@ -152,7 +152,7 @@ def test_any_base_follows_the_composition(name, coupling):
                 difference = p - gamma[p]
                 v[p] += lr_gamma / nu * difference
                 ((_, grouping),) = groups.partition("auto", [p])
-                gamma[p] = kappa * groups.proximal(grouping, [v[p]], 1.0)[0]
+                gamma[p] = kappa * groups.proximal([grouping], [[v[p]]], [1.0])[0][0][0]
                 if coupling == "decoupled":
                     p -= kappa * lr / nu * difference
         optimizer.step()
@@ -324,3 +324,16 @@ def test_entry_times_are_those_of_the_current_stay():
         expected = min(expected, clock) if selected else math.inf
         assert float(optimizer.state[w]["entry"]) == expected
     assert 1 < expected < clock
+
+
+def test_one_group_may_mix_kinds_of_numbers():
+    single = nn.Parameter(torch.ones(3, 2, 2, 2))
+    double = nn.Parameter(torch.ones(3, 2, 2, 2, dtype=torch.float64))
+    optimizer = DessiLBI([single, double], 0.1, nu=0.5)
+    for _ in range(10):
+        single.grad, double.grad = -torch.ones_like(single), -torch.ones_like(double)
+        optimizer.step()
+    gammas = [optimizer.state[p]["gamma"] for p in (single, double)]
+    assert [gamma.dtype for gamma in gammas] == [torch.float32, torch.float64]
+    torch.testing.assert_close(gammas[0].double(), gammas[1])
+    assert (gammas[0] > 0).all()

@@ -50,7 +50,7 @@ def test_named_penalties_equal_index_groups(penalty, shape):
         for member, norm in zip(members, norms, strict=True):
             torch.testing.assert_close(spread.flatten()[member], norm.expand(len(member)))
         threshold = float(norms.median())
-        (found,) = groups.proximal(grouping, [tensor], threshold)
+        (found,) = groups.proximal([grouping], [[tensor]], [threshold])[0][0]
         for member, norm in zip(members, norms, strict=True):
             expected = tensor.flatten()[member] * max(0.0, 1 - threshold / float(norm))
             torch.testing.assert_close(found.flatten()[member], expected, atol=1e-14, rtol=1e-13)
@@ -65,7 +65,7 @@ def test_proximal_map_is_optimal(penalty, threshold, seed):
     """0 lies in x - v + threshold * subgradient of the sum of norms at x."""
     v = random((4, 3, 2), seed)
     ((_, grouping),) = groups.partition(penalty, [v])
-    (x,) = groups.proximal(grouping, [v], threshold)
+    (x,) = groups.proximal([grouping], [[v]], [threshold])[0][0]
     norms = grouping.norms([x])
     residual = v - x
     inside = grouping.norms([residual]) <= threshold + 1e-12
@@ -87,7 +87,7 @@ def test_inverse_proximal_gives_the_gamma_back(penalty, threshold, kappa, seed):
     gamma[1] = 0
     ((_, grouping),) = groups.partition(penalty, [gamma])
     (v,) = groups.inverse_proximal(grouping, [gamma], threshold, kappa)
-    (found,) = groups.proximal(grouping, [v], threshold)
+    (found,) = groups.proximal([grouping], [[v]], [threshold])[0][0]
     torch.testing.assert_close(kappa * found, gamma, atol=1e-12, rtol=1e-12)
     if penalty == "l1":
         torch.testing.assert_close(v, gamma / kappa + threshold * gamma.sign())
@@ -96,7 +96,7 @@ def test_inverse_proximal_gives_the_gamma_back(penalty, threshold, kappa, seed):
 def test_zero_threshold_and_zero_norm_stay_finite():
     v = torch.zeros(3, 2)
     ((_, grouping),) = groups.partition("filter", [v])
-    assert torch.equal(groups.proximal(grouping, [v], 0.0)[0], v)
+    assert torch.equal(groups.proximal([grouping], [[v]], [0.0])[0][0][0], v)
 
 
 def test_size_scaling_multiplies_by_the_root():
@@ -131,8 +131,8 @@ def test_coupled_slices_equal_index_groups_over_several_tensors():
     assert torch.equal(coupled.sizes(tensors), labels.sizes(tensors))
     threshold = float(coupled.norms(tensors).mean())
     for a, b in zip(
-        groups.proximal(coupled, tensors, threshold),
-        groups.proximal(labels, tensors, threshold),
+        groups.proximal([coupled], [tensors], [threshold])[0][0],
+        groups.proximal([labels], [tensors], [threshold])[0][0],
         strict=True,
     ):
         torch.testing.assert_close(a, b)
