@@ -60,7 +60,7 @@ PRESETS = {
         "--val-fraction 0 --epochs 12 --drop-every 8",
         "--penalty l1 --nu 100 --threshold 0.1 --lr-gamma 0.3",
     ),
-    "cifar10": Config("cifar10-resnet", "--val-fraction 0", "--penalty l1 --nu 500"),
+    "cifar10": Config("cifar10-resnet", "--val-fraction 0", "--penalty l1 --threshold 0.01"),
 }
 
 

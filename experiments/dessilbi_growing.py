@@ -52,7 +52,7 @@ PRESETS = {
         "cifar10-vgg",
         "--val-fraction 0 --lr 0.05 --weight-decay 0 --epochs 240 --drop-every 200",
         "--widths 16 16 16 16 16 16 16 16 16 16 16 16 16 "
-        "--nu 100 --grow-tau 0.8 --grow-every 10 --grow-until 200 --grow-at-least 8",
+        "--grow-tau 0.8 --grow-every 10 --grow-until 200 --grow-at-least 8",
     ),
 }
 

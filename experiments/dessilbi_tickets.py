@@ -53,7 +53,7 @@ PRESETS = {
     ),
     "cifar10": Config(
         "cifar10-resnet",
-        "--val-fraction 0 --nu 100 --threshold 0.1 --epochs 35 --schedule constant",
+        "--val-fraction 0 --epochs 35 --schedule constant",
         (5, 35),
         "--val-fraction 0 --epochs 160 --drop-every 60 --drop-factor 0.1",
     ),

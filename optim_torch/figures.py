@@ -5,6 +5,7 @@ import numpy as np
 from common.plots import figure
 
 SELECTED, DROPPED = "tab:blue", "tab:red"
+MOST_LAYERS = 6  # side by side in the picture of the path
 
 
 def curves(path, rows):
@@ -22,11 +23,15 @@ def curves(path, rows):
 def path(path, arrays):
     """Norms of every recorded group against epochs: W above, Γ below, one column a layer.
 
+    Of deep networks six layers are shown, from the first to the last.
+
     Blue: in the support of Γ at the end; red: not.
     """
     names = [key.removeprefix("w/") for key in arrays if key.startswith("w/")]
     if not names:
         return
+    shown = np.linspace(0, len(names) - 1, min(len(names), MOST_LAYERS)).round().astype(int)
+    names = [names[i] for i in shown]
     size = (2.6 * len(names), 4.6)
     with figure(path, 2, len(names), size=size, squeeze=False, sharex=True) as (_, axes):
         for column, name in enumerate(names):

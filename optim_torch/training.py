@@ -192,14 +192,16 @@ def ticket_masks(config, model, device):
     return masks
 
 
-def load(folder, epoch=None, device="cpu"):
+def load(folder, epoch=None, device="cpu", data_dir=None):
     """A run from its folder: (config, data set, `Training`) at its end or at a kept epoch.
 
-    config: the settings as a namespace. The data set is read from where the run found it.
+    config: the settings as a namespace. data_dir: as for `common.datasets.load`.
     """
     folder, device = Path(folder), torch.device(device)
     config = SimpleNamespace(**read_json(folder / "config.json"))
-    data_set = datasets.load(config.dataset, val_fraction=config.val_fraction)
+    data_set = datasets.load(
+        config.dataset, data_dir, images=config.images, val_fraction=config.val_fraction
+    )
     if epoch is None:
         state = checkpoints.newest(folder / "checkpoints", device)
         if state is None:
