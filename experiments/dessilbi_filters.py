@@ -13,6 +13,7 @@ weights 61 to 91 filters stay.
 All 60,000 train images; test is looked at once, at the end. Results: dessilbi_filters.json, .png.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,10 @@ LAYER = "conv3.weight"
 class Config:
     """Which runs."""
 
+    preset: str = "mnist-lenet"
+    """Preset of optim_torch.train, with LeNet."""
+    flags: str = ""
+    """More flags of all runs, as one string."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of DessiLBI; SGD runs beside the first."""
     epochs: int = 80
@@ -48,9 +53,9 @@ class Config:
 
 def main(config):
     """Run what is missing, then draw and write the table."""
-    shared = ["optim_torch.train", "mnist-lenet", "--val-fraction", 0, "--layers", "conv3", "fc1"]
+    shared = ["optim_torch.train", config.preset, "--val-fraction", 0, "--layers", "conv3", "fc1"]
     shared += ["--epochs", config.epochs, "--lr", 0.02, "--drop-every", 40]
-    shared += ["--keep-epochs", *config.shown]
+    shared += ["--keep-epochs", *config.shown, *shlex.split(config.flags)]
     commands = {
         config.out / f"dessilbi-seed{seed}": [
             *[*shared, "--nu", 3, "--threshold", 0.45, "--scale-by-size", "--seed", seed]
@@ -64,7 +69,7 @@ def main(config):
     table = {
         "selected_filters": runner.spread(selected(s) for s in found.values()),
         "filters_of_w_left": runner.spread(filters_left(folder) for folder in found),
-        "first_entry_epoch": runner.spread(first_entry(folder) for folder in found),
+        "first_entry_epochs": [first_entry(folder) for folder in found],
         "density": runner.spread(s["test"]["gamma"]["density"] for s in found.values()),
         "sgd_filters_of_w_left": filters_left(sgd),
         "sgd_test_accuracy": summaries[sgd]["test"]["w"]["accuracy"],
@@ -108,9 +113,10 @@ def filters_left(folder):
 
 
 def first_entry(folder):
-    """The first epoch at whose end a filter is in the support of Γ."""
+    """The first epoch at whose end a filter is in the support of Γ, or None."""
     with np.load(folder / "path.npz") as arrays:
-        return float(arrays["time"][(arrays[f"gamma/{LAYER}"] > 0).any(axis=1)][0])
+        epochs = arrays["time"][(arrays[f"gamma/{LAYER}"] > 0).any(axis=1)]
+    return float(epochs[0]) if len(epochs) else None
 
 
 def draw(config, dessilbi, sgd):
@@ -134,11 +140,13 @@ def draw(config, dessilbi, sgd):
 
 
 def filters(folder, epoch):
-    """Images (120, 28, 28) in [0, 1] that excite each filter most; black for dropped filters.
+    """Images (120, side, side) in [0, 1] that excite each filter most; black for dropped filters.
 
     Adam climbs the filter's output from grey noise; the filters are W on the support of Γ.
+    `epoch` 0 stands for the initial weights.
     """
     config, data_set, trained = training.load(folder, epoch or None)
+    side = data_set.train.images.shape[1]
     model, optimizer = trained.model, trained.optimizer
     if not epoch:
         model = build.build_model(config, data_set)
@@ -149,7 +157,7 @@ def filters(folder, epoch):
         parameter.requires_grad_(False)
     count = model.conv3.out_channels
     generator = torch.Generator().manual_seed(0)
-    start = 0.5 + 0.02 * torch.randn(count, 1, 28, 28, generator=generator)
+    start = 0.5 + 0.02 * torch.randn(count, 1, side, side, generator=generator)
     images = start.clone().requires_grad_()
     climber = torch.optim.Adam([images], lr=0.02, maximize=True)
     for _ in range(100):

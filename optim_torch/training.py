@@ -1,6 +1,7 @@
 """Train a network with any optimizer: resumable to the bit, with DessiLBI's structure recorded."""
 
 import copy
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ def train(config, data_set, run, device):
             progress.advance(steps, loss=f"{loss:.4f}", **_headline(training))
             if within + steps == epoch_steps:
                 _end_epoch(config, training, run, epoch + 1, epoch_steps, normalise, val)
+                _stop_if_collapsed(run.rows(), data_set.num_classes)
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or training.step == total:
                 checkpoints.save(run.path("checkpoints"), training.step, training.state())
                 saved = time.monotonic()
@@ -163,6 +165,18 @@ def _end_epoch(config, training, run, epoch, epoch_steps, normalise, val):
     run.log(**row)
     if epoch in config.keep_epochs:
         checkpoints.write(run.path("kept", f"epoch-{epoch:03d}.pt"), training.state())
+
+
+def _stop_if_collapsed(rows, classes):
+    """Guessing again after having learned: with a strong coupling, layers can decay to zero."""
+    *earlier, last = rows
+    best = min((row["loss"] for row in earlier), default=math.inf)
+    guessing = math.log(classes)
+    if best < 0.5 * guessing and last["loss"] > 0.9 * guessing:
+        raise UserError(
+            f"training collapsed in epoch {last['epoch']} (step {last['step']:,}): loss "
+            f"{last['loss']:.2f} after {best:.2f}; lower --lr or raise --nu"
+        )
 
 
 def _headline(training):

@@ -29,9 +29,24 @@ def test_ten_lines_load_latents_in_scikit_learn_and_pytorch(tmp_path, monkeypatc
     assert set(found) == {"scikit-learn", "PyTorch"}
 
 
+def test_dessilbi_in_a_loop_of_ones_own():
+    code = "\n".join(
+        line[4:] for line in README.split("own loop:\n\n")[1].split("\n\n")[0].splitlines()
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"(density|accuracy on the support): (0\.\d+)", done.stdout))
+    assert 0.3 < float(found["density"]) < 0.8
+    assert float(found["accuracy on the support"]) > 0.8
+
+
 def test_modules_named_as_commands_exist():
     names = set(re.findall(r"python -m ([\w.]+)", README))
-    assert {"functa_jax.meta_train", "functa_jax.export", "functa_jax.deepmind"} <= names
+    assert {
+        "functa_jax.meta_train",
+        "functa_jax.export",
+        "functa_jax.deepmind",
+        "optim_torch.train",
+    } <= names
     root = Path(__file__).parent.parent
     for name in names:
         assert (root / (name.replace(".", "/") + ".py")).is_file(), name
@@ -40,6 +55,6 @@ def test_modules_named_as_commands_exist():
 def test_files_on_the_map_exist():
     root = Path(__file__).parent.parent
     map_of_files = README.split("\nMap of the files\n")[1].split("\nResults\n")[0]
-    everywhere = {path.name for path in root.glob("*/*.py")}
+    everywhere = {path.name for path in root.glob("*/**/*.py")}
     for name in re.findall(r"\b(\w+\.py)\b", map_of_files):
         assert name in everywhere, name

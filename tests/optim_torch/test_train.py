@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from common import cli, datasets, plots
+from common.errors import UserError
 from common.runs import read_json, read_rows
 from optim_torch import build, checkpoints, data, evaluate, figures, structure, train, training
 from tests.refusals import refusal
@@ -258,6 +259,17 @@ def test_a_diverging_run_names_the_step(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "--optimizer", "sgd", "--lr", "1e30")
     assert "the loss is not finite by step" in capsys.readouterr().err
+
+
+def test_a_collapse_after_learning_stops():
+    rows = [
+        {"epoch": e, "step": 10 * e, "loss": loss} for e, loss in enumerate((2.3, 0.4, 2.29), 1)
+    ]
+    with pytest.raises(UserError, match="collapsed in epoch 3 .step 30.: loss 2.29 after 0.40"):
+        training._stop_if_collapsed(rows, 10)
+    training._stop_if_collapsed(rows[:2], 10)
+    training._stop_if_collapsed(rows[:1], 10)
+    training._stop_if_collapsed([{**row, "loss": 2.3} for row in rows], 10)  # never learned
 
 
 def test_a_ticket_of_another_network_is_refused(tmp_path, capsys):

@@ -1,0 +1,116 @@
+"""Every DessiLBI experiment at tiny size, on digits, and what its table must satisfy."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from common import cli, plots
+from common.runs import read_json
+from experiments import (
+    dessilbi_bases,
+    dessilbi_density,
+    dessilbi_filters,
+    dessilbi_growing,
+    dessilbi_tickets,
+    runner,
+)
+from optim_torch import figures, train
+
+torch.set_num_threads(1)
+
+SMALL = "--val-fraction 0 --epochs 3 --threshold 0.02 --widths 2 3 6 5"
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Runs are made here, without pictures of their own; the experiment's is coarse."""
+
+    def finished(command, folder, threads=None):
+        if not (folder / "summary.json").exists():
+            words = [*map(str, command[1:]), "--device", "cpu", "--out", str(folder)]
+            cli.run(train.main, train.Config, train.PRESETS, words)
+        return read_json(folder / "summary.json")
+
+    monkeypatch.setattr(runner, "finished", finished)
+    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
+    for name in ("curves", "path", "layers"):
+        monkeypatch.setattr(figures, name, lambda *_: None)
+
+
+def result(module, config, tmp_path, *name):
+    """The JSON that an experiment writes."""
+    config = dataclasses.replace(config, out=tmp_path / "runs", results=tmp_path, seeds=(0, 1))
+    module.main(config, *name)
+    (path,) = tmp_path.glob("*.json")
+    return read_json(path)
+
+
+def test_density(tmp_path):
+    config = dessilbi_density.Config("digits", SMALL, "--penalty l1", (0.1, 0.5, 1.0))
+    found = result(dessilbi_density, config, tmp_path, "tiny")
+    dense = found["dense_test_accuracy"]
+    *_, full = found["table"]
+    assert full["density"] == 1.0
+    assert full["dessilbi"] == full["dessilbi_magnitude"] == dense["dessilbi"]
+    assert full["sgd_magnitude"] == dense["sgd"]
+    assert (tmp_path / "dessilbi_density_tiny.png").exists()
+
+
+def test_magnitude_masks_keep_the_largest_weights():
+    model = torch.nn.Linear(5, 4)
+    like = {"weight": torch.arange(20).view(4, 5) < 7}
+    (mask,) = dessilbi_density.magnitude_masks(model, like).values()
+    size = model.weight.detach().abs()
+    assert int(mask.sum()) == 7
+    assert size[mask].min() >= size[~mask].max()
+
+
+def test_tickets(tmp_path):
+    config = dessilbi_tickets.Config("digits", f"{SMALL} --penalty l1", (1, 3), SMALL)
+    table = {r["masks"]: r for r in result(dessilbi_tickets, config, tmp_path, "tiny")["table"]}
+    assert table["dense"]["density"]["mean"] == 1.0
+    for epoch in (1, 3):
+        ticket, random = table[f"ticket{epoch}"], table[f"random{epoch}"]
+        assert ticket["density"]["mean"] == pytest.approx(random["density"]["mean"], abs=3e-3)
+        assert ticket["density"]["mean"] < 1
+
+
+def test_growing(tmp_path):
+    grow = "--penalty filter --threshold 0.001 --grow-tau 0.5 --grow-every 1 --grow-until 1"
+    config = dessilbi_growing.Config("digits", "--val-fraction 0 --epochs 3", grow)
+    config = dataclasses.replace(config, grow=f"{grow} --widths 2 3 6 5")
+    table = result(dessilbi_growing, config, tmp_path, "tiny")["table"]
+    assert table["grown"]["widths"] == table["same-shape"]["widths"]
+    assert table["grown"]["parameters"] == table["same-shape"]["parameters"]
+    assert all(width > [2, 3, 6, 5] for width in table["grown"]["widths"])
+    assert table["full"]["widths"] == [[6, 16, 120, 84]] * 2
+    assert table["full"]["parameters"] == {"mean": 61_706, "std": 0.0}
+
+
+def test_bases(tmp_path, monkeypatch):
+    two = {"sgd": "--base sgd --lr 0.1", "adam, lr as clock": "--base adam --lr 0.0001 --nu 20"}
+    monkeypatch.setattr(dessilbi_bases, "VARIANTS", two)
+    config = dessilbi_bases.Config("digits", SMALL)
+    table = result(dessilbi_bases, config, tmp_path, "tiny")["table"]
+    assert [row["variant"] for row in table] == list(two)
+    for row in table:
+        shares = row["layers"].values()
+        assert all(0 <= share["mean"] <= 1 for share in shares)
+    assert all(share["mean"] == 0 for share in table[1]["layers"].values())
+    assert table[1]["density"]["mean"] < 0.1 < table[0]["density"]["mean"]
+
+
+def test_filters(tmp_path):
+    config = dessilbi_filters.Config("digits", "--widths 2 3 6 5", epochs=3, shown=(1, 3))
+    found = result(dessilbi_filters, config, tmp_path)
+    table = found["table"]
+    assert table["sgd_filters_of_w_left"] == 6
+    assert 0 <= table["selected_filters"]["mean"] <= 6
+    assert len(found["runs"]) == 3
+
+
+def test_spread_is_the_sample_deviation():
+    assert runner.spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "std": 1.0}
+    assert runner.spread([1.0]) == {"mean": 1.0, "std": None}
+    assert runner.percent({"mean": 0.98765, "std": 0.001}) == "98.77 ± 0.10 %"
