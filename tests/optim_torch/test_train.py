@@ -265,7 +265,7 @@ def test_a_collapse_after_learning_stops():
     rows = [
         {"epoch": e, "step": 10 * e, "loss": loss} for e, loss in enumerate((2.3, 0.4, 2.29), 1)
     ]
-    with pytest.raises(UserError, match="collapsed in epoch 3 .step 30.: loss 2.29 after 0.40"):
+    with pytest.raises(UserError, match=r"in epoch 3 \(step 30\): loss 2.29 after 0.40"):
         training._stop_if_collapsed(rows, 10)
     training._stop_if_collapsed(rows[:2], 10)
     training._stop_if_collapsed(rows[:1], 10)
