@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 
-from common import cli
+from common import batches, cli
 from common.plots import figure
 from common.runs import environment, write_json
 from experiments import runner
-from optim_torch import data, evaluate, structure, training
+from optim_torch import evaluate, structure, training
 
 METHODS = {
     "dessilbi": "DessiLBI, one path: entry time, then |V|",
@@ -124,9 +124,9 @@ def accuracies(config, out, seed):
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings, data_set, ours = training.load(out / f"dessilbi-seed{seed}", device=device)
     _, _, sgd = training.load(out / f"sgd-seed{seed}", device=device)
-    train_images = data.on_device(data_set.train, device)
-    test = data.on_device(data_set.test, device)
-    normalise = data.normalisation(train_images, settings.standardise)
+    train_images = batches.on_device(data_set.train, device)
+    test = batches.on_device(data_set.test, device)
+    normalise = batches.normalisation(train_images, settings.standardise)
     found = {method: [] for method in METHODS}
     for density in config.densities:
         path_masks = structure.masks_at(ours.optimizer, density)

@@ -10,10 +10,10 @@ from typing import Literal
 
 import torch
 
-from common import cli, datasets
+from common import batches, cli, datasets
 from common.errors import UserError
 from common.runs import Run, duration
-from optim_torch import data, evaluate, figures, structure, training
+from optim_torch import evaluate, figures, structure, training
 from optim_torch.dessilbi import DessiLBI
 
 NOT_IDENTITY = ("data_dir", "download", "name", "out", "device")  # may differ on resuming
@@ -180,9 +180,9 @@ def choose_device(name):
 
 def report(config, data_set, run, trained, device):
     """Evaluate on test, draw, and write summary.json."""
-    train_images = data.on_device(data_set.train, device)
-    normalise = data.normalisation(train_images, config.standardise)
-    test = data.on_device(data_set.test, device)
+    train_images = batches.on_device(data_set.train, device)
+    normalise = batches.normalisation(train_images, config.standardise)
+    test = batches.on_device(data_set.test, device)
 
     def accuracies(images):
         return evaluate.accuracies(
@@ -203,7 +203,7 @@ def report(config, data_set, run, trained, device):
         "test": accuracies(test),
     }
     if len(data_set.val):
-        val = data.on_device(data_set.val, device)
+        val = batches.on_device(data_set.val, device)
         results["val"] = accuracies(val)
     if isinstance(trained.optimizer, DessiLBI):
         results["clock"] = trained.optimizer.param_groups[0]["clock"]

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from common import datasets
+from common import batches, datasets
 from common.errors import UserError
 from common.runs import Progress, duration, read_json
-from optim_torch import checkpoints, data, grow, structure
+from optim_torch import checkpoints, grow, structure
 from optim_torch.build import SCHEDULES, build_model, build_optimizer, build_recorder
 from optim_torch.dessilbi import DessiLBI
 from optim_torch.evaluate import accuracy
@@ -75,8 +75,8 @@ def train(config, data_set, run, device):
     state = checkpoints.newest(run.path("checkpoints"), device)
     training = prepare(config, data_set, device, state)
     run.forget_after(training.step)
-    images, val = (data.on_device(split, device) for split in (data_set.train, data_set.val))
-    normalise = data.normalisation(images, config.standardise)
+    images, val = (batches.on_device(split, device) for split in (data_set.train, data_set.val))
+    normalise = batches.normalisation(images, config.standardise)
     if config.ticket is not None:
         masks = ticket_masks(config, training.model, device)
         structure.hold(training.optimizer, dict(training.model.named_parameters()), masks)
@@ -107,15 +107,15 @@ def train(config, data_set, run, device):
 def _train_steps(config, training, images, normalise, epoch, within, steps):
     """Some steps of an epoch from the step `within`; returns the mean loss."""
     training.model.train()
-    rows = data.order(len(images), config.seed, epoch)[within * config.batch_size :]
-    batches = rows.to(images.labels.device).split(config.batch_size)
+    rows = batches.order(len(images), config.seed, epoch)[within * config.batch_size :]
+    parts = rows.to(images.labels.device).split(config.batch_size)
     loss_sum = torch.zeros((), device=images.labels.device)
-    for batch in batches[:steps]:
+    for batch in parts[:steps]:
         # All chance of a step is a function of (seed, step), so that a resumed run is the same run.
         torch.manual_seed(1_000_003 * config.seed + training.step)
         pixels = images.pixels[batch]
         if config.augment:
-            pixels = data.crop_and_flip(pixels)
+            pixels = batches.crop_and_flip(pixels)
         loss = loss_of(config, training.model, normalise(pixels), images.labels[batch])
         training.optimizer.zero_grad()
         loss.backward()

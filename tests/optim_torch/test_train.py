@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from common import cli, datasets, plots
+from common import batches, cli, datasets, plots
 from common.errors import UserError
 from common.runs import read_json, read_rows
-from optim_torch import build, checkpoints, data, evaluate, figures, structure, train, training
+from optim_torch import build, checkpoints, evaluate, figures, structure, train, training
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -59,8 +59,8 @@ def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
     summary = run(tmp_path)
     config, data_set, trained = training.load(tmp_path)
-    test = data.on_device(data_set.test, torch.device("cpu"))
-    normalise = data.normalisation(test, False)
+    test = batches.on_device(data_set.test, torch.device("cpu"))
+    normalise = batches.normalisation(test, False)
     assert summary["test"]["w"]["accuracy"] == evaluate.accuracy(trained.model, test, normalise)
     masks = structure.masks(trained.optimizer)
     assert summary["test"]["w_on_support"]["density"] == structure.density(trained.optimizer)
@@ -182,15 +182,15 @@ def test_initial_weights_and_batches_depend_on_the_seed_alone():
     digits = datasets.load("digits")
     one, two = (build.build_model(config, digits).state_dict() for _ in range(2))
     assert same(one, two)
-    assert torch.equal(data.order(100, 3, 5), data.order(100, 3, 5))
-    assert sorted(data.order(100, 3, 5).tolist()) == list(range(100))
-    assert not torch.equal(data.order(100, 3, 5), data.order(100, 3, 6))
+    assert torch.equal(batches.order(100, 3, 5), batches.order(100, 3, 5))
+    assert sorted(batches.order(100, 3, 5).tolist()) == list(range(100))
+    assert not torch.equal(batches.order(100, 3, 5), batches.order(100, 3, 6))
 
 
 def test_crops_are_shifts_and_mirror_images():
     torch.manual_seed(0)
     pixels = torch.randint(1, 255, (64, 2, 6, 6), dtype=torch.uint8)
-    found = data.crop_and_flip(pixels, padding=2)
+    found = batches.crop_and_flip(pixels, padding=2)
     padded = torch.nn.functional.pad(pixels, (2,) * 4)
     drawn = set()
     for image, result in zip(padded, found, strict=True):
@@ -212,18 +212,18 @@ def _window(image, top, left, mirrored):
 
 
 def test_standardised_train_images_have_mean_zero_and_deviation_one():
-    images = data.on_device(datasets.load("digits").train, torch.device("cpu"))
-    values = data.normalisation(images, True)(images.pixels)
+    images = batches.on_device(datasets.load("digits").train, torch.device("cpu"))
+    values = batches.normalisation(images, True)(images.pixels)
     assert float(values.mean()) == pytest.approx(0, abs=1e-5)
     assert float(values.std()) == pytest.approx(1, abs=1e-5)
-    assert torch.equal(data.normalisation(images, False)(images.pixels), images.pixels / 255)
+    assert torch.equal(batches.normalisation(images, False)(images.pixels), images.pixels / 255)
 
 
 def test_recalibration_measures_batchnorm_anew_and_gives_it_back():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3))
-    images = data.on_device(datasets.load("digits").train, torch.device("cpu"))
-    normalise = data.normalisation(images, False)
+    images = batches.on_device(datasets.load("digits").train, torch.device("cpu"))
+    normalise = batches.normalisation(images, False)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with torch.no_grad(), evaluate.recalibrated(model, images, normalise, 5, 200):
         outputs = model[0](normalise(images.pixels[:1000]))
