@@ -56,7 +56,10 @@ class Run:
         self.config = json.loads(json.dumps(config))
         path = self.folder / "config.json"
         if path.exists():
-            _refuse_other_config(self.folder, read_json(path), self.config)
+            old = read_json(path)
+            if not isinstance(old, dict):
+                raise UserError(f"{path} is damaged (it holds no settings)")
+            _refuse_other_config(self.folder, old, self.config)
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise UserError(
                 f"{self.folder} is not a run folder and not empty; choose another --out"
@@ -67,6 +70,7 @@ class Run:
             except OSError as error:
                 raise UserError(f"cannot write in {self.folder}: {error.strerror}") from None
         self.metrics_path = self.folder / "metrics.jsonl"
+        self.environment = environment()  # now: the code may change while it runs
 
     def path(self, *parts):
         """A path inside the run folder."""
@@ -89,7 +93,8 @@ class Run:
 
     def write_summary(self, **results):
         """summary.json: `results` and where, with what and from which commit they were made."""
-        write_json(self.path("summary.json"), {**results, **environment()})
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_json(self.path("summary.json"), {**results, **self.environment, "finished": finished})
 
     def summary(self):
         """The results of a finished run, or None."""
@@ -117,6 +122,13 @@ def _refuse_other_config(folder, old, new):
         )
 
 
+def cores():
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def environment():
     """Commit, versions, machine and time: what a result needs to be traced."""
     root = Path(__file__).parent.parent
@@ -129,7 +141,7 @@ def environment():
         "commit": _git(root, "rev-parse", "HEAD") or "unknown",
         "uncommitted_changes": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
         "versions": versions,
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{platform.machine()}, {cores()} cores",
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -135,16 +135,13 @@ def accuracies(config, out, seed):
             ("dessilbi_magnitude", ours, magnitude_masks(ours.model, path_masks)),
             ("sgd_magnitude", sgd, magnitude_masks(sgd.model, path_masks)),
         ):
-            model = trained.model
-            kept = {name: p.detach().clone() for name, p in model.named_parameters()}
-            with torch.no_grad():
-                for name, mask in masks.items():
-                    model.get_parameter(name).mul_(mask)
-            with evaluate.recalibrated(model, train_images, normalise):
+            model, named = trained.model, dict(trained.model.named_parameters())
+            weights = {name: named[name].detach() * mask for name, mask in masks.items()}
+            with (
+                structure.exchanged(named, weights),
+                evaluate.recalibrated(model, train_images, normalise),
+            ):
                 found[method].append(evaluate.accuracy(model, test, normalise))
-            with torch.no_grad():
-                for name, p in model.named_parameters():
-                    p.copy_(kept[name])
     return found
 
 

@@ -17,7 +17,7 @@ columns what they share (Huang et al. 2016 weaken the lasso's irrepresentable co
 and the lasso let the same coefficients in at the same times (AUC equal), but ISS drops wrong ones
 sooner. LBI and split LBI stay a little below their limits: at κ = 30 some enter for a moment.
 (b) The same order for LARS, the lasso and ISS, at the same times until s3 leaves ISS at 173. LBI
-lets s2 in for a moment where s1 enters; split LBI with ν = 10 prefers sex to s3 and delays s6.
+lets s2 in for a moment where s1 enters; split ISS with ν = 10 prefers sex to s3 and delays s6.
 """
 
 from dataclasses import asdict, dataclass
@@ -134,7 +134,7 @@ def lasso(X, y, until):
 
 
 def lars(X, y, until):
-    """Least angle regression (Efron et al. 2004, ).
+    """Least angle regression (Efron et al. 2004).
 
     scikit-learn's own, method="lar", goes astray once a coefficient changes sign (up to 1e48 on
     these data, with scikit-learn 1.9.1): it flips a sign that belongs to the correlation.

@@ -8,35 +8,44 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from common.errors import UserError
-from common.runs import read_json
+from common.runs import cores, read_json
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def finished(command, folder, threads=None):
-    """The summary of `python -m command --out folder`, which is run first if it is not there.
+    """The summary of `python -m command --out folder`.
 
-    command: list of words after `-m`. threads: cores of this one; none leaves it all of them.
+    The command itself sees to it that a finished run is not made again, and one with other settings
+    refused. command: list of words after `-m`. threads: cores of this one; none leaves it all.
     """
-    if not (folder / "summary.json").exists():
-        environment = dict(os.environ)
-        if threads is not None:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        words = [sys.executable, "-m", *map(str, command), "--out", str(folder)]
-        if subprocess.run(words, env=environment).returncode:
-            raise UserError(f"the run in {folder} did not end well; see above")
+    environment = dict(os.environ)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    words = [sys.executable, "-m", *map(str, command), "--out", str(folder)]
+    if subprocess.run(words, env=environment).returncode:
+        raise UserError(f"the run in {folder} did not end well; see above")
     return read_json(folder / "summary.json")
 
 
 def all_finished(commands, jobs):
     """The summaries of {folder: command}, `jobs` side by side: {folder: summary}."""
-    threads = None if jobs == 1 else max(1, len(os.sched_getaffinity(0)) // jobs)
+    if jobs < 1:
+        raise UserError("--jobs must be at least 1")
+    threads = None if jobs == 1 else max(1, cores() // jobs)
+    print(
+        f"{len(commands)} runs of {next(iter(commands.values()))[0]}, {jobs} at a time", flush=True
+    )
     with ThreadPoolExecutor(jobs) as pool:
         found = {
             folder: pool.submit(finished, command, folder, threads)
             for folder, command in commands.items()
         }
-        return {folder: future.result() for folder, future in found.items()}
+        try:
+            return {folder: future.result() for folder, future in found.items()}
+        except BaseException:  # also Ctrl-C: nothing more begins
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def spread(values):

@@ -86,7 +86,7 @@ def penalised_names(config, model):
 
 def build_recorder(config, model):
     """Norms of all filters, and of some entries of each matrix, in the penalised layers."""
-    if config.grow_tau:  # their number changes
+    if config.grow_tau is not None:  # their number changes
         return Recorder({})
     named = dict(model.named_parameters())
     recorded = {name: named[name] for name in penalised_names(config, model)}

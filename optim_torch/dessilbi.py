@@ -41,14 +41,14 @@ class DessiLBI(Optimizer):
     penalty, threshold, scale_by_size: which groups share a fate (see `groups.partition`), λ of the
         proximal map (the paper's 1), and whether λ is multiplied by the root of the group's size.
     gamma_adaptive: V moves by Adam's rule with the step α_Γ instead of α_Γ / ν.
-    foreach: False works tensor by tensor instead of on lists; the base takes it too.
+    foreach: False adds tensor by tensor instead of to lists; the base takes it too.
 
     `state[p]` holds `v`, `gamma` and, for the groups that begin at p, `entry` (the time on V's
     clock, Σ α_Γ / ν, since when a group has been in the support; infinite outside), beside the
-    base's own. Parameters without a gradient are left as they are, and lr = 0 changes nothing; a
-    zero gradient does not stop the coupling. Weight decay is the base's: the authors' code decays
-    inside the momentum buffer instead. Keep parameters in float32 or wider (autocast does): V adds
-    up small steps.
+    base's own. Parameters without a gradient are left as they are, and at lr = 0 neither W nor Γ
+    moves (unless the base moves W, as Rprop does); a zero gradient does not stop the coupling.
+    Weight decay is the base's: the authors' code decays inside the momentum buffer instead. Keep
+    parameters in float32 or wider (autocast does): V adds up small steps.
     """
 
     def __init__(
@@ -80,10 +80,14 @@ class DessiLBI(Optimizer):
             "clock": 0.0,
         }
         _check({"lr": lr, **own})
+        if not (isinstance(base, type) and issubclass(base, Optimizer)):
+            raise ValueError(f"base must be a class of torch.optim, got {base!r}")
         if isinstance(params, torch.Tensor):
             raise TypeError("params must be an iterable of tensors or groups, not one tensor")
         params = list(params)
-        if not params or not isinstance(params[0], dict):
+        if not params:
+            raise ValueError("DessiLBI got an empty parameter list")
+        if not isinstance(params[0], dict):
             params = [{"params": params}]
         param_groups = [{**group, "params": _as_list(group["params"])} for group in params]
         if "foreach" in inspect.signature(base).parameters:
@@ -97,6 +101,8 @@ class DessiLBI(Optimizer):
     def add_param_group(self, param_group):
         """Add a group of parameters; nothing is changed if it is refused (ValueError)."""
         group = {**param_group, "params": _as_list(param_group["params"])}
+        if isinstance(group.get("penalty"), (list, tuple)):  # tensors can be saved
+            group["penalty"] = [torch.as_tensor(x, dtype=torch.long) for x in group["penalty"]]
         _check({**self.defaults, **group})
         if self.param_groups:
             self._new_base([group])  # the base may refuse it
@@ -148,6 +154,7 @@ class DessiLBI(Optimizer):
             chosen = chosen.view_as(block.grouping.norms(block.params))
             masks = block.grouping.spread(chosen, block.params)
             gammas = [p * mask for p, mask in zip(block.params, masks, strict=True)]
+            chosen = chosen & (block.grouping.norms(gammas) > 0)
             threshold, kappa = block.threshold(), block.group["kappa"]
             vs = groups.inverse_proximal(block.grouping, gammas, threshold, kappa)
             for parameter, v, gamma in zip(block.params, vs, gammas, strict=True):
@@ -170,37 +177,29 @@ class DessiLBI(Optimizer):
                     group,
                 )
 
-    def load_state_dict(self, state_dict):
-        """Load what `state_dict()` gave; the state of another model is refused (ValueError)."""
-        saved = state_dict["param_groups"]
-        missing = [key for key in ("nu", "kappa", "penalty", "clock") if key not in saved[0]]
-        if missing:
-            raise ValueError(f"not the state of a DessiLBI optimizer: it has no {missing[0]}")
-        ours = [len(group["params"]) for group in self.param_groups]
-        theirs = [len(group["params"]) for group in saved]
-        if ours != theirs:
-            raise ValueError(f"the state is of another model: groups of {theirs}, here {ours}")
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        for number, parameter in zip(
-            (i for group in saved for i in group["params"]), parameters, strict=True
-        ):
-            v = state_dict["state"].get(number, {}).get("v", parameter)
-            if v.shape != parameter.shape:
-                raise ValueError(
-                    f"the state is of another model: parameter {number} has shape "
-                    f"{tuple(v.shape)} there, {tuple(parameter.shape)} here"
-                )
-        super().load_state_dict(state_dict)
-
     def __getstate__(self):
         kept = {"_base_class": self._base_class, "_base_kwargs": self._base_kwargs}
         return {**super().__getstate__(), **kept}
 
     def __setstate__(self, state):
-        super().__setstate__(state)
-        self._partitions = [
-            groups.partition(group["penalty"], group["params"]) for group in self.param_groups
+        """After loading (load_state_dict), copying and unpickling.
+
+        The state of another model or optimizer is refused (ValueError) before anything changes.
+        """
+        defaults = state.get("defaults", self.__dict__.get("defaults"))
+        for group in state["param_groups"]:
+            missing = [key for key in defaults if key not in group]
+            if missing:
+                raise ValueError(f"the state is of another optimizer: it has no {missing[0]!r}")
+        _refuse_other_shapes(state)
+        partitions = [
+            groups.partition(group["penalty"], group["params"]) for group in state["param_groups"]
         ]
+        super().__setstate__(state)
+        self._partitions = partitions
+        for own in self.state.values():
+            if "v_step" in own:  # torch casts it to the parameter's dtype and device
+                own["v_step"] = own["v_step"].to("cpu", torch.float32)
         if "base" not in self.__dict__:  # a copy, or unpickled
             self.base = self._new_base([{"params": group["params"]} for group in self.param_groups])
         self._share_with_base()
@@ -218,7 +217,10 @@ class DessiLBI(Optimizer):
     def _share_with_base(self):
         """One state and one list of groups for both."""
         with _aside(self.state):
-            self.base.__setstate__({"state": self.state, "param_groups": self.param_groups})
+            # Some bases look into the state of each parameter, if there is any.
+            begun = {p: own for p, own in self.state.items() if own}
+            self.base.__setstate__({"state": begun, "param_groups": self.param_groups})
+        self.base.state = self.state
 
     def _step_base(self):
         rates = [group["lr"] for group in self.param_groups]
@@ -264,7 +266,7 @@ class DessiLBI(Optimizer):
             sign = -1 if group.get("maximize") else 1
             for parameter, part in zip(params, difference, strict=True):
                 gradients[parameter] = parameter.grad
-                parameter.grad = parameter.grad.add(part, alpha=sign / nu)
+                parameter.grad = part.mul_(sign / nu).add_(parameter.grad)  # may be sparse
 
     def _state_of(self, block):
         """Make what is missing of the state of a block; returns its entry times."""
@@ -293,7 +295,7 @@ class DessiLBI(Optimizer):
             [state["v_exp_avg_sq"] for state in states],
             [],
             [state["v_step"] for state in states],
-            foreach=foreach,
+            foreach=foreach and not isinstance(lr_gamma, torch.Tensor),
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
@@ -302,6 +304,19 @@ class DessiLBI(Optimizer):
             eps=1e-8,
             maximize=True,
         )
+
+
+def _refuse_other_shapes(state):
+    """Tensors of a parameter's state have its shape, or are numbers, or the base's own affair."""
+    parameters = [p for group in state["param_groups"] for p in group["params"]]
+    for number, parameter in enumerate(parameters):
+        for key, value in state["state"].get(parameter, {}).items():
+            told = key in ("v", "gamma", "exp_avg", "exp_avg_sq", "momentum_buffer", "square_avg")
+            if told and value is not None and value.shape != parameter.shape:
+                raise ValueError(
+                    f"the state is of another model: {key} of parameter {number} has shape "
+                    f"{tuple(value.shape)} there, {tuple(parameter.shape)} here"
+                )
 
 
 class _aside:

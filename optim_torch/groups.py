@@ -85,10 +85,10 @@ class Labels:
     def norms(self, tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         squares = torch.zeros(self.count, dtype=flat.dtype, device=flat.device)
-        return squares.index_add_(0, self.ids, flat.square()).sqrt()
+        return squares.index_add_(0, self.ids.to(flat.device), flat.square()).sqrt()
 
     def spread(self, values, tensors):
-        parts = values[self.ids].split([tensor.numel() for tensor in tensors])
+        parts = values[self.ids.to(values.device)].split([tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def scale(self, tensors, factors, out):
@@ -96,7 +96,7 @@ class Labels:
             torch.mul(tensor, factor, out=result)
 
     def sizes(self, tensors):
-        return torch.bincount(self.ids, minlength=self.count)
+        return torch.bincount(self.ids, minlength=self.count).to(tensors[0].device)
 
 
 def proximal(groupings, tensors, thresholds, out=None):

@@ -170,7 +170,7 @@ def _carried(optimizer, moved):
     states = {}
     for parameter, group in held:
         new, penalty = moved[parameter], group.get("penalty", "none")
-        if penalty not in groups.NAMES:
+        if not isinstance(penalty, str):
             raise ValueError("groups given by index or slices cannot be carried over")
         state = states[parameter] = dict(optimizer.state.get(parameter, {}))
         for key, value in state.items():

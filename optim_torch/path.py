@@ -69,6 +69,13 @@ class Recorder:
             "time",
             *(f"{kind}/{name}" for kind in ("w", "gamma") for name in self.parameters),
         }
-        if state["rows"] and set(state["rows"][0]) != expected:
+        lengths = {
+            f"w/{name}": len(self.chosen.get(name, self.groupings[name].norms([p]).flatten()))
+            for name, p in self.parameters.items()
+        }
+        first = state["rows"][0] if state["rows"] else None
+        if first and (
+            set(first) != expected or any(len(first[k]) != n for k, n in lengths.items())
+        ):
             raise ValueError("the recorded path is of other tensors")
         self.rows = list(state["rows"])

@@ -13,7 +13,7 @@ import torch
 def gammas(optimizer):
     """Γ of every penalised tensor: dict of name -> tensor (zeros before the first step)."""
     return {
-        name: _state(optimizer, parameter).get("gamma", torch.zeros_like(parameter))
+        name: _state(optimizer, parameter).get("gamma", torch.zeros_like(parameter)).clone()
         for block in optimizer.blocks()
         for name, parameter in zip(block.names, block.params, strict=True)
     }
@@ -35,7 +35,7 @@ def entry_times(optimizer):
     In V's clock Σ lr_gamma / ν; infinite outside the support. Shape: one number a group, or the
     tensor's own shape where every entry is a group.
     """
-    return {block.names[0]: _entry(optimizer, block) for block in optimizer.blocks()}
+    return {block.names[0]: _entry(optimizer, block).clone() for block in optimizer.blocks()}
 
 
 def layers(optimizer):
@@ -91,9 +91,9 @@ def ranking(optimizer):
 def masks_at(optimizer, density):
     """Masks with round(density * N) entries kept, N counting every parameter in the optimizer.
 
-    Groups are taken in the order of `ranking` as long as they fit; where all groups that are left
-    are larger than the rest, the masks keep fewer (`kept_entries` counts). Single entries always
-    fill the number exactly.
+    Groups are taken in the order of `ranking`, those that do not fit are passed over; where all
+    that are left are larger than the rest, the masks keep fewer (`kept_entries` counts). Single
+    entries always fill the number exactly, and their masks are nested.
     Raises ValueError if the parameters without penalty are more than that already.
     """
     total = _total(optimizer)
@@ -102,7 +102,7 @@ def masks_at(optimizer, density):
     if not 0 <= density <= 1 or budget < 0:
         least = 1 - int(sizes.sum()) / total
         raise ValueError(f"density must lie in [{least:.4f}, 1] here, got {density}")
-    taken = _fill(sizes[order].tolist(), budget)
+    taken = _fill(sizes[order], budget)
     chosen = torch.zeros(len(sizes), dtype=torch.bool, device=sizes.device)
     chosen[order[torch.tensor(taken, dtype=torch.long, device=sizes.device)]] = True
     return _masks(optimizer, chosen)
@@ -150,6 +150,13 @@ def swapped(optimizer, weights):
     unknown = sorted(set(weights) - set(parameters))
     if unknown:
         raise ValueError(f"no penalised parameter {unknown[0]!r}")
+    with exchanged(parameters, weights):
+        yield
+
+
+@contextlib.contextmanager
+def exchanged(parameters, weights):
+    """`swapped` for the parameters (dict of name -> tensor) of any model."""
     dense = {name: parameters[name].detach().clone() for name in weights}
     try:
         _copy(weights, parameters)
@@ -205,13 +212,14 @@ def _total(optimizer):
 
 def _fill(sizes, budget):
     """Positions of the sizes that fit one after the other into the budget."""
-    taken = []
-    for position, size in enumerate(sizes):
+    first = int((sizes.cumsum(0) <= budget).sum())  # these fit as they come
+    taken, budget = list(range(first)), budget - int(sizes[:first].sum())
+    for position, size in enumerate(sizes[first:].tolist(), first):
+        if budget == 0:
+            break
         if size <= budget:
             taken.append(position)
             budget -= size
-        if budget == 0:
-            break
     return taken
 
 

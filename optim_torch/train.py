@@ -4,6 +4,7 @@ One command trains, evaluates W, W on the support of Γ and Γ itself on test at
 path and the structure, and writes summary.json. The same command on the same folder resumes.
 """
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -102,9 +103,9 @@ class Config:
     grow_until: int = 100
     """Last epoch at which layers grow."""
     grow_factor: float = 1.1
-    """How much wider a layer becomes,"""
+    """Width of a grown layer over its old width, if that is more than --grow-at-least filters."""
     grow_at_least: int = 4
-    """but at least by so many filters."""
+    """Filters that a layer grows by at least."""
 
     seed: int = 0
     """Seed of the initial weights, the order of images and the augmentation."""
@@ -119,8 +120,19 @@ class Config:
         for field in ("epochs", "batch_size", "eval_every", "drop_every", "grow_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"--{field.replace('_', '-')} must be at least 1")
-        if self.grow_tau is not None and self.optimizer != "dessilbi":
-            raise ValueError("--grow-tau needs --optimizer dessilbi")
+        if min(self.widths or (1,)) < 1:
+            raise ValueError("--widths must be at least 1")
+        if not 0 < self.drop_factor <= 1:
+            raise ValueError("--drop-factor must lie in (0, 1]")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError("--seed must lie in [0, 2^31)")
+        if any(not 1 <= epoch <= self.epochs for epoch in self.keep_epochs):
+            raise ValueError(f"--keep-epochs must lie in 1 ... {self.epochs}")
+        if self.grow_tau is not None:
+            if not 0 <= self.grow_tau <= 1 or self.grow_factor < 1 or self.grow_at_least < 0:
+                raise ValueError("growing needs 0 <= tau <= 1 <= factor and at least 0 filters")
+            if self.optimizer != "dessilbi" or self.ticket is not None:
+                raise ValueError("--grow-tau needs --optimizer dessilbi and no --ticket")
 
 
 DIGITS = Config(
@@ -157,9 +169,13 @@ def main(config, preset):
         val_fraction=config.val_fraction,
     )
     identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
-    identity["ticket"] = None if config.ticket is None else str(config.ticket)
     suffix = f"-{config.name}" if config.name else ""
-    training.prepare(config, data_set, device)  # refuses impossible settings before any file
+    # Impossible settings are refused before any file is written.
+    fresh = training.prepare(config, data_set, device)
+    training.steps_per_epoch(config, data_set)
+    if config.ticket is not None:
+        training.ticket_masks(config, fresh.model, device)
+        identity["ticket"] = hashlib.sha256(config.ticket.read_bytes()).hexdigest()[:16]
     run = Run(config.out or Path("runs") / f"train-{preset}{suffix}", identity)
     if run.summary() is None:
         trained = training.train(config, data_set, run, device)

@@ -57,6 +57,8 @@ def prepare(config, data_set, device, state=None):
     optimizer = build_optimizer(config, model)
     scheduler = SCHEDULES[config.schedule](optimizer, config)
     training = Training(model, optimizer, scheduler, build_recorder(config, model))
+    if config.grow_tau is not None:
+        _refuse_ungrowable(config, model)
     if state is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -80,9 +82,7 @@ def train(config, data_set, run, device):
     if config.ticket is not None:
         masks = ticket_masks(config, training.model, device)
         structure.hold(training.optimizer, dict(training.model.named_parameters()), masks)
-    epoch_steps = len(images) // config.batch_size
-    if not epoch_steps:
-        raise UserError(f"--batch-size {config.batch_size} exceeds the {len(images)} train images")
+    epoch_steps = steps_per_epoch(config, data_set)
     total = config.epochs * epoch_steps
     if training.step == 0:
         training.recorder.record(0, training.optimizer)
@@ -102,6 +102,24 @@ def train(config, data_set, run, device):
                 checkpoints.save(run.path("checkpoints"), training.step, training.state())
                 saved = time.monotonic()
     return training
+
+
+def _refuse_ungrowable(config, model):
+    try:
+        names = {name for name, _ in grow.chain(model)[:-1]}
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if not names & set(config.layers or names):
+        raise UserError(f"none of --layers can grow, only {', '.join(sorted(names))}")
+
+
+def steps_per_epoch(config, data_set):
+    """Full batches in an epoch; the images left over wait for another order."""
+    steps = len(data_set.train) // config.batch_size
+    if not steps:
+        count = len(data_set.train)
+        raise UserError(f"--batch-size {config.batch_size} exceeds the {count} train images")
+    return steps
 
 
 def _train_steps(config, training, images, normalise, epoch, within, steps):
@@ -152,7 +170,11 @@ def _end_epoch(config, training, run, epoch, epoch_steps, normalise, val):
         row["val_accuracy"] = accuracy(training.model, val, normalise)
     training.scheduler.step()
     training.recorder.record(epoch, training.optimizer)
-    if config.grow_tau and epoch % config.grow_every == 0 and epoch <= config.grow_until:
+    if (
+        config.grow_tau is not None
+        and epoch % config.grow_every == 0
+        and epoch <= config.grow_until
+    ):
         grown = grow.grow_where_full(
             training.model,
             training.optimizer,
@@ -188,6 +210,8 @@ def _headline(training):
 def ticket_masks(config, model, device):
     """The masks that --ticket holds, or random ones of the same shape, if they fit the model."""
     state = checkpoints.read(config.ticket, device)
+    if not isinstance(state, dict) or "optimizer" not in state:
+        raise UserError(f"{config.ticket} holds no state of a training run")
     names = [name for name, _ in model.named_parameters()]
     saved = [i for group in state["optimizer"]["param_groups"] for i in group["params"]]
     found = [n for group in state["optimizer"]["param_groups"] for n in group["param_names"]]
@@ -226,7 +250,7 @@ def load(folder, epoch=None, device="cpu", data_dir=None):
 
 
 def _announce(config, training, images, normalise, steps):
-    """What will be done, and how long three steps of a copy say that it takes."""
+    """What will be done, and how long the last of four steps of a copy says that it takes."""
     model = copy.deepcopy(training.model)
     batch = normalise(images.pixels[: config.batch_size])
     labels = images.labels[: config.batch_size]

@@ -31,7 +31,7 @@ def subtract(tensors, others, foreach):
 def add(tensors, others, factor, foreach):
     """tensors += factor * others, in place."""
     if isinstance(factor, torch.Tensor):
-        others, factor = torch._foreach_mul(others, factor), 1
+        others, factor = torch._foreach_mul(others, factor.reshape(())), 1
     if foreach:
         torch._foreach_add_(tensors, others, alpha=factor)
     else:

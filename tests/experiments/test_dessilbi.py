@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from common import cli, plots
+from common.errors import UserError
 from common.runs import read_json
 from experiments import (
     dessilbi_bases,
@@ -108,6 +109,30 @@ def test_filters(tmp_path):
     assert table["sgd_filters_of_w_left"] == 6
     assert 0 <= table["selected_filters"]["mean"] <= 6
     assert len(found["runs"]) == 3
+
+
+def test_a_finished_run_with_other_settings_is_refused(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    command = ["optim_torch.train", "digits", "--epochs", 1, "--device", "cpu"]
+    first = runner.finished(command, tmp_path / "run", threads=1)
+    assert first["epochs"] == 1
+    with pytest.raises(UserError, match="did not end well"):
+        runner.finished([*command, "--seed", 1], tmp_path / "run", threads=1)
+    with pytest.raises(UserError, match="--jobs must be at least 1"):
+        runner.all_finished({tmp_path: command}, 0)
+
+
+def test_a_failure_stops_the_queue(tmp_path, monkeypatch):
+    begun = []
+
+    def fail(command, folder, threads):
+        begun.append(folder)
+        raise UserError("no")
+
+    monkeypatch.setattr(runner, "finished", fail)
+    with pytest.raises(UserError):
+        runner.all_finished({tmp_path / str(i): ["x"] for i in range(50)}, 1)
+    assert len(begun) < 50
 
 
 def test_spread_is_the_sample_deviation():

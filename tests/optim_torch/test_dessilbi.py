@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from optim_torch import DessiLBI, groups
+from optim_torch import DessiLBI, groups, structure
 
 torch.set_num_threads(1)
 
@@ -294,6 +294,14 @@ def test_warm_start_keeps_a_pretrained_network(penalty, kappa, scale_by_size):
             torch.testing.assert_close(optimizer.state[p]["gamma"], p.detach())
     for p, old in zip(model.parameters(), before, strict=True):
         torch.testing.assert_close(p.detach(), old, atol=1e-15, rtol=0)
+
+
+def test_warm_start_leaves_out_what_is_zero():
+    w = nn.Parameter(torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 3.0]]))
+    optimizer = DessiLBI([("w", w)], 0.1)
+    optimizer.warm_start()
+    assert structure.density(optimizer) == 0.5
+    assert torch.equal(structure.masks(optimizer)["w"], w != 0)
 
 
 def test_warm_start_takes_the_largest_part():

@@ -210,6 +210,16 @@ def test_recorder_keeps_the_norms_it_saw(tmp_path):
         Recorder({"bias": model[5].bias})
 
 
+def test_what_is_read_off_does_not_change_with_the_next_step():
+    model, optimizer = trained()
+    gammas = structure.gammas(optimizer)
+    before = {name: gamma.clone() for name, gamma in gammas.items()}
+    model(torch.ones(2, 1, 6, 6)).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(gammas[name], before[name]) for name in before)
+    assert any(not torch.equal(g, before[n]) for n, g in structure.gammas(optimizer).items())
+
+
 def test_recorder_works_without_gamma():
     model = nn.Linear(3, 2)
     recorder = Recorder({"weight": model.weight})

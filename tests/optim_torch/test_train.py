@@ -1,6 +1,5 @@
 """The training command: exact resume, its report, and one line for mistakes."""
 
-import json
 import os
 import shlex
 import signal
@@ -120,36 +119,40 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words
     assert rows[0] == rows[1]
 
 
-def test_kill_9_and_a_damaged_checkpoint(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
-    words = [sys.executable, "-m", "optim_torch.train", "digits", *SMALL, "--epochs", "500"]
-    words += ["--device", "cpu", "--out", str(tmp_path / "run")]
+KILLED = """
+from common import cli
+from optim_torch import figures, train, training
+training.SECONDS_BETWEEN_CHECKPOINTS = 0
+for name in ("curves", "path", "layers"):
+    setattr(figures, name, lambda *_: None)
+cli.run(train.main, train.Config, train.PRESETS)
+"""
+
+
+def test_kill_9_and_a_damaged_checkpoint(tmp_path):
+    """Killed in the middle, its newest checkpoint damaged, it still ends where a whole run does."""
+    words = ["digits", *SMALL, "--epochs", "40", "--device", "cpu", "--out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while len(read_rows(metrics)) < 3:
+    command = [sys.executable, "-c", KILLED, *words, str(tmp_path / "cut")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    metrics = tmp_path / "cut" / "metrics.jsonl"
+    while len(read_rows(metrics)) < 4:
         assert process.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    # Long before the first checkpoint by the clock: it starts anew, and the rows are not doubled.
-    config = {**read_json(tmp_path / "run" / "config.json"), "epochs": 6}
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    run(tmp_path / "run")
-    assert [row["epoch"] for row in read_rows(metrics)] == [1, 2, 3, 4, 5, 6]
-    newest = sorted((tmp_path / "run" / "checkpoints").glob("*.pt"))
-    assert len(newest) == 2
-    good = state(tmp_path / "run")
-    content = bytearray(newest[-1].read_bytes())
+    older, newest = sorted((tmp_path / "cut" / "checkpoints").glob("*.pt"))
+    content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
-    newest[-1].write_bytes(content)
+    newest.write_bytes(content)
     said = []
-    older = checkpoints.newest(tmp_path / "run" / "checkpoints", "cpu", said.append)
-    assert older["step"] < good["step"]
-    assert len(said) == 1 and newest[-1].name in said[0]
-    (tmp_path / "run" / "summary.json").unlink()
-    run(tmp_path / "run")
-    assert same(state(tmp_path / "run"), good)
+    found = checkpoints.newest(tmp_path / "cut" / "checkpoints", "cpu", said.append)
+    assert found["step"] == int(older.name.split("-")[0]) > 0
+    assert len(said) == 1 and newest.name in said[0]
+    run(tmp_path / "cut", "--epochs", 40)
+    run(tmp_path / "whole", "--epochs", 40)
+    assert same(state(tmp_path / "cut"), state(tmp_path / "whole"))
+    assert [row["epoch"] for row in read_rows(metrics)] == list(range(1, 41))
 
 
 def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
@@ -247,12 +250,20 @@ def test_recalibration_measures_batchnorm_anew_and_gives_it_back():
         ("--ticket nowhere.pt", "nowhere.pt does not exist"),
         ("--optimizer sgd --grow-tau 0.5", "--grow-tau needs"),
         ("--base lbfgs", "lbfgs"),
+        ("--grow-tau 1.5", "0 <= tau <= 1"),
+        ("--grow-tau 0.5 --layers fc2", "none of --layers can grow"),
+        ("--grow-tau 0.5 --model resnet20", "shortcuts tie the widths"),
+        ("--widths 0 2 3 4", "--widths must be at least 1"),
+        ("--drop-factor -1", "--drop-factor must lie in"),
+        ("--keep-epochs 500", "--keep-epochs must lie in 1 ... 100"),
+        ("--seed 99999999999999", "--seed must lie in"),
     ],
 )
 def test_mistakes_get_one_line(tmp_path, capsys, words, said):
     command = ["digits", "--out", str(tmp_path / "run"), *words.split()]
     line = refusal(capsys, lambda: cli.run(train.main, train.Config, train.PRESETS, command))
     assert said in line
+    assert not (tmp_path / "run").exists()  # the corrected command is not refused
 
 
 def test_a_diverging_run_names_the_step(tmp_path, capsys):
