@@ -13,7 +13,7 @@ import torch
 
 from common import batches, cli, datasets, plots
 from common.errors import UserError
-from common.runs import read_json, read_rows
+from common.runs import read_rows
 from optim_torch import build, checkpoints, evaluate, figures, structure, train, training
 from tests.refusals import refusal
 
