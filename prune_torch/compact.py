@@ -1,0 +1,216 @@
+"""A Vision Transformer with whole heads and neurons at zero, made physically smaller.
+
+    small = compact(model)  # same outputs, fewer parameters
+    save(small, "small.safetensors")
+    small = load("small.safetensors")
+
+Torch-Pruning, the library for this, leaves a head and a neuron in every block: we slice ourselves.
+"""
+
+import copy
+import inspect
+import json
+from functools import partial
+from operator import truediv
+from statistics import median
+from timeit import repeat
+
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from timm.layers import Attention, Mlp
+from timm.models import get_model_args
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from common.errors import UserError
+from common.runs import atomic
+from common.split import first_line
+
+KEY = "prune_torch.compact"  # in a file's metadata
+
+
+class Constant(nn.Module):
+    """A branch with nothing left: its output's bias (d,), or zero, at every token."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.register_parameter("bias", bias)
+
+    def forward(self, x, attn_mask=None, is_causal=False):
+        return torch.zeros_like(x) if self.bias is None else self.bias.expand(x.shape)
+
+
+def dead_heads(model):
+    """For each block a boolean tensor (heads,): those that contribute zero whatever the input.
+
+    A head is dead if each of its channels has a zero column in proj, or a zero row and bias in v.
+    Raises ValueError for what is not a timm ViT of plain blocks.
+    """
+    return [_dead(block.attn) for block in _blocks(model)]
+
+
+def dead_neurons(model):
+    """For each block a boolean tensor (neurons,): zero column in fc2, or zero row and bias in fc1
+    if the activation of 0 is 0. ValueError as above."""
+    return [_dead(block.mlp) for block in _blocks(model)]
+
+
+def _dead(branch):
+    if isinstance(branch, Attention):
+        dead = ~branch.proj.weight.any(0) | _silent(branch.qkv)[2 * branch.attn_dim :]
+        return dead.view(branch.num_heads, branch.head_dim).all(1)
+    if isinstance(branch, Mlp):
+        dead = ~branch.fc2.weight.any(0)
+        passes = branch.act(branch.fc2.weight.new_zeros(1)).any()
+        return dead if passes else dead | _silent(branch.fc1)
+    return torch.zeros(0, dtype=torch.bool)
+
+
+def _silent(linear):
+    """Outputs of a linear layer that are zero whatever its input."""
+    zero = ~linear.weight.any(1)
+    return zero if linear.bias is None else zero & (linear.bias == 0)
+
+
+def _blocks(model):
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(f"{type(model).__name__} is not timm's VisionTransformer")
+    for block in model.blocks:
+        for branch in (block.attn, block.mlp) if type(block) is Block else (block,):
+            inner = getattr(branch, "gate", None) or getattr(branch, "norm", nn.Identity())
+            if type(branch) not in (Attention, Mlp, Constant) or type(inner) is not nn.Identity:
+                raise ValueError(f"{type(branch).__name__} is not of timm's plain kind of block")
+    return model.blocks
+
+
+def compact(model):
+    """A copy of a timm ViT without its dead heads and neurons; same outputs on any input.
+
+    A branch with nothing left becomes a Constant, without norm and dropout. ValueError as above.
+    """
+    heads, neurons = dead_heads(model), dead_neurons(model)
+    small = copy.deepcopy(model)
+    for block, *dead in zip(small.blocks, heads, neurons, strict=True):
+        _keep(block, *((~flags).nonzero().flatten() for flags in dead))
+    return small
+
+
+def _keep(block, heads, neurons):
+    """Cut a block down to the heads and neurons with these indices."""
+    attn, mlp = block.attn, block.mlp
+    if isinstance(attn, Attention) and len(heads):
+        rows = torch.arange(3 * attn.attn_dim, device=heads.device)
+        rows = rows.view(3, attn.num_heads, attn.head_dim)[:, heads].flatten(1)
+        _slice(attn.qkv, 0, rows.flatten())
+        _slice(attn.proj, 1, rows[0])
+        attn.num_heads, attn.attn_dim = len(heads), len(rows[0])
+    elif isinstance(attn, Attention):
+        block.norm1, block.attn = nn.Identity(), Constant(attn.proj.bias)
+    if isinstance(mlp, Mlp) and len(neurons):
+        _slice(mlp.fc1, 0, neurons)
+        _slice(mlp.fc2, 1, neurons)
+    elif isinstance(mlp, Mlp):
+        block.norm2, block.mlp = nn.Identity(), Constant(mlp.fc2.bias)
+
+
+def _slice(linear, dim, index):
+    """Keep these outputs (dim 0) or inputs (dim 1) of a linear layer."""
+    for name in ("weight", "bias")[: 2 - dim]:
+        old = getattr(linear, name)
+        if old is not None:
+            kept = old.detach().index_select(dim, index)
+            setattr(linear, name, nn.Parameter(kept, old.requires_grad))
+    linear.out_features, linear.in_features = linear.weight.shape
+
+
+def save(model, path):
+    """Write a compact or dense model as safetensors; the metadata rebuilds it: timm's name and
+    arguments, numbers of heads and neurons in each block.
+
+    Raises ValueError for models not from timm.create_model and for layers exchanged since.
+    """
+    described = {"heads": [*map(len, dead_heads(model))]}
+    described["neurons"] = [*map(len, dead_neurons(model))]
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        made = model.pretrained_cfg
+        described["model"] = f"{made['architecture']}.{made.get('tag') or ''}".rstrip(".")
+        described["arguments"] = {**model._model_args, **get_model_args(model)}
+        text = json.dumps(described)
+        if str(_rebuild(json.loads(text), state)) != str(model):
+            raise ValueError("layers were exchanged")
+    except Exception as error:  # timm raises many kinds
+        raise ValueError(f"timm.create_model cannot make it again: {first_line(error)}") from None
+    with atomic(path) as temporary:
+        safetensors.torch.save_file(state, temporary, {KEY: text})
+
+
+def load(path, device="cpu"):
+    """The model in a file of `save`, in evaluation mode. Raises UserError that names the file."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            described = json.loads((file.metadata() or {})[KEY])
+        state = safetensors.torch.load_file(path, str(device))
+        # Copies: in a file tensors begin anywhere, and sums may then round differently.
+        return _rebuild(described, {name: x.clone() for name, x in state.items()}).eval()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except Exception as error:  # damaged files raise many kinds
+        raise UserError(f"{path} is no file of compact.save ({first_line(error)})") from None
+
+
+def _rebuild(described, state):
+    """The described model with these tensors; what makes timm read other files is refused."""
+    name, arguments = described["model"], described["arguments"]
+    known = inspect.signature(VisionTransformer).parameters
+    if not timm.is_model(name) or arguments.keys() - known.keys():
+        raise ValueError(f"{name} is no ViT of timm, or its arguments are not")
+    with torch.device("meta"):
+        model = timm.create_model(name, **arguments)
+        counts = described["heads"], described["neurons"]
+        for block, *left in zip(_blocks(model), *counts, strict=True):
+            _keep(block, *map(torch.arange, left))
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def parameters(model):
+    """Number of parameters; shared ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def flops(model, image_size=None):
+    """Floating-point operations for one image, two per multiply-add: linear layers, convolutions
+    and attention's products. image_size: pixels or (height, width); default the model's own.
+    """
+    size = timm.layers.to_2tuple(image_size or model.patch_embed.img_size)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        hollow = {id(p): nn.Parameter(torch.empty(p.shape)) for p in model.parameters()}
+        copy.deepcopy(model, hollow).eval()(torch.empty(1, model.in_chans, *size))
+    return counter.get_total_flops()
+
+
+@torch.inference_mode()
+def latency(models, inputs, rounds=20):
+    """Milliseconds a call, taken in turns: what slows the machine slows all models alike.
+
+    models: name -> model, the reference first; put in evaluation mode. inputs: (n, c, h, w). A
+    round times the third of three calls of each; every second goes backwards. Returns {name:
+    {"ms": median, "ratio": median of time / the reference's in the same round}}.
+    """
+    times = {name: [] for name in models}
+    for turn in range(rounds):
+        for name in list(models)[:: -1 if turn % 2 else 1]:
+            call = partial(_finish, models[name].eval(), inputs)
+            times[name].append(1000 * repeat(call, number=1, repeat=3)[-1])
+    first = next(iter(times.values()))
+    return {n: {"ms": median(t), "ratio": median(map(truediv, t, first))} for n, t in times.items()}
+
+
+def _finish(model, inputs):
+    model(inputs)
+    if inputs.device.type != "cpu":  # accelerators return at once
+        torch.accelerator.synchronize()

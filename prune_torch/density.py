@@ -1,0 +1,126 @@
+"""Density: nonzero parameters / all parameters, met to the last weight.
+
+All parameters count, embeddings, norms, biases and head included (the course's "sparsity level").
+Only the prunable ones may become zero; by default these are the matrices of the blocks.
+"""
+
+import re
+
+import torch
+
+PRUNABLE = {  # what may become zero: pattern of parameter names
+    "blocks": r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])\.weight",
+    "matrices": r"(blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])|patch_embed\.proj|head)\.weight",
+}
+
+
+def prunable(model, kind="blocks"):
+    """The parameters that may become zero: dict of name -> parameter, in the model's order.
+
+    Raises ValueError if there are none.
+    """
+    found = {n: p for n, p in model.named_parameters() if re.fullmatch(PRUNABLE[kind], n)}
+    if not found:
+        raise ValueError("no prunable parameters; is it a timm Vision Transformer?")
+    return found
+
+
+def budget(model, density, kind="blocks"):
+    """How many prunable weights stay, so that round(density * all) parameters are nonzero.
+
+    Raises ValueError if what stays dense is more than that, or density is outside (0, 1].
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density must lie in (0, 1], got {density}")
+    total = sum(p.numel() for p in model.parameters())
+    dense = total - sum(p.numel() for p in prunable(model, kind).values())
+    count = round(density * total) - dense
+    if count < 0:
+        raise ValueError(
+            f"density {density} is not reachable: {dense / total:.4f} of the parameters stay dense"
+        )
+    return count
+
+
+def top_masks(scores, count):
+    """Masks that keep the `count` largest scores over all tensors, ties by order.
+
+    scores: dict of name -> tensor (any real dtype; -inf never wins before anything finite).
+    Exactly `count` entries are True: equal scores are taken in the order of tensors and entries.
+    """
+    flat = torch.cat([score.detach().flatten() for score in scores.values()])
+    if not 0 <= count <= len(flat):
+        raise ValueError(f"cannot keep {count} of {len(flat)} weights")
+    mask = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+    if count:
+        # The k-th largest, then as many of its equals, from the front, as are still wanted.
+        level = flat.kthvalue(len(flat) - count + 1).values
+        mask = flat > level
+        equal = (flat == level).nonzero().flatten()
+        mask[equal[: count - int(mask.sum())]] = True
+    parts = mask.split([score.numel() for score in scores.values()])
+    return {n: part.view_as(scores[n]) for n, part in zip(scores, parts, strict=True)}
+
+
+def layer_masks(scores, counts):
+    """`top_masks` for each tensor by itself; counts: dict of name -> number of entries to keep."""
+    return {n: top_masks({n: score}, counts[n])[n] for n, score in scores.items()}
+
+
+def shared_out(sizes, weights, count):
+    """Split `count` over tensors: dict of name -> number, in proportion, none above its size.
+
+    sizes: dict of name -> entries; weights: dict of name -> density wanted, up to a common factor.
+    What does not fit into one goes to the others; rounding by largest remainder, ties by order.
+    """
+    full = set()
+    while True:
+        free = [n for n in sizes if n not in full]
+        left = count - sum(sizes[n] for n in full)
+        scale = left / sum(weights[n] * sizes[n] for n in free) if free else 0.0
+        over = [n for n in free if scale * weights[n] > 1]
+        if not over:
+            break
+        full.update(over)
+    exact = {n: float(sizes[n]) if n in full else scale * weights[n] * sizes[n] for n in sizes}
+    counts = {n: int(value) for n, value in exact.items()}
+    order = sorted(free, key=lambda n: counts[n] - exact[n])
+    missing = count - sum(counts.values())
+    for name in order[:missing]:
+        counts[name] += 1
+    return counts
+
+
+def erdos_renyi(tensors):
+    """Densities in proportion to (rows + columns) / (rows * columns): ERK (Evci et al. 2020)."""
+    return {n: sum(t.shape) / t.numel() for n, t in tensors.items()}
+
+
+@torch.no_grad()
+def apply(parameters, masks):
+    """Set what is masked to zero, in place (to +0, which a packed file does not keep)."""
+    for name, mask in masks.items():
+        parameters[name].masked_fill_(~mask, 0.0)
+
+
+def hold(optimizer, parameters, masks):
+    """Keep what is masked at zero from now on, whatever momentum and decay do.
+
+    The masks may be changed in place. Returns a handle with `.remove()`.
+    """
+    apply(parameters, masks)
+    return optimizer.register_step_post_hook(lambda *_: apply(parameters, masks))
+
+
+def count(model, kind="blocks"):
+    """What is in the model as it is: a dict of nonzero, total, density_all, density_blocks."""
+    total = sum(p.numel() for p in model.parameters())
+    nonzero = sum(int(p.count_nonzero()) for p in model.parameters())
+    blocks = prunable(model, kind).values()
+    kept = sum(int(p.count_nonzero()) for p in blocks)
+    return {
+        "nonzero": nonzero,
+        "total": total,
+        "density_all": nonzero / total,
+        "density_blocks": kept / sum(p.numel() for p in blocks),
+    }

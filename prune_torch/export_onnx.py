@@ -1,0 +1,84 @@
+"""A Vision Transformer of prune_torch.compact as an ONNX file, checked in ONNX Runtime.
+
+    python -m prune_torch.export_onnx small.safetensors --out small.onnx
+
+Needs three more packages: pip install onnx onnxruntime onnxscript
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from common import cli
+from common.errors import UserError
+from common.runs import atomic
+from common.split import first_line
+from prune_torch import compact
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+TOLERANCE = 1e-4  # of the largest logit, and never less than of 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to export, and where to."""
+
+    file: tyro.conf.Positional[Path]
+    """Dense or compact model, written by prune_torch.compact.save."""
+    out: Path = Path("model.onnx")
+    """ONNX file to write; one of this name is replaced."""
+
+
+def main(config):
+    """Load the model, export it, compare the outputs, and keep the file if they agree."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"ONNX export needs more packages: pip install {' '.join(missing)}")
+    model = compact.load(config.file).float()
+    try:
+        with atomic(config.out) as temporary:
+            error = export(model, temporary)
+    except OSError as problem:
+        raise UserError(f"cannot write {config.out}: {first_line(problem)}") from None
+    print(
+        f"{config.out} ({config.out.stat().st_size / 1e6:.1f} MB): {compact.parameters(model):,} "
+        f"parameters; ONNX Runtime and torch differ by {error:.1e} at most"
+    )
+
+
+def export(model, path):
+    """Write `model` (float32) for any number of images, and return the largest difference between
+    torch's and ONNX Runtime's logits on random images.
+
+    Input "images" float32 (n, c, h, w), normalised as in training; output "logits" (n, classes).
+    Raises UserError if the difference is beyond the tolerance.
+    """
+    from onnxruntime import InferenceSession
+
+    images = torch.randn(5, model.in_chans, *model.patch_embed.img_size)
+    torch.onnx.export(
+        model.eval(),
+        (images[:2],),
+        path,
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        input_names=["images"],
+        output_names=["logits"],
+        external_data=False,
+        verbose=False,
+    )
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    (theirs,) = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        ours = model(images)
+    error = float((torch.from_numpy(theirs) - ours).abs().max())
+    if not error <= TOLERANCE * max(1.0, float(ours.abs().max())):
+        raise UserError(f"the outputs in ONNX Runtime differ from torch's by {error:.1e}")
+    return error
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

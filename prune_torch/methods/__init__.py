@@ -1,0 +1,36 @@
+"""Every method by name: a new one is a file here and a line in this dict."""
+
+from prune_torch.methods.control import Random
+from prune_torch.methods.dessilbi import DessiLBIPath
+from prune_torch.methods.gradual import Gradual
+from prune_torch.methods.l1 import ProximalL1
+from prune_torch.methods.lottery import Lottery
+from prune_torch.methods.magnitude import ERK, Layerwise, Magnitude, MagnitudeFloor
+from prune_torch.methods.movement import MovementHard, MovementSoft, Supermask
+from prune_torch.methods.rigl import SET, RigL
+from prune_torch.methods.snip import SNIP
+from prune_torch.methods.structured import Blocks, GroupLasso, Heads, Neurons
+from prune_torch.methods.wanda import Wanda
+
+METHODS = {
+    "random": Random,
+    "magnitude": Magnitude,
+    "magnitude-floor": MagnitudeFloor,
+    "layerwise": Layerwise,
+    "erk": ERK,
+    "gradual": Gradual,
+    "lottery": Lottery,
+    "l1": ProximalL1,
+    "group-lasso": GroupLasso,
+    "dessilbi": DessiLBIPath,
+    "movement": MovementHard,
+    "movement-soft": MovementSoft,
+    "supermask": Supermask,
+    "snip": SNIP,
+    "wanda": Wanda,
+    "rigl": RigL,
+    "set": SET,
+    "heads": Heads,
+    "neurons": Neurons,
+    "blocks": Blocks,
+}

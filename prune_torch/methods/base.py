@@ -1,0 +1,95 @@
+"""What a pruning method is: a few hooks around the training loop that all methods share.
+
+A cell of the sweep gives every method the same dense network and the same number of steps. The
+method may use a share of them to search, with hooks; then its masks are final, and the rest of the
+steps trains what is left. Most methods override `masks` and one more hook.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from prune_torch import finetune
+
+
+@dataclass
+class Cell:
+    """One cell of the sweep, as a method sees it.
+
+    task: batches and loss. model: the network, dense at first. parameters: dict of the prunable
+    ones. dense: their values at first. count: prunable weights to keep. steps: of the search.
+    rate, decay: of AdamW. seed: of batches and draws.
+    """
+
+    task: finetune.Task
+    model: torch.nn.Module
+    parameters: dict
+    dense: dict
+    count: int
+    steps: int
+    rate: float
+    decay: float
+    seed: int
+
+    def generator(self):
+        """A CPU generator of this cell's seed."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+class Method:
+    """Keeps `count` weights by its own rule. Class attributes say what it costs and gives.
+
+    share: of the steps, for the search. one_for_all: one search serves all densities. structured:
+    it removes whole heads, neurons or blocks, so that a level is met from below.
+    """
+
+    share = 0.0
+    one_for_all = False
+    structured = False
+
+    def __init__(self, cell):
+        self.cell = cell
+        self.passes = 0  # forward and backward passes besides the training steps
+
+    def optimizer(self):
+        """Of the search."""
+        return finetune.optimizer_for(self.cell.model, self.cell.rate, self.cell.decay)
+
+    def start(self, optimizer):
+        """Before the search."""
+
+    def loss(self, model, batch):
+        """What the search minimises."""
+        return self.cell.task.loss(model, batch)
+
+    def after_step(self, step):
+        """After each step of the search, from 0."""
+
+    def finish(self):
+        """After the search: the model must be an ordinary one again."""
+
+    def masks(self, count):
+        """Masks of the prunable parameters, `count` True in all: dict of name -> bool tensor."""
+        raise NotImplementedError
+
+    def gradients(self, batches=8):
+        """Mean gradient of the prunable parameters over some training batches; counted."""
+        model, task = self.cell.model, self.cell.task
+        model.zero_grad()
+        for number in range(batches):
+            (task.loss(model, task.batch(self.cell.seed, number)) / batches).backward()
+        self.passes += batches
+        found = {name: p.grad.clone() for name, p in self.cell.parameters.items()}
+        model.zero_grad()
+        return found
+
+
+def cubic(step, steps, first, last):
+    """From `first` to `last` as Zhu and Gupta (2017): fast at the beginning, slow at the end."""
+    left = 1 - min(1.0, (step + 1) / steps)
+    return last + (first - last) * left**3
+
+
+def magnitudes(parameters):
+    """|w| of every prunable parameter."""
+    return {name: p.detach().abs() for name, p in parameters.items()}

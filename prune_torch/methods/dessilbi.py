@@ -1,0 +1,65 @@
+"""DessiLBI (Fu et al. 2020): one path of Γ gives the masks of all densities."""
+
+import torch
+
+from optim_torch import DessiLBI, structure
+from prune_torch import density, finetune
+from prune_torch.methods.base import Method, magnitudes
+
+STARTED = 0.05  # of the weights begin in Γ
+SPEED = 0.5  # of V: Γ takes half of what W is ahead in a step; from 2 on it would swing
+FORGOTTEN = 0.5  # of an unselected weight's logarithm goes by the end of the search
+
+
+class DessiLBIPath(Method):
+    """AdamW moves W; Γ starts at the largest weights and takes in the others by its own clock.
+
+    The rank of a weight is its time of entry, then |V|. The threshold is such that the weights
+    above the smallest twentieth would enter by the end; ν such that the pull to Γ takes half a unit
+    from the logarithm of weights outside.
+    """
+
+    share = 0.5
+    one_for_all = True
+
+    def optimizer(self):
+        cell = self.cell
+        scores = torch.cat([m.flatten() for m in magnitudes(cell.parameters).values()])
+        smallest = float(scores.kthvalue(max(1, len(scores) // 20)).values)
+        rates = sum(finetune.rate_at(i, cell.steps, cell.rate) for i in range(cell.steps))
+        nu = rates / FORGOTTEN
+        rest = [(n, p) for n, p in cell.model.named_parameters() if n not in cell.parameters]
+        optimizer = DessiLBI(
+            [
+                {
+                    "params": list(cell.parameters.items()),
+                    "penalty": "l1",
+                    "weight_decay": cell.decay,
+                },
+                {"params": rest, "penalty": "none", "weight_decay": 0.0},
+            ],
+            cell.rate,
+            base=torch.optim.AdamW,
+            nu=nu,
+            lr_gamma=SPEED * nu,
+            threshold=SPEED * smallest * cell.steps,
+        )
+        optimizer.warm_start(STARTED)
+        return optimizer
+
+    def start(self, optimizer):
+        self.path = optimizer
+
+    def finish(self):
+        """Ranks as scores, so that masks of any density can be made later from a file."""
+        order, _ = structure.ranking(self.path)
+        scores = torch.empty(len(order), dtype=torch.float64, device=order.device)
+        scores[order] = -torch.arange(len(order), dtype=torch.float64, device=order.device)
+        parts = scores.split([p.numel() for p in self.cell.parameters.values()])
+        self.scores = {
+            n: part.view_as(p)
+            for (n, p), part in zip(self.cell.parameters.items(), parts, strict=True)
+        }
+
+    def masks(self, count):
+        return density.top_masks(self.scores, count)

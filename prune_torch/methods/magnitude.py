@@ -1,0 +1,48 @@
+"""Magnitude pruning: keep the largest weights, over all layers or layer by layer."""
+
+import torch
+
+from prune_torch import density
+from prune_torch.methods.base import Method, magnitudes
+
+FLOOR = 0.02  # of each layer, at least
+
+
+class Magnitude(Method):
+    """Global: the largest |w| of all layers together."""
+
+    def masks(self, count):
+        return density.top_masks(magnitudes(self.cell.parameters), count)
+
+
+class MagnitudeFloor(Method):
+    """Global, but every layer keeps its largest 2 %, so that none is cut through."""
+
+    def masks(self, count):
+        scores = magnitudes(self.cell.parameters)
+        share = min(FLOOR, count / sum(score.numel() for score in scores.values()))
+        counts = {name: int(share * score.numel()) for name, score in scores.items()}
+        for name, mask in density.layer_masks(scores, counts).items():
+            scores[name] = torch.where(mask, torch.inf, scores[name])
+        return density.top_masks(scores, count)
+
+
+class Layerwise(Method):
+    """The same density in every layer."""
+
+    def weights(self):
+        """Densities of the layers, up to a common factor."""
+        return dict.fromkeys(self.cell.parameters, 1.0)
+
+    def masks(self, count):
+        scores = magnitudes(self.cell.parameters)
+        sizes = {name: score.numel() for name, score in scores.items()}
+        counts = density.shared_out(sizes, self.weights(), count)
+        return density.layer_masks(scores, counts)
+
+
+class ERK(Layerwise):
+    """Densities in proportion to (rows + columns) / (rows * columns) (Evci et al. 2020)."""
+
+    def weights(self):
+        return density.erdos_renyi(self.cell.parameters)

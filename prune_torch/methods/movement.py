@@ -1,0 +1,131 @@
+"""Movement pruning (Sanh et al. 2020): learn which weights to keep while they are trained."""
+
+import torch
+from torch.nn.utils import parametrize
+
+from prune_torch import density
+from prune_torch.methods.base import Method, cubic
+
+SCORE_RATE = 1e-2
+CUT = 0.0  # a weight stays if its score is above
+
+
+class Masked(torch.nn.Module):
+    """A weight times its mask; the score gets the gradient of the mask (straight-through)."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = torch.nn.Parameter(scores)
+        self.register_buffer("mask", torch.ones_like(scores))
+
+    def forward(self, weight):
+        return weight * (self.mask + self.scores - self.scores.detach())
+
+
+class Scored(Method):
+    """Common to all methods with a trained score for every weight."""
+
+    share = 0.7
+
+    def initial_scores(self, name, parameter):
+        return torch.zeros_like(parameter)
+
+    def optimizer(self):
+        self.maskings = {}
+        for name, parameter in self.cell.parameters.items():
+            layer, _, tensor = name.rpartition(".")
+            masked = Masked(self.initial_scores(name, parameter.detach()))
+            parametrize.register_parametrization(
+                self.cell.model.get_submodule(layer), tensor, masked
+            )
+            self.maskings[name] = masked
+        optimizer = self.weights_optimizer()
+        scores = [masked.scores for masked in self.maskings.values()]
+        for group in optimizer.param_groups:
+            group["params"] = [p for p in group["params"] if not any(p is s for s in scores)]
+        # No decay: masks then depend on the scores' differences alone (sparsity.md, section 8).
+        optimizer.add_param_group({"params": scores, "lr": SCORE_RATE, "weight_decay": 0.0})
+        return optimizer
+
+    def weights_optimizer(self):
+        return super().optimizer()
+
+    def scores(self):
+        return {name: masked.scores.detach() for name, masked in self.maskings.items()}
+
+    def finish(self):
+        self.final = self.scores()
+        for name in self.maskings:
+            layer, _, tensor = name.rpartition(".")
+            parametrize.remove_parametrizations(
+                self.cell.model.get_submodule(layer), tensor, leave_parametrized=False
+            )
+        self.cell.parameters = {
+            name: self.cell.model.get_parameter(name) for name in self.cell.parameters
+        }
+
+    def masks(self, count):
+        return density.top_masks(self.final, count)
+
+
+class MovementHard(Scored):
+    """The largest scores stay; their number falls by a cubic."""
+
+    def after_step(self, step):
+        scores = self.scores()
+        total = sum(score.numel() for score in scores.values())
+        count = cubic(step, 0.8 * self.cell.steps, total, self.cell.count)
+        for name, mask in density.top_masks(scores, round(count)).items():
+            self.maskings[name].mask.copy_(mask)
+
+
+class MovementSoft(Scored):
+    """Scores above a threshold stay; a penalty on their sigmoids pushes them down.
+
+    Its strength grows while more weights stay than the cubic wants, and shrinks otherwise.
+    """
+
+    def start(self, optimizer):
+        self.strength = 1.0
+
+    def initial_scores(self, name, parameter):
+        return torch.full_like(parameter, 0.1)
+
+    def loss(self, model, batch):
+        sizes = sum(masked.scores.numel() for masked in self.maskings.values())
+        kept = sum(torch.sigmoid(masked.scores).sum() for masked in self.maskings.values())
+        return super().loss(model, batch) + self.strength * kept / sizes
+
+    def after_step(self, step):
+        scores = self.scores()
+        total = sum(score.numel() for score in scores.values())
+        kept = 0
+        for name, score in scores.items():
+            self.maskings[name].mask.copy_(score > CUT)
+            kept += int((score > CUT).sum())
+        wanted = cubic(step, 0.8 * self.cell.steps, total, self.cell.count)
+        self.strength *= 1.05 if kept > wanted else 1 / 1.05
+
+
+class Supermask(Scored):
+    """Edge-popup (Ramanujan et al. 2020): the weights are frozen, the scores alone are trained."""
+
+    def initial_scores(self, name, parameter):
+        return parameter.abs()
+
+    def weights_optimizer(self):
+        for parameter in self.cell.model.parameters():
+            parameter.requires_grad_(False)
+        for masked in self.maskings.values():
+            masked.scores.requires_grad_(True)
+        empty = torch.nn.Parameter(torch.zeros(()))
+        return torch.optim.AdamW([empty], lr=self.cell.rate)
+
+    def after_step(self, step):
+        for name, mask in density.top_masks(self.scores(), self.cell.count).items():
+            self.maskings[name].mask.copy_(mask)
+
+    def finish(self):
+        for parameter in self.cell.model.parameters():
+            parameter.requires_grad_(True)
+        super().finish()

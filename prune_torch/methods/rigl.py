@@ -1,0 +1,57 @@
+"""Dynamic sparse training: SET (Mocanu et al. 2018) and RigL (Evci et al. 2020)."""
+
+import math
+
+import torch
+
+from prune_torch import density
+from prune_torch.methods.base import magnitudes
+from prune_torch.methods.magnitude import ERK
+
+
+class RigL(ERK):
+    """Start from the largest weights of an ERK network; now and then the smallest of each layer go
+    and those with the largest gradient come, beginning at zero."""
+
+    share = 0.75
+    swapped = 0.3  # of a layer's weights at the first time, falling by a cosine
+    every = 10
+
+    def start(self, optimizer):
+        self.now = super().masks(self.cell.count)
+        self.random = self.cell.generator()
+        self.handle = density.hold(optimizer, self.cell.parameters, self.now)
+
+    def newcomers(self, name, parameter):
+        """Scores of the weights that may come."""
+        return parameter.grad.abs()
+
+    def after_step(self, step):
+        if (step + 1) % self.every:
+            return
+        share = 0.5 * self.swapped * (1 + math.cos(math.pi * (step + 1) / self.cell.steps))
+        sizes = magnitudes(self.cell.parameters)
+        for name, parameter in self.cell.parameters.items():
+            mask = self.now[name]
+            kept = int(mask.sum())
+            moving = min(int(share * kept), mask.numel() - kept)
+            staying = {name: torch.where(mask, sizes[name], -1.0)}
+            stay = density.top_masks(staying, kept - moving)[name]
+            # Only weights that were masked may come, so that every swap is a change.
+            scores = torch.where(mask, -1.0, self.newcomers(name, parameter))
+            come = density.top_masks({name: scores}, moving)[name]
+            mask.copy_(stay | come)
+        density.apply(self.cell.parameters, self.now)
+
+    def finish(self):
+        self.handle.remove()
+
+    def masks(self, count):
+        return self.now
+
+
+class SET(RigL):
+    """The same, with newcomers drawn at random."""
+
+    def newcomers(self, name, parameter):
+        return torch.rand(parameter.shape, generator=self.random).to(parameter.device)

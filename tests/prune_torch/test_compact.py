@@ -1,0 +1,402 @@
+"""prune_torch.compact: the small model is the large one with its zeros, in fewer numbers."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import safetensors
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from common.errors import UserError
+from prune_torch import compact
+
+DEPTH, HEADS, DIM, HIDDEN = 2, 3, 12, 24
+ALL, NONE = [True], [False]
+SIZES = {
+    "img_size": 16,
+    "patch_size": 8,
+    "embed_dim": DIM,
+    "depth": DEPTH,
+    "num_heads": HEADS,
+    "mlp_ratio": HIDDEN / DIM,
+    "num_classes": 5,
+}
+VARIANTS = {
+    "plain": {},
+    "mean": {"class_token": False, "global_pool": "avg"},
+    "scaled": {"init_values": 0.5, "qk_norm": True, "reg_tokens": 2},
+    "bare": {"qkv_bias": False, "proj_bias": False, "act_layer": "relu"},
+    "not zero at zero": {"act_layer": "sigmoid", "drop_path_rate": 0.2},
+}
+
+
+def vit(dtype=torch.float64, seed=0, **changes):
+    """A tiny ViT with no zero anywhere, in evaluation mode."""
+    model = timm.create_model("vit_tiny_patch16_224", **{**SIZES, **changes})
+    random = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5, generator=random)
+    return model.to(dtype).eval()
+
+
+def images(dtype=torch.float64, count=4, size=16):
+    random = torch.Generator().manual_seed(1)
+    return torch.randn(count, 3, size, size, generator=random).to(dtype)
+
+
+@torch.no_grad()
+def kill(model, heads, neurons, side="out"):
+    """Zero what the heads (blocks x heads) and neurons (blocks x hidden) read, or what is read of
+    them, in place."""
+    for block, no_heads, no_neurons in zip(model.blocks, heads, neurons, strict=True):
+        attn, mlp = block.attn, block.mlp
+        no_heads = torch.tensor(no_heads).repeat_interleave(attn.head_dim)
+        no_neurons = torch.tensor(no_neurons)
+        if side == "out":
+            attn.proj.weight[:, no_heads] = 0
+            mlp.fc2.weight[:, no_neurons] = 0
+            continue
+        queries_and_keys = torch.zeros(2 * attn.attn_dim, dtype=torch.bool)
+        for linear, gone in (
+            (attn.qkv, torch.cat([queries_and_keys, no_heads])),
+            (mlp.fc1, no_neurons),
+        ):
+            linear.weight[gone] = 0
+            if linear.bias is not None:
+                linear.bias[gone] = 0
+    return model
+
+
+def flags(width):
+    row = st.one_of(st.just(ALL * width), st.lists(st.booleans(), min_size=width, max_size=width))
+    return st.lists(row, min_size=DEPTH, max_size=DEPTH)
+
+
+# ---- the outputs ----
+
+
+@settings(max_examples=30)
+@given(flags(HEADS), flags(HIDDEN), st.sampled_from(["in", "out"]), st.sampled_from([*VARIANTS]))
+def test_the_small_model_computes_the_same(heads, neurons, side, variant):
+    model = kill(vit(**VARIANTS[variant]), heads, neurons, side)
+    before = copy.deepcopy(model.state_dict())
+    small = compact.compact(model)
+    found = compact.dead_neurons(model)
+    if variant == "not zero at zero" and side == "in":  # such neurons are constant, but not zero
+        neurons = [NONE * HIDDEN] * DEPTH
+    assert [row.tolist() for row in compact.dead_heads(model)] == heads
+    assert [row.tolist() for row in found] == neurons
+    for block, no_heads, no_neurons in zip(small.blocks, heads, neurons, strict=True):
+        assert getattr(block.attn, "num_heads", 0) == no_heads.count(False)
+        if not all(no_neurons):
+            assert block.mlp.fc1.out_features == no_neurons.count(False)
+    with torch.no_grad():
+        wanted = model(images())
+        torch.testing.assert_close(small(images()), wanted, rtol=1e-10, atol=1e-10)
+        single = compact.compact(model.float())(images(torch.float32))
+    torch.testing.assert_close(single, wanted.float(), rtol=1e-5, atol=1e-5)
+    model.double()
+    assert all(torch.equal(model.state_dict()[name], old) for name, old in before.items())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("heads, neurons", [(ALL, NONE), (NONE, ALL), (ALL, ALL)])
+def test_whole_branches_become_their_bias(heads, neurons, fused):
+    model = kill(vit(), [heads * HEADS] * DEPTH, [neurons * HIDDEN] * DEPTH)
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    small = compact.compact(model)
+    for block, old in zip(small.blocks, model.blocks, strict=True):
+        assert isinstance(block.attn, compact.Constant) == all(heads)
+        assert isinstance(block.mlp, compact.Constant) == all(neurons)
+        if all(heads):
+            assert torch.equal(block.attn.bias, old.attn.proj.bias)
+    with torch.no_grad():
+        wanted = model(images())
+        torch.testing.assert_close(small(images()), wanted, rtol=1e-12, atol=1e-12)
+        if all(heads) and all(neurons):  # nothing is left between the tokens and the last norm
+            tokens = model._pos_embed(model.patch_embed(images()))
+            tokens = tokens + sum(b.attn.proj.bias + b.mlp.fc2.bias for b in model.blocks)
+            by_hand = model.forward_head(model.norm(tokens))
+            torch.testing.assert_close(by_hand, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_head_may_die_by_its_channels():
+    """Half of its channels are never read, the other half never speak."""
+    model = vit()
+    attn = model.blocks[0].attn
+    first = 2 * attn.attn_dim
+    with torch.no_grad():
+        attn.proj.weight[:, :2] = 0
+        attn.qkv.weight[first + 2 : first + 4] = 0
+        attn.qkv.bias[first + 2 : first + 3] = 0
+        assert not compact.dead_heads(model)[0].any()  # one bias still speaks
+        attn.qkv.bias[first + 3] = 0
+        assert compact.dead_heads(model)[0].tolist() == [True, False, False]
+        small = compact.compact(model)
+        torch.testing.assert_close(small(images()), model(images()), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nothing_dead_gives_identical_bits(variant):
+    model = vit(torch.float32, **VARIANTS[variant])
+    small = compact.compact(model)
+    with torch.no_grad():
+        assert torch.equal(small(images(torch.float32)), model(images(torch.float32)))
+    assert str(small) == str(model)
+
+
+def test_the_small_model_trains_and_shrinks_again():
+    model = kill(vit(), [[True, False, False], ALL * 3], [[True] + NONE * 23, ALL * HIDDEN])
+    model.blocks[0].mlp.fc1.bias.requires_grad_(False)
+    small = compact.compact(model)
+    small(images()).sum().backward()
+    model(images()).sum().backward()
+    assert small.blocks[0].mlp.fc1.bias.grad is None
+    for constant, linear in (
+        (small.blocks[1].attn, model.blocks[1].attn.proj),
+        (small.blocks[1].mlp, model.blocks[1].mlp.fc2),
+    ):
+        torch.testing.assert_close(constant.bias.grad, linear.bias.grad)
+    rows = small.blocks[0].attn.qkv.weight.grad
+    wanted = model.blocks[0].attn.qkv.weight.grad.view(3, HEADS, -1, DIM)[:, 1:].reshape(-1, DIM)
+    torch.testing.assert_close(rows, wanted)
+    with torch.no_grad():
+        small.blocks[0].attn.proj.weight[:, :4] = 0
+    smaller = compact.compact(small)
+    assert smaller.blocks[0].attn.num_heads == 1
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(images()), small(images()), rtol=1e-10, atol=1e-10)
+
+
+# ---- numbers ----
+
+
+@settings(max_examples=8)
+@given(flags(HEADS), flags(HIDDEN))
+def test_parameters_and_flops_have_closed_forms(heads, neurons):
+    model = kill(vit(), heads, neurons)
+    small = compact.compact(model)
+    size, tokens, patches = DIM // HEADS, 5, 4
+    removed = 0
+    work = patches * 3 * 8 * 8 * DIM + DIM * SIZES["num_classes"]
+    for no_heads, no_neurons in zip(heads, neurons, strict=True):
+        removed += sum(no_heads) * (3 * size * (DIM + 1) + size * DIM)
+        removed += sum(no_neurons) * (2 * DIM + 1)
+        removed += 2 * DIM * (all(no_heads) + all(no_neurons))  # their norms
+        channels, hidden = no_heads.count(False) * size, no_neurons.count(False)
+        work += tokens * DIM * (4 * channels + 2 * hidden) + 2 * tokens**2 * channels
+    assert compact.parameters(small) == compact.parameters(model) - removed
+    assert compact.flops(small) == 2 * work
+
+
+def test_flops_of_a_published_model():
+    """ViT-S/16 at 224 pixels: 22.05 M parameters, and 4.6 G multiply-adds (DeiT, table 5)."""
+    with torch.device("meta"):
+        model = timm.create_model("vit_small_patch16_224")
+    n, d = 197, 384
+    blocks = 12 * (n * d * 3 * d + 2 * n * n * d + n * d * d + 8 * n * d * d)
+    assert compact.flops(model) == 2 * (196 * 768 * d + blocks + d * 1000)
+    assert compact.flops(model) / 2e9 == pytest.approx(4.6, abs=0.05)
+    assert compact.parameters(model) == 22_050_664
+    assert model.training  # left as it was
+
+
+def test_flops_at_other_sizes_and_without_fused_attention():
+    model = vit(dynamic_img_size=True)
+    own = compact.flops(model)
+    assert next(model.parameters()).device.type == "cpu"
+    assert own == compact.flops(model, 16) == compact.flops(model, (16, 16))
+    assert compact.flops(model, (16, 32)) == 2 * (
+        8 * 192 * DIM + DEPTH * (9 * DIM * (4 * DIM + 2 * HIDDEN) + 2 * 81 * DIM) + 5 * DIM
+    )
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    assert compact.flops(model) == own
+
+
+class Slow(nn.Module):
+    """Writes its name into a list."""
+
+    def __init__(self, name, calls):
+        super().__init__()
+        self.name, self.calls = name, calls
+
+    def forward(self, x):
+        assert not self.training
+        self.calls.append(self.name)
+        return x
+
+
+def test_latency_is_measured_in_turns():
+    calls = []
+    models = {name: Slow(name, calls) for name in ("dense", "small")}
+    found = compact.latency(models, images(), rounds=3)
+    order = [name for name, before in zip(calls, [None, *calls], strict=False) if name != before]
+    assert order == ["dense", "small", "dense", "small"]  # each turn begins where the last ended
+    assert calls.count("dense") == calls.count("small") >= 3
+    assert found["dense"]["ratio"] == 1
+    assert found["dense"]["ms"] > 0
+    json.dumps(found)
+
+
+# ---- files ----
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_saved_model_comes_back_bit_for_bit(variant, tmp_path):
+    model = vit(torch.float32, **VARIANTS[variant])
+    small = compact.compact(
+        kill(model, [[True, False, True], ALL * HEADS], [ALL * HIDDEN, [True, False] * 12])
+    )
+    for dtype, saved in ((torch.float32, small), (torch.float64, model.double())):
+        path = tmp_path / "model.safetensors"
+        compact.save(saved, path)
+        again = compact.load(path)
+        assert str(again) == str(saved)
+        assert not again.training
+        state = again.state_dict()
+        assert state.keys() == saved.state_dict().keys()
+        assert all(torch.equal(state[name], old) for name, old in saved.state_dict().items())
+        with torch.no_grad():
+            assert torch.equal(again(images(dtype)), saved(images(dtype)))
+        compact.save(again, tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_the_file_is_as_small_as_the_model_and_says_what_it_holds(tmp_path):
+    model = kill(vit(torch.float32), [[True, False, False]] * 2, [ALL * HIDDEN] * 2)
+    small = compact.compact(model)
+    compact.save(small, tmp_path / "small.safetensors")
+    with safetensors.safe_open(tmp_path / "small.safetensors", "np") as file:
+        described = json.loads(file.metadata()[compact.KEY])
+    assert described["model"] == model.pretrained_cfg["architecture"] + ".augreg_in21k_ft_in1k"
+    assert described["arguments"] == {
+        **SIZES,
+        "img_size": [16, 16],
+        "in_chans": 3,
+        "global_pool": "token",
+    }
+    assert described["heads"] == [2, 2]
+    assert described["neurons"] == [0, 0]
+    size = (tmp_path / "small.safetensors").stat().st_size
+    assert 0 < size - 4 * compact.parameters(small) < 4096
+
+
+def test_a_new_head_and_another_size_are_saved(tmp_path):
+    model = vit(torch.float32)
+    model.reset_classifier(7)
+    model.set_input_size(24)
+    compact.save(model, tmp_path / "model.safetensors")
+    again = compact.load(tmp_path / "model.safetensors").eval()
+    pixels = images(torch.float32, size=24)
+    with torch.no_grad():
+        assert torch.equal(again(pixels), model(pixels))
+
+
+def without_origin():
+    return timm.models.VisionTransformer(img_size=8, patch_size=4, embed_dim=12, num_heads=3)
+
+
+def with_another_activation():
+    model = vit()
+    model.blocks[1].mlp.act = nn.ReLU()
+    return model
+
+
+def with_a_new_head():
+    model = vit()
+    model.head = nn.Linear(DIM, 9)
+    return model
+
+
+UNSAVABLE = [
+    without_origin,
+    with_another_activation,
+    with_a_new_head,
+    lambda: vit(act_layer=nn.ReLU),
+]
+
+
+@pytest.mark.parametrize("make", UNSAVABLE)
+def test_what_could_not_be_rebuilt_is_not_saved(make, tmp_path):
+    with pytest.raises(ValueError, match=r"timm\.create_model cannot make it again") as refused:
+        compact.save(make(), tmp_path / "model.safetensors")
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
+    good = tmp_path / "good.safetensors"
+    compact.save(vit(torch.float32), good)
+    bad = tmp_path / "bad.safetensors"
+    with pytest.raises(UserError, match=r"bad\.safetensors does not exist"):
+        compact.load(bad)
+    with safetensors.safe_open(good, "pt") as file:
+        metadata = file.metadata()
+    described = json.loads(metadata[compact.KEY])
+    arguments = described["arguments"]
+    state = load_file(good)
+    fewer = {name: tensor for name, tensor in state.items() if name != "head.bias"}
+    changes = [
+        {"heads": [3]},
+        {"heads": [2, 3]},
+        {"neurons": [HIDDEN, -1]},
+        {"model": "resnet18", "arguments": {}},
+        {"model": "hf-hub:someone/something"},
+        {"model": "local-dir:/tmp"},
+        {"model": 3},
+        {"arguments": {**arguments, "checkpoint_path": "/tmp/theirs.bin"}},
+        {"arguments": {**arguments, "pretrained": True}},
+        {"arguments": {**arguments, "embed_dim": 13}},
+        {"arguments": None},
+    ]
+    for tensors, notes in [
+        (state, None),
+        (state, {compact.KEY: "{"}),
+        (fewer, metadata),
+        *((state, {compact.KEY: json.dumps({**described, **change})}) for change in changes),
+    ]:
+        save_file(tensors, bad, notes)
+        with pytest.raises(UserError, match=r"bad\.safetensors") as refused:
+            compact.load(bad)
+        assert "\n" not in str(refused.value)
+    bad.write_bytes(good.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"bad\.safetensors"):
+        compact.load(bad)
+    np.savez(bad.with_suffix(".npz"), x=1)
+    with pytest.raises(UserError, match=r"bad\.npz"):
+        compact.load(bad.with_suffix(".npz"))
+
+
+# ---- refusals ----
+
+STRANGERS = {
+    "ResNet": lambda: timm.create_model("resnet18"),
+    "Linear": lambda: nn.Linear(3, 3),
+    "ResPostBlock": lambda: vit(block_fn=timm.models.vision_transformer.ResPostBlock),
+    "SwiGLU": lambda: vit(mlp_layer=timm.layers.SwiGLU),
+    "DiffAttention": lambda: vit(attn_layer="diff", num_heads=2),
+    "Attention": lambda: vit(scale_attn_norm=True),
+    "Mlp": lambda: vit(scale_mlp_norm=True),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_other_models_are_refused_in_one_line(name, tmp_path):
+    model = STRANGERS[name]()
+    for function in (
+        compact.dead_heads,
+        compact.dead_neurons,
+        compact.compact,
+        lambda model: compact.save(model, tmp_path / "model.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} ") as refused:
+            function(model)
+        assert "\n" not in str(refused.value)

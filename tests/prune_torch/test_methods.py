@@ -1,0 +1,273 @@
+"""Every method under the protocol: exact counts, zeros that stay, and each one's own rule."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from common import datasets
+from prune_torch import cells, density, finetune, vit
+from prune_torch.methods import METHODS
+from prune_torch.methods.base import Cell, cubic
+
+torch.set_num_threads(1)
+
+UNSTRUCTURED = [name for name, method in METHODS.items() if not method.structured]
+STRUCTURED = [name for name, method in METHODS.items() if method.structured]
+CONFIG = SimpleNamespace(
+    **{"batch_size": 16, "augment": False, "amp": False, "steps": 20, "rate": 1e-3},
+    **{"decay": 0.05, "distil": 0.0, "prunable": "blocks", "seed": 0},
+)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """A tiny ViT on digits, with a few training steps behind it."""
+    digits = datasets.load("digits", images=64)
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        img_size=8, patch_size=4, in_chans=1, num_classes=10, embed_dim=12, depth=2, num_heads=3
+    )
+    task = finetune.Task(CONFIG, digits, vit.Pixels(model, "cpu"), torch.device("cpu"))
+    finetune.run(task, model, finetune.optimizer_for(model, 1e-2, 0.0), 10, seed=0)
+    return SimpleNamespace(config=CONFIG, task=task, model=model)
+
+
+def cell(bench, level=0.5, seed=0):
+    model = copy.deepcopy(bench.model)
+    parameters = density.prunable(model)
+    dense = {name: p.detach().clone() for name, p in parameters.items()}
+    return Cell(
+        *(bench.task, model, parameters, dense, density.budget(model, level)),
+        **{"steps": 10, "rate": 1e-3, "decay": 0.05, "seed": seed},
+    )
+
+
+def masks(bench, name, level=0.5, seed=0):
+    """Masks of a method that does not search."""
+    method = METHODS[name](cell(bench, level, seed))
+    return method, method.masks(method.cell.count)
+
+
+@pytest.mark.parametrize("name", UNSTRUCTURED)
+@pytest.mark.parametrize("level", [0.35, 0.8])
+def test_every_method_meets_the_density_to_the_last_weight(bench, name, level, tmp_path):
+    row = cells.run_cell(bench, tmp_path, name, level, seed=0)
+    assert row["exact"], (row["nonzero"], row["total"])
+    assert row["nonzero"] == round(level * row["total"])
+    assert 0 <= row["top1"] <= row["top5"] <= 1
+    assert (tmp_path / row["checkpoint"]).exists()
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_whole_groups_stay_below_the_level_and_say_so(bench, name, tmp_path):
+    level = 0.85
+    row = cells.run_cell(bench, tmp_path, name, level, seed=0)
+    assert row["nonzero"] <= round(level * row["total"])
+    assert not row["exact"]
+    # A block of this network holds 44 % of it; heads and neurons are small.
+    assert row["density_all"] > (0.4 if name == "blocks" else 0.8)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_row(bench, name, tmp_path):
+    rows = [cells.run_cell(bench, tmp_path, name, 0.6, seed=1) for _ in range(2)]
+    for row in rows:
+        row.pop("seconds")
+    assert rows[0] == rows[1]
+
+
+def test_methods_leave_the_dense_network_alone(bench, tmp_path):
+    before = copy.deepcopy(bench.model.state_dict())
+    for name in ("supermask", "movement", "lottery", "dessilbi", "snip"):
+        cells.run_cell(bench, tmp_path, name, 0.5, seed=0)
+    assert all(torch.equal(v, before[k]) for k, v in bench.model.state_dict().items())
+    assert all(p.requires_grad for p in bench.model.parameters())
+
+
+def test_magnitude_keeps_the_largest(bench):
+    method, found = masks(bench, "magnitude")
+    sizes = {n: p.detach().abs() for n, p in method.cell.parameters.items()}
+    kept = torch.cat([sizes[n][m] for n, m in found.items()])
+    gone = torch.cat([sizes[n][~m] for n, m in found.items()])
+    assert kept.min() >= gone.max()
+
+
+def test_a_floor_leaves_something_in_every_layer(bench):
+    with torch.no_grad():
+        broken = copy.deepcopy(bench)
+        broken.model = copy.deepcopy(bench.model)
+        broken.model.blocks[0].attn.proj.weight.mul_(1e-6)
+    level = 0.25
+    _, plain = masks(broken, "magnitude", level)
+    _, floor = masks(broken, "magnitude-floor", level)
+    name = "blocks.0.attn.proj.weight"
+    assert not plain[name].any()
+    assert int(floor[name].sum()) == int(0.02 * floor[name].numel())
+
+
+def test_layers_share_alike_and_by_erk(bench):
+    _, found = masks(bench, "layerwise")
+    shares = [float(m.double().mean()) for m in found.values()]
+    assert max(shares) - min(shares) < 0.01
+    method, found = masks(bench, "erk", 0.4)
+    shares = {n: float(m.double().mean()) for n, m in found.items()}
+    wanted = density.erdos_renyi(method.cell.parameters)
+    free = [n for n in shares if shares[n] < 0.99]
+    ratios = [shares[n] / wanted[n] for n in free]
+    assert max(ratios) / min(ratios) < 1.05
+
+
+def test_wanda_keeps_the_same_share_of_every_row(bench):
+    method, found = masks(bench, "wanda")
+    for mask in found.values():
+        counts = mask.sum(1)
+        assert int(counts.max() - counts.min()) <= 1
+    assert method.passes == 8
+
+
+def test_wanda_is_magnitude_if_all_inputs_are_alike(bench):
+    method = METHODS["wanda"](cell(bench))
+    method._input_squares = lambda: {
+        name: torch.ones(p.shape[1]) for name, p in method.cell.parameters.items()
+    }
+    for name, mask in method.masks(method.cell.count).items():
+        size = method.cell.parameters[name].detach().abs()
+        for row, kept in zip(size, mask, strict=True):
+            assert row[kept].min() >= row[~kept].max()
+
+
+def test_snip_scores_are_the_change_of_the_loss(bench):
+    """|g w| against the loss with one weight set to zero, for small weights."""
+    method = METHODS["snip"](cell(bench))
+    model = method.cell.model
+    batches = [bench.task.batch(0, number) for number in range(8)]
+
+    def loss():
+        with torch.no_grad():
+            return float(sum(bench.task.loss(model, batch) for batch in batches) / 8)
+
+    model.eval()
+    gradients = method.gradients()
+    name = "blocks.1.mlp.fc2.weight"
+    weight = method.cell.parameters[name]
+    before = loss()
+    for i, j in ((0, 0), (3, 7), (11, 40)):
+        value = weight[i, j].item()
+        small = 1e-2 * value
+        with torch.no_grad():
+            weight[i, j] = value - small
+        change = loss() - before
+        with torch.no_grad():
+            weight[i, j] = value
+        assert change == pytest.approx(-float(gradients[name][i, j]) * small, abs=2e-6)
+
+
+def test_rigl_swaps_keep_every_layers_number(bench):
+    method = METHODS["rigl"](cell(bench, 0.4))
+    method.every = 1
+    optimizer = method.optimizer()
+    method.start(optimizer)
+    before = {n: m.clone() for n, m in method.now.items()}
+    bench.task.loss(method.cell.model, bench.task.batch(0, 0)).backward()
+    method.after_step(0)
+    changed = 0
+    for name, mask in method.now.items():
+        assert int(mask.sum()) == int(before[name].sum())
+        came, went = mask & ~before[name], before[name] & ~mask
+        assert int(came.sum()) == int(went.sum())
+        changed += int(came.sum())
+        gradient = method.cell.parameters[name].grad.abs()
+        if came.any():
+            assert gradient[came].min() >= gradient[~mask & ~before[name]].max()
+        assert (method.cell.parameters[name][~mask] == 0).all()
+    assert changed > 0
+
+
+def test_the_cubic_falls_from_first_to_last():
+    values = [cubic(step, 10, 1.0, 0.2) for step in range(12)]
+    assert values[0] == pytest.approx(0.2 + 0.8 * 0.9**3)
+    assert values[9] == values[11] == pytest.approx(0.2)
+    assert values == sorted(values, reverse=True)
+
+
+def test_gradual_masks_only_shrink(bench):
+    method = METHODS["gradual"](cell(bench, 0.3))
+    method.every = 1
+    optimizer = method.optimizer()
+    method.start(optimizer)
+    last = {n: m.clone() for n, m in method.now.items()}
+    for step in range(10):
+        bench.task.loss(method.cell.model, bench.task.batch(0, step)).backward()
+        optimizer.step()
+        method.after_step(step)
+        assert all(bool((last[n] >= m).all()) for n, m in method.now.items())
+        last = {n: m.clone() for n, m in method.now.items()}
+    assert sum(int(m.sum()) for m in last.values()) == method.cell.count
+
+
+def test_dessilbis_masks_of_one_search_are_nested(bench):
+    method = METHODS["dessilbi"](cell(bench))
+    optimizer = method.optimizer()
+    method.start(optimizer)
+    finetune.run(bench.task, method.cell.model, optimizer, 10, seed=0)
+    method.finish()
+    fewer, more = method.masks(200), method.masks(900)
+    assert all(bool((more[n] >= m).all()) for n, m in fewer.items())
+    assert sum(int(m.sum()) for m in fewer.values()) == 200
+
+
+def test_random_masks_differ_by_seed_alone(bench):
+    first, again, other = (masks(bench, "random", seed=seed)[1] for seed in (0, 0, 1))
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert any(not torch.equal(first[n], other[n]) for n in first)
+
+
+def run_scores(scores, threshold, gradients, *, rate=0.5, decay=0.0, momentum=0.0):
+    """Plain SGD on scores; the gradient depends on the masks alone. Returns scores and masks."""
+    parameter = torch.nn.Parameter(scores.clone())
+    optimizer = torch.optim.SGD([parameter], rate, weight_decay=decay, momentum=momentum)
+    history = []
+    for step in range(40):
+        mask = parameter.detach() > threshold
+        history.append(mask)
+        parameter.grad = gradients(mask, step)
+        optimizer.step()
+    return parameter.detach(), history
+
+
+def mask_gradient(mask, step):
+    """Integers that depend on the mask and on the step."""
+    generator = torch.Generator().manual_seed(step)
+    noise = torch.randint(-3, 4, mask.shape, generator=generator).double()
+    return noise + mask.double() * 2 - 1 + mask.double().sum().remainder(3)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.125])
+def test_p1_scores_may_be_shifted_with_their_threshold(decay):
+    """Masks agree at every step and scores stay apart by the shift; not with weight decay."""
+    generator = torch.Generator().manual_seed(7)
+    scores = torch.randint(-8, 9, (50,), generator=generator).double()
+    one, masks_one = run_scores(scores, 0.0, mask_gradient, decay=decay)
+    two, masks_two = run_scores(scores + 16, 16.0, mask_gradient, decay=decay)
+    same = all(torch.equal(a, b) for a, b in zip(masks_one, masks_two, strict=True))
+    assert (same and torch.equal(two - one, torch.full_like(one, 16.0))) == (decay == 0.0)
+    assert len({tuple(m.tolist()) for m in masks_one}) > 5
+
+
+@pytest.mark.parametrize(
+    ("rate", "decay", "holds"), [(8.0, 1 / 8, True), (8.0, 1.0, False), (1.0, 1 / 8, False)]
+)
+def test_p2_scores_rates_and_decay_may_be_scaled_together(rate, decay, holds):
+    """α = 8: scores, rate and inverse decay by α leave the masks; any one left out does not."""
+    generator = torch.Generator().manual_seed(7)
+    scores = torch.randn(50, generator=generator, dtype=torch.float64)
+    options = {"momentum": 0.5}
+    one, masks_one = run_scores(scores, 0.0, mask_gradient, rate=0.25, decay=0.125, **options)
+    two, masks_two = run_scores(
+        8 * scores, 0.0, mask_gradient, rate=0.25 * rate, decay=0.125 * decay, **options
+    )
+    same = all(torch.equal(a, b) for a, b in zip(masks_one, masks_two, strict=True))
+    assert (same and torch.equal(two, 8 * one)) == holds

@@ -1,0 +1,219 @@
+"""Packed files: every bit comes back, no tensor grows, and damage never goes unnoticed."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from common import cli
+from common.errors import UserError
+from prune_torch import pack
+from tests.refusals import refusal
+
+DTYPES = """float64 float32 float16 bfloat16 bool int64 int32 int16 int8 uint8 uint16 uint32
+uint64 complex64 float8_e4m3fn float8_e5m2"""
+SHAPES = [(), (0,), (3, 0, 2), (1,), (7,), (8, 8), (3, 5, 7), (2, 3, 4, 5), (129, 33)]
+
+
+def random(dtype, shape, density, seed=0):
+    """Random bits, NaNs of every kind among them; a share of about 1 - density has no bit set."""
+    generator = np.random.default_rng(seed)
+    bits = generator.integers(0, 256, (int(np.prod(shape)), dtype.itemsize), np.uint8)
+    bits[generator.random(len(bits)) >= density] = 0
+    if dtype == torch.bool:
+        bits %= 2
+    return torch.from_numpy(bits.view(f"i{dtype.itemsize}")).view(dtype).reshape(shape)
+
+
+def assert_same_bits(found, expected):
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape)
+        ours, theirs = (t.contiguous().flatten().view(torch.uint8) for t in (found[name], tensor))
+        assert torch.equal(ours, theirs), name
+
+
+tensors = st.builds(
+    random,
+    st.sampled_from([getattr(torch, name) for name in DTYPES.split()]),
+    st.sampled_from(SHAPES),
+    st.sampled_from([0.0, 0.05, 0.3, 0.8, 0.9, 0.97, 1.0]),
+    st.integers(0, 99),
+)
+
+
+@given(st.dictionaries(st.text(max_size=9), tensors, max_size=5))
+def test_every_bit_comes_back_and_no_tensor_grows(state_dict):
+    with TemporaryDirectory() as folder:
+        path, ordinary = Path(folder, "packed.safetensors"), Path(folder, "ordinary.safetensors")
+        pack.save(state_dict, path)
+        assert_same_bits(pack.load(path), state_dict)
+        save_file({f"dense/{name}": tensor for name, tensor in state_dict.items()}, ordinary)
+        layout = json.dumps(dict.fromkeys(state_dict), ensure_ascii=False)
+        header = len(json.dumps(layout, ensure_ascii=False).encode()) + 200
+        assert path.stat().st_size <= ordinary.stat().st_size + 2 * header
+    parts, _ = pack.pack(state_dict)
+    dense = sum(tensor.nbytes for tensor in state_dict.values())
+    assert sum(tensor.nbytes for tensor in parts.values()) <= dense
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("side", [-0.01, 0.01])
+def test_breaks_even_at_density_one_minus_one_over_bits(dtype, side, tmp_path):
+    n, bits = 80_000, 8 * dtype.itemsize
+    nonzeros = round(n * (1 - 1 / bits + side))
+    weight = torch.zeros(n, dtype=dtype)
+    weight[torch.randperm(n)[:nonzeros]] = 1
+    pack.save({"w": weight.view(200, 400)}, tmp_path / "w")
+    size = (tmp_path / "w").stat().st_size
+    if side < 0:
+        assert 0 <= size - (n / 8 + nonzeros * dtype.itemsize) < 500
+        assert size < weight.nbytes
+    else:
+        assert 0 <= size - weight.nbytes < 500
+
+
+def test_negative_zeros_and_payloads_of_nan_are_values(tmp_path):
+    bits = torch.zeros(400, dtype=torch.int32)
+    bits[:4] = torch.tensor([-(2**31), 0x7FC00001, 0x7F800001, 1])  # -0.0, two NaNs, a subnormal
+    parts, _ = pack.pack({"w": bits.view(torch.float32)})
+    assert parts["values/w"].view(torch.int32).tolist() == bits[:4].tolist()
+    pack.save({"w": bits.view(torch.float32)}, tmp_path / "w")
+    assert torch.equal(pack.load(tmp_path / "w")["w"].view(torch.int32), bits)
+
+
+def test_tied_tensors_views_and_parameters_come_back(tmp_path):
+    weight = torch.nn.Parameter(random(torch.float32, (40, 30), 0.2))
+    state_dict = {
+        "a": weight,
+        "tied": weight,
+        "part": weight[3:9],
+        "transposed": weight.T,
+        "expanded": weight[:1].expand(50, 30),
+        "dense": torch.arange(50),
+    }
+    state_dict |= {"same": state_dict["dense"], "dense part": state_dict["dense"][5:]}
+    pack.save(state_dict, tmp_path / "w")
+    assert_same_bits(pack.load(tmp_path / "w"), {n: t.detach() for n, t in state_dict.items()})
+
+
+def test_names_that_look_like_ours_and_metadata_are_kept():
+    names = ["w", "bits/w", "values/w", "dense/w", "__metadata__", "", "κ.0"]
+    state_dict = {name: random(torch.float32, (20, 20), 0.1, i) for i, name in enumerate(names)}
+    found, metadata = pack.unpack(*pack.pack(state_dict, {"format": "pt"}))
+    assert_same_bits(found, state_dict)
+    assert metadata == {"format": "pt"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [3, torch.ones(2, dtype=torch.complex128), torch.eye(3).to_sparse()],
+    ids=["number", "complex128", "sparse"],
+)
+def test_what_safetensors_cannot_hold_is_named(entry):
+    with pytest.raises(UserError, match="epoch"):
+        pack.pack({"epoch": entry})
+
+
+def small(path):
+    pack.save({"w": random(torch.float32, (16, 16), 0.2), "b": torch.arange(5)}, path)
+    return path.read_bytes()
+
+
+def test_any_flipped_bit_and_any_truncation_is_noticed(tmp_path):
+    path = tmp_path / "w.safetensors"
+    content = small(path)
+    damaged = [content[:end] for end in range(0, len(content), 31)]
+    for index in range(0, len(content), 2):
+        flipped = content[index] ^ (1 << index % 7)
+        damaged.append(content[:index] + bytes([flipped]) + content[index + 1 :])
+    for bad in damaged:
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match=r"w\.safetensors") as error:
+            pack.load(path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "w"
+    content = small(path)
+
+    def stop(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pack, "save_file", stop)
+    with pytest.raises(UserError, match="disk full"):
+        pack.save({"w": torch.ones(3)}, path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# ---- the command ----
+
+
+def run(*args):
+    return cli.run(pack.main, pack.Config, args=[str(arg) for arg in args])
+
+
+@pytest.mark.parametrize("around", ["state_dict", "model", None])
+def test_a_checkpoint_becomes_an_ordinary_file_again(around, tmp_path, capsys):
+    weight = torch.zeros(100, 100)
+    weight[:10] = 1
+    weight[50, :3] = -0.0
+    state_dict = {"model": weight, "bias": torch.zeros(())}
+    torch.save({around: state_dict, "epoch": 3} if around else state_dict, tmp_path / "net.v1.pth")
+    run(tmp_path / "net.v1.pth")
+    packed = tmp_path / "net.v1.packed.safetensors"
+    said = capsys.readouterr().out
+    assert "dense 0.04 MB, packed 0.01 MB, density 0.1000" in said
+    assert "3 zeros are -0.0" in said
+    run(packed, "--unpack")
+    assert "dense 0.04 MB, packed 0.01 MB, density 0.1000" in capsys.readouterr().out
+    found = load_file(tmp_path / "net.v1.safetensors")
+    assert_same_bits({name: found[name] for name in state_dict}, state_dict)
+
+
+def test_metadata_of_a_file_survives(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file({"w": torch.zeros(30, 30)}, path, {"description": "κ"})
+    run(path)
+    run(tmp_path / "w.packed.safetensors", "--unpack", "--out", tmp_path / "new" / "again")
+    with safe_open(tmp_path / "new" / "again", "pt") as file:
+        assert file.metadata() == {"description": "κ"}
+
+
+MISTAKES = [
+    (["missing.pth"], "missing.pth"),
+    (["missing.safetensors"], "missing.safetensors"),
+    (["text.pth"], "text.pth is damaged or of another kind"),
+    (["text.safetensors"], "text.safetensors is damaged or of another kind"),
+    (["list.pth"], "list.pth cannot be used: it holds no state_dict"),
+    (["optimizer.pth"], "optimizer.pth cannot be used: the entry 'lr' of the state_dict"),
+    (["packed.safetensors"], "it is packed already (--unpack)"),
+    (["ordinary.safetensors", "--unpack"], "it is not packed"),
+    (["ordinary.safetensors", "--out", "text.pth"], "text.pth exists; choose another --out"),
+    (["ordinary.safetensors", "--out", "text.pth/x"], "text.pth/x cannot be used"),
+    ([], "a packed file. (required)"),
+]
+
+
+@pytest.mark.parametrize("args, message", MISTAKES)
+def test_a_mistake_is_one_line(args, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.pth", "text.safetensors"):
+        Path(name).write_text("weights\n")
+    torch.save([1, 2], "list.pth")
+    torch.save({"lr": 0.1}, "optimizer.pth")
+    small(Path("packed.safetensors"))
+    save_file({"w": torch.ones(3)}, "ordinary.safetensors")
+    if args == ["ordinary.safetensors", "--unpack"]:
+        args = [*args, "--out", "x"]
+    assert message in refusal(capsys, lambda: run(*args))
