@@ -61,6 +61,28 @@ class Bench:
         return counter.get_total_flops() / 1e9
 
 
+def _search(method, path):
+    """The method's own training steps; one that serves all densities is kept in the file `path`."""
+    cell = method.cell
+    if method.one_for_all and path.exists():
+        kept = torch.load(path, map_location=cell.task.device, weights_only=True)
+        cell.model.load_state_dict(kept["model"])
+        method.resume(kept["found"])
+        return
+    optimizer = method.optimizer()
+    method.start(optimizer)
+    finetune.run(
+        *(cell.task, cell.model, optimizer, cell.steps),
+        seed=cell.seed,
+        after=method.after_step,
+        loss=method.loss,
+    )
+    method.finish()
+    if method.one_for_all:
+        with atomic(path) as temporary:
+            torch.save({"model": cell.model.state_dict(), "found": method.found()}, temporary)
+
+
 def run_cell(bench, folder, name, level, seed):
     """Prune, recover, evaluate; returns the row (dict) and writes the network to `folder`."""
     config, task = bench.config, bench.task
@@ -74,7 +96,6 @@ def run_cell(bench, folder, name, level, seed):
         task=task,
         model=model,
         parameters=parameters,
-        dense={name: p.detach().clone() for name, p in parameters.items()},
         count=kept,
         steps=search,
         rate=config.rate,
@@ -83,15 +104,7 @@ def run_cell(bench, folder, name, level, seed):
     )
     method = method_class(cell)
     if search:
-        optimizer = method.optimizer()
-        method.start(optimizer)
-        finetune.run(
-            *(task, model, optimizer, search),
-            seed=seed,
-            after=method.after_step,
-            loss=method.loss,
-        )
-        method.finish()
+        _search(method, folder / f"{name}-search-s{seed}.pt")
     masks = method.masks(kept)
     named = dict(model.named_parameters())
     optimizer = finetune.optimizer_for(model, config.rate, config.decay)

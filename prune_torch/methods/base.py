@@ -17,14 +17,13 @@ class Cell:
     """One cell of the sweep, as a method sees it.
 
     task: batches and loss. model: the network, dense at first. parameters: dict of the prunable
-    ones. dense: their values at first. count: prunable weights to keep. steps: of the search.
-    rate, decay: of AdamW. seed: of batches and draws.
+    ones. count: of them to keep. steps: of the search. rate, decay: of AdamW. seed: of batches and
+    draws.
     """
 
     task: finetune.Task
     model: torch.nn.Module
     parameters: dict
-    dense: dict
     count: int
     steps: int
     rate: float
@@ -70,6 +69,14 @@ class Method:
 
     def masks(self, count):
         """Masks of the prunable parameters, `count` True in all: dict of name -> bool tensor."""
+        raise NotImplementedError
+
+    def found(self):
+        """What `masks` needs of the search, as tensors, if one search serves all densities."""
+        raise NotImplementedError
+
+    def resume(self, found):
+        """Go on as after the search that gave `found`."""
         raise NotImplementedError
 
     def gradients(self, batches=8):

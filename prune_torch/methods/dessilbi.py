@@ -61,5 +61,11 @@ class DessiLBIPath(Method):
             for (n, p), part in zip(self.cell.parameters.items(), parts, strict=True)
         }
 
+    def found(self):
+        return self.scores
+
+    def resume(self, found):
+        self.scores = found
+
     def masks(self, count):
         return density.top_masks(self.scores, count)

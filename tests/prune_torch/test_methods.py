@@ -38,9 +38,8 @@ def bench():
 def cell(bench, level=0.5, seed=0):
     model = copy.deepcopy(bench.model)
     parameters = density.prunable(model)
-    dense = {name: p.detach().clone() for name, p in parameters.items()}
     return Cell(
-        *(bench.task, model, parameters, dense, density.budget(model, level)),
+        *(bench.task, model, parameters, density.budget(model, level)),
         **{"steps": 10, "rate": 1e-3, "decay": 0.05, "seed": seed},
     )
 
@@ -217,6 +216,15 @@ def test_dessilbis_masks_of_one_search_are_nested(bench):
     fewer, more = method.masks(200), method.masks(900)
     assert all(bool((more[n] >= m).all()) for n, m in fewer.items())
     assert sum(int(m.sum()) for m in fewer.values()) == 200
+
+
+def test_one_search_serves_all_densities(bench, tmp_path, monkeypatch):
+    """The second density finds the search, and gets the row that it would have had alone."""
+    cells.run_cell(bench, tmp_path / "both", "dessilbi", 0.5, seed=0)
+    alone = cells.run_cell(bench, tmp_path / "alone", "dessilbi", 0.7, seed=0)
+    monkeypatch.setattr(METHODS["dessilbi"], "optimizer", None)  # no second search
+    both = cells.run_cell(bench, tmp_path / "both", "dessilbi", 0.7, seed=0)
+    assert {**both, "seconds": 0} == {**alone, "seconds": 0}
 
 
 def test_random_masks_differ_by_seed_alone(bench):
