@@ -4,20 +4,40 @@ import copy
 import hashlib
 import json
 import time
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.utils.flop_counter import FlopCounterMode
+from scipy.stats import binomtest
 
 from common.runs import Progress, atomic, read_json, write_json
-from prune_torch import density, finetune, vit
+from prune_torch import compact, density, finetune, pack, vit
 from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
+
+LATENCY_IMAGES = 16  # in a batch
 
 DENSE_SETTINGS = (  # what decides the dense network
     *("model", "model_args", "weights", "pretrained", "dataset", "images", "val_fraction"),
     *("batch_size", "augment", "amp", "dense_steps", "dense_rate", "decay", "seed"),
 )
+
+
+class Key(NamedTuple):
+    """Which cell: density is None for a method that chooses its own; distil: weight of the
+    dense network's outputs in the recovery."""
+
+    method: str
+    density: float | None
+    seed: int
+    distil: float = 0.0
+
+    @property
+    def stem(self):
+        """Of its files."""
+        level = "own" if self.density is None else f"d{self.density:g}"
+        taught = f"-kd{self.distil:g}" if self.distil else ""
+        return f"{self.method}-{level}-s{self.seed}{taught}"
 
 
 class Bench:
@@ -26,6 +46,7 @@ class Bench:
     def __init__(self, config, data_set, device):
         self.config, self.device = config, device
         self.model = vit.build(config, data_set.num_classes).to(device)
+        self.model.set_grad_checkpointing(config.checkpointing)
         pixels = vit.Pixels(self.model, device)
         self.task = finetune.Task(config, data_set, pixels, device)
 
@@ -53,13 +74,6 @@ class Bench:
         self.model.load_state_dict(load_file(path, device=str(self.device)))
         return read_json(path.with_suffix(".json"))
 
-    def gigaflops(self):
-        """Of one image through the dense network, two for each multiply-add."""
-        size = (1, self.task.pixels.channels, self.task.pixels.side, self.task.pixels.side)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.model.eval()(torch.zeros(size, device=self.device))
-        return counter.get_total_flops() / 1e9
-
 
 def _search(method, path):
     """The method's own training steps; one that serves all densities is kept in the file `path`."""
@@ -83,56 +97,88 @@ def _search(method, path):
             torch.save({"model": cell.model.state_dict(), "found": method.found()}, temporary)
 
 
-def run_cell(bench, folder, name, level, seed):
+def run_cell(bench, folder, key):
     """Prune, recover, evaluate; returns the row (dict) and writes the network to `folder`."""
     config, task = bench.config, bench.task
     began = time.monotonic()
-    method_class = METHODS[name]
+    method_class = METHODS[key.method]
     model = copy.deepcopy(bench.model)
-    parameters = density.prunable(model, config.prunable)
-    kept = density.budget(model, level, config.prunable)
+    wanted = 1.0 if key.density is None else key.density
     search = round(method_class.share * config.steps)
     cell = Cell(
         task=task,
         model=model,
-        parameters=parameters,
-        count=kept,
+        parameters=density.prunable(model, config.prunable),
+        count=density.budget(model, wanted, config.prunable),
         steps=search,
         rate=config.rate,
         decay=config.decay,
-        seed=seed,
+        seed=key.seed,
     )
     method = method_class(cell)
     if search:
-        _search(method, folder / f"{name}-search-s{seed}.pt")
-    masks = method.masks(kept)
-    named = dict(model.named_parameters())
+        _search(method, folder / f"{key.method}-search-s{key.seed}.pt")
+    masks = method.masks(cell.count)
     optimizer = finetune.optimizer_for(model, config.rate, config.decay)
-    density.hold(optimizer, named, masks)
-    teacher = bench.model.eval() if config.distil else None
+    density.hold(optimizer, dict(model.named_parameters()), masks)
+    teacher = bench.model.eval() if key.distil else None
 
     def loss(network, batch):
-        return task.loss(network, batch, teacher, config.distil)
+        return task.loss(network, batch, teacher, key.distil)
 
     finetune.run(
-        *(task, model, optimizer, config.steps - search), seed=seed, first=search, loss=loss
+        *(task, model, optimizer, config.steps - search), seed=key.seed, first=search, loss=loss
     )
-    found = density.count(model, config.prunable)
     test = task.evaluate(model, task.test)
-    path = folder / f"{name}-d{level:g}-s{seed}.safetensors"
-    with atomic(path) as temporary:
-        save_file(model.state_dict(), temporary)
+    found = density.count(model, config.prunable)
+    exact = found["nonzero"] == round(wanted * found["total"])
+    interval = binomtest(round(test["top1"] * len(task.test)), len(task.test)).proportion_ci(
+        method="wilson"
+    )
     return {
-        "method": name,
-        "density": level,
-        "seed": seed,
+        **key._asdict(),
+        **({"density": round(found["density_all"], 4)} if key.density is None else {}),
         **test,
+        **{"top1_low": interval.low, "top1_high": interval.high},
         "val_top1": task.evaluate(model, task.val)["top1"] if len(task.val) else None,
         **found,
-        "exact": found["nonzero"] == round(level * found["total"]),
+        **{"exact": exact, "note": "" if exact else method.inexact},
         "steps": config.steps,
         "extra_passes": method.passes,
+        **_cost(bench, model, folder / f"{key.stem}.safetensors", method.structured),
+        "layers": {n: float(m.float().mean()) for n, m in masks.items() if n in cell.parameters},
         "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def _cost(bench, model, path, structured):
+    """What the written network takes: without its dead parts if `structured`, packed otherwise.
+
+    Zeros alone save no arithmetic in PyTorch; latency is of a batch, in turns with the dense
+    network.
+    """
+    model.eval()
+    if not structured:
+        pack.save(model.state_dict(), path)
+        latency, kept = {}, {}
+        small = model
+    else:
+        small = compact.compact(model)
+        compact.save(small, path)
+        pixels = bench.task.pixels
+        inputs = torch.randn(
+            *(LATENCY_IMAGES, pixels.channels, pixels.side, pixels.side), device=bench.device
+        )
+        times = compact.latency({"dense": bench.model, "small": small}, inputs, rounds=5)
+        latency = {"latency_ms": times["small"]["ms"], "latency_ratio": times["small"]["ratio"]}
+        kept = {
+            "heads": [float((~dead).float().mean()) for dead in compact.dead_heads(model)],
+            "neurons": [float((~dead).float().mean()) for dead in compact.dead_neurons(model)],
+        }
+    return {
+        "gigaflops": compact.flops(small) / 1e9,
+        "megabytes": path.stat().st_size / 1e6,
+        **latency,
+        **kept,
         "checkpoint": path.name,
-        "layers": {n: float(m.float().mean()) for n, m in masks.items() if n in parameters},
     }

@@ -6,29 +6,26 @@ pictures. A stopped sweep goes on where it was, cell by cell.
 """
 
 import csv
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from common import cli, datasets
+from common import cli
 from common.errors import UserError
 from common.runs import Progress, Run, atomic, read_json, write_json
-from prune_torch import density, figures
-from prune_torch.cells import Bench, run_cell
+from prune_torch import compact, density, figures, tokens, workers
+from prune_torch.cells import Key
 from prune_torch.methods import METHODS
 
 NOT_IDENTITY = (
-    *("data_dir", "download", "out", "name", "device", "jobs"),
-    *("methods", "densities", "seeds"),  # a sweep may be widened
+    *("data_dir", "download", "out", "name", "device", "jobs", "ray", "checkpointing"),
+    *("methods", "densities", "seeds", "distil", "merge"),  # a sweep may be widened
 )
 COLUMNS = (
-    *("method", "density", "seed", "top1", "top5", "loss", "val_top1", "nonzero", "total"),
-    *("density_all", "density_blocks", "exact", "steps", "extra_passes", "seconds", "checkpoint"),
+    *("method", "density", "seed", "distil", "top1", "top1_low", "top1_high", "top5", "loss"),
+    *("val_top1", "nonzero", "total", "density_all", "density_blocks", "exact", "note"),
+    *("gigaflops", "megabytes", "latency_ms", "latency_ratio", "steps", "extra_passes"),
+    *("seconds", "checkpoint"),
 )
 
 
@@ -77,17 +74,25 @@ class Config:
     """Learning rate of each cell."""
     decay: float = 0.01
     """Weight decay of matrices."""
-    distil: float = 0.0
-    """Weight of distillation from the dense network in the recovery; 0 uses labels alone."""
+    distil: tuple[float, ...] = (0.0,)
+    """Weights of distillation from the dense network in the recovery, each a sweep of its own; 0
+    uses labels alone."""
+    merge: tuple[int, ...] = (0, 1, 2, 4, 8)
+    """Token merging, for the picture of accuracy against compute: tokens merged in each block of
+    the dense network."""
     prunable: Literal["blocks", "matrices"] = "blocks"
     """What may become zero: the matrices of the blocks, or also patch embedding and head."""
     amp: bool = False
     """Compute in bfloat16 where PyTorch's autocast does."""
+    checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, a third more time."""
 
     seed: int = 0
     """Seed of the dense network."""
     jobs: int = 1
-    """Cells side by side."""
+    """Cells side by side, each on its own GPU or share of the cores."""
+    ray: str | None = None
+    """Run the cells on a Ray cluster: its address, "auto", or "local" for this machine."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
     name: str | None = None
@@ -102,6 +107,9 @@ class Config:
         wrong = [level for level in self.densities if not 0 < level <= 1]
         if wrong:
             raise ValueError(f"--densities must lie in (0, 1], got {wrong[0]}")
+        wrong = [weight for weight in self.distil if not 0 <= weight <= 1]
+        if wrong:
+            raise ValueError(f"--distil must lie in [0, 1], got {wrong[0]}")
         for name in ("batch_size", "dense_steps", "steps", "jobs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
@@ -144,62 +152,74 @@ PRESETS = {
 
 
 def main(config, preset):
-    """Run what is missing, then write the table and the pictures; returns the rows."""
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    bench = Bench(config, _data(config), device)
+    """Run what is missing, then write table and pictures of all cells in the folder; returns the
+    rows (dicts)."""
+    bench = workers.make_bench(config)
     _refuse_unreachable(config, bench.model)
     suffix = f"-{config.name}" if config.name else ""
     identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
     identity["weights"] = None if config.weights is None else str(config.weights)
     run = Run(config.out or Path("runs") / f"prune-{preset}{suffix}", identity)
-    cells = [
-        (method, level, seed)
+    keys = [
+        Key(method, level, seed, distil)
+        for distil in config.distil
         for method in config.methods
-        for level in config.densities
+        for level in ((None,) if METHODS[method].chooses else config.densities)
         for seed in config.seeds
     ]
-    missing = [cell for cell in cells if not _row_path(run, cell).exists()]
-    print(f"{len(cells)} cells, {len(missing)} to run; writing to {run.folder}", flush=True)
+    missing = [key for key in keys if not _row_path(run, key).exists()]
+    print(f"{len(keys)} cells, {len(missing)} to run; writing to {run.folder}", flush=True)
     dense = bench.dense(run.folder)
     print(f"dense network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
-    with Progress(len(cells), "cell", start=len(cells) - len(missing)) as progress:
-        for cell, row in _rows(config, bench, run, missing):
-            write_json(_row_path(run, cell), row)
-            progress.advance(1, top1=f"{cell[0]} {cell[1]:g}: {100 * row['top1']:.2f} %")
-    rows = [read_json(_row_path(run, cell)) for cell in cells]
+    with Progress(len(keys), "cell", start=len(keys) - len(missing)) as progress:
+        for key, row in workers.rows(config, bench, run, missing):
+            write_json(_row_path(run, key), row)
+            progress.advance(1, top1=f"{key.stem}: {100 * row['top1']:.2f} %")
+    rows = _finished(run)
     with atomic(run.path("results.csv")) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
+    merged = tokens.curve(bench.task, bench.model, config.merge)
     figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"])
     figures.layers(run.path("figures", "layers.png"), rows)
-    run.write_summary(dense=dense, gigaflops_dense=bench.gigaflops(), cells=len(rows))
+    figures.cost(run.path("figures", "cost.png"), rows, merged, dense["test"])
+    if any("heads" in row for row in rows):
+        figures.groups(run.path("figures", "groups.png"), rows)
+    run.write_summary(
+        dense=dense,
+        gigaflops_dense=compact.flops(bench.model) / 1e9,
+        stays_dense=_stays_dense(config, bench.model),
+        token_merging=merged,
+        cells=len(rows),
+    )
     show(rows, dense["test"], run)
     return rows
 
 
 def show(rows, dense, run):
     """Print top-1 at every density, mean over seeds."""
-    levels = sorted({row["density"] for row in rows})
-    print("\ntop-1 in %       " + "".join(f"{level:8g}" for level in levels))
-    for method in dict.fromkeys(row["method"] for row in rows):
-        means = figures.means([r for r in rows if r["method"] == method], "top1")
-        print(f"{method:17s}" + "".join(f"{100 * means[level][0]:8.2f}" for level in levels))
+    levels = sorted({row["density"] for row in rows if not METHODS[row["method"]].chooses})
+    print("\ntop-1 in %         " + "".join(f"{level:8g}" for level in levels))
+    for name, own in figures.lines(rows).items():
+        means = figures.means(own, "top1")
+        if METHODS[own[0]["method"]].chooses:
+            own = ", ".join(f"{100 * m[0]:.2f} at {level:.3f}" for level, m in means.items())
+            print(f"{name:19s}{own}")
+        else:
+            found = [f"{100 * means[x][0]:8.2f}" if x in means else 8 * " " for x in levels]
+            print(f"{name:19s}" + "".join(found))
     print(f"dense: {100 * dense['top1']:.2f}")
-    missed = sorted({row["method"] for row in rows if not row["exact"]})
+    missed = sorted({f"{row['method']} ({row['note']})" for row in rows if not row["exact"]})
     if missed:
-        print(f"below their level, as whole groups go (results.csv): {', '.join(missed)}")
+        print(f"not exactly at their level: {', '.join(missed)}")
     print(f"\n{run.folder}: results.csv, figures/, summary.json, one network for each cell")
 
 
-def _data(config):
-    return datasets.load(
-        config.dataset,
-        config.data_dir,
-        download=config.download,
-        images=config.images,
-        val_fraction=config.val_fraction,
-    )
+def _stays_dense(config, model):
+    """Share of all parameters that no method may remove."""
+    prunable = density.prunable(model, config.prunable).values()
+    return 1 - sum(p.numel() for p in prunable) / compact.parameters(model)
 
 
 def _refuse_unreachable(config, model):
@@ -210,41 +230,18 @@ def _refuse_unreachable(config, model):
         raise UserError(str(error)) from None
 
 
-def _row_path(run, cell):
-    method, level, seed = cell
-    return run.path("cells", f"{method}-d{level:g}-s{seed}.json")
+def _row_path(run, key):
+    return run.path("cells", f"{key.stem}.json")
 
 
-def _rows(config, bench, run, cells):
-    """Each cell with its row, as they come; side by side in processes of their own if asked."""
-    folder = run.path("cells")
-    if config.jobs == 1 or len(cells) < 2:
-        for cell in cells:
-            yield cell, run_cell(bench, folder, *cell)
-        return
-    threads = max(1, len(os.sched_getaffinity(0)) // config.jobs)
-    with ProcessPoolExecutor(
-        min(config.jobs, len(cells)),
-        get_context("spawn"),
-        _start_worker,
-        (config, run.folder, threads),
-    ) as pool:
-        yield from zip(
-            cells, pool.map(_run_in_worker, [(folder, cell) for cell in cells]), strict=True
-        )
-
-
-def _start_worker(config, folder, threads):
-    global _bench
-    torch.set_num_threads(threads)
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    _bench = Bench(config, _data(config), device)
-    _bench.dense(folder)
-
-
-def _run_in_worker(job):
-    folder, cell = job
-    return run_cell(_bench, folder, *cell)
+def _finished(run):
+    """The rows in the folder, also of earlier commands, in the order of the methods."""
+    order = list(METHODS)
+    rows = map(read_json, run.path("cells").glob("*.json"))
+    rows = [row for row in rows if row["method"] in order]
+    return sorted(
+        rows, key=lambda r: (r["distil"], order.index(r["method"]), r["density"], r["seed"])
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.models import load_checkpoint
+from timm.models import load_checkpoint, load_state_dict
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch.nn import functional as F
 
 from common.errors import UserError
@@ -32,7 +33,8 @@ def build(config, classes):
 def load(model, path):
     """Weights from a file: .safetensors, .pth (plain tensors), or Google's .npz, as timm reads it.
 
-    A head of another size is left as it is. Raises UserError naming the file if they do not fit.
+    A head of another size is left as it is, positions of another image size are resampled. Raises
+    UserError naming the file if they do not fit.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,9 +43,8 @@ def load(model, path):
         if path.suffix == ".npz":
             load_checkpoint(model, str(path))
             return
-        from timm.models import load_state_dict
-
         state = load_state_dict(str(path), weights_only=True)
+        state = checkpoint_filter_fn(state, model)  # positions of another image size, and the like
         head = model.get_classifier()
         name = next(n for n, module in model.named_modules() if module is head)
         if state.get(f"{name}.weight", head.weight).shape != head.weight.shape:

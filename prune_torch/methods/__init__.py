@@ -7,9 +7,13 @@ from prune_torch.methods.l1 import ProximalL1
 from prune_torch.methods.lottery import Lottery
 from prune_torch.methods.magnitude import ERK, Layerwise, Magnitude, MagnitudeFloor
 from prune_torch.methods.movement import MovementHard, MovementSoft, Supermask
+from prune_torch.methods.pq_index import PQIndex
 from prune_torch.methods.rigl import SET, RigL
 from prune_torch.methods.snip import SNIP
+from prune_torch.methods.sparsegpt import SparseGPT
 from prune_torch.methods.structured import Blocks, GroupLasso, Heads, Neurons
+from prune_torch.methods.synflow import SynFlow
+from prune_torch.methods.two_four import TwoFour
 from prune_torch.methods.wanda import Wanda
 
 METHODS = {
@@ -20,6 +24,7 @@ METHODS = {
     "erk": ERK,
     "gradual": Gradual,
     "lottery": Lottery,
+    "pq-index": PQIndex,
     "l1": ProximalL1,
     "group-lasso": GroupLasso,
     "dessilbi": DessiLBIPath,
@@ -27,10 +32,13 @@ METHODS = {
     "movement-soft": MovementSoft,
     "supermask": Supermask,
     "snip": SNIP,
+    "synflow": SynFlow,
     "wanda": Wanda,
+    "sparsegpt": SparseGPT,
     "rigl": RigL,
     "set": SET,
     "heads": Heads,
     "neurons": Neurons,
     "blocks": Blocks,
+    "2-of-4": TwoFour,
 }

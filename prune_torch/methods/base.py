@@ -8,6 +8,7 @@ steps trains what is left. Most methods override `masks` and one more hook.
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
 from prune_torch import finetune
 
@@ -38,13 +39,16 @@ class Cell:
 class Method:
     """Keeps `count` weights by its own rule. Class attributes say what it costs and gives.
 
-    share: of the steps, for the search. one_for_all: one search serves all densities. structured:
-    it removes whole heads, neurons or blocks, so that a level is met from below.
+    share: of the steps, for the search. one_for_all: one search serves all densities. chooses: it
+    has a density of its own, whatever `count`. structured: it removes whole heads, neurons or
+    blocks. inexact: why a level may not be met to the last weight, as the table says it.
     """
 
     share = 0.0
     one_for_all = False
+    chooses = False
     structured = False
+    inexact = "weights that stay are zero"
 
     def __init__(self, cell):
         self.cell = cell
@@ -100,3 +104,12 @@ def cubic(step, steps, first, last):
 def magnitudes(parameters):
     """|w| of every prunable parameter."""
     return {name: p.detach().abs() for name, p in parameters.items()}
+
+
+def input_rows(layer, inputs):
+    """What a layer's matrix multiplies, float32 (N, columns); a convolution's are its patches."""
+    if isinstance(layer, torch.nn.Conv2d):
+        inputs = F.unfold(
+            *(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        ).mT
+    return inputs.float().flatten(0, -2)

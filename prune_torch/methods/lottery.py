@@ -1,10 +1,8 @@
 """Iterative magnitude pruning with rewinding (Frankle and Carbin 2019; Frankle et al. 2020)."""
 
-import math
-
 import torch
 
-from prune_torch import density
+from prune_torch import density, finetune
 from prune_torch.methods.base import Method, magnitudes
 
 ROUND = 0.2  # of what is left goes in each round
@@ -26,31 +24,33 @@ class Lottery(Method):
     def finish(self):
         self.handle.remove()
 
+    def fewer(self, kept, count):
+        """How many weights stay of `kept`, after a round of training; `kept` itself ends it."""
+        return max(count, round((1 - ROUND) * kept))
+
     def masks(self, count):
-        total = sum(p.numel() for p in self.cell.parameters.values())
-        rounds = max(1, math.ceil(math.log(max(count, 1) / total) / math.log(1 - ROUND)))
-        for number in range(1, rounds + 1):
-            if number > 1:
-                self._train(number)
-            left = max(count, round(total * (1 - ROUND) ** number))
-            scores = magnitudes(self.cell.parameters)
-            scores = {n: torch.where(self.now[n], score, -1.0) for n, score in scores.items()}
-            for name, mask in density.top_masks(scores, left).items():
-                self.now[name].copy_(mask)
+        kept = sum(mask.numel() for mask in self.now.values())
+        while True:
+            fewer = self.fewer(kept, count)
+            self._cut(fewer)
             self.cell.model.load_state_dict(self.state)
             density.apply(self.cell.parameters, self.now)
-        return self.now
+            if fewer in (kept, count):
+                return self.now
+            kept = fewer
+            self._train()
 
-    def _train(self, number):
-        from prune_torch import finetune
+    def _cut(self, count):
+        scores = magnitudes(self.cell.parameters)
+        scores = {n: torch.where(self.now[n], score, -1.0) for n, score in scores.items()}
+        for name, mask in density.top_masks(scores, count).items():
+            self.now[name].copy_(mask)
 
-        optimizer = self.optimizer()
-        handle = density.hold(optimizer, self.cell.parameters, self.now)
-        cell = self.cell
+    def _train(self):
+        cell, optimizer = self.cell, self.optimizer()
+        handle = density.hold(optimizer, cell.parameters, self.now)
+        self.passes += cell.steps
         finetune.run(
-            *(cell.task, cell.model, optimizer, cell.steps),
-            seed=cell.seed,
-            first=number * cell.steps,
+            *(cell.task, cell.model, optimizer, cell.steps), seed=cell.seed, first=self.passes
         )
         handle.remove()
-        self.passes += cell.steps

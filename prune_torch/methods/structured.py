@@ -20,6 +20,7 @@ class Structured(Method):
     """
 
     structured = True
+    inexact = "whole groups"
     heads = neurons = True
 
     def __init__(self, cell):

@@ -3,7 +3,7 @@
 import torch
 
 from prune_torch import density
-from prune_torch.methods.base import Method
+from prune_torch.methods.base import Method, input_rows
 
 BATCHES = 8
 
@@ -16,7 +16,7 @@ class Wanda(Method):
         ranks = {}
         for name, parameter in self.cell.parameters.items():
             weight = parameter.detach()
-            scores = (weight.abs() * squares[name].sqrt()).flatten(1)
+            scores = weight.abs().flatten(1) * squares[name].sqrt()
             order = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             ranks[name] = (-order.double() / scores.shape[1]).view_as(weight)
         return density.top_masks(ranks, count)
@@ -26,10 +26,10 @@ class Wanda(Method):
         """Sums of squares of the inputs of every prunable matrix: dict of name -> (columns,)."""
         model, task, found, hooks = self.cell.model, self.cell.task, {}, []
         for name, parameter in self.cell.parameters.items():
-            found[name] = torch.zeros(parameter.shape[1], device=parameter.device)
+            found[name] = torch.zeros(parameter[0].numel(), device=parameter.device)
 
-            def add(_, inputs, name=name):
-                found[name] += inputs[0].float().flatten(0, -2).square().sum(0)
+            def add(layer, inputs, name=name):
+                found[name] += input_rows(layer, inputs[0]).square().sum(0)
 
             layer = model.get_submodule(name.rpartition(".")[0])
             hooks.append(layer.register_forward_pre_hook(add))

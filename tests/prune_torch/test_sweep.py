@@ -4,13 +4,12 @@ import csv
 import dataclasses
 
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
 
 from common import cli, plots
 from common.runs import read_json
-from prune_torch import sweep, vit
+from prune_torch import sweep, workers
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -45,24 +44,28 @@ def table(folder):
 
 
 def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path):
-    words = ("--methods", "magnitude", "random", "neurons", "--densities", 0.4, 0.8)
+    words = ("--methods", "random", "magnitude", "neurons", "--densities", 0.4, 0.8)
     rows = run(tmp_path, *words)
     assert [(r["method"], float(r["density"])) for r in table(tmp_path)] == [
-        (method, level) for method in ("magnitude", "random", "neurons") for level in (0.4, 0.8)
+        (method, level) for method in ("random", "magnitude", "neurons") for level in (0.4, 0.8)
     ]
     for row in rows:
         assert row["exact"] == (row["nonzero"] == round(row["density"] * row["total"]))
         assert row["exact"] == (row["method"] != "neurons")
-    for name in ("accuracy", "layers"):
+    for name in ("accuracy", "layers", "cost", "groups"):
         assert (tmp_path / "figures" / f"{name}.png").exists()
     summary = read_json(tmp_path / "summary.json")
     assert summary["cells"] == 6
+    assert summary["token_merging"][0]["top1"] == summary["dense"]["test"]["top1"]
+    for row in table(tmp_path):
+        assert bool(row["latency_ratio"]) == (row["method"] == "neurons")
+        assert float(row["megabytes"]) > 0 and float(row["gigaflops"]) > 0
     assert 0 <= summary["dense"]["test"]["top1"] <= 1
 
 
 def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch):
     done = []
-    run_cell = sweep.run_cell
+    run_cell = workers.run_cell
 
     def stop_after_two(*arguments):
         if len(done) == 2:
@@ -71,7 +74,7 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch):
         return run_cell(*arguments)
 
     words = ("--methods", "magnitude", "random", "--densities", 0.4, 0.8)
-    monkeypatch.setattr(sweep, "run_cell", stop_after_two)
+    monkeypatch.setattr(workers, "run_cell", stop_after_two)
     with pytest.raises(SystemExit):
         run(tmp_path / "cut", *words)
     begun = list(done)
@@ -80,16 +83,15 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch):
         done.append(arguments[2:])
         return run_cell(*arguments)
 
-    monkeypatch.setattr(sweep, "run_cell", record)
+    monkeypatch.setattr(workers, "run_cell", record)
     run(tmp_path / "cut", *words)
     assert len(done) == 4 and len(set(done)) == 4 and done[:2] == begun
     run(tmp_path / "whole", *words)
     for one, two in zip(table(tmp_path / "cut"), table(tmp_path / "whole"), strict=True):
-        assert {k: v for k, v in one.items() if k != "seconds"} == {
-            k: v for k, v in two.items() if k != "seconds"
-        }
-    run(tmp_path / "cut", *words, "--seeds", 0, 1)
-    assert len(table(tmp_path / "cut")) == 8
+        assert {**one, "seconds": 0} == {**two, "seconds": 0}
+    run(tmp_path / "cut", *words, "--seeds", 0, 1, "--distil", 0, 0.5)
+    assert len(table(tmp_path / "cut")) == 16
+    assert len(done) == 4 + 4 + 12  # the four of before are not made again
 
 
 def test_cells_side_by_side_give_the_same_rows(tmp_path):
@@ -100,31 +102,22 @@ def test_cells_side_by_side_give_the_same_rows(tmp_path):
         assert {**one, "seconds": 0} == {**two, "seconds": 0}
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_weights_come_from_files(tmp_path, suffix):
-    """All but a head of another size; the network then computes what the saved one did."""
-    torch.manual_seed(5)
-    saved = timm.create_model(TINY.model, num_classes=7, **TINY.model_args)
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".pth":
-        torch.save(saved.state_dict(), path)
-    else:
-        save_file(saved.state_dict(), path)
-    model = vit.build(dataclasses.replace(TINY, weights=path), 10).eval()
-    images = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(
-        model.forward_features(images), saved.eval().forward_features(images)
-    )
-    assert model.head.weight.shape == (10, 12)
+def test_a_method_that_chooses_its_density_has_one_cell(tmp_path):
+    run(tmp_path, "--methods", "random", "2-of-4", "--densities", 0.5, 0.9, "--checkpointing")
+    rows = table(tmp_path)
+    assert [row["method"] for row in rows] == ["random", "random", "2-of-4"]
+    assert rows[-1]["note"] and float(rows[-1]["density_blocks"]) == 0.5
 
 
-def test_pixels_are_resized_and_normalised_as_the_model_wants():
-    model = timm.create_model(
-        "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=12, depth=1, num_heads=3
-    )
-    found = vit.Pixels(model, "cpu")(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8))
-    assert found.shape == (2, 3, 16, 16)
-    torch.testing.assert_close(found, torch.ones_like(found))  # timm's mean and deviation are 0.5
+def test_cells_on_a_ray_cluster_give_the_same_rows(tmp_path):
+    pytest.importorskip("ray")
+    words = ("--methods", "magnitude", "neurons", "--densities", 0.5)
+    alone = run(tmp_path / "alone", *words)
+    spread = run(tmp_path / "spread", *words, "--ray", "local", "--jobs", 2)
+    measured = dict.fromkeys(("seconds", "latency_ms", "latency_ratio"), 0)
+    for one, two in zip(alone, spread, strict=True):
+        assert {**one, **measured} == {**two, **measured}
+        assert (tmp_path / "spread" / "cells" / two["checkpoint"]).exists()
 
 
 @pytest.mark.parametrize(
@@ -136,6 +129,7 @@ def test_pixels_are_resized_and_normalised_as_the_model_wants():
         ("--densities 0.001", "not reachable"),
         ("--model vit_nonsense", "vit_nonsense"),
         ("--weights nowhere.pth", "nowhere.pth does not exist"),
+        ("--distil 2", "--distil must lie in [0, 1]"),
         ("--jobs 0", "--jobs must be at least 1"),
         ("--dataset nonsense", "nonsense"),
     ],

@@ -1,0 +1,87 @@
+"""SparseGPT (Frantar and Alistarh 2023): one-shot pruning by second order, layer by layer."""
+
+import torch
+
+from prune_torch import density
+from prune_torch.methods.base import Method, input_rows
+
+BATCHES = 8
+BLOCK = 128  # columns whose mask is chosen at once
+DAMPING = 0.01  # of the Hessian's mean diagonal
+
+
+class SparseGPT(Method):
+    """The same density in every matrix; weights that stay make up for those that went.
+
+    Matrices are treated in the order of the network, each with the inputs that the pruned ones
+    before it give. A patch embedding is the matrix that acts on flattened patches.
+    """
+
+    @torch.no_grad()
+    def masks(self, count):
+        """As ever, but the weights that stay are changed in place."""
+        parameters, found = self.cell.parameters, {}
+        sizes = {name: p.numel() for name, p in parameters.items()}
+        counts = density.shared_out(sizes, dict.fromkeys(sizes, 1.0), count)
+        for name, parameter in parameters.items():
+            weight = parameter.flatten(1).double()
+            mask = prune(weight, self._gram(name), counts[name])
+            parameter.copy_(weight.view_as(parameter))
+            found[name] = mask.view_as(parameter)
+        return found
+
+    def _gram(self, name):
+        """X^T X (columns, columns), float64, of a matrix's inputs X on some training batches."""
+        model, task = self.cell.model, self.cell.task
+        layer = model.get_submodule(name.rpartition(".")[0])
+        total = 0.0
+
+        def add(_, inputs):
+            nonlocal total
+            rows = input_rows(layer, inputs[0])
+            total = total + (rows.mT @ rows).double()
+
+        hook = layer.register_forward_pre_hook(add)
+        model.eval()
+        for number in range(BATCHES):
+            model(task.batch(self.cell.seed, number)[0])
+        hook.remove()
+        self.passes += BATCHES
+        return total
+
+
+def inverse_factor(gram):
+    """Upper triangular U (columns, columns) with U^T U the inverse of the damped Hessian.
+
+    Damping alone makes room for inputs that are always zero: of weights of one size theirs have
+    the least scores, and nothing is moved between them and the others.
+    """
+    damping = float(DAMPING * gram.diagonal().mean()) or 1.0
+    hessian = gram + damping * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    return torch.linalg.cholesky(inverse, upper=True)
+
+
+def prune(weight, gram, count):
+    """Prune weight (rows, columns) in place by gram (columns, columns), both float64; the mask.
+
+    Every block of columns keeps its share of `count`, by what its removal costs with the columns
+    to the left as they are and those to the right free: w^2 / U_jj^2.
+    """
+    upper = inverse_factor(gram)
+    sizes = {i: block.numel() for i, block in enumerate(weight.split(BLOCK, 1))}
+    counts = density.shared_out(sizes, dict.fromkeys(sizes, 1.0), count)
+    masks = []
+    for i, block in enumerate(weight.split(BLOCK, 1)):
+        here, right = slice(i * BLOCK, (i + 1) * BLOCK), slice((i + 1) * BLOCK, None)
+        own = upper[here, here]
+        scores = (block / own.diagonal()).square()
+        mask = density.top_masks({i: scores}, counts[i])[i]
+        errors = torch.zeros_like(block)
+        for j in range(block.shape[1]):
+            errors[:, j] = torch.where(mask[:, j], 0.0, block[:, j] / own[j, j])
+            block[:, j:] -= torch.outer(errors[:, j], own[j, j:])
+        block[~mask] = 0.0  # not nearly
+        weight[:, right] -= errors @ upper[here, right]
+        masks.append(mask)
+    return torch.cat(masks, 1)
