@@ -122,12 +122,12 @@ def main(config, name):
 
 
 def draw(path, table):
-    """Accuracy of the three sets of weights, and the density of every layer, for each variant."""
+    """Error of the three sets of weights, and the density of every layer, for each variant."""
     with figure(path, 1, 2, size=(9.5, 0.8 + 0.33 * len(table)), sharey=True) as (made, axes):
         positions = range(len(table))[::-1]
         for (name, label), marker in zip(NAMES.items(), "os^", strict=True):
             axes[0].errorbar(
-                [100 * row[name]["mean"] for row in table],
+                [100 * (1 - row[name]["mean"]) for row in table],
                 positions,
                 xerr=[100 * (row[name]["std"] or 0) for row in table],
                 fmt=marker,
@@ -135,7 +135,7 @@ def draw(path, table):
                 markersize=4,
             )
         axes[0].set_yticks(positions, [row["variant"] for row in table])
-        axes[0].set(xlabel="test accuracy in %")
+        axes[0].set(xlabel="test error in %", xscale="log")
         axes[0].legend(fontsize=7)
         layers = list(table[0]["layers"])
         shares = [[row["layers"][layer]["mean"] for layer in layers] for row in table[::-1]]
