@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from common.errors import UserError
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
@@ -27,6 +29,16 @@ class Normalisation:
     def __call__(self, pixels):
         """uint8 (n, c, h, w) -> float32 of the same shape."""
         return (pixels.float() / 255 - self.mean) / self.std
+
+
+def choose_device(name):
+    """The torch device of that name, or the best there is; UserError if it cannot be used."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def on_device(split, device):

@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 
 from common import batches, cli, datasets
-from common.errors import UserError
 from common.runs import Run, duration
 from optim_torch import evaluate, figures, structure, training
 from optim_torch.dessilbi import DessiLBI
@@ -160,7 +159,7 @@ PRESETS = {
 
 def main(config, preset):
     """Train and report; returns the summary."""
-    device = choose_device(config.device)
+    device = batches.choose_device(config.device)
     data_set = datasets.load(
         config.dataset,
         config.data_dir,
@@ -182,16 +181,6 @@ def main(config, preset):
         report(config, data_set, run, trained, device)
     show(run)
     return run.summary()
-
-
-def choose_device(name):
-    """The torch device of that name, or the best there is; UserError if it cannot be used."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def report(config, data_set, run, trained, device):

@@ -3,7 +3,9 @@
 import copy
 import hashlib
 import json
+import math
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -39,13 +41,20 @@ class Key(NamedTuple):
         taught = f"-kd{self.distil:g}" if self.distil else ""
         return f"{self.method}-{level}-s{self.seed}{taught}"
 
+    @property
+    def search(self):
+        """Name of the file with a search that serves all densities."""
+        return f"{self.method}-search-s{self.seed}.pt"
+
 
 class Bench:
     """What all cells of a sweep share in one process: task, dense network, teacher."""
 
-    def __init__(self, config, data_set, device):
-        self.config, self.device = config, device
-        self.model = vit.build(config, data_set.num_classes).to(device)
+    def __init__(self, config, data_set, device, bare=False):
+        """bare: leave the given weights out, as `dense` will read its own."""
+        self.config, self.device, self.classes = config, device, data_set.num_classes
+        given = replace(config, pretrained=False, weights=None) if bare else config
+        self.model = vit.build(given, self.classes).to(device)
         self.model.set_grad_checkpointing(config.checkpointing)
         pixels = vit.Pixels(self.model, device)
         self.task = finetune.Task(config, data_set, pixels, device)
@@ -56,21 +65,21 @@ class Bench:
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
         path = folder / f"dense-{key}.safetensors"
         if not path.exists():
-            config = self.config
+            config, state = self.config, path.with_suffix(".pt")
             optimizer = finetune.optimizer_for(self.model, config.dense_rate, config.decay)
             with Progress(config.dense_steps, "step") as progress:
                 finetune.run(
                     *(self.task, self.model, optimizer, config.dense_steps),
-                    seed=config.seed,
-                    progress=progress,
+                    **{"seed": config.seed, "progress": progress, "keep": state},
                 )
-            with atomic(path) as temporary:
-                save_file(self.model.state_dict(), temporary)
             found = {
                 split: self.task.evaluate(self.model, getattr(self.task, split))
                 for split in ("val", "test")
             }
             write_json(path.with_suffix(".json"), {**settings, **found})
+            with atomic(path) as temporary:  # last: it says that all is there
+                save_file(self.model.state_dict(), temporary)
+            state.unlink(missing_ok=True)
         self.model.load_state_dict(load_file(path, device=str(self.device)))
         return read_json(path.with_suffix(".json"))
 
@@ -97,27 +106,31 @@ def _search(method, path):
             torch.save({"model": cell.model.state_dict(), "found": method.found()}, temporary)
 
 
-def run_cell(bench, folder, key):
-    """Prune, recover, evaluate; returns the row (dict) and writes the network to `folder`."""
-    config, task = bench.config, bench.task
-    began = time.monotonic()
-    method_class = METHODS[key.method]
-    model = copy.deepcopy(bench.model)
-    wanted = 1.0 if key.density is None else key.density
-    search = round(method_class.share * config.steps)
+def method_of(bench, key, model):
+    """The method of a cell, on a copy of the dense network."""
+    config, method = bench.config, METHODS[key.method]
     cell = Cell(
-        task=task,
+        task=bench.task,
         model=model,
         parameters=density.prunable(model, config.prunable),
-        count=density.budget(model, wanted, config.prunable),
-        steps=search,
+        count=density.budget(model, key.density or 1.0, config.prunable),
+        steps=math.ceil(method.share * config.steps),
         rate=config.rate,
         decay=config.decay,
         seed=key.seed,
     )
-    method = method_class(cell)
+    return method(cell)
+
+
+def run_cell(bench, folder, key):
+    """Prune, recover, evaluate; returns the row (dict) and writes the network to `folder`."""
+    config, task = bench.config, bench.task
+    began = time.monotonic()
+    model = copy.deepcopy(bench.model)
+    method = method_of(bench, key, model)
+    cell, search = method.cell, method.cell.steps
     if search:
-        _search(method, folder / f"{key.method}-search-s{key.seed}.pt")
+        _search(method, folder / key.search)
     masks = method.masks(cell.count)
     optimizer = finetune.optimizer_for(model, config.rate, config.decay)
     density.hold(optimizer, dict(model.named_parameters()), masks)
@@ -130,14 +143,13 @@ def run_cell(bench, folder, key):
         *(task, model, optimizer, config.steps - search), seed=key.seed, first=search, loss=loss
     )
     test = task.evaluate(model, task.test)
-    found = density.count(model, config.prunable)
-    exact = found["nonzero"] == round(wanted * found["total"])
+    found = density.count(model)
+    exact = found["nonzero"] == round((key.density or 1.0) * found["total"])
     interval = binomtest(round(test["top1"] * len(task.test)), len(task.test)).proportion_ci(
         method="wilson"
     )
     return {
         **key._asdict(),
-        **({"density": round(found["density_all"], 4)} if key.density is None else {}),
         **test,
         **{"top1_low": interval.low, "top1_high": interval.high},
         "val_top1": task.evaluate(model, task.val)["top1"] if len(task.val) else None,

@@ -112,11 +112,12 @@ def hold(optimizer, parameters, masks):
     return optimizer.register_step_post_hook(lambda *_: apply(parameters, masks))
 
 
-def count(model, kind="blocks"):
-    """What is in the model as it is: a dict of nonzero, total, density_all, density_blocks."""
+def count(model):
+    """What is in the model as it is: a dict of nonzero, total, density_all and density_blocks, that
+    of the blocks' matrices."""
     total = sum(p.numel() for p in model.parameters())
     nonzero = sum(int(p.count_nonzero()) for p in model.parameters())
-    blocks = prunable(model, kind).values()
+    blocks = prunable(model).values()
     kept = sum(int(p.count_nonzero()) for p in blocks)
     return {
         "nonzero": nonzero,

@@ -20,9 +20,10 @@ def lines(rows):
 
 
 def means(rows, column):
-    """dict of density -> (mean, sample standard deviation or 0) over the seeds of one line."""
+    """dict of density -> (mean, sample standard deviation or 0) over the seeds of one line; the
+    density is None for a method that chooses its own."""
     found = {}
-    for level in sorted({row["density"] for row in rows}):
+    for level in dict.fromkeys(row["density"] for row in rows):
         values = [row[column] for row in rows if row["density"] == level]
         found[level] = (mean(values), stdev(values) if len(values) > 1 else 0.0)
     return found
@@ -44,7 +45,7 @@ def _line(axis, number, name, rows, x, column):
     )
 
 
-def accuracy(path, rows, dense):
+def accuracy(path, rows, dense, classes):
     """Top-1 and top-5 against the density that was reached, one line a method."""
     with figure(path, 1, 2, size=(11, 4.6)) as (made, axes):
         for axis, column in zip(axes, ("top1", "top5"), strict=True):
@@ -52,8 +53,9 @@ def accuracy(path, rows, dense):
                 _line(axis, number, name, own, "density_all", column)
             axis.axhline(100 * dense[column], color="gray", linestyle=":", label="dense")
             axis.set(xlabel="density: nonzero / all parameters", xlim=(0, 1))
-        axes[1].axhline(50, color="gray", linewidth=0.8, linestyle="--")
-        axes[1].annotate("chance", (0.99, 50.3), ha="right", fontsize=7, color="gray")
+        chance = 100 * min(1, 5 / classes)
+        axes[1].axhline(chance, color="gray", linewidth=0.8, linestyle="--")
+        axes[1].annotate("chance", (0.99, chance + 0.3), ha="right", fontsize=7, color="gray")
         axes[0].set(ylabel="test top-1 in %")
         axes[1].set(ylabel="test top-5 in %")
         made.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
@@ -129,7 +131,7 @@ def layers(path, rows):
             for row in own:
                 if row["seed"] == first:
                     shares = list(row["layers"].values())
-                    colour = mpl.colormaps["viridis"](row["density"])
+                    colour = mpl.colormaps["viridis"](row["density_all"])
                     axis.plot(np.arange(len(shares)), shares, linewidth=0.8, color=colour)
             axis.set_title(name, fontsize=8)
             axis.set_ylim(0, 1)

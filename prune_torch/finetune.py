@@ -1,12 +1,16 @@
 """Training a ViT for a number of steps, with or without a method's hooks: the same for all."""
 
 import math
+import time
 
 import torch
 from torch.nn import functional as F
 
 from common import batches
 from common.errors import UserError
+from common.runs import atomic
+
+SECONDS = 60.0  # between two checkpoints
 
 
 class Task:
@@ -53,8 +57,10 @@ class Task:
 
     @torch.no_grad()
     def evaluate(self, model, images, batch_size=500):
-        """dict of top1, top5 (shares) and loss (mean cross-entropy) over a split."""
+        """dict of top1, top5 (shares) and loss (mean cross-entropy) over a split; None if empty."""
         model.eval()
+        if not len(images):
+            return None
         found = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
         for pixels, labels in zip(
             images.pixels.split(batch_size), images.labels.split(batch_size), strict=True
@@ -87,17 +93,32 @@ def rate_at(step, steps, peak, warmup=0.1):
     return peak * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
 
 
-def run(task, model, optimizer, steps, *, seed, first=0, after=None, loss=None, progress=None):
+def total_rate(steps, peak):
+    """Sum of the learning rates of all steps: how far a constant pull would take a weight."""
+    return sum(rate_at(step, steps, peak) for step in range(steps))
+
+
+def run(
+    task, model, optimizer, steps, *, seed, first=0, after=None, loss=None, progress=None, keep=None
+):
     """`steps` training steps; batches are those of the steps from `first` on.
 
     Each group's own rate is its peak, followed by `rate_at`. loss: (model, batch) -> tensor, by
-    default the task's. after: called with the step after each. Raises UserError, naming the step,
+    default the task's. after: called with the step after each. keep: file that the state is written
+    to every minute, and read from at the beginning if it exists. Raises UserError, naming the step,
     if the loss is not finite.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     loss = loss or task.loss
+    begin = 0
+    if keep is not None and keep.exists():
+        kept = torch.load(keep, map_location=task.device, weights_only=True)
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+        begin = kept["step"]
+    saved = time.monotonic()
     model.train()
-    for step in range(steps):
+    for step in range(begin, steps):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = rate_at(step, steps, peak)
         value = loss(model, task.batch(seed, first + step))
@@ -108,6 +129,11 @@ def run(task, model, optimizer, steps, *, seed, first=0, after=None, loss=None, 
         if after is not None:
             after(step)
         if progress is not None:
-            progress.advance(1)
-        if step % 50 == 49 and not torch.isfinite(value):
-            raise UserError(f"the loss is not finite at step {step + 1}; lower --lr")
+            progress.advance(1 if step > begin else begin + 1)
+        if (step % 50 == 49 or step == steps - 1) and not torch.isfinite(value):
+            raise UserError(f"the loss is not finite at step {step + 1}; lower the learning rate")
+        if keep is not None and time.monotonic() - saved > SECONDS:
+            with atomic(keep) as temporary:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                torch.save({**state, "step": step + 1}, temporary)
+            saved = time.monotonic()

@@ -7,6 +7,7 @@ pictures. A stopped sweep goes on where it was, cell by cell.
 
 import csv
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from common import cli
 from common.errors import UserError
 from common.runs import Progress, Run, atomic, read_json, write_json
 from prune_torch import compact, density, figures, tokens, workers
-from prune_torch.cells import Key
+from prune_torch.cells import Key, method_of
 from prune_torch.methods import METHODS
 
 NOT_IDENTITY = (
@@ -42,7 +43,7 @@ class Config:
 
     model: str = "vit_tiny_patch16_224"
     """timm's name of a Vision Transformer."""
-    model_args: dict = field(default_factory=dict)
+    model_args: dict[str, int] = field(default_factory=dict)
     """Arguments of timm.create_model besides the name and the number of classes."""
     pretrained: bool = False
     """Take timm's trained weights from the hub."""
@@ -92,7 +93,7 @@ class Config:
     jobs: int = 1
     """Cells side by side, each on its own GPU or share of the cores."""
     ray: str | None = None
-    """Run the cells on a Ray cluster: its address, "auto", or "local" for this machine."""
+    """Run the cells on a Ray cluster, one a GPU or core: its address, "auto", or "local"."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
     name: str | None = None
@@ -110,7 +111,23 @@ class Config:
         wrong = [weight for weight in self.distil if not 0 <= weight <= 1]
         if wrong:
             raise ValueError(f"--distil must lie in [0, 1], got {wrong[0]}")
-        for name in ("batch_size", "dense_steps", "steps", "jobs"):
+        for name in ("methods", "densities", "seeds", "distil"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} needs at least one")
+        if min(self.merge, default=0) < 0:
+            raise ValueError("--merge must not be negative")
+        for name in ("rate", "dense_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be above 0")
+        if self.decay < 0:
+            raise ValueError("--decay must not be negative")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError("--val-fraction must lie in [0, 1)")
+        if self.images is not None and self.images < 1:
+            raise ValueError("--images must be at least 1")
+        if self.steps < 2:
+            raise ValueError("--steps must be at least 2")
+        for name in ("batch_size", "dense_steps", "jobs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
 
@@ -159,29 +176,34 @@ def main(config, preset):
     suffix = f"-{config.name}" if config.name else ""
     identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
     identity["weights"] = None if config.weights is None else str(config.weights)
+    keys, refused = _cells(config, bench)
+    if not keys:
+        raise UserError(f"nothing to run: {refused[0]}")
     run = Run(config.out or Path("runs") / f"prune-{preset}{suffix}", identity)
-    keys = [
-        Key(method, level, seed, distil)
-        for distil in config.distil
-        for method in config.methods
-        for level in ((None,) if METHODS[method].chooses else config.densities)
-        for seed in config.seeds
-    ]
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{len(keys)} cells, {len(missing)} to run; writing to {run.folder}", flush=True)
+    for line in refused:
+        print(f"left out: {line}")
     dense = bench.dense(run.folder)
     print(f"dense network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
+    failed = 0
     with Progress(len(keys), "cell", start=len(keys) - len(missing)) as progress:
         for key, row in workers.rows(config, bench, run, missing):
+            if isinstance(row, UserError):
+                failed += 1
+                progress.say(f"{key.stem} failed: {row}")
+                continue
             write_json(_row_path(run, key), row)
             progress.advance(1, top1=f"{key.stem}: {100 * row['top1']:.2f} %")
     rows = _finished(run)
+    if not rows:
+        raise UserError("every cell failed; see above")
     with atomic(run.path("results.csv")) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    merged = tokens.curve(bench.task, bench.model, config.merge)
-    figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"])
+    merged = _merging(config, bench, run)
+    figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"], bench.classes)
     figures.layers(run.path("figures", "layers.png"), rows)
     figures.cost(run.path("figures", "cost.png"), rows, merged, dense["test"])
     if any("heads" in row for row in rows):
@@ -190,36 +212,68 @@ def main(config, preset):
         dense=dense,
         gigaflops_dense=compact.flops(bench.model) / 1e9,
         stays_dense=_stays_dense(config, bench.model),
+        left_out=refused,
         token_merging=merged,
         cells=len(rows),
     )
-    show(rows, dense["test"], run)
+    show(rows, dense["test"], _stays_dense(config, bench.model))
+    print(f"\n{run.folder}: results.csv, figures/, summary.json, one network for each cell")
+    if failed:
+        raise UserError(f"{failed} cells failed, see above; the same command tries them again")
     return rows
 
 
-def show(rows, dense, run):
-    """Print top-1 at every density, mean over seeds."""
-    levels = sorted({row["density"] for row in rows if not METHODS[row["method"]].chooses})
-    print("\ntop-1 in %         " + "".join(f"{level:8g}" for level in levels))
-    for name, own in figures.lines(rows).items():
-        means = figures.means(own, "top1")
-        if METHODS[own[0]["method"]].chooses:
-            own = ", ".join(f"{100 * m[0]:.2f} at {level:.3f}" for level, m in means.items())
-            print(f"{name:19s}{own}")
-        else:
-            found = [f"{100 * means[x][0]:8.2f}" if x in means else 8 * " " for x in levels]
-            print(f"{name:19s}" + "".join(found))
-    print(f"dense: {100 * dense['top1']:.2f}")
-    missed = sorted({f"{row['method']} ({row['note']})" for row in rows if not row["exact"]})
-    if missed:
-        print(f"not exactly at their level: {', '.join(missed)}")
-    print(f"\n{run.folder}: results.csv, figures/, summary.json, one network for each cell")
+def show(rows, dense, stays_dense):
+    """Print top-1 and top-5 at every density, means over seeds."""
+    levels = sorted({row["density"] for row in rows} - {None})
+    for column in ("top1", "top5"):
+        title = f"{column[:3]}-{column[3:]} in %"
+        print(f"\n{title:22s}" + "".join(f"{level:8g}" for level in levels))
+        for name, own in figures.lines(rows).items():
+            means = figures.means(own, column)
+            if None in means:
+                reached = figures.means(own, "density_all")[None][0]
+                print(f"{name:22s}{100 * means[None][0]:8.2f} at {reached:.3f}, {own[0]['note']}")
+            else:
+                found = [f"{100 * means[x][0]:8.2f}" if x in means else 8 * " " for x in levels]
+                print(f"{name:22s}" + "".join(found))
+        print(f"{'dense':22s}{100 * dense[column]:8.2f}")
+    print(f"\ndensity counts all parameters; {100 * stays_dense:.1f} % of them always stay")
+    missed = {r["method"]: r["note"] for r in rows if not r["exact"] and r["density"] is not None}
+    for method, note in missed.items():
+        print(f"{method}: below its level by what {note} leave over; results.csv has the density")
 
 
 def _stays_dense(config, model):
     """Share of all parameters that no method may remove."""
     prunable = density.prunable(model, config.prunable).values()
     return 1 - sum(p.numel() for p in prunable) / compact.parameters(model)
+
+
+def _cells(config, bench):
+    """Keys of the cells, and a line for each method at densities that it cannot reach."""
+    keys, refused = [], {}
+    for method in config.methods:
+        for level in (None,) if METHODS[method].chooses else config.densities:
+            why = method_of(bench, Key(method, level, 0), bench.model).refusal()
+            if why:
+                refused.setdefault((method, why), []).append(level)
+                continue
+            keys += [Key(method, level, *rest) for rest in product(config.seeds, config.distil)]
+    return keys, [
+        f"{method}{''.join(f' {level:g}' for level in levels if level)} ({why})"
+        for (method, why), levels in refused.items()
+    ]
+
+
+def _merging(config, bench, run):
+    """The curve of token merging, kept in a file."""
+    path = run.path("token_merging.json")
+    kept = read_json(path) if path.exists() else []
+    if [row["r"] for row in kept] != list(config.merge):
+        kept = tokens.curve(bench.task, bench.model, config.merge)
+        write_json(path, kept)
+    return kept
 
 
 def _refuse_unreachable(config, model):
@@ -237,10 +291,10 @@ def _row_path(run, key):
 def _finished(run):
     """The rows in the folder, also of earlier commands, in the order of the methods."""
     order = list(METHODS)
-    rows = map(read_json, run.path("cells").glob("*.json"))
+    rows = map(read_json, run.path("cells").glob("[!.]*.json"))  # none that a kill cut short
     rows = [row for row in rows if row["method"] in order]
     return sorted(
-        rows, key=lambda r: (r["distil"], order.index(r["method"]), r["density"], r["seed"])
+        rows, key=lambda r: (r["distil"], order.index(r["method"]), r["density"] or 0, r["seed"])
     )
 
 

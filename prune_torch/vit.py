@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from common.errors import UserError
 from common.split import first_line
+from prune_torch import compact
 
 
 def build(config, classes):
@@ -22,9 +23,14 @@ def build(config, classes):
     torch.manual_seed(config.seed)
     arguments = {"num_classes": classes, **config.model_args}
     try:
-        model = timm.create_model(config.model, pretrained=config.pretrained, **arguments)
+        hub = config.pretrained and config.weights is None
+        model = timm.create_model(config.model, pretrained=hub, **arguments)
     except Exception as error:  # timm, the hub and the network raise many kinds
         raise UserError(f"{config.model}: {first_line(error)}") from None
+    try:
+        compact.dead_heads(model)
+    except ValueError as error:
+        raise UserError(f"{config.model}: {error}") from None
     if config.weights is not None:
         load(model, config.weights)
     return model

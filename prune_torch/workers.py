@@ -3,27 +3,23 @@
 import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
-from common import datasets
+from common import batches, datasets
 from common.errors import UserError
 from common.runs import atomic, cores
 from prune_torch.cells import Bench, run_cell
+from prune_torch.methods import METHODS
 
 
-def device_of(config, number=0):
-    """The device of a worker: config.device, or GPU `number` modulo their number, or the CPU."""
-    if config.device:
-        return torch.device(config.device)
+def make_bench(config, number=0, bare=False):
+    """The data and the untrained network on the device of worker `number`. bare: of `Bench`."""
     gpus = torch.cuda.device_count()
-    return torch.device("cuda", number % gpus) if gpus else torch.device("cpu")
-
-
-def make_bench(config, number=0):
-    """The data and the untrained network on a worker's device."""
+    device = config.device or (f"cuda:{number % gpus}" if gpus else None)
     data_set = datasets.load(
         config.dataset,
         config.data_dir,
@@ -31,36 +27,50 @@ def make_bench(config, number=0):
         images=config.images,
         val_fraction=config.val_fraction,
     )
-    return Bench(config, data_set, device_of(config, number))
+    return Bench(config, data_set, batches.choose_device(device), bare)
 
 
 def rows(config, bench, run, keys):
-    """(key, row) of each cell, as they are finished.
+    """(key, row) of each cell, as they are finished; a UserError in place of the row of one that
+    could not be made.
 
     bench: as for one worker, its dense network in the run folder. Networks are written to the run
     folder's cells/.
     """
     folder = run.path("cells")
+    # One search for all densities: its first cell makes it, the others come when it is there.
+    leaders = {(k.method, k.seed): k for k in reversed(keys) if METHODS[k.method].one_for_all}
+    followers = [k for k in keys if leaders.get((k.method, k.seed), k) != k]
+    parts = [[k for k in keys if k not in followers], followers]
     if config.ray is not None:
-        yield from _by_ray(config, run.folder, folder, keys)
+        yield from _by_ray(config, run.folder, folder, parts)
     elif config.jobs == 1 or len(keys) < 2:
         for key in keys:
-            yield key, run_cell(bench, folder, key)
+            yield key, attempt(bench, folder, key)
     else:
-        yield from _by_processes(config, run.folder, folder, keys)
+        yield from _by_processes(config, run.folder, folder, parts)
 
 
-def _by_processes(config, run_folder, folder, keys):
-    jobs = min(config.jobs, len(keys))
+def attempt(bench, folder, key):
+    """The row of a cell, or the UserError that ended it."""
+    try:
+        return run_cell(bench, folder, key)
+    except UserError as error:
+        return error
+
+
+def _by_processes(config, run_folder, folder, parts):
     context = get_context("spawn")
     counter = context.Value("i", 0)
-    threads = max(1, cores() // config.jobs)
-    arguments = (config, run_folder, threads, counter)
-    with ProcessPoolExecutor(jobs, context, _start, arguments) as pool:
+    arguments = (config, run_folder, max(1, cores() // config.jobs), counter)
+    with ProcessPoolExecutor(config.jobs, context, _start, arguments) as pool:
         try:
-            futures = {pool.submit(_run, folder, key): key for key in keys}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            for keys in parts:
+                futures = {pool.submit(_run, folder, key): key for key in keys}
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise UserError("a worker was killed, perhaps for memory: try fewer --jobs") from None
         except BaseException:  # also Ctrl-C: nothing more begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -72,40 +82,48 @@ def _start(config, run_folder, threads, counter):
     with counter.get_lock():
         number = counter.value
         counter.value += 1
-    _bench = make_bench(config, number)
+    _bench = make_bench(config, number, bare=True)
     _bench.dense(run_folder)
 
 
 def _run(folder, key):
-    return run_cell(_bench, folder, key)
+    return attempt(_bench, folder, key)
 
 
 class Remote:
     """A worker on some machine of a Ray cluster: it gets files as bytes and gives files as bytes,
     so that the machines need no common folder but the data set."""
 
-    def __init__(self, config, dense):
-        """dense: dict of name -> bytes, the files of the dense network."""
+    def __init__(self, config, files):
+        """files: dict of name -> bytes, those of the dense network."""
         self.folder = Path(tempfile.mkdtemp(prefix="prune-"))
-        for name, contents in dense.items():
-            (self.folder / name).write_bytes(contents)
-        self.bench = make_bench(config)  # Ray shows each worker its own GPU alone
+        self._write(files)
+        self.bench = make_bench(config, bare=True)  # Ray shows each worker its own GPU alone
         self.bench.dense(self.folder)
 
-    def run(self, key):
-        """(key, row, bytes of the network's file)."""
-        row = run_cell(self.bench, self.folder, key)
-        path = self.folder / row["checkpoint"]
-        contents = path.read_bytes()
-        path.unlink()
-        return key, row, contents
+    def _write(self, files):
+        for name, contents in files.items():
+            (self.folder / name).write_bytes(contents)
+
+    def run(self, key, files):
+        """(key, row or UserError, files): the network, and the search that it began with.
+
+        files: searches of earlier cells.
+        """
+        self._write(files)
+        row = attempt(self.bench, self.folder, key)
+        paths = [self.folder / f"{key.stem}.safetensors", self.folder / key.search]
+        found = {path.name: path.read_bytes() for path in paths if path.exists()}
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return key, row, found
 
     def close(self):
         """Remove the worker's files."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _by_ray(config, run_folder, folder, keys):
+def _by_ray(config, run_folder, folder, parts):
     try:
         import ray
         from ray.util import ActorPool
@@ -124,16 +142,20 @@ def _by_ray(config, run_folder, folder, keys):
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         places = gpus or int(ray.cluster_resources().get("CPU", 1))
-        jobs = min(len(keys), places if config.jobs == 1 else config.jobs)
+        jobs = min(places, sum(map(len, parts)))
         dense = ray.put({path.name: path.read_bytes() for path in run_folder.glob("dense-*")})
         worker = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(Remote)
         workers = [worker.remote(config, dense) for _ in range(jobs)]
-        for key, row, contents in ActorPool(workers).map_unordered(
-            lambda actor, key: actor.run.remote(key), keys
-        ):
-            with atomic(folder / row["checkpoint"]) as temporary:
-                temporary.write_bytes(contents)
-            yield key, row
+        for keys in parts:
+            names = {key.search for key in keys if (folder / key.search).exists()}
+            searches = ray.put({name: (folder / name).read_bytes() for name in names})
+            for key, row, files in ActorPool(workers).map_unordered(
+                lambda actor, key, files=searches: actor.run.remote(key, files), keys
+            ):
+                for name, contents in files.items():
+                    with atomic(folder / name) as temporary:
+                        temporary.write_bytes(contents)
+                yield key, row
         ray.get([actor.close.remote() for actor in workers])
     finally:
         ray.shutdown()

@@ -11,7 +11,7 @@ from prune_torch.methods.pq_index import PQIndex
 from prune_torch.methods.rigl import SET, RigL
 from prune_torch.methods.snip import SNIP
 from prune_torch.methods.sparsegpt import SparseGPT
-from prune_torch.methods.structured import Blocks, GroupLasso, Heads, Neurons
+from prune_torch.methods.structured import BlockLasso, Blocks, GroupLasso, Heads, Neurons
 from prune_torch.methods.synflow import SynFlow
 from prune_torch.methods.two_four import TwoFour
 from prune_torch.methods.wanda import Wanda
@@ -27,6 +27,7 @@ METHODS = {
     "pq-index": PQIndex,
     "l1": ProximalL1,
     "group-lasso": GroupLasso,
+    "block-lasso": BlockLasso,
     "dessilbi": DessiLBIPath,
     "movement": MovementHard,
     "movement-soft": MovementSoft,

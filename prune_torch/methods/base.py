@@ -75,6 +75,10 @@ class Method:
         """Masks of the prunable parameters, `count` True in all: dict of name -> bool tensor."""
         raise NotImplementedError
 
+    def refusal(self):
+        """Why this cell cannot be, in words, before anything is trained; None if it can."""
+        return
+
     def found(self):
         """What `masks` needs of the search, as tensors, if one search serves all densities."""
         raise NotImplementedError

@@ -26,8 +26,7 @@ class DessiLBIPath(Method):
         cell = self.cell
         scores = torch.cat([m.flatten() for m in magnitudes(cell.parameters).values()])
         smallest = float(scores.kthvalue(max(1, len(scores) // 20)).values)
-        rates = sum(finetune.rate_at(i, cell.steps, cell.rate) for i in range(cell.steps))
-        nu = rates / FORGOTTEN
+        nu = finetune.total_rate(cell.steps, cell.rate) / FORGOTTEN
         rest = [(n, p) for n, p in cell.model.named_parameters() if n not in cell.parameters]
         optimizer = DessiLBI(
             [

@@ -18,11 +18,8 @@ class ProximalL1(Method):
     def start(self, optimizer):
         scores = torch.cat([m.flatten() for m in magnitudes(self.cell.parameters).values()])
         surplus = max(1, len(scores) - self.cell.count)
-        rates = [
-            finetune.rate_at(step, self.cell.steps, self.cell.rate)
-            for step in range(self.cell.steps)
-        ]
-        self.penalty = float(scores.kthvalue(surplus).values) / sum(rates)
+        way = finetune.total_rate(self.cell.steps, self.cell.rate)
+        self.penalty = float(scores.kthvalue(surplus).values) / way
         self.optimizer_used = optimizer
 
     @torch.no_grad()

@@ -7,7 +7,6 @@ from prune_torch import density
 from prune_torch.methods.base import Method, cubic
 
 SCORE_RATE = 1e-2
-CUT = 0.0  # a weight stays if its score is above
 
 
 class Masked(torch.nn.Module):
@@ -82,14 +81,14 @@ class MovementHard(Scored):
 class MovementSoft(Scored):
     """Scores above a threshold stay; a penalty on their sigmoids pushes them down.
 
-    Its strength grows while more weights stay than the cubic wants, and shrinks otherwise.
+    The threshold follows the number that the cubic wants, as fast as scores can move. Masks see
+    the difference of scores and threshold alone, so this is the penalty with a way back.
     """
 
-    def start(self, optimizer):
-        self.strength = 1.0
+    strength = 1e-3  # of the penalty
 
-    def initial_scores(self, name, parameter):
-        return torch.full_like(parameter, 0.1)
+    def start(self, optimizer):
+        self.cut = -SCORE_RATE
 
     def loss(self, model, batch):
         sizes = sum(masked.scores.numel() for masked in self.maskings.values())
@@ -99,12 +98,11 @@ class MovementSoft(Scored):
     def after_step(self, step):
         scores = self.scores()
         total = sum(score.numel() for score in scores.values())
-        kept = 0
-        for name, score in scores.items():
-            self.maskings[name].mask.copy_(score > CUT)
-            kept += int((score > CUT).sum())
         wanted = cubic(step, 0.8 * self.cell.steps, total, self.cell.count)
-        self.strength *= 1.05 if kept > wanted else 1 / 1.05
+        kept = sum(int((score > self.cut).sum()) for score in scores.values())
+        self.cut += SCORE_RATE if kept > wanted else -SCORE_RATE
+        for name, score in scores.items():
+            self.maskings[name].mask.copy_(score > self.cut)
 
 
 class Supermask(Scored):

@@ -10,14 +10,16 @@ from prune_torch.methods.magnitude import ERK
 
 
 class RigL(ERK):
-    """Start from the largest weights of an ERK network; now and then the smallest of each layer go
-    and those with the largest gradient come, beginning at zero."""
+    """Start from the largest weights of an ERK network; a few times the smallest of each layer go
+    and those with the largest gradient come, beginning at zero, without momentum."""
 
     share = 0.75
     swapped = 0.3  # of a layer's weights at the first time, falling by a cosine
-    every = 10
+    times = 8  # far enough apart for newcomers to grow: a hundred steps in the paper
 
     def start(self, optimizer):
+        self.optimizer_used = optimizer
+        self.every = max(1, self.cell.steps // self.times)
         self.now = super().masks(self.cell.count)
         self.random = self.cell.generator()
         self.handle = density.hold(optimizer, self.cell.parameters, self.now)
@@ -41,6 +43,9 @@ class RigL(ERK):
             scores = torch.where(mask, -1.0, self.newcomers(name, parameter))
             come = density.top_masks({name: scores}, moving)[name]
             mask.copy_(stay | come)
+            for moment in self.optimizer_used.state[parameter].values():
+                if moment.shape == parameter.shape:
+                    moment.masked_fill_(come, 0.0)
         density.apply(self.cell.parameters, self.now)
 
     def finish(self):

@@ -1,6 +1,7 @@
 """Whole heads, neurons and blocks: by Taylor importance, and by group lasso."""
 
 import re
+from collections import Counter
 
 import torch
 
@@ -36,15 +37,29 @@ class Structured(Method):
         """One tensor of scores for each block of groups; larger is better, by weight."""
         raise NotImplementedError
 
-    def masks(self, count):
-        free = count - self._untouched()
-        flat = torch.cat([score.flatten() for score in self.scores()])
-        sizes = [self._weights(block) for block in self.blocks for _ in range(block[2].count)]
-        chosen = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-        for i in flat.sort(descending=True, stable=True).indices.tolist():
+    def refusal(self):
+        total = sum(p.numel() for p in self.cell.model.parameters())
+        least = total - sum(p.numel() for p in self.cell.parameters.values()) + self._untouched()
+        if self.cell.count < self._untouched():
+            return f"{least / total:.3f} of the parameters stay, whatever goes"
+        return None
+
+    def choose(self, scores, sizes, free):
+        """bool (groups,): the best scores whose sizes together are at most `free`."""
+        chosen = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+        for i in scores.sort(descending=True, stable=True).indices.tolist():
             if sizes[i] <= free:
                 chosen[i] = True
                 free -= sizes[i]
+        return chosen
+
+    def chosen(self, scores, count):
+        """Which groups stay if `count` weights may, from the scores of all: bool (groups,)."""
+        sizes = [self._weights(block) for block in self.blocks for _ in range(block[2].count)]
+        return self.choose(scores, sizes, count - self._untouched())
+
+    def masks(self, count):
+        chosen = self.chosen(torch.cat(self.scores()), count)
         found = {}
         parts = chosen.split([block[2].count for block in self.blocks])
         for (names, params, grouping), part in zip(self.blocks, parts, strict=True):
@@ -110,18 +125,27 @@ class Neurons(Taylor):
     heads = False
 
 
-class Blocks(Taylor):
-    """Whole transformer blocks: attention and MLP together."""
+class WholeBlocks:
+    """Chooses whole transformer blocks, attention and MLP together, by their mean score."""
 
-    def scores(self):
-        """The same score for all groups of a block: its mean importance."""
-        scores = super().scores()
-        numbers = [int(re.search(r"blocks\.(\d+)\.", names[0])[1]) for names, _, _ in self.blocks]
-        means = {}
-        for number in set(numbers):
-            own = [s for s, n in zip(scores, numbers, strict=True) if n == number]
-            means[number] = torch.cat(own).mean()
-        return [torch.full_like(s, float(means[n])) for s, n in zip(scores, numbers, strict=True)]
+    def choose(self, scores, sizes, free):
+        owner = torch.tensor(
+            [number for number, block in self._numbered() for _ in range(block[2].count)],
+            device=scores.device,
+        )
+        sizes = torch.tensor(sizes, device=scores.device)
+        numbers = owner.unique()
+        means = torch.stack([scores[owner == number].mean() for number in numbers])
+        whole = [int(sizes[owner == number].sum()) for number in numbers]
+        return torch.isin(owner, numbers[super().choose(means, whole, free)])
+
+    def _numbered(self):
+        """Pairs of a transformer block's number and one of its two blocks of groups."""
+        return [(int(re.search(r"blocks\.(\d+)\.", b[0][0])[1]), b) for b in self.blocks]
+
+
+class Blocks(WholeBlocks, Taylor):
+    """Whole blocks by Taylor importance."""
 
 
 class GroupLasso(Structured):
@@ -133,29 +157,38 @@ class GroupLasso(Structured):
     share = 0.5
 
     def start(self, optimizer):
-        levels = torch.cat([self._levels(block) for block in self.blocks])
-        kept = sum(int(mask.sum()) for mask in super().masks(self.cell.count).values())
-        total = sum(p.numel() for _, params, _ in self.blocks for p in params)
-        surplus = max(1, round(len(levels) * (1 - kept / total)))
-        rates = sum(
-            finetune.rate_at(step, self.cell.steps, self.cell.rate)
-            for step in range(self.cell.steps)
-        )
-        self.penalty = float(levels.kthvalue(surplus).values) / rates
+        levels = torch.cat(self.scores())
+        surplus = levels[~self.chosen(levels, self.cell.count)]
+        way = finetune.total_rate(self.cell.steps, self.cell.rate)
+        self.penalty = float(surplus.max()) / way if len(surplus) else 0.0
         self.optimizer_used = optimizer
 
-    def _levels(self, block):
-        _, params, grouping = block
-        params = [p.detach() for p in params]
-        return grouping.norms(params) / grouping.size(params) ** 0.5
-
     def scores(self):
-        return [self._levels(block) for block in self.blocks]
+        """||w_g|| / √size of every group."""
+        return [
+            grouping.norms([p.detach() for p in params]) / grouping.size(params) ** 0.5
+            for _, params, grouping in self.blocks
+        ]
 
     @torch.no_grad()
     def after_step(self, step):
-        rate = self.optimizer_used.param_groups[0]["lr"]
-        for _, params, grouping in self.blocks:
-            threshold = groups.thresholds(grouping, params, rate * self.penalty, True)
+        threshold = self.optimizer_used.param_groups[0]["lr"] * self.penalty
+        for (_, params, grouping), level in zip(self.blocks, self.scores(), strict=True):
             tensors = [p.detach() for p in params]
-            groups.proximal([grouping], [tensors], [threshold], [tensors])
+            factor = torch.where(level > threshold, 1 - threshold / level, 0)
+            grouping.scale(tensors, factor, tensors)
+
+
+class BlockLasso(WholeBlocks, GroupLasso):
+    """Group lasso over whole transformer blocks."""
+
+    def scores(self):
+        """The same for all groups of a block: its norm over the root of its size."""
+        squares, sizes = Counter(), Counter()
+        for number, (_, params, _) in self._numbered():
+            squares[number] += sum(p.detach().square().sum() for p in params)
+            sizes[number] += sum(p.numel() for p in params)
+        return [
+            (squares[number] / sizes[number]).sqrt().expand(block[2].count)
+            for number, block in self._numbered()
+        ]

@@ -2,7 +2,6 @@
 
 import torch
 
-from common.errors import UserError
 from prune_torch.methods.wanda import Wanda
 
 
@@ -15,12 +14,13 @@ class TwoFour(Wanda):
     chooses = True
     inexact = "two of every four"
 
-    def masks(self, count):
+    def refusal(self):
         for name, parameter in self.cell.parameters.items():
             if parameter[0].numel() % 4:
-                raise UserError(
-                    f"2:4 needs a multiple of 4 inputs; {name} has {parameter[0].numel()}"
-                )
+                return f"2:4 needs a multiple of 4 inputs; {name} has {parameter[0].numel()}"
+        return None
+
+    def masks(self, count):
         found = {}
         for name, squares in self._input_squares().items():
             weight = self.cell.parameters[name].detach()

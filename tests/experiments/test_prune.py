@@ -5,15 +5,28 @@ import shlex
 
 import pytest
 
-from common import cli
+from common import cli, plots
 from common.runs import read_json
-from experiments import prune_sweep
+from experiments import prune_sweep, runner
 from prune_torch import sweep
 
 TINY = (
     "--images 48 --batch-size 16 --dense-steps 2 --steps 4 --jobs 1 --methods magnitude neurons "
     "--densities 0.5 --device cpu"
 )
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Sweeps are made here, with coarse pictures."""
+
+    def finished(command, folder, threads=None):
+        words = [*map(str, command[1:]), "--out", str(folder)]
+        cli.run(sweep.main, sweep.Config, sweep.PRESETS, words)
+        return read_json(folder / "summary.json")
+
+    monkeypatch.setattr(runner, "finished", finished)
+    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
 
 
 def test_the_experiment_keeps_table_pictures_and_numbers(tmp_path):

@@ -9,7 +9,6 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from common import datasets
-from common.errors import UserError
 from prune_torch import density, finetune, vit
 from prune_torch.methods import synflow
 from prune_torch.methods.base import Cell
@@ -224,7 +223,7 @@ def test_of_equals_the_first_two_stay(bench):
 
 def test_groups_must_fit(bench):
     model = VisionTransformer(**SHAPE, embed_dim=6, num_heads=3)
-    with pytest.raises(
-        UserError, match=r"multiple of 4 inputs; blocks\.0\.attn\.qkv\.weight has 6"
-    ):
-        TwoFour(cell(bench, model)).masks(0)
+    assert TwoFour(cell(bench, model)).refusal() == (
+        "2:4 needs a multiple of 4 inputs; blocks.0.attn.qkv.weight has 6"
+    )
+    assert TwoFour(cell(bench)).refusal() is None

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from common import cli, plots
+from common.errors import UserError
 from common.runs import read_json
-from prune_torch import sweep, workers
+from prune_torch import pack, sweep, workers
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -34,7 +35,7 @@ def coarse_pictures(monkeypatch):
 
 
 def run(folder, *words):
-    words = ["tiny", *map(str, words), "--device", "cpu", "--out", str(folder)]
+    words = ["tiny", "--device", "cpu", *map(str, words), "--out", str(folder)]
     return cli.run(sweep.main, sweep.Config, {"tiny": TINY}, words)
 
 
@@ -44,10 +45,10 @@ def table(folder):
 
 
 def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path):
-    words = ("--methods", "random", "magnitude", "neurons", "--densities", 0.4, 0.8)
+    words = ("--methods", "random", "magnitude", "neurons", "--densities", 0.5, 0.8)
     rows = run(tmp_path, *words)
     assert [(r["method"], float(r["density"])) for r in table(tmp_path)] == [
-        (method, level) for method in ("random", "magnitude", "neurons") for level in (0.4, 0.8)
+        (method, level) for method in ("random", "magnitude", "neurons") for level in (0.5, 0.8)
     ]
     for row in rows:
         assert row["exact"] == (row["nonzero"] == round(row["density"] * row["total"]))
@@ -102,6 +103,37 @@ def test_cells_side_by_side_give_the_same_rows(tmp_path):
         assert {**one, "seconds": 0} == {**two, "seconds": 0}
 
 
+def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys, monkeypatch):
+    run_cell = workers.run_cell
+
+    def fail(bench, folder, key):
+        if key.density == 0.4:
+            raise UserError("the loss is not finite")
+        return run_cell(bench, folder, key)
+
+    monkeypatch.setattr(workers, "run_cell", fail)
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--methods", "random", "--densities", 0.4, 0.8)
+    said = capsys.readouterr()
+    assert "random-d0.4-s0 failed: the loss is not finite" in said.out
+    assert said.err.startswith("error: 1 cells failed")
+    assert [float(row["density"]) for row in table(tmp_path)] == [0.8]
+
+
+def test_training_goes_on_without_a_validation_split(tmp_path):
+    (row,) = run(tmp_path, "--methods", "random", "--densities", 0.8, "--val-fraction", 0)
+    assert row["val_top1"] is None
+
+
+def test_one_search_serves_the_densities_of_all_workers(tmp_path):
+    run(tmp_path, "--methods", "dessilbi", "--densities", 0.4, 0.8, "--jobs", 2)
+    few, more = (
+        pack.load(tmp_path / "cells" / f"dessilbi-d{level}-s0.safetensors") for level in (0.4, 0.8)
+    )
+    for name, weight in few.items():
+        assert not bool(((weight != 0) & (more[name] == 0)).any())
+
+
 def test_a_method_that_chooses_its_density_has_one_cell(tmp_path):
     run(tmp_path, "--methods", "random", "2-of-4", "--densities", 0.5, 0.9, "--checkpointing")
     rows = table(tmp_path)
@@ -128,6 +160,13 @@ def test_cells_on_a_ray_cluster_give_the_same_rows(tmp_path):
         ("--densities 1.5", "--densities must lie in (0, 1]"),
         ("--densities 0.001", "not reachable"),
         ("--model vit_nonsense", "vit_nonsense"),
+        ("--model resnet18", "resnet18"),
+        ("--methods", "--methods"),
+        ("--methods heads --densities 0.4", "nothing to run: heads 0.4"),
+        ("--merge -1", "--merge must not be negative"),
+        ("--rate -1", "--rate must be above 0"),
+        ("--device nonsense", "--device nonsense"),
+        ("--images 0", "--images must be at least 1"),
         ("--weights nowhere.pth", "nowhere.pth does not exist"),
         ("--distil 2", "--distil must lie in [0, 1]"),
         ("--jobs 0", "--jobs must be at least 1"),
