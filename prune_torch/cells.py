@@ -128,6 +128,7 @@ def run_cell(bench, folder, key):
     began = time.monotonic()
     model = copy.deepcopy(bench.model)
     method = method_of(bench, key, model)
+    parameters = list(method.cell.parameters)
     cell, search = method.cell, method.cell.steps
     if search:
         _search(method, folder / key.search)
@@ -158,7 +159,7 @@ def run_cell(bench, folder, key):
         "steps": config.steps,
         "extra_passes": method.passes,
         **_cost(bench, model, folder / f"{key.stem}.safetensors", method.structured),
-        "layers": {n: float(m.float().mean()) for n, m in masks.items() if n in cell.parameters},
+        "layers": {n: float(masks[n].float().mean()) if n in masks else 1.0 for n in parameters},
         "seconds": round(time.monotonic() - began, 2),
     }
 

@@ -94,10 +94,7 @@ def groups(path, rows):
     """Share of heads and of neurons kept in each block at each density, for structured methods."""
     found = {name: own for name, own in lines(rows).items() if "heads" in own[0]}
     size = (1.4 + 2.6 * len(found), 4.6)
-    with figure(path, 2, len(found), size=size, squeeze=False, sharex=True, sharey=True) as (
-        made,
-        axes,
-    ):
+    with figure(path, 2, len(found), size=size, squeeze=False, sharey=True) as (made, axes):
         for column, (name, own) in zip(axes.T, found.items(), strict=True):
             own = sorted(own, key=lambda row: (row["seed"], row["density"]))
             own = [row for row in own if row["seed"] == own[0]["seed"]]

@@ -138,7 +138,7 @@ PRESETS = {
         dataset="digits",
         dense_steps=1500,
         dense_rate=3e-3,
-        steps=100,
+        steps=60,
         jobs=2,
         model_args={
             **{"img_size": 8, "patch_size": 2, "in_chans": 1},
@@ -241,7 +241,7 @@ def show(rows, dense, stays_dense):
     print(f"\ndensity counts all parameters; {100 * stays_dense:.1f} % of them always stay")
     missed = {r["method"]: r["note"] for r in rows if not r["exact"] and r["density"] is not None}
     for method, note in missed.items():
-        print(f"{method}: below its level by what {note} leave over; results.csv has the density")
+        print(f"{method}: not to the last weight at its level ({note}); see results.csv")
 
 
 def _stays_dense(config, model):
