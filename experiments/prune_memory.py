@@ -27,7 +27,7 @@ from prune_torch import sweep, workers
 from prune_torch.cells import Key, run_cell
 
 LIMIT = 8e9  # bytes
-IMAGES = 128  # of each split
+IMAGES = 64  # of each split
 
 
 @dataclass(frozen=True)
