@@ -64,6 +64,16 @@ def order(count, seed, epoch):
     return torch.randperm(count, generator=generator)
 
 
+def rows(count, size, seed, step):
+    """Which of `count` images are the batch of a step, (size,): a function of (seed, step) alone.
+
+    Epochs are full batches; the images left over wait for another order.
+    """
+    size = min(size, count)
+    epoch, within = divmod(step, count // size)
+    return order(count, seed, epoch)[within * size : (within + 1) * size]
+
+
 def crop_and_flip(pixels, padding=4):
     """Each image shifted by up to `padding` pixels (zeros move in), and mirrored half the time.
 

@@ -12,6 +12,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from statistics import mean, stdev
 
 from tqdm import tqdm
 
@@ -152,6 +153,12 @@ def _git(root, *words):
             ["git", "-C", root, *words], capture_output=True, text=True, check=True, timeout=20
         ).stdout.strip()
     return None
+
+
+def spread(values):
+    """Mean and sample standard deviation over seeds (None for one seed), as a dict."""
+    values = list(values)
+    return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
 
 
 class Progress:

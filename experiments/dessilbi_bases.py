@@ -21,7 +21,7 @@ from pathlib import Path
 
 from common import cli
 from common.plots import figure
-from common.runs import environment, write_json
+from common.runs import environment, spread, write_json
 from experiments import runner
 
 SMALL = "--lr 0.001 --nu 1 --lr-gamma 0.003"  # SGD's numbers, lr / ν and lr_gamma / ν, again
@@ -88,10 +88,10 @@ def main(config, name):
             {
                 "variant": variant,
                 "flags": flags,
-                **{n: runner.spread(run["test"][n]["accuracy"] for run in runs) for n in NAMES},
-                "density": runner.spread(run["test"]["gamma"]["density"] for run in runs),
+                **{n: spread(run["test"][n]["accuracy"] for run in runs) for n in NAMES},
+                "density": spread(run["test"]["gamma"]["density"] for run in runs),
                 "layers": {
-                    row["layer"]: runner.spread(
+                    row["layer"]: spread(
                         next(r["density"] for r in run["layers"] if r["layer"] == row["layer"])
                         for run in runs
                     )

@@ -21,7 +21,7 @@ import torch
 
 from common import batches, cli
 from common.plots import figure
-from common.runs import environment, write_json
+from common.runs import environment, spread, write_json
 from experiments import runner
 from optim_torch import evaluate, structure, training
 
@@ -80,12 +80,12 @@ def main(config, name):
     table = [
         {
             "density": density,
-            **{m: runner.spread(curve[i] for curve in curves[m]) for m in METHODS},
+            **{m: spread(curve[i] for curve in curves[m]) for m in METHODS},
         }
         for i, density in enumerate(config.densities)
     ]
     dense = {
-        kind: runner.spread(
+        kind: spread(
             summaries[out / f"{kind}-seed{seed}"]["test"]["w"]["accuracy"] for seed in config.seeds
         )
         for kind in ("dessilbi", "sgd")
@@ -99,8 +99,8 @@ def main(config, name):
             "flags": [config.preset, config.flags, config.dessilbi],
             "seeds": list(config.seeds),
             "dense_test_accuracy": dense,
-            "gamma_density": runner.spread(row["density"] for row in supports),
-            "gamma_test_accuracy": runner.spread(row["accuracy"] for row in supports),
+            "gamma_density": spread(row["density"] for row in supports),
+            "gamma_test_accuracy": spread(row["accuracy"] for row in supports),
             "table": table,
             "train_seconds": {str(k.name): s["train_seconds"] for k, s in summaries.items()},
             **environment(),

@@ -24,7 +24,7 @@ import torch
 
 from common import cli
 from common.plots import figure
-from common.runs import environment, write_json
+from common.runs import environment, spread, write_json
 from experiments import runner
 from optim_torch import build, figures, structure, training
 
@@ -69,16 +69,16 @@ def main(config):
     summaries = runner.all_finished(commands, config.jobs)
     found = {folder: summaries[folder] for folder in commands if folder != sgd}
     table = {
-        "selected_filters": runner.spread(selected(s) for s in found.values()),
-        "filters_of_w_left": runner.spread(filters_left(folder) for folder in found),
+        "selected_filters": spread(selected(s) for s in found.values()),
+        "filters_of_w_left": spread(filters_left(folder) for folder in found),
         "first_entry_epochs": [first_entry(folder) for folder in found],
-        "density": runner.spread(s["test"]["gamma"]["density"] for s in found.values()),
+        "density": spread(s["test"]["gamma"]["density"] for s in found.values()),
         "sgd_filters_of_w_left": filters_left(sgd),
         "sgd_test_accuracy": summaries[sgd]["test"]["w"]["accuracy"],
     }
     for name in ("w", "w_on_support", "gamma"):
         accuracies = [s["test"][name]["accuracy"] for s in found.values()]
-        table[f"test_accuracy_{name}"] = runner.spread(accuracies)
+        table[f"test_accuracy_{name}"] = spread(accuracies)
     write_json(
         config.results / "dessilbi_filters.json",
         {

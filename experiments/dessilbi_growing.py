@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common import cli
 from common.plots import figure
-from common.runs import environment, read_rows, write_json
+from common.runs import environment, read_rows, spread, write_json
 from experiments import runner
 
 
@@ -78,8 +78,8 @@ def main(config, name):
     for kind in ("grown", "same-shape", "full"):
         runs = [summaries[out / f"{kind}-seed{seed}"] for seed in config.seeds]
         table[kind] = {
-            "parameters": runner.spread(run["parameters"] for run in runs),
-            "test_accuracy": runner.spread(run["test"]["w"]["accuracy"] for run in runs),
+            "parameters": spread(run["parameters"] for run in runs),
+            "test_accuracy": spread(run["test"]["w"]["accuracy"] for run in runs),
             "widths": [run["widths"] for run in runs],
         }
     path = config.results / f"dessilbi_growing_{name}.json"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli
-from common.runs import environment, write_json
+from common.runs import environment, spread, write_json
 from experiments import runner
 
 KINDS = {"ticket": "support", "random": "random", "dense": None}
@@ -90,11 +90,11 @@ def main(config, name):
     table = [
         {
             "masks": row,
-            "density": runner.spread(
+            "density": spread(
                 summaries[out / f"{row}-seed{seed}"]["test"]["w"]["density"]
                 for seed in config.seeds
             ),
-            "test_accuracy": runner.spread(
+            "test_accuracy": spread(
                 summaries[out / f"{row}-seed{seed}"]["test"]["w"]["accuracy"]
                 for seed in config.seeds
             ),

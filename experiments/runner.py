@@ -5,7 +5,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import mean, stdev
 
 from common.errors import UserError
 from common.runs import cores, read_json
@@ -46,12 +45,6 @@ def all_finished(commands, jobs):
         except BaseException:  # also Ctrl-C: nothing more begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def spread(values):
-    """Mean and sample standard deviation over seeds (None for one seed), as a dict."""
-    values = list(values)
-    return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
 
 
 def percent(value):

@@ -27,11 +27,7 @@ class Task:
 
     def batch(self, seed, step):
         """Inputs and labels of a training step: a function of (seed, step) alone."""
-        size = min(self.config.batch_size, len(self.train))
-        epoch_steps = len(self.train) // size
-        epoch, within = divmod(step, epoch_steps)
-        rows = batches.order(len(self.train), seed, epoch)[within * size : (within + 1) * size]
-        rows = rows.to(self.device)
+        rows = batches.rows(len(self.train), self.config.batch_size, seed, step).to(self.device)
         pixels = self.train.pixels[rows]
         if self.config.augment:
             torch.manual_seed(1_000_003 * seed + step)

@@ -7,7 +7,7 @@ import torch
 
 from common import cli, plots
 from common.errors import UserError
-from common.runs import read_json
+from common.runs import read_json, spread
 from experiments import (
     dessilbi_bases,
     dessilbi_density,
@@ -136,6 +136,6 @@ def test_a_failure_stops_the_queue(tmp_path, monkeypatch):
 
 
 def test_spread_is_the_sample_deviation():
-    assert runner.spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "std": 1.0}
-    assert runner.spread([1.0]) == {"mean": 1.0, "std": None}
+    assert spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "std": 1.0}
+    assert spread([1.0]) == {"mean": 1.0, "std": None}
     assert runner.percent({"mean": 0.98765, "std": 0.001}) == "98.77 ± 0.10 %"

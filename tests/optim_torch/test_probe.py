@@ -1,0 +1,292 @@
+"""The probe against closed forms: quadratics, deep linear networks, true optimizer steps."""
+
+import contextlib
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import distributed, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
+
+from optim_torch import DessiLBI
+from optim_torch.probe import DIRECTIONS, cost, probe
+
+torch.set_num_threads(1)
+NO_CUDA = pytest.mark.skipif("not torch.cuda.is_available()")
+NO_BATCH = (None, None)
+LENGTHS = [0.05, 0.1, 0.2, 0.4]
+
+
+class Weights(nn.Module):
+    """No network: its output is its parameter."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.w = nn.Parameter(values)
+
+    def forward(self, _):
+        return self.w
+
+
+def quadratic(size, seed):
+    """(model, loss, H, g) for the loss w·Hw/2 + b·w, H positive definite, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    w, b = torch.randn(2, size, generator=generator, dtype=torch.float64)
+    hessian = root @ root.T + 0.1 * torch.eye(size)
+    return Weights(w), lambda w, _: w @ hessian @ w / 2 + b @ w, hessian, hessian @ w + b
+
+
+def expect(found, losses, here, there, distances):
+    """The points are those of the gradients here (N,) and there (lengths, N)."""
+    changes = (there - here).norm(dim=1)
+    cosines = torch.cosine_similarity(there, here[None], eps=0)
+    columns = [losses, changes, distances, changes / distances, there.norm(dim=1), cosines]
+    names = ("loss", "change", "distance", "beta", "gradient", "cosine")
+    for name, column in zip(names, columns, strict=True):
+        values = [getattr(point, name) for point in found.points]
+        assert values == pytest.approx(column.tolist(), rel=1e-6, abs=1e-9), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 10**6), st.lists(st.floats(1e-3, 10), min_size=1))
+def test_on_a_quadratic_all_is_in_closed_form(size, seed, lengths):
+    model, loss_fn, hessian, g = quadratic(size, seed)
+    loss = loss_fn(model.w.detach(), None)
+    found = probe(model, loss_fn, NO_BATCH, lengths=lengths)
+    t = torch.tensor(lengths, dtype=torch.float64)
+    losses = loss - t * (g @ g) + t**2 * (g @ hessian @ g) / 2
+    expect(found, losses, g, g - t[:, None] * (hessian @ g), t * g.norm())
+    assert (found.loss, found.gradient) == (pytest.approx(loss.item()), pytest.approx(g.norm()))
+    beta = ((hessian @ g).norm() / g.norm()).item()  # the same at all lengths
+    assert [point.beta for point in found.points] == pytest.approx([beta] * len(lengths))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 10**6))
+def test_random_directions_have_the_gradients_norm_and_curvatures_between_the_eigenvalues(n, seed):
+    model, loss_fn, hessian, g = quadratic(n, seed)
+    eigenvalues = torch.linalg.eigvalsh(hessian).tolist()
+
+    def found(seed):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        options = {"lengths": LENGTHS, "direction": "random", "generator": generator}
+        return probe(model, loss_fn, NO_BATCH, **options)
+
+    for t, point in zip(LENGTHS, found(seed).points, strict=True):
+        assert point.distance == pytest.approx(t * g.norm().item())
+        assert eigenvalues[0] * (1 - 1e-9) <= point.beta <= eigenvalues[-1] * (1 + 1e-9)
+    assert found(seed) == found(seed) != found(seed + 1)
+    by_state = found(None)  # of torch, which the probe leaves as it is
+    assert found(None) == by_state
+    torch.rand(1)
+    assert found(None) != by_state
+
+
+def test_on_a_deep_linear_network_it_is_what_torch_func_says():
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Linear(5, 5, bias=False) for _ in range(6)]).double()
+    inputs, targets = torch.randn(2, 20, 5, dtype=torch.float64)
+
+    def loss_at(w):
+        parameters = {f"{i}.weight": part for i, part in enumerate(w.view(6, 5, 5))}
+        return F.mse_loss(functional_call(model, parameters, inputs), targets)
+
+    w = parameters_to_vector(model.parameters()).detach()
+    g = grad(loss_at)(w)
+    line = w - torch.tensor(LENGTHS, dtype=w.dtype)[:, None] * g
+    found = probe(model, F.mse_loss, (inputs, targets), lengths=LENGTHS)
+    expect(found, vmap(loss_at)(line), g, vmap(grad(loss_at))(line), (line - w).norm(dim=1))
+
+
+class Average(nn.Module):
+    """Assigns a new tensor to its buffer in each pass, as some modules do."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean()
+        return x + self.mean
+
+
+def network(device="cpu"):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), Average(), nn.ReLU(), nn.Dropout(0.5)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 3)).to(device)
+    return model, (torch.randn(8, 1, 6, 6, device=device), torch.arange(8, device=device) % 3)
+
+
+def everything(model, optimizer):
+    """All that a probe must leave as it is: tensors, and the rest."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    tensors = [*model.parameters(), *model.buffers(), torch.get_rng_state(), *cuda]
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    flags = [p.requires_grad for p in model.parameters()] + [m.training for m in model.modules()]
+    groups = optimizer.state_dict()["param_groups"]
+    return copy.deepcopy((tensors, gradients, optimizer.state_dict()["state"])), flags, groups
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NO_CUDA)])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("fails_at", [None, 1, 2, 4])
+def test_all_is_left_as_it_was_to_the_bit(direction, fails_at, device):
+    model, batch = network(device)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    F.cross_entropy(model(batch[0]), batch[1]).backward()
+    optimizer.step()
+    model[0].bias.requires_grad_(False)
+    model[6].bias.grad = None
+    model[1].eval()
+    calls = []
+
+    def loss_fn(outputs, targets):
+        calls.append(torch.is_autocast_enabled(device))
+        if len(calls) == fails_at:
+            raise KeyError("of the user's loss")
+        return F.cross_entropy(outputs, targets)
+
+    before = everything(model, optimizer)
+    options = {"lengths": LENGTHS, "direction": direction, "optimizer": optimizer}
+    failing = pytest.raises(KeyError) if fails_at else contextlib.nullcontext()
+    with torch.autocast(device, torch.bfloat16), torch.no_grad(), failing:
+        probe(model, loss_fn, batch, **options)
+    assert calls == [False] * (fails_at or cost(LENGTHS))
+    after = everything(model, optimizer)
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=0)
+    assert after[1:] == before[1:]
+
+
+def test_neither_old_gradients_nor_modes_matter():
+    model, batch = network()
+    first = probe(model, F.cross_entropy, batch, lengths=LENGTHS)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 7.0)
+    assert probe(model.eval(), F.cross_entropy, batch, lengths=LENGTHS) == first
+    # Nor does the probe: the next training step has the same loss, with the same masks.
+    assert F.cross_entropy(model.train()(batch[0]), batch[1]).item() == first.loss
+
+
+def test_dropout_draws_one_mask_for_all_points():
+    """With one mask this is a quadratic, with several the ratio would grow as 1 / t."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 2)).double()
+    batch = torch.randn(16, 8).double(), torch.randn(16, 2).double()
+    found = probe(model, F.mse_loss, batch, lengths=[1e-6, 1e-3, 1, 10])
+    assert [p.beta for p in found.points] == pytest.approx([found.points[2].beta] * 4, rel=1e-6)
+
+
+OPTIMIZERS = {
+    "sgd": lambda ps: torch.optim.SGD(ps, 0.1),
+    "momentum": lambda ps: torch.optim.SGD(ps, 0.1, momentum=0.9, weight_decay=0.01),
+    "adam": lambda ps: torch.optim.Adam(ps, 1e-3),
+    "adamw": lambda ps: torch.optim.AdamW(ps, 1e-3, weight_decay=0.1, amsgrad=True),
+    "two rates": lambda ps: torch.optim.Adam([{"params": ps[:2]}, {"params": ps[2:], "lr": 0.1}]),
+    "dessilbi": lambda ps: DessiLBI(ps, 0.1, nu=2.0, threshold=0.2, momentum=0.5),
+}
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-3), (torch.float64, 1e-9)])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_along_the_optimizer_its_rate_gives_its_next_step(name, dtype, near):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
+    optimizer = OPTIMIZERS[name](list(model.parameters()))
+    batch = torch.randn(16, 4, dtype=dtype), torch.randn(16, 2, dtype=dtype)
+
+    def step():
+        optimizer.zero_grad()
+        F.mse_loss(model(batch[0]), batch[1]).backward()
+        optimizer.step()
+
+    for _ in range(5):
+        step()
+    rate = optimizer.param_groups[0]["lr"]
+    options = {"lengths": [rate / 2, rate], "optimizer": optimizer}
+    half, full = probe(model, F.mse_loss, batch, direction="optimizer", **options).points
+    assert half.distance == pytest.approx(full.distance / 2, rel=near)
+    if name == "sgd":
+        _, along_g = probe(model, F.mse_loss, batch, **options).points
+        assert (full.loss, full.beta) == pytest.approx((along_g.loss, along_g.beta), rel=near)
+    before = parameters_to_vector(model.parameters()).detach()
+    step()
+    moved = parameters_to_vector(model.parameters()).detach() - before
+    assert full.distance == pytest.approx(moved.norm().item(), rel=near)
+    assert full.loss == pytest.approx(F.mse_loss(model(batch[0]), batch[1]).item(), rel=near)
+    if name == "momentum":
+        buffer = parameters_to_vector(s["momentum_buffer"] for s in optimizer.state.values())
+        assert full.distance == pytest.approx(rate * buffer.norm().item(), rel=near)
+
+
+def test_named_parameters_move_alone():
+    model, batch = network()
+    whole, first, second = (
+        probe(model, F.cross_entropy, batch, lengths=LENGTHS, parameters=names)
+        for names in (None, ["0", "1.weight"], ["1.bias", "6"])
+    )
+    assert math.hypot(first.gradient, second.gradient) == pytest.approx(whole.gradient)
+    for name in ("0.weight", "0.bias", "1.weight"):
+        model.get_parameter(name).requires_grad_(False)
+    assert probe(model, F.cross_entropy, batch, lengths=LENGTHS) == second
+
+
+def test_the_loss_may_read_the_models_parameters_and_a_minimum_has_no_cosine():
+    model = Weights(torch.ones(3))
+    (point,) = probe(model, lambda *_: model.w.square().sum(), NO_BATCH, lengths=[0.5]).points
+    assert (point.beta, point.loss, point.gradient) == pytest.approx((2, 0, 0))
+    assert math.isnan(point.cosine)
+
+
+def test_far_points_report_what_comes():
+    near, far = probe(*overflowing(), NO_BATCH, lengths=[0.1, 1e30]).points
+    assert math.isfinite(near.loss)
+    assert far.loss == far.gradient == far.beta == math.inf
+
+
+def overflowing():
+    return Weights(torch.ones(3)), lambda w, _: (w**4).sum()
+
+
+def test_a_distributed_model_is_probed_without_the_others(tmp_path):
+    model, batch = network()
+    expected = probe(model, F.cross_entropy, batch, lengths=LENGTHS)
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        assert probe(wrapped, F.cross_entropy, batch, lengths=LENGTHS) == expected
+        F.cross_entropy(wrapped(batch[0]), batch[1]).backward()
+    finally:
+        distributed.destroy_process_group()
+
+
+ELSEWHERE = torch.optim.SGD([torch.zeros(1)], 0.1)
+REFUSED = [
+    ("lengths must be one or more positive", {"lengths": []}),
+    ("lengths must be one or more positive", {"lengths": [0.1, 0]}),
+    ("lengths must be one or more positive", {"lengths": [math.nan]}),
+    ("lengths must be one or more positive", {"lengths": [math.inf]}),
+    ("direction must be one of", {"direction": "up"}),
+    ("needs an optimizer", {"direction": "optimizer"}),
+    ("not hold the parameter 'w'", {"direction": "optimizer", "optimizer": ELSEWHERE}),
+    ("no parameter or module 'v'", {"parameters": ["v"]}),
+    ("no parameters to probe", {"parameters": []}),
+    ("gradient is zero", {"loss_fn": lambda w, _: 0 * w.sum()}),
+    ("loss is not finite", {"loss_fn": lambda w, _: (w - 2).log().sum()}),
+    ("gradient is not finite", {"loss_fn": lambda w, _: (w - 1).sqrt().sum()}),
+]
+
+
+@pytest.mark.parametrize(("message", "options"), REFUSED)
+def test_what_cannot_be_probed_is_refused(message, options):
+    options = {"loss_fn": None, "batch": NO_BATCH, "lengths": LENGTHS, **options}
+    with pytest.raises(ValueError, match=message):
+        probe(Weights(torch.ones(3)), **options)
+    with pytest.raises(ValueError, match=f"{message}|no parameters"):
+        probe(Weights(torch.ones(3)).requires_grad_(False), **options)
