@@ -91,8 +91,8 @@ class Config:
 COURSE_RATES = (1e-3, 2e-3, 1e-4, 5e-4)
 PRESETS = {
     "digits": Config(
-        **{"dataset": "digits", "scale": 0.125, "batch_size": 64, "steps": 400, "probe_every": 5},
-        **{"rates": (0.02, 0.05, 0.1, 0.2)},
+        **{"dataset": "digits", "model": "VGG_A_Light", "batch_size": 64},
+        **{"steps": 400, "probe_every": 5, "rates": (0.03, 0.1, 0.3, 1.0)},
     ),
     "cifar10-light": Config(
         model="VGG_A_Light", rates=(0.02, 0.05, 0.1, 0.2), steps=1500, probe_every=20

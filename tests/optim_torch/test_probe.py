@@ -73,19 +73,17 @@ def test_random_directions_have_the_gradients_norm_and_curvatures_between_the_ei
     model, loss_fn, hessian, g = quadratic(n, seed)
     eigenvalues = torch.linalg.eigvalsh(hessian).tolist()
 
-    def found(seed):
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
+    def found(generator):
         options = {"lengths": LENGTHS, "direction": "random", "generator": generator}
         return probe(model, loss_fn, NO_BATCH, **options)
 
-    for t, point in zip(LENGTHS, found(seed).points, strict=True):
+    seeded = torch.Generator().manual_seed
+    for t, point in zip(LENGTHS, found(seeded(seed)).points, strict=True):
         assert point.distance == pytest.approx(t * g.norm().item())
         assert eigenvalues[0] * (1 - 1e-9) <= point.beta <= eigenvalues[-1] * (1 + 1e-9)
-    assert found(seed) == found(seed) != found(seed + 1)
-    by_state = found(None)  # of torch, which the probe leaves as it is
-    assert found(None) == by_state
-    torch.rand(1)
-    assert found(None) != by_state
+    assert found(seeded(1)) == found(seeded(1)) != found(seeded(2))
+    by_state = found(None)  # of torch, which stays
+    assert by_state == found(None) != found(seeded(1))
 
 
 def test_on_a_deep_linear_network_it_is_what_torch_func_says():
@@ -104,22 +102,12 @@ def test_on_a_deep_linear_network_it_is_what_torch_func_says():
     expect(found, vmap(loss_at)(line), g, vmap(grad(loss_at))(line), (line - w).norm(dim=1))
 
 
-class Average(nn.Module):
-    """Assigns a new tensor to its buffer in each pass, as some modules do."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(()), persistent=False)
-
-    def forward(self, x):
-        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean()
-        return x + self.mean
-
-
 def network(device="cpu"):
     torch.manual_seed(0)
-    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), Average(), nn.ReLU(), nn.Dropout(0.5)
-    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 3)).to(device)
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(64, 3)).to(device)
+    # Some modules assign new buffers instead of changing theirs.
+    model[1].register_forward_hook(lambda bn, *_: setattr(bn, "running_var", 2 * bn.running_var))
     return model, (torch.randn(8, 1, 6, 6, device=device), torch.arange(8, device=device) % 3)
 
 
@@ -142,7 +130,7 @@ def test_all_is_left_as_it_was_to_the_bit(direction, fails_at, device):
     F.cross_entropy(model(batch[0]), batch[1]).backward()
     optimizer.step()
     model[0].bias.requires_grad_(False)
-    model[6].bias.grad = None
+    model[5].bias.grad = None
     model[1].eval()
     calls = []
 
@@ -228,7 +216,7 @@ def test_named_parameters_move_alone():
     model, batch = network()
     whole, first, second = (
         probe(model, F.cross_entropy, batch, lengths=LENGTHS, parameters=names)
-        for names in (None, ["0", "1.weight"], ["1.bias", "6"])
+        for names in (None, ["0", "1.weight"], ["1.bias", "5"])
     )
     assert math.hypot(first.gradient, second.gradient) == pytest.approx(whole.gradient)
     for name in ("0.weight", "0.bias", "1.weight"):
@@ -244,13 +232,10 @@ def test_the_loss_may_read_the_models_parameters_and_a_minimum_has_no_cosine():
 
 
 def test_far_points_report_what_comes():
-    near, far = probe(*overflowing(), NO_BATCH, lengths=[0.1, 1e30]).points
+    model = Weights(torch.ones(3))
+    near, far = probe(model, lambda w, _: (w**4).sum(), NO_BATCH, lengths=[0.1, 1e30]).points
     assert math.isfinite(near.loss)
     assert far.loss == far.gradient == far.beta == math.inf
-
-
-def overflowing():
-    return Weights(torch.ones(3)), lambda w, _: (w**4).sum()
 
 
 def test_a_distributed_model_is_probed_without_the_others(tmp_path):
@@ -266,7 +251,7 @@ def test_a_distributed_model_is_probed_without_the_others(tmp_path):
         distributed.destroy_process_group()
 
 
-ELSEWHERE = torch.optim.SGD([torch.zeros(1)], 0.1)
+ELSEWHERE = {"direction": "optimizer", "optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}
 REFUSED = [
     ("lengths must be one or more positive", {"lengths": []}),
     ("lengths must be one or more positive", {"lengths": [0.1, 0]}),
@@ -274,7 +259,7 @@ REFUSED = [
     ("lengths must be one or more positive", {"lengths": [math.inf]}),
     ("direction must be one of", {"direction": "up"}),
     ("needs an optimizer", {"direction": "optimizer"}),
-    ("not hold the parameter 'w'", {"direction": "optimizer", "optimizer": ELSEWHERE}),
+    ("not hold the parameter 'w'", ELSEWHERE),
     ("no parameter or module 'v'", {"parameters": ["v"]}),
     ("no parameters to probe", {"parameters": []}),
     ("gradient is zero", {"loss_fn": lambda w, _: 0 * w.sum()}),
