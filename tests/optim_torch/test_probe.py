@@ -105,7 +105,9 @@ def test_on_a_deep_linear_network_it_is_what_torch_func_says():
 def network(device="cpu"):
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()
-    model = nn.Sequential(*layers, nn.Linear(64, 3)).to(device)
+    model = nn.Sequential(*layers, nn.Linear(64, 3))
+    model.unused = nn.Parameter(torch.ones(2))
+    model.to(device)
     # Some modules assign new buffers instead of changing theirs.
     model[1].register_forward_hook(lambda bn, *_: setattr(bn, "running_var", 2 * bn.running_var))
     return model, (torch.randn(8, 1, 6, 6, device=device), torch.arange(8, device=device) % 3)
@@ -216,7 +218,7 @@ def test_named_parameters_move_alone():
     model, batch = network()
     whole, first, second = (
         probe(model, F.cross_entropy, batch, lengths=LENGTHS, parameters=names)
-        for names in (None, ["0", "1.weight"], ["1.bias", "5"])
+        for names in (None, ["0", "1.weight"], ["unused", "1.bias", "5"])
     )
     assert math.hypot(first.gradient, second.gradient) == pytest.approx(whole.gradient)
     for name in ("0.weight", "0.bias", "1.weight"):
@@ -240,15 +242,14 @@ def test_far_points_report_what_comes():
 
 def test_a_distributed_model_is_probed_without_the_others(tmp_path):
     model, batch = network()
-    expected = probe(model, F.cross_entropy, batch, lengths=LENGTHS)
+    options = {"lengths": LENGTHS, "parameters": ["0", "1"]}
     store = distributed.FileStore(str(tmp_path / "store"), 1)
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        wrapped = nn.parallel.DistributedDataParallel(model)
-        assert probe(wrapped, F.cross_entropy, batch, lengths=LENGTHS) == expected
-        F.cross_entropy(wrapped(batch[0]), batch[1]).backward()
+        found = probe(nn.parallel.DistributedDataParallel(model), F.cross_entropy, batch, **options)
     finally:
         distributed.destroy_process_group()
+    assert found == probe(model, F.cross_entropy, batch, **options)
 
 
 ELSEWHERE = {"direction": "optimizer", "optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}
@@ -260,7 +261,8 @@ REFUSED = [
     ("direction must be one of", {"direction": "up"}),
     ("needs an optimizer", {"direction": "optimizer"}),
     ("not hold the parameter 'w'", ELSEWHERE),
-    ("no parameter or module 'v'", {"parameters": ["v"]}),
+    ("no parameter or module 'v'", {"parameters": ["w", "v"]}),
+    ("no parameter or module ''", {"parameters": [""]}),
     ("no parameters to probe", {"parameters": []}),
     ("gradient is zero", {"loss_fn": lambda w, _: 0 * w.sum()}),
     ("loss is not finite", {"loss_fn": lambda w, _: (w - 2).log().sum()}),
@@ -273,5 +275,5 @@ def test_what_cannot_be_probed_is_refused(message, options):
     options = {"loss_fn": None, "batch": NO_BATCH, "lengths": LENGTHS, **options}
     with pytest.raises(ValueError, match=message):
         probe(Weights(torch.ones(3)), **options)
-    with pytest.raises(ValueError, match=f"{message}|no parameters"):
+    with pytest.raises(ValueError, match=f"{message}|no parameter"):
         probe(Weights(torch.ones(3)).requires_grad_(False), **options)
