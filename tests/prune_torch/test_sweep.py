@@ -96,11 +96,18 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch):
 
 
 def test_cells_side_by_side_give_the_same_rows(tmp_path):
-    words = ("--methods", "magnitude", "snip", "--densities", 0.5)
+    """Also those that share one search, and then keep nested sets of weights."""
+    words = ("--methods", "magnitude", "dessilbi", "--densities", 0.4, 0.8)
     alone = run(tmp_path / "alone", *words)
     together = run(tmp_path / "together", *words, "--jobs", 2)
     for one, two in zip(alone, together, strict=True):
         assert {**one, "seconds": 0} == {**two, "seconds": 0}
+    few, more = (
+        pack.load(tmp_path / "together" / "cells" / f"dessilbi-d{level}-s0.safetensors")
+        for level in (0.4, 0.8)
+    )
+    for name, weight in few.items():
+        assert not bool(((weight != 0) & (more[name] == 0)).any())
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys, monkeypatch):
@@ -123,15 +130,6 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys, mo
 def test_training_goes_on_without_a_validation_split(tmp_path):
     (row,) = run(tmp_path, "--methods", "random", "--densities", 0.8, "--val-fraction", 0)
     assert row["val_top1"] is None
-
-
-def test_one_search_serves_the_densities_of_all_workers(tmp_path):
-    run(tmp_path, "--methods", "dessilbi", "--densities", 0.4, 0.8, "--jobs", 2)
-    few, more = (
-        pack.load(tmp_path / "cells" / f"dessilbi-d{level}-s0.safetensors") for level in (0.4, 0.8)
-    )
-    for name, weight in few.items():
-        assert not bool(((weight != 0) & (more[name] == 0)).any())
 
 
 def test_a_method_that_chooses_its_density_has_one_cell(tmp_path):
