@@ -1,0 +1,67 @@
+"""Does BatchNorm smooth the landscape, and does it widen the range of learning rates?
+
+    python -m experiments.landscape digits            3 minutes on 2 CPU cores
+    python -m experiments.landscape cifar10-light     an hour on 2 CPU cores; not yet run
+    python -m experiments.landscape cifar10-course    on a GPU; not yet run
+    python -m experiments.landscape cifar10-paper     on a GPU; not yet run
+
+Santurkar et al. 2018 (VGG, SGD 0.1, no augmentation): 83 % with BatchNorm, 80 % without; narrower
+bands of loss and of the gradient's change with it; effective β near 20 with and without, which is
+1 / (0.5 * 0.1), the reciprocal of the shortest length. So β is reported for each length here.
+
+Rates are compared on validation images. Results: landscape_NAME.json and its pictures.
+"""
+
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import cli
+from common.runs import write_json
+from experiments import runner
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which run."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of every network."""
+    flags: str = ""
+    """More flags of optim_torch.landscape, as one string."""
+    out: Path | None = None
+    """Folder for the run; default runs/landscape_NAME."""
+    results: Path = runner.RESULTS
+    """Folder for the table and the pictures."""
+
+
+PRESETS = {
+    "digits": Config(),
+    "cifar10-light": Config(),
+    "cifar10-course": Config(),
+    "cifar10-paper": Config(),
+}
+
+
+def main(config, name):
+    """Run what is missing and keep its table and pictures."""
+    out = config.out or Path("runs") / f"landscape_{name}"
+    command = ["optim_torch.landscape", name, *shlex.split(config.flags), "--seeds", *config.seeds]
+    summary = runner.finished(command, out)
+    config.results.mkdir(parents=True, exist_ok=True)
+    for picture in (out / "figures").glob("*.png"):
+        shutil.copy(picture, config.results / f"landscape_{name}_{picture.name}")
+    write_json(
+        config.results / f"landscape_{name}.json",
+        {
+            "command": f"python -m experiments.landscape {name}",
+            "flags": config.flags,
+            "seeds": list(config.seeds),
+            **summary,
+        },
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, PRESETS)
