@@ -80,7 +80,6 @@ def cost(path, rows, merged, dense):
         for axis in axes:
             axis.axhline(100 * dense["top1"], color="gray", linestyle=":", label="dense")
         axes[0].set(xlabel="megabytes: packed, or without dead parts", ylabel="test top-1 in %")
-        axes[0].set_xscale("log")
         axes[1].set(xlabel="latency / the dense network's")
         axes[2].set(xlabel="gigaflops an image")
         found = {}
