@@ -75,7 +75,7 @@ class VGG_A(nn.Module):
         modules, channels = [], inp_ch
         for layer in self.layers:
             if layer != "M":
-                inputs, channels = channels, round(scale * layer)
+                inputs, channels = channels, max(1, round(scale * layer))
                 modules += [nn.Conv2d(inputs, channels, 3, padding=1)]
                 modules += [NORMS[norm](channels)] if norm else []
                 modules += [nn.ReLU(inplace=True)]
@@ -83,7 +83,7 @@ class VGG_A(nn.Module):
                 modules += [nn.MaxPool2d(2)]
                 side //= 2
         self.features = nn.Sequential(*modules)
-        modules, hidden = [], round(scale * self.hidden)
+        modules, hidden = [], max(1, round(scale * self.hidden))
         for inputs in (channels * side**2, hidden):
             modules += [nn.Dropout(self.dropout)] if self.dropout else []
             modules += [nn.Linear(inputs, hidden), nn.ReLU(inplace=True)]

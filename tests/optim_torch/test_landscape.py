@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 TINY = dataclasses.replace(
     landscape.PRESETS["digits"],
-    **{"scale": 0.02, "batch_size": 16, "n_items": 64, "steps": 6, "probe_every": 2},
+    **{"scale": 0.25, "batch_size": 16, "n_items": 64, "steps": 6, "probe_every": 2},
     **{"rates": (0.05, 0.1), "device": "cpu"},
 )
 SPEC = traces.Spec("batch", 0.05, 3)
