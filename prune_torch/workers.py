@@ -1,10 +1,12 @@
 """Where the cells of a sweep run: here, in processes beside each other, or on machines of Ray."""
 
+import os
 import shutil
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -78,12 +80,19 @@ def _by_processes(config, run_folder, folder, parts):
 
 def _start(config, run_folder, threads, counter):
     global _bench
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with counter.get_lock():
         number = counter.value
         counter.value += 1
     _bench = make_bench(config, number, bare=True)
     _bench.dense(run_folder)
+
+
+def _end_with_parent():
+    """A killed sweep leaves no workers behind."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _run(folder, key):
