@@ -29,8 +29,8 @@ from experiments import runner
 from functa_jax import figures
 
 KEPT = (
-    *("latent_dim", "seed", "outer_steps", "test_psnr", "test_psnr_after_steps", "pca_test_psnr"),
-    *("accuracy", "train_seconds", "device", "commit", "checkpoint"),
+    *("latent_dim", "numbers", "seed", "outer_steps", "test_psnr", "test_psnr_after_steps"),
+    *("pca_test_psnr", "accuracy", "train_seconds", "device", "commit", "checkpoint"),
 )
 
 
@@ -118,6 +118,7 @@ def mean_over_seeds(size, summaries):
     psnr = [run["test_psnr"] for run in runs]
     return {
         "latent_dim": size,
+        "numbers": runs[0]["numbers"],
         "seeds": [run["seed"] for run in runs],
         "test_psnr": statistics.mean(psnr),
         "test_psnr_std": statistics.stdev(psnr) if len(psnr) > 1 else None,

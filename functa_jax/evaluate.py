@@ -35,22 +35,27 @@ def pca(train_images, components):
     """
     if components >= min(len(train_images), np.prod(train_images.shape[1:])):
         return None
-    return PCA(components, random_state=0).fit(as_rows(train_images))
+    return PCA(components, random_state=0).fit(pixel_rows(train_images))
 
 
 def pca_psnr(model, images):
     """Mean of per-image PSNR in dB of images (n, h, w, C) rebuilt from a fitted PCA."""
     errors = []
     for start in range(0, len(images), 5000):
-        rows = as_rows(images[start : start + 5000])
+        rows = pixel_rows(images[start : start + 5000])
         rebuilt = model.inverse_transform(model.transform(rows))
         errors.append(((rebuilt - rows) ** 2).mean(axis=1))
     return float(mean_psnr(np.concatenate(errors)))
 
 
-def as_rows(images):
+def as_rows(features):
+    """Features (n, ...) as rows (n, d)."""
+    return features.reshape(len(features), -1)
+
+
+def pixel_rows(images):
     """uint8 images (n, h, w, C) -> float32 (n, h*w*C) in [0, 1]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    return as_rows(images).astype(np.float32) / 255
 
 
 def classify(train, val, test, rows, seed=0):

@@ -100,7 +100,7 @@ def _fit_all(functa, data, partial, augmentation, dtype):
         copies = 1 + (augmentation.copies if name == "train" else 0)
         rows = len(split) * copies
         shapes = {
-            "latents": ((rows, functa.config.latent_dim), dtype),
+            "latents": ((rows, *functa.config.latent_shape), dtype),
             "psnr": ((rows,), "float32"),
         }
         for column, (shape, kind) in shapes.items():
@@ -150,7 +150,7 @@ def _write_shards(path, columns, metadata, shard_bytes):
 
 
 def _statistics(latents):
-    """Mean and standard deviation (L,) float32, in pieces and in float64."""
+    """Mean and standard deviation of each number of a latent, float32; in pieces, in float64."""
     count = max(len(latents), 1)
     pieces = [slice(start, start + 65536) for start in range(0, len(latents), 65536)]
     mean = sum(latents[p].astype(np.float64).sum(0) for p in pieces) / count

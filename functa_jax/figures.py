@@ -50,7 +50,7 @@ def learning_curves(path, rows, pca=None):
 
 def latent_sizes(path, summaries):
     """Test PSNR of several runs on one data set against their latent size, beside PCA."""
-    points = sorted((s["latent_dim"], s["test_psnr"], s["pca_test_psnr"]) for s in summaries)
+    points = sorted((s["numbers"], s["test_psnr"], s["pca_test_psnr"]) for s in summaries)
     sizes = [p[0] for p in points]
     with figure(path, size=(4.2, 3.0)) as (_, ax):
         ax.plot(sizes, [p[1] for p in points], "o-", label="functa")

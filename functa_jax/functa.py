@@ -47,49 +47,53 @@ class Functa:
         """Fit images and keep the whole course.
 
         images (n, h, w, C) or, with one channel, (n, h, w): uint8 or floats in [0, 1].
-        Returns latents (n, steps + 1, L) and mean squared errors (n, steps + 1), float32:
-        [:, k] are those after k steps.
+        Returns latents (n, steps + 1, *config.latent_shape) and mean squared errors
+        (n, steps + 1), float32: [:, k] are those after k steps.
         """
         steps = self.inner_steps if steps is None else steps
         images = self._as_batch(images)
-        coords = siren.coordinate_grid(*self.resolution)
-        encode_batch, _ = _compiled(self.config, self.penalty)
+        coords = siren.points(self.config, self.resolution)
+        encode_batch, *_ = _compiled(self.config, self.penalty)
         results = _in_batches(
             lambda batch: encode_batch(self.params, coords, _to_float(batch), steps=steps),
-            images.reshape(len(images), len(coords), self.config.channels),
+            siren.arrange(self.config, images),
             batch_size,
         )
         return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
     def encode(self, images, steps=None, batch_size=256):
-        """Images -> (latents float32 (n, L), psnr float32 (n,) of their reconstructions in dB).
+        """Images -> (latents float32, psnr float32 (n,) of their reconstructions in dB).
 
-        images as in `course`. An image's latent depends on that image alone.
+        images as in `course`; latents (n, L), or (n, s, s, L) for a grid of cells. An image's
+        latent depends on that image alone.
         """
         latents, errors = self.course(images, steps, batch_size)
         return latents[:, -1], np.asarray(psnr(errors[:, -1]), np.float32)
 
     def decode(self, latents, resolution=None, coords=None, batch_size=256):
-        """Latents (n, L) -> images float32 (n, h, w, C), about [0, 1] and not clipped.
+        """Latents, as from `encode`, -> images float32 (n, h, w, C), about [0, 1], not clipped.
 
         resolution: a side or (height, width), default the training images'. With coords
         (M, 2) in [0, 1]^2, (row, column) order, colours (n, M, C) at these points instead.
         """
         latents = np.asarray(latents, np.float32)
-        if latents.ndim != 2 or latents.shape[1] != self.config.latent_dim:
-            raise UserError(
-                f"latents have shape {latents.shape}, not (n, {self.config.latent_dim})"
-            )
+        expected = self.config.latent_shape
+        if latents.shape[1:] != expected:
+            wanted = ", ".join(map(str, expected))
+            raise UserError(f"latents have shape {latents.shape}, not (n, {wanted})")
         shape = np.broadcast_to(self.resolution if resolution is None else resolution, 2).tolist()
-        points = (
-            siren.coordinate_grid(*shape) if coords is None else jnp.asarray(coords, jnp.float32)
-        )
-        _, decode_batch = _compiled(self.config, self.penalty)
-        results = _in_batches(
-            lambda batch: (decode_batch(self.params, points, batch),), latents, batch_size
-        )
-        shape = shape if coords is None else [len(points)]
-        colours = np.concatenate([part for (part,) in results])
+        _, decode_pixels, decode_points = _compiled(self.config, self.penalty)
+
+        def decoded(function, points):
+            parts = _in_batches(lambda z: (function(self.params, points, z),), latents, batch_size)
+            return np.concatenate([part for (part,) in parts])
+
+        if coords is not None:
+            return decoded(decode_points, jnp.asarray(coords, jnp.float32))
+        if all(side % (self.config.grid or 1) == 0 for side in shape):
+            pixels = decoded(decode_pixels, siren.points(self.config, shape))
+            return siren.restore(self.config, pixels, shape)
+        colours = decoded(decode_points, siren.coordinate_grid(*shape))
         return colours.reshape(len(latents), *shape, self.config.channels)
 
     def _as_batch(self, images):
@@ -151,12 +155,18 @@ def _check_arrays(config, params):
 
 @cache
 def _compiled(config, penalty):
-    """(encode, decode), data parallel on local devices; kept for all Functa of this kind."""
+    """(encode, decode pixels, decode any points), data parallel on local devices.
+
+    Kept for all Functa of this kind.
+    """
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     images = PartitionSpec(AXIS)
 
-    def decode_share(params, coords, latents):
+    def decode_pixels(params, coords, latents):
         return jax.lax.map(partial(siren.with_params(config, params), coords), latents)
+
+    def decode_points(params, coords, latents):
+        return jax.lax.map(partial(siren.with_params(config, params).at, coords), latents)
 
     def sharded(function, out_specs):
         return jax.shard_map(
@@ -174,7 +184,7 @@ def _compiled(config, penalty):
 
         return sharded(encode_share, (images, images))(params, coords, batch)
 
-    return encode_batch, jax.jit(sharded(decode_share, images))
+    return encode_batch, *(jax.jit(sharded(f, images)) for f in (decode_pixels, decode_points))
 
 
 def _to_float(batch):

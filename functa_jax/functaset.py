@@ -1,9 +1,10 @@
 """The functaset: a data set of latents in `.npz` files that NumPy alone reads, without pickle.
 
-Keys: {train,val,test}_latents float32 or float16 (n, L); _labels int64 (n,), -1 if unknown;
-_ids int64 (n,), the row in the published split, repeated by augmented copies; _psnr float32
-(n,), dB; mean, std float32 (L,) of the train latents; metadata, a JSON string. A large set comes
-in shards NAME-00000-of-00004.npz, each a functaset with a part of the rows.
+Keys: {train,val,test}_latents float32 or float16, (n, L) or (n, s, s, L) for a grid of cells;
+_labels int64 (n,), -1 if unknown; _ids int64 (n,), the row in the published split, repeated by
+augmented copies; _psnr float32 (n,), dB; mean, std of the train latents, float32, shaped like one;
+metadata, a JSON string. A large set comes in shards NAME-00000-of-00004.npz, each a functaset with
+a part of the rows.
 """
 
 import json
@@ -24,7 +25,7 @@ COLUMNS = ("latents", "labels", "ids", "psnr")
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """One split: latents (n, L), labels (n,), ids (n,), psnr (n,) in dB."""
+    """One split: latents (n, L) or (n, s, s, L), labels (n,), ids (n,), psnr (n,) in dB."""
 
     latents: np.ndarray
     labels: np.ndarray
@@ -37,7 +38,7 @@ class Latents:
 
 @dataclass(frozen=True, eq=False)
 class Functaset:
-    """Latents of three splits, the train latents' mean and std (L,), and what made them."""
+    """Latents of three splits, the train latents' mean and std, and what made them."""
 
     train: Latents
     val: Latents

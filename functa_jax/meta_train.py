@@ -47,18 +47,32 @@ class Config:
     depth: int = 4
     """Linear layers in all: first, depth - 2 hidden, last."""
     latent_dim: int = 32
-    """Numbers in each image's latent."""
+    """Numbers in each image's latent, or with --grid in each cell of it."""
     w0: float = 20.0
     """Frequency of the sine layers, sin(w0 x)."""
     modulation: Literal["shift", "scale_shift"] = "shift"
     """What the latent modulates in each unit."""
+    grid: int | None = None
+    """Spatial functa: cells per side of the latent; none: one vector for the whole image."""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """What a point takes from the grid: its own cell, or a mean of the four around."""
+    map_size: Literal[1, 3] = 1
+    """Cells per side that the map from latents to shifts sees: 1, or 3 with the neighbours."""
+    coordinates: Literal["global", "local"] = "global"
+    """Coordinates in the image, or in the cell that a point lies in."""
 
     inner_steps: int = 3
     """Gradient steps that fit one latent."""
     inner_rate: float | None = None
     """Constant rate of the inner loop; none learns one rate per latent number (meta-SGD)."""
+    rates_of_steps: bool = False
+    """Learn other rates in each inner step."""
+    rate_start: float | None = None
+    """Where learned rates start; none: at random in 0.005 ... 0.1, as DeepMind's."""
+    update: Literal["rates", "matrix"] = "rates"
+    """Learned rates of latent numbers, or a learned matrix that preconditions their gradient."""
     rate_range: tuple[float, float] = (0.0, 1.0)
-    """Learned rates are clipped to this range after every outer step."""
+    """Learned rates are clipped to this range after every outer step (a matrix is not)."""
     first_order: bool = False
     """Ignore second derivatives in the outer gradient (cheaper, worse)."""
     inner_points: int | None = None
@@ -122,11 +136,18 @@ class Config:
             "inner_points",
             "outer_points",
             "clip_norm",
+            "grid",
+            "rate_start",
         ):
             value = getattr(self, field)
             _require(value is None or value > 0, field, "must be positive, or none", self)
         _require(self.depth >= 2, "depth", "a SIREN has a first and a last layer", self)
         _require(0 <= self.ema < 1, "ema", "must be in [0, 1)", self)
+        learned = self.inner_rate is None or (self.update == "rates" and not self.rates_of_steps)
+        _require(learned, "inner_rate", "constant rates cannot be learned too", self)
+        for field in ("map_size", "coordinates", "interpolation"):
+            plain = getattr(self, field) == type(self).__dataclass_fields__[field].default
+            _require(plain or self.grid is not None, field, "needs --grid", self)
         _require(self.rate_range[0] <= self.rate_range[1], "rate_range", "is empty", self)
         together = self.coordinator in (None, "auto") or None not in (self.processes, self.process)
         _require(together, "coordinator", "needs --processes and --process", self)
@@ -160,6 +181,70 @@ PRESETS = {
         warmup=1000,
         eval_every=2000,
         dispatch=20,
+    ),
+    # Spatial functa: a grid of cells, each with the colours of its neighbours in view.
+    "digits-spatial": Config(
+        grid=2,
+        latent_dim=8,
+        map_size=3,
+        coordinates="local",
+        w0=10.0,
+        rates_of_steps=True,
+        rate_start=1.0,
+        rate_range=(0.0, 10.0),
+    ),
+    "mnist-spatial": Config(
+        dataset="mnist",
+        grid=7,
+        latent_dim=4,
+        map_size=3,
+        coordinates="local",
+        w0=10.0,
+        rates_of_steps=True,
+        rate_start=1.0,
+        rate_range=(0.0, 10.0),
+        batch_size=32,
+        steps=6000,
+        eval_every=500,
+        classifier_rows=20_000,
+    ),
+    "cifar10-spatial-cpu": Config(
+        dataset="cifar10",
+        width=48,
+        depth=4,
+        grid=8,
+        latent_dim=16,
+        map_size=3,
+        coordinates="local",
+        w0=10.0,
+        rates_of_steps=True,
+        rate_start=1.0,
+        rate_range=(0.0, 10.0),
+        batch_size=32,
+        steps=12_000,
+        eval_every=500,
+        classifier_rows=5000,
+        on_divergence="rollback",
+    ),
+    "cifar10-spatial": Config(
+        dataset="cifar10",
+        width=256,
+        depth=7,
+        grid=8,
+        latent_dim=16,
+        map_size=3,
+        coordinates="local",
+        w0=10.0,
+        rates_of_steps=True,
+        rate_start=1.0,
+        rate_range=(0.0, 10.0),
+        batch_size=128,
+        steps=200_000,
+        outer_rate=3e-4,
+        warmup=1000,
+        eval_every=2000,
+        dispatch=50,
+        on_divergence="rollback",
     ),
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
     # neither clipping nor averaging.
@@ -231,11 +316,17 @@ def _check_data(config, data):
     if len(data.val) == 0 or len(data.test) == 0:
         raise UserError(f"{data.name} has no validation or test images to learn about images from")
     height, width, _ = data.train.images.shape[1:]
+    if config.grid and (height % config.grid or width % config.grid):
+        raise UserError(
+            f"--grid {config.grid} does not divide {data.name} images of {height}x{width}"
+        )
+    by_cells = config.grid is not None and config.interpolation == "nearest"
+    points = height * width // (config.grid**2 if by_cells else 1)
     for field in ("inner_points", "outer_points"):
-        if (getattr(config, field) or 0) > height * width:
+        if (getattr(config, field) or 0) > points:
             raise UserError(
-                f"--{field.replace('_', '-')} {getattr(config, field)}: {data.name} images have "
-                f"only {height * width} pixels"
+                f"--{field.replace('_', '-')} {getattr(config, field)}: {data.name} "
+                f"{'cells' if by_cells else 'images'} have only {points} pixels"
             )
     if config.batch_size > len(data.train):
         raise UserError(

@@ -47,7 +47,8 @@ def mean_loss(model_config, outer, params, coords, images, points, keys):
     """Mean outer loss of images (B, N, C) and, from the same pass, their mean PSNR in dB.
 
     points: None or (inner, outer), the indices of the coordinates that the inner and the outer
-    loss see; each None for all. keys: one random key per image, for the latent noise.
+    loss see (in a grid of cells: of each cell); each None for all. keys: one random key per image,
+    for the latent noise.
     """
     model = siren.with_params(model_config, params)
     inner, outer_points = points
@@ -140,7 +141,7 @@ def outer_step(model_config, outer, state, coords, images, positions):
         None if count is None else jax.random.permutation(key, len(coords))[:count]
         for count, key in zip((outer.inner_points, outer.outer_points), point_keys, strict=True)
     )
-    at_once = images_at_once(outer.inner_points or len(coords), len(images))
+    at_once = images_at_once(images[:, : outer.inner_points])
     while len(images) % at_once:
         at_once -= 1
     gradient = outer_gradient(
@@ -151,7 +152,7 @@ def outer_step(model_config, outer, state, coords, images, positions):
     updates, opt_state = optimizer(outer).update(gradient, state["optimizer"], state["params"])
     updates = jax.tree.map(lambda u: state["damping"] * u, updates)
     params = optax.apply_updates(state["params"], updates)
-    if "inner_rate" in params:
+    if "inner_rate" in params and model_config.update == "rates":
         params["inner_rate"] = jnp.clip(params["inner_rate"], *outer.rate_range)
     step = state["step"] + 1
     # A young average forgets its start sooner.
@@ -170,7 +171,8 @@ def outer_step(model_config, outer, state, coords, images, positions):
 def make_train(model_config, outer, mesh):
     """A compiled `train(state, coords, images, rows) -> (state, metrics)` of many outer steps.
 
-    coords (N, 2); images (n, N, C) uint8, the whole training set, resident on every device;
+    coords and images (n, N, C) uint8, the whole training set, resident on every device, as from
+    `siren.points` and `siren.arrange`;
     rows (S, B) int32, the images of each of S steps. metrics are arrays (S,). The state given
     is consumed (its memory is used again).
     """

@@ -19,7 +19,8 @@ def write(config, data, run, functa, train_seconds):
     print("evaluating on test, beside PCA with as many numbers", flush=True)
     steps_shown = sorted({*evaluate.STEPS_SHOWN, config.inner_steps})
     test_psnr = evaluate.psnr_after_steps(functa, data.test.images, steps_shown)
-    pca = evaluate.pca(data.train.images, config.latent_dim)
+    numbers = functa.config.numbers
+    pca = evaluate.pca(data.train.images, numbers)
     pca_psnr = None if pca is None else evaluate.pca_psnr(pca, data.test.images)
 
     shown = data.test.take(np.linspace(0, len(data.test) - 1, 10).astype(int))
@@ -46,6 +47,7 @@ def write(config, data, run, functa, train_seconds):
         data_fingerprint=data.fingerprint,
         train_images=len(data.train),
         latent_dim=config.latent_dim,
+        numbers=numbers,
         seed=config.seed,
         outer_steps=config.steps,
         test_psnr=test_psnr[config.inner_steps],
@@ -70,11 +72,13 @@ def _features(data, functaset, pca):
         ]
 
     def pixels(name):
-        return evaluate.as_rows(getattr(data, name).images)
+        return evaluate.pixel_rows(getattr(data, name).images)
 
     features = {
         "latents": splits(
-            lambda name: (getattr(functaset, name).latents - functaset.mean) / functaset.std.mean()
+            lambda name: evaluate.as_rows(
+                (getattr(functaset, name).latents - functaset.mean) / functaset.std.mean()
+            )
         )
     }
     if pca is not None:
@@ -88,7 +92,7 @@ def _panel_of_sizes(run):
     mine = run.summary()
     summaries = [read_json(path) for path in sorted(run.folder.parent.glob("*/summary.json"))]
     same = [s for s in summaries if all(s.get(k) == mine[k] for k in ("data", "train_images"))]
-    if len({s["latent_dim"] for s in same}) > 1:
+    if len({s["numbers"] for s in same}) > 1:
         figures.latent_sizes(run.path("figures/latent_sizes.png"), same)
 
 
@@ -99,7 +103,7 @@ def table(run):
     pca = s["pca_test_psnr"]
     lines = [
         "",
-        f"{s['data']}, {s['latent_dim']} numbers per image, {s['outer_steps']:,} outer steps in "
+        f"{s['data']}, {s['numbers']} numbers per image, {s['outer_steps']:,} outer steps in "
         f"{duration(s['train_seconds'])}, seed {s['seed']}, {s['device']}",
         "test PSNR (mean of per-image)  "
         + "  ".join(f"{k} steps {v:.2f} dB" for k, v in steps.items()),

@@ -7,7 +7,12 @@ for each unit of each sine layer:
 
     h <- sin(w0 * (scale * (W h + b) + shift)),      (shift, scale - 1) = z A + a.
 
-Shapes: N points, W width, D depth (all linear layers), L latent size, C channels.
+In spatial functa (Bauer et al. 2023) the latent is a grid of s x s cells, L numbers each, and the
+shift at a point comes from the cell that it lies in, or from the cells around by interpolation.
+A map over 3 x 3 cells lets neighbours share what they know.
+
+Shapes: N points, W width, D depth (all linear layers), L latent size (of one cell), C channels,
+s cells per side, p points per cell.
 """
 
 from dataclasses import dataclass
@@ -31,8 +36,14 @@ class ModelConfig:
     """What fixes a modulated SIREN's shapes and its function, given its parameters.
 
     depth counts every linear layer: first, depth - 2 hidden ones, last. modulation is "shift"
-    or "scale_shift". inner_rate is None for meta-SGD (one learned rate per latent number, as
-    in DeepMind's functa), or the constant rate of the inner loop.
+    or "scale_shift". inner_rate is None for meta-SGD (one learned rate per latent number,
+    as in DeepMind's functa), or the constant rate of the inner loop. With step_rates = K the first
+    K steps have learned rates of their own (later ones that of step K), which start at rate_start
+    (none: DeepMind's random ones). update is "rates" or "matrix": then the learned rate of a step
+    is a matrix (L, L), a preconditioner of the gradient.
+
+    Latents are vectors (L,) if grid is None, else grids (s, s, L), s = grid, with interpolation
+    "nearest" or "bilinear", map_size 1 or 3 and coordinates "global", or "local" in a point's cell.
     """
 
     channels: int
@@ -42,6 +53,80 @@ class ModelConfig:
     w0: float = 30.0
     modulation: str = "shift"
     inner_rate: float | None = None
+    step_rates: int | None = None
+    rate_start: float | None = None
+    update: str = "rates"
+    grid: int | None = None
+    interpolation: str = "nearest"
+    map_size: int = 1
+    coordinates: str = "global"
+
+    @property
+    def latent_shape(self):
+        """Shape of one image's latent: (L,) or (s, s, L)."""
+        return (self.latent_dim,) if self.grid is None else (self.grid, self.grid, self.latent_dim)
+
+    @property
+    def cells(self):
+        """Cells in an image."""
+        return (self.grid or 1) ** 2
+
+    @property
+    def numbers(self):
+        """Numbers in one image's latent."""
+        return self.cells * self.latent_dim
+
+    @property
+    def by_cells(self):
+        """Whether points are worked on cell by cell, in the order of `points`."""
+        return self.grid is not None and self.interpolation == "nearest"
+
+
+def points(config, resolution):
+    """Coordinates of all pixels of an image, in the shape that the model takes.
+
+    float32 (N, 2); for nearest cells (p, s*s, 2), or (p, 1, 2) in local coordinates, which are the
+    same in each. `arrange` puts pixels in the same order.
+    """
+    if not config.by_cells:
+        return coordinate_grid(*resolution)
+    if config.coordinates == "local":
+        return coordinate_grid(*(side // config.grid for side in resolution))[:, None]
+    grid = coordinate_grid(*resolution).reshape(1, *resolution, 2)
+    return arrange(config, grid)[0]
+
+
+def arrange(config, images):
+    """Images (n, h, w, C) -> pixels (n, N, C), or for nearest cells (n, p, s*s, C)."""
+    n, height, width, channels = images.shape
+    if not config.by_cells:
+        return images.reshape(n, height * width, channels)
+    s = config.grid
+    cells = images.reshape(n, s, height // s, s, width // s, channels)
+    return cells.transpose(0, 2, 4, 1, 3, 5).reshape(n, -1, s * s, channels)
+
+
+def restore(config, pixels, resolution):
+    """The inverse of `arrange`: images (n, h, w, C) of pixels in the order of `points`."""
+    (height, width), (n, channels) = resolution, (len(pixels), pixels.shape[-1])
+    if config.by_cells:
+        s = config.grid
+        pixels = pixels.reshape(n, height // s, width // s, s, s, channels)
+        pixels = pixels.transpose(0, 3, 1, 4, 2, 5)
+    return pixels.reshape(n, height, width, channels)
+
+
+def neighbours(grid, size):
+    """Each cell with those around it: (s, s, L) -> (s, s, size*size*L), zeros beyond the border.
+
+    A linear map of the result is a convolution with a (size, size) kernel.
+    """
+    if size == 1:
+        return grid
+    s, margin = grid.shape[0], size // 2
+    padded = jnp.pad(grid, [(margin, margin), (margin, margin), (0, 0)])
+    shifts = [(i, j) for i in range(size) for j in range(size)]
+    return jnp.concatenate([padded[i : i + s, j : j + s] for i, j in shifts], axis=-1)
 
 
 class Siren(nnx.Module):
@@ -69,11 +154,13 @@ class Siren(nnx.Module):
     def __call__(self, coords, shifts=0.0, scales=1.0):
         """Colours (N, C) at coords (N, 2); shifts and scales (D - 1, W), or one number for all.
 
+        With coords (..., 2), shifts may be (D - 1, ..., W): one for each point, broadcast.
         Targets live in [0, 1], hence the 0.5 that is added to the last, linear, layer.
         """
         *hidden, last = self.layers
-        shape = (len(hidden), last.kernel.shape[0])
-        shifts, scales = jnp.broadcast_to(shifts, shape), jnp.broadcast_to(scales, shape)
+        shifts, scales = (
+            jnp.broadcast_to(x, (len(hidden), *jnp.shape(x)[1:])) for x in (shifts, scales)
+        )
         h = coords
         for layer, shift, scale in zip(hidden, shifts, scales, strict=True):
             h = sine(self.w0 * (scale * layer(h) + shift))
@@ -86,30 +173,83 @@ class ModulatedSiren(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs):
         self.config = config
         self.siren = Siren(config.width, config.depth, config.channels, config.w0, rngs=rngs)
-        per_unit = 2 if config.modulation == "scale_shift" else 1
+        self.per_unit = 2 if config.modulation == "scale_shift" else 1
         # Lecun's truncated normal and zero biases: haiku's defaults, hence DeepMind's.
         self.latent_map = nnx.Linear(
-            config.latent_dim, per_unit * (config.depth - 1) * config.width, rngs=rngs
+            config.map_size**2 * config.latent_dim,
+            self.per_unit * (config.depth - 1) * config.width,
+            rngs=rngs,
         )
-        if config.inner_rate is None:  # DeepMind's initial range of meta-SGD rates
-            rates = jax.random.uniform(
-                rngs.params(), (config.latent_dim,), minval=0.005, maxval=0.1
-            )
-            self.inner_rate = nnx.Param(rates)
+        if config.inner_rate is None:
+            self.inner_rate = nnx.Param(_first_rates(config, rngs.params()))
 
     def __call__(self, coords, latent):
-        """Colours (N, C) of the image with this latent (L,) at coords (N, 2)."""
-        depth, width = self.config.depth, self.config.width
-        modulations = self.latent_map(latent)
-        if self.config.modulation == "shift":
-            return self.siren(coords, modulations.reshape(depth - 1, width))
-        scales, shifts = jnp.moveaxis(modulations.reshape(depth - 1, 2, width), 1, 0)
-        return self.siren(coords, shifts, 1 + scales)
+        """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
 
-    def rate(self):
-        """Step size of the inner loop: (L,) learned, or one number."""
-        rate = self.config.inner_rate
-        return self.inner_rate[...] if rate is None else jnp.float32(rate)
+        coords (N, 2) gives (N, C); for nearest cells (p, 1 or s*s, 2) gives (p, s*s, C).
+        """
+        if not self.config.by_cells:
+            return self.at(coords, latent)
+        modulations = self._of_cells(latent)
+        return self._colours(coords, modulations.reshape(1, -1, modulations.shape[-1]))
+
+    def at(self, coords, latent):
+        """Colours (N, C) of the image with this latent at any points (N, 2) in [0, 1]^2."""
+        s = self.config.grid
+        if s is None:
+            return self._colours(coords, self.latent_map(latent))
+        modulations, within = self._of_cells(latent), coords * s
+        cell = jnp.clip(jnp.floor(within).astype(jnp.int32), 0, s - 1)
+        if self.config.interpolation == "nearest":
+            modulations = modulations[cell[:, 0], cell[:, 1]]
+        else:
+            rows, columns = (hat_weights(x, s) for x in coords.T)
+            modulations = jnp.einsum("nr,nc,rcm->nm", rows, columns, modulations)
+        if self.config.coordinates == "local":
+            coords = within - cell
+        return self._colours(coords, modulations)
+
+    def _of_cells(self, latent):
+        return self.latent_map(neighbours(latent, self.config.map_size))
+
+    def _colours(self, coords, modulations):
+        """Colours at coords (..., 2), with modulations (..., units of all layers)."""
+        shape = (*modulations.shape[:-1], self.config.depth - 1, self.per_unit, self.config.width)
+        modulations = jnp.moveaxis(modulations.reshape(shape), (-3, -2), (0, 1))
+        *scales, shifts = jnp.moveaxis(modulations, 1, 0)
+        return self.siren(coords, shifts, *(1 + scale for scale in scales))
+
+    def step(self, gradient, number):
+        """What step `number` (0 first) of the inner loop subtracts from a latent.
+
+        gradient: of the loss of one cell, shaped like the latent.
+        """
+        if self.config.inner_rate is not None:
+            return self.config.inner_rate * gradient
+        rate = jnp.asarray(self.inner_rate[...])
+        if self.config.step_rates is not None:
+            rate = rate[jnp.minimum(number, self.config.step_rates - 1)]
+        return gradient @ rate if self.config.update == "matrix" else rate * gradient
+
+
+def _first_rates(config, key):
+    """Initial learned rates: (L,), or (L, L) of a preconditioner, with a first axis for steps."""
+    shape = (config.latent_dim,)
+    if config.rate_start is None:  # DeepMind's initial range of meta-SGD rates
+        rates = jax.random.uniform(key, shape, minval=0.005, maxval=0.1)
+    else:
+        rates = jnp.full(shape, config.rate_start)
+    rates = jnp.diag(rates) if config.update == "matrix" else rates
+    return rates if config.step_rates is None else jnp.stack([rates] * config.step_rates)
+
+
+def hat_weights(x, s):
+    """Weights (N, s) of s cells for linear interpolation at x (N,) in [0, 1]; rows sum to 1.
+
+    Beyond the centres of the outer cells these have all the weight.
+    """
+    place = jnp.clip(x * s - 0.5, 0, s - 1)
+    return jnp.maximum(0, 1 - jnp.abs(place[:, None] - jnp.arange(s)))
 
 
 @cache

@@ -19,8 +19,12 @@ MAX_ROLLBACKS = 10
 
 def model_config(config, channels):
     """The siren.ModelConfig in a meta_train.Config."""
-    names = ("width", "depth", "latent_dim", "w0", "modulation", "inner_rate")
-    return siren.ModelConfig(channels=channels, **{name: getattr(config, name) for name in names})
+    names = set(siren.ModelConfig.__dataclass_fields__) - {"channels", "step_rates"}
+    return siren.ModelConfig(
+        channels=channels,
+        step_rates=config.inner_steps if config.rates_of_steps else None,
+        **{name: getattr(config, name) for name in names},
+    )
 
 
 def outer_config(config):
@@ -64,9 +68,9 @@ def train(config, data, run):
         run.forget_after(step)
 
     resolution = data.train.images.shape[1:3]
-    pixels = data.train.images.reshape(len(data.train), -1, model.channels)
+    pixels = siren.arrange(model, data.train.images)
     fixed = (
-        devices.put(np.asarray(siren.coordinate_grid(*resolution)), mesh),
+        devices.put(np.asarray(siren.points(model, resolution)), mesh),
         devices.put(pixels, mesh),
     )
     positions = devices.put(
@@ -176,8 +180,8 @@ def _announce(config, data, run, model, mesh):
     kind = mesh.devices.flat[0].device_kind
     print(
         f"meta-learning a modulated SIREN (width {config.width}, depth {config.depth}, latent "
-        f"{config.latent_dim}) on {data.name}: {images:,} train images of {height}x{width}, "
-        f"{config.steps:,} steps of {config.batch_size}"
+        f"{'x'.join(map(str, model.latent_shape))}) on {data.name}: {images:,} train images of "
+        f"{height}x{width}, {config.steps:,} steps of {config.batch_size}"
     )
     print(f"on {mesh.size} x {kind} in {jax.process_count()} process(es); writing to {run.folder}")
     print(f"estimated training time: {duration(flops / (0.5 * matmul_rate()))}", flush=True)

@@ -51,7 +51,7 @@ def test_psnr_after_steps_is_the_mean_over_the_course():
 
 def test_as_rows_keeps_every_number_in_its_place():
     images = RANDOM.integers(0, 256, (3, 4, 5, 2), np.uint8)
-    rows = evaluate.as_rows(images)
+    rows = evaluate.pixel_rows(images)
     assert rows.dtype == np.float32 and rows.shape == (3, 40)
     for place in np.ndindex(4, 5, 2):
         at = (place[0] * 5 + place[1]) * 2 + place[2]
