@@ -1,6 +1,6 @@
 """Does pruning a ViT-B fit into 8 GB, at 64 images a step and 224 pixels?
 
-    python -m experiments.prune_memory             12 minutes on 2 CPU cores
+    python -m experiments.prune_memory             15 minutes on 2 CPU cores
     python -m experiments.prune_memory gpu         on a GPU; not yet run
 
 A whole cell of the sweep (search, masks, recovery, count, file) of ViT-B/16 with one method, two
