@@ -13,12 +13,10 @@ Rates are compared on validation images. Results: landscape_NAME.json and its pi
 """
 
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli
-from common.runs import write_json
 from experiments import runner
 
 
@@ -49,18 +47,8 @@ def main(config, name):
     out = config.out or Path("runs") / f"landscape_{name}"
     command = ["optim_torch.landscape", name, *shlex.split(config.flags), "--seeds", *config.seeds]
     summary = runner.finished(command, out)
-    config.results.mkdir(parents=True, exist_ok=True)
-    for picture in (out / "figures").glob("*.png"):
-        shutil.copy(picture, config.results / f"landscape_{name}_{picture.name}")
-    write_json(
-        config.results / f"landscape_{name}.json",
-        {
-            "command": f"python -m experiments.landscape {name}",
-            "flags": config.flags,
-            "seeds": list(config.seeds),
-            **summary,
-        },
-    )
+    stem = f"landscape_{name}"
+    runner.keep(config, stem, out, command=f"python -m experiments.landscape {name}", **summary)
 
 
 if __name__ == "__main__":

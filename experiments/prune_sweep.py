@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli
-from common.runs import write_json
 from experiments import runner
 
 
@@ -59,19 +58,9 @@ def main(config, name):
     if config.taught:
         again = [*command, "--distil", 0.5, "--methods", *config.taught]
         summary = runner.finished(again, out)
-    config.results.mkdir(parents=True, exist_ok=True)
-    shutil.copy(out / "results.csv", config.results / f"prune_{name}.csv")
-    for picture in (out / "figures").glob("*.png"):
-        shutil.copy(picture, config.results / f"prune_{name}_{picture.name}")
-    write_json(
-        config.results / f"prune_{name}.json",
-        {
-            "command": f"python -m experiments.prune_sweep {name}",
-            "flags": config.flags,
-            "seeds": list(config.seeds),
-            **summary,
-        },
-    )
+    stem = f"prune_{name}"
+    runner.keep(config, stem, out, command=f"python -m experiments.prune_sweep {name}", **summary)
+    shutil.copy(out / "results.csv", config.results / f"{stem}.csv")
 
 
 if __name__ == "__main__":

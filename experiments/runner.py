@@ -1,13 +1,14 @@
 """Run the commands of an experiment, several side by side, skipping those that are finished."""
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.errors import UserError
-from common.runs import cores, read_json
+from common.runs import cores, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -45,6 +46,18 @@ def all_finished(commands, jobs):
         except BaseException:  # also Ctrl-C: nothing more begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def keep(config, stem, out, **facts):
+    """Copy the pictures of the run folder `out` to results/STEM_*.png and write STEM.json.
+
+    config: of the experiment, with seeds, flags and results; facts: what else the JSON holds.
+    """
+    config.results.mkdir(parents=True, exist_ok=True)
+    for picture in (out / "figures").glob("*.png"):
+        shutil.copy(picture, config.results / f"{stem}_{picture.name}")
+    settings = {"flags": config.flags, "seeds": list(config.seeds)}
+    write_json(config.results / f"{stem}.json", {**settings, **facts})
 
 
 def percent(value):

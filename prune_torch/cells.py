@@ -133,6 +133,8 @@ def run_cell(bench, folder, key):
     if search:
         _search(method, folder / key.search)
     masks = method.masks(cell.count)
+    if method.debias:
+        model.load_state_dict(bench.model.state_dict())
     optimizer = finetune.optimizer_for(model, config.rate, config.decay)
     density.hold(optimizer, dict(model.named_parameters()), masks)
     teacher = bench.model.eval() if key.distil else None

@@ -131,7 +131,7 @@ PRESETS = {
         dataset="digits",
         dense_steps=1500,
         dense_rate=3e-3,
-        steps=50,
+        steps=40,
         jobs=2,
         model_args={
             **{"img_size": 8, "patch_size": 2, "in_chans": 1},

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from prune_torch import finetune
+from prune_torch import density, finetune
 
 
 @dataclass
@@ -39,12 +39,15 @@ class Cell:
 class Method:
     """Keeps `count` weights by its own rule. Class attributes say what it costs and gives.
 
-    share: of the steps, for the search. one_for_all: one search serves all densities. chooses: it
-    has a density of its own, whatever `count`. structured: it removes whole heads, neurons or
-    blocks. inexact: why a level may not be met to the last weight, as the table says it.
+    share: of the steps, for the search. debias: a penalty has shrunk all weights in the search, so
+    those that stay go back to the dense network's values. one_for_all: one search serves all
+    densities. chooses: it has a density of its own, whatever `count`. structured: it removes whole
+    heads, neurons or blocks. inexact: why a level may not be met to the last weight, as the table
+    says it.
     """
 
     share = 0.0
+    debias = False
     one_for_all = False
     chooses = False
     structured = False
@@ -98,6 +101,26 @@ class Method:
         model.zero_grad()
         return found
 
+    @torch.no_grad()
+    def watch_inputs(self, names, see, batches=8):
+        """Call see(name, rows) with what these matrices multiply, as `input_rows` has it.
+
+        Over some training batches, which are counted.
+        """
+        model, task, hooks = self.cell.model.eval(), self.cell.task, []
+        for name in names:
+
+            def hook(layer, inputs, name=name):  # what a hook returns would take the inputs' place
+                see(name, input_rows(layer, inputs[0]))
+
+            layer = model.get_submodule(name.rpartition(".")[0])
+            hooks.append(layer.register_forward_pre_hook(hook))
+        for number in range(batches):
+            model(task.batch(self.cell.seed, number)[0])
+        for hook in hooks:
+            hook.remove()
+        self.passes += batches
+
 
 def cubic(step, steps, first, last):
     """From `first` to `last` as Zhu and Gupta (2017): fast at the beginning, slow at the end."""
@@ -108,6 +131,21 @@ def cubic(step, steps, first, last):
 def magnitudes(parameters):
     """|w| of every prunable parameter."""
     return {name: p.detach().abs() for name, p in parameters.items()}
+
+
+def smallest(parameters, count):
+    """The `count`-th smallest |w| of all prunable parameters."""
+    scores = torch.cat([m.flatten() for m in magnitudes(parameters).values()])
+    return float(scores.kthvalue(max(1, count)).values)
+
+
+def shrink(masks, parameters, count):
+    """Of the weights in `masks` the `count` largest stay; masks and weights change in place."""
+    scores = magnitudes(parameters)
+    scores = {n: torch.where(masks[n], score, -1.0) for n, score in scores.items()}
+    for name, mask in density.top_masks(scores, count).items():
+        masks[name].copy_(mask)
+    density.apply(parameters, masks)
 
 
 def input_rows(layer, inputs):

@@ -4,7 +4,7 @@ import torch
 
 from optim_torch import DessiLBI, structure
 from prune_torch import density, finetune
-from prune_torch.methods.base import Method, magnitudes
+from prune_torch.methods.base import Method, smallest
 
 STARTED = 0.05  # of the weights begin in Γ
 SPEED = 0.5  # of V: Γ takes half of what W is ahead in a step; from 2 on it would swing
@@ -24,8 +24,8 @@ class DessiLBIPath(Method):
 
     def optimizer(self):
         cell = self.cell
-        scores = torch.cat([m.flatten() for m in magnitudes(cell.parameters).values()])
-        smallest = float(scores.kthvalue(max(1, len(scores) // 20)).values)
+        twentieth = sum(p.numel() for p in cell.parameters.values()) // 20
+        lowest = smallest(cell.parameters, twentieth)
         nu = finetune.total_rate(cell.steps, cell.rate) / FORGOTTEN
         rest = [(n, p) for n, p in cell.model.named_parameters() if n not in cell.parameters]
         optimizer = DessiLBI(
@@ -41,7 +41,7 @@ class DessiLBIPath(Method):
             base=torch.optim.AdamW,
             nu=nu,
             lr_gamma=SPEED * nu,
-            threshold=SPEED * smallest * cell.steps,
+            threshold=SPEED * lowest * cell.steps,
         )
         optimizer.warm_start(STARTED)
         return optimizer

@@ -3,7 +3,7 @@
 import torch
 
 from prune_torch import density
-from prune_torch.methods.base import Method, cubic, magnitudes
+from prune_torch.methods.base import Method, cubic, shrink
 
 
 class Gradual(Method):
@@ -21,18 +21,11 @@ class Gradual(Method):
         if (step + 1) % self.every == 0:
             # The last cut comes early enough for the search to end trained.
             count = cubic(step, 0.8 * self.cell.steps, self.all, self.cell.count)
-            self._cut(round(count))
+            shrink(self.now, self.cell.parameters, round(count))
 
     def finish(self):
         self.handle.remove()
 
     def masks(self, count):
-        self._cut(count)
+        shrink(self.now, self.cell.parameters, count)
         return self.now
-
-    def _cut(self, count):
-        scores = magnitudes(self.cell.parameters)
-        scores = {n: torch.where(self.now[n], score, -1.0) for n, score in scores.items()}
-        for name, mask in density.top_masks(scores, count).items():
-            self.now[name].copy_(mask)
-        density.apply(self.cell.parameters, self.now)

@@ -3,7 +3,7 @@
 import torch
 
 from prune_torch import density, finetune
-from prune_torch.methods.base import Method, magnitudes
+from prune_torch.methods.base import Method, magnitudes, smallest
 
 
 class ProximalL1(Method):
@@ -14,12 +14,13 @@ class ProximalL1(Method):
     """
 
     share = 0.5
+    debias = True
 
     def start(self, optimizer):
-        scores = torch.cat([m.flatten() for m in magnitudes(self.cell.parameters).values()])
-        surplus = max(1, len(scores) - self.cell.count)
-        way = finetune.total_rate(self.cell.steps, self.cell.rate)
-        self.penalty = float(scores.kthvalue(surplus).values) / way
+        cell = self.cell
+        surplus = sum(p.numel() for p in cell.parameters.values()) - cell.count
+        way = finetune.total_rate(cell.steps, cell.rate)
+        self.penalty = smallest(cell.parameters, surplus) / way
         self.optimizer_used = optimizer
 
     @torch.no_grad()

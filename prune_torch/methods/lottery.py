@@ -3,7 +3,7 @@
 import torch
 
 from prune_torch import density, finetune
-from prune_torch.methods.base import Method, magnitudes
+from prune_torch.methods.base import Method, shrink
 
 ROUND = 0.2  # of what is left goes in each round
 
@@ -32,19 +32,13 @@ class Lottery(Method):
         kept = sum(mask.numel() for mask in self.now.values())
         while True:
             fewer = self.fewer(kept, count)
-            self._cut(fewer)
+            shrink(self.now, self.cell.parameters, fewer)
             self.cell.model.load_state_dict(self.state)
             density.apply(self.cell.parameters, self.now)
             if fewer in (kept, count):
                 return self.now
             kept = fewer
             self._train()
-
-    def _cut(self, count):
-        scores = magnitudes(self.cell.parameters)
-        scores = {n: torch.where(self.now[n], score, -1.0) for n, score in scores.items()}
-        for name, mask in density.top_masks(scores, count).items():
-            self.now[name].copy_(mask)
 
     def _train(self):
         cell, optimizer = self.cell, self.optimizer()

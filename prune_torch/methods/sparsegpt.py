@@ -3,9 +3,8 @@
 import torch
 
 from prune_torch import density
-from prune_torch.methods.base import Method, input_rows
+from prune_torch.methods.base import Method
 
-BATCHES = 8
 BLOCK = 128  # columns whose mask is chosen at once
 DAMPING = 0.01  # of the Hessian's mean diagonal
 
@@ -32,21 +31,13 @@ class SparseGPT(Method):
 
     def _gram(self, name):
         """X^T X (columns, columns), float64, of a matrix's inputs X on some training batches."""
-        model, task = self.cell.model, self.cell.task
-        layer = model.get_submodule(name.rpartition(".")[0])
         total = 0.0
 
-        def add(_, inputs):
+        def add(_, rows):
             nonlocal total
-            rows = input_rows(layer, inputs[0])
             total = total + (rows.mT @ rows).double()
 
-        hook = layer.register_forward_pre_hook(add)
-        model.eval()
-        for number in range(BATCHES):
-            model(task.batch(self.cell.seed, number)[0])
-        hook.remove()
-        self.passes += BATCHES
+        self.watch_inputs([name], add)
         return total
 
 

@@ -155,6 +155,7 @@ class GroupLasso(Structured):
     """
 
     share = 0.5
+    debias = True
 
     def start(self, optimizer):
         levels = torch.cat(self.scores())

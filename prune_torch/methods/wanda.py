@@ -3,9 +3,7 @@
 import torch
 
 from prune_torch import density
-from prune_torch.methods.base import Method, input_rows
-
-BATCHES = 8
+from prune_torch.methods.base import Method
 
 
 class Wanda(Method):
@@ -21,22 +19,9 @@ class Wanda(Method):
             ranks[name] = (-order.double() / scores.shape[1]).view_as(weight)
         return density.top_masks(ranks, count)
 
-    @torch.no_grad()
     def _input_squares(self):
         """Sums of squares of the inputs of every prunable matrix: dict of name -> (columns,)."""
-        model, task, found, hooks = self.cell.model, self.cell.task, {}, []
-        for name, parameter in self.cell.parameters.items():
-            found[name] = torch.zeros(parameter[0].numel(), device=parameter.device)
-
-            def add(layer, inputs, name=name):
-                found[name] += input_rows(layer, inputs[0]).square().sum(0)
-
-            layer = model.get_submodule(name.rpartition(".")[0])
-            hooks.append(layer.register_forward_pre_hook(add))
-        model.eval()
-        for number in range(BATCHES):
-            model(task.batch(self.cell.seed, number)[0])
-        for hook in hooks:
-            hook.remove()
-        self.passes += BATCHES
+        parameters = self.cell.parameters
+        found = {n: torch.zeros(p[0].numel(), device=p.device) for n, p in parameters.items()}
+        self.watch_inputs(parameters, lambda name, rows: found[name].add_(rows.square().sum(0)))
         return found

@@ -463,3 +463,16 @@ def test_p2_scores_rates_and_decay_may_be_scaled_together(rate, decay, holds):
     )
     same = all(torch.equal(a, b) for a, b in zip(masks_one, masks_two, strict=True))
     assert (same and torch.equal(two, 8 * one)) == holds
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.debias])
+def test_a_penalty_chooses_but_does_not_shrink_what_stays(bench, tmp_path, name):
+    """With hardly any training what stays has the dense network's values."""
+    still = SimpleNamespace(**{**vars(bench), "config": copy.copy(CONFIG)})
+    still.config.rate = 1e-12
+    row = run_cell(still, tmp_path, name, 0.7)
+    assert 0.5 < row["density_all"] < 0.75
+    dense = bench.model.state_dict()
+    for key, value in pack.load(tmp_path / row["checkpoint"]).items() if name == "l1" else ():
+        kept = value != 0
+        torch.testing.assert_close(value[kept], dense[key][kept], atol=1e-6, rtol=0)

@@ -1,0 +1,229 @@
+"""Why do latents classify better or worse than pixels, or than PCA with as many numbers?
+
+    python -m experiments.latent_classification --run runs/meta_train-digits   1 minute on 2 cores
+    python -m experiments.latent_classification --run runs/meta_train-mnist    20 minutes
+
+Two fixed classifiers, a linear one and an SVM (RBF kernel, C = 10), see features that differ in one
+thing at a time; nothing is chosen, so the test split is all that is needed.
+
+1. Fitting steps: latents after k = 0, 1, 2, 3, 5, 10 steps, train and test alike. Starting from
+   zero, the first step is an affine function of the image, as PCA is; later steps are not. Images
+   rebuilt from these latents, taken as pixels, tell what is lost from how it is stored.
+2. Training images: balanced subsets of all classes, three draws, mean and standard deviation.
+3. Numbers per image: this run and its sibling runs (folders beside it) on the same images.
+
+Expected: latents need at most as many training images as pixels; more steps reconstruct better but
+do not classify better (NeoMLP, 2024, and public re-runs of functa report the same on CIFAR-10).
+Writes latent_classification_DATA.json and .png into --out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common import cli
+from common.errors import UserError
+from common.plots import figure
+from common.runs import spread
+from functa_jax import evaluate
+from functa_jax.functaset import load_functaset
+from functa_jax.tasks import material as tasks
+
+CLASSIFIERS = {"SVM": "SVM, C=10", "linear": "logistic regression"}  # of evaluate.CLASSIFIERS
+STYLES = {"SVM": "o-", "linear": "^:"}
+COLOURS = {"latents": "C0", "PCA": "k", "pixels": "C1", "rebuilt": "C2"}
+
+
+@dataclass(frozen=True)
+class Config(tasks.TaskConfig):
+    """Which run, and how much of its data."""
+
+    steps: tuple[int, ...] = (0, 1, 2, 3, 5, 10)
+    """Fitting steps to compare."""
+    images: int = 5000
+    """Training images, at most; the largest balanced subset is smaller."""
+    test_images: int = 5000
+    """Test images, at most."""
+    draws: int = 3
+    """Subsets of each size."""
+
+    def __post_init__(self):
+        for field in ("images", "test_images", "draws"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"--{field.replace('_', '-')}: must be at least 1")
+        if not self.steps or min(self.steps) < 0:
+            raise ValueError(f"--steps {self.steps}: needs numbers of steps, not negative")
+
+
+def main(config):
+    """Three panels of accuracies, their table and a figure."""
+    material = tasks.load(config)
+    data = material.data
+    if not data.num_classes:
+        raise UserError(f"{data.name} has no labels")
+    train, test = data.train.take(slice(config.images)), data.test.take(slice(config.test_images))
+    labels = train.labels, test.labels
+    print(
+        f"{len(train):,} training and {len(test):,} test images of {data.name}; writing "
+        f"{material.path(f'latent_classification_{data.name}.json')}",
+        flush=True,
+    )
+    latents = [material.functaset.train.latents[: len(train)]]
+    latents = (*latents, material.functaset.test.latents[: len(test)])
+    pixels = tuple(split.images / np.float32(255) for split in (train, test))
+    fixed = {"latents": latents, "PCA": reduced(pixels, latents[0][0].size), "pixels": pixels}
+    fixed = {name: features for name, features in fixed.items() if features is not None}
+    panels = {
+        "steps": by_steps(config, material, (train.images, test.images), labels, fixed),
+        "training images": by_images(config, fixed, labels),
+        "numbers": by_numbers(config, material, pixels, labels),
+    }
+    name = f"latent_classification_{data.name}"
+    draw(material.path(f"{name}.png"), panels, material.functa.inner_steps)
+    rows = [{"against": panel, **row} for panel, rows in panels.items() for row in rows]
+    remarks = [
+        f"test accuracy in % of {len(test):,} images, {len(train):,} training images; one seed of "
+        f"the functa; subsets: mean of {config.draws} draws",
+        "SVM: RBF kernel, C=10; linear: logistic regression; neither has settings chosen",
+    ]
+    tasks.report(material, name, config, rows, [f"{name}.png"], remarks)
+
+
+def accuracies(name, features, labels):
+    """{"NAME CLASSIFIER": test accuracy in %} of (train, test) features and labels."""
+    rows = [evaluate.as_rows(np.asarray(part, np.float32)) for part in features]
+    # One mean and one scale for all numbers, which keeps their proportions.
+    mean, scale = rows[0].mean(dtype=np.float64), rows[0].std(dtype=np.float64) or 1.0
+    x, x_test = (np.float32((part - mean) / scale) for part in rows)
+    return {
+        f"{name} {short}": 100
+        * evaluate.CLASSIFIERS[long]().fit(x, labels[0]).score(x_test, labels[1])
+        for short, long in CLASSIFIERS.items()
+    }
+
+
+def reduced(pixels, numbers):
+    """PCA of (train, test) images, fitted on train; None if images have no more numbers."""
+    model = evaluate.pca(np.uint8(np.rint(pixels[0] * 255)), numbers)
+    return model and tuple(model.transform(evaluate.as_rows(part)) for part in pixels)
+
+
+def by_steps(config, material, images, labels, fixed):
+    """A row for each number of fitting steps; PCA and pixels do not depend on it."""
+    functa, steps = material.functa, sorted({*config.steps})
+    courses = [functa.course(split, max(steps)) for split in images]
+    beside = {}
+    for name in fixed:
+        if name != "latents":
+            beside |= accuracies(name, fixed[name], labels)
+    rows = []
+    for k in steps:
+        latents = [course[:, k] for course, _ in courses]
+        rebuilt = [np.clip(functa.decode(z), 0, 1) for z in latents]
+        rows.append(
+            {
+                "value": k,
+                "PSNR dB": float(evaluate.mean_psnr(courses[1][1][:, k])),
+                **accuracies("latents", latents, labels),
+                **accuracies("rebuilt", rebuilt, labels),
+                **beside,
+            }
+        )
+    return rows
+
+
+def by_images(config, fixed, labels):
+    """A row for each size of balanced subsets, up to the largest, and its spread over draws."""
+    counts = np.bincount(labels[0])
+    most = counts[counts > 0].min()
+    sizes = [n for n in (2, 5, 10, 20, 50, 100, 200, 500) if n < most] + [int(most)]
+    rows = []
+    for size in sizes:
+        found = []
+        for draw in range(config.draws):
+            kept = balanced(labels[0], size, np.random.default_rng((config.seed, draw)))
+            row = {}
+            for name, (x, x_test) in fixed.items():
+                row |= accuracies(name, (x[kept], x_test), (labels[0][kept], labels[1]))
+            found.append(row)
+        spreads = {key: spread(row[key] for row in found) for key in found[0]}
+        rows.append(
+            {
+                "value": len(kept),
+                **{key: value["mean"] for key, value in spreads.items()},
+                "std": {key: value["std"] for key, value in spreads.items()},
+            }
+        )
+    return rows
+
+
+def balanced(labels, size, random):
+    """Indices of `size` examples of each class, in random order within a class."""
+    order = random.permutation(len(labels))
+    return np.concatenate([order[labels[order] == c][:size] for c in np.unique(labels)])
+
+
+def by_numbers(config, material, pixels, labels):
+    """A row for this run and each of its siblings with a functaset of the same images."""
+    mine = material.functaset
+    folder = config.run if config.run.is_dir() else config.run.parent
+    found = {}
+    for path in sorted(folder.resolve().parent.glob("*/functaset.npz")):
+        other = load_functaset(path)
+        same = all(other.metadata.get(k) == mine.metadata.get(k) for k in SAME)
+        n, n_test = map(len, labels)
+        if same and np.array_equal(other.train.ids[:n], mine.train.ids[:n]):
+            found[path.parent.name] = other.train.latents[:n], other.test.latents[:n_test]
+    found.setdefault(folder.resolve().name, (mine.train.latents[:n], mine.test.latents[:n_test]))
+    beside, rows = {}, []
+    shown = accuracies("pixels", pixels, labels)
+    for name, latents in found.items():
+        numbers = latents[0][0].size
+        if numbers not in beside:
+            features = reduced(pixels, numbers)
+            beside[numbers] = {} if features is None else accuracies("PCA", features, labels)
+        about = {"value": numbers, "run": name}
+        rows.append({**about, **accuracies("latents", latents, labels), **beside[numbers], **shown})
+    return sorted(rows, key=lambda row: row["value"])
+
+
+SAME = ("data", "data_fingerprint", "resolution")  # of metadata
+
+
+def draw(path, panels, inner_steps):
+    """Accuracy against each of the three; colours are features, dashes classifiers."""
+    titles = {
+        "steps": f"fitting steps (the run: {inner_steps})",
+        "training images": "training images, balanced",
+        "numbers": "numbers per image",
+    }
+    with figure(path, 1, 3, size=(10.5, 3.4)) as (made, axes):
+        handles = {}
+        for ax, (panel, rows) in zip(axes, panels.items(), strict=True):
+            x = [row["value"] for row in rows]
+            for key in dict.fromkeys(key for row in rows for key in row):
+                name, _, short = key.partition(" ")
+                if name not in COLOURS or short not in CLASSIFIERS:
+                    continue
+                y = np.array([row.get(key, np.nan) for row in rows], float)
+                style = {"color": COLOURS[name], "ms": 4, "lw": 1.2}
+                label = f"{'images rebuilt' if name == 'rebuilt' else name}, {short}"
+                (handles[label],) = ax.plot(x, y, STYLES[short], label=label, **style)
+                if panel == "training images":
+                    bands = np.array([row["std"][key] or 0 for row in rows])
+                    ax.fill_between(x, y - bands, y + bands, color=COLOURS[name], alpha=0.12, lw=0)
+            ax.set(xlabel=titles[panel])
+            if panel != "steps":
+                ax.set_xscale("log", base=2 if panel == "numbers" else 10)
+        low = min(
+            v for row in panels["steps"] if row["value"] for k, v in row.items() if "SVM" in k
+        )
+        axes[0].set(ylabel="test accuracy (%)", ylim=(max(0, low - 8), 100.5))
+        numbers = sorted({row["value"] for row in panels["numbers"]})
+        axes[2].set_xticks(numbers, [str(n) for n in numbers])
+        axes[2].minorticks_off()
+        made.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
