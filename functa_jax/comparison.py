@@ -128,7 +128,7 @@ def _sirens(found, task, groups, steps):
     chosen = []
     for place, shapes in enumerate(groups):
         choice = max((choose(task, shape, steps) for shape in shapes), key=lambda c: c.val_psnr)
-        fit = choice.fit(task, steps)
+        fit = choice.fit(task, single.marks(steps))
         psnr, seconds = evaluate.mean_psnr(fit.errors.T), fit.seconds / len(task.test)
         numbers = choice.shape.parameters
         compared = "equal numbers" if place == 0 else "more numbers"
@@ -136,7 +136,7 @@ def _sirens(found, task, groups, steps):
         found.draw("SIREN", numbers, (fit.steps, seconds * fit.steps / steps, psnr))
         if place in (0, len(groups) - 1):
             found.pictures[f"SIREN\n{numbers} numbers"] = _pictures(choice.shape, fit, task)
-        chosen.append((choice.shape, seconds / steps))
+        chosen.append((choice.shape, choice.seconds / len(task.val) / steps))
     return chosen
 
 
@@ -144,7 +144,7 @@ def _equal_time(found, task, shapes, budget):
     """The row of the best network, on validation, after as many steps as take `budget` s."""
     tried = [choose(task, shape, max(1, round(budget / per_step))) for shape, per_step in shapes]
     choice = max(tried, key=lambda c: c.val_psnr)
-    fit = choice.fit(task, choice.steps)
+    fit = choice.fit(task)
     numbers, steps = choice.shape.parameters, choice.steps
     psnr, seconds = evaluate.mean_psnr(fit.errors[-1]), fit.seconds / len(task.test)
     found.add("SIREN", "equal time", numbers, psnr, seconds, steps=steps, **choice.about())
@@ -153,23 +153,24 @@ def _equal_time(found, task, shapes, budget):
 
 
 class Choice(NamedTuple):
-    """A shape with the rate that is best on validation images after `steps`."""
+    """A shape with the rate that is best on validation images after `steps`, and the seconds that
+    the fit of all of them took."""
 
     shape: single.Shape
     rate: float
     steps: int
     val_psnr: float
+    seconds: float
 
     def about(self):
         """For a row of the table."""
         names = ("width", "depth", "w0")
         return {**{name: getattr(self.shape, name) for name in names}, "rate": self.rate}
 
-    def fit(self, task, steps):
-        """Fit the test images; the course at 30 marks."""
-        seeds = np.full(len(task.test), task.seed)
-        marks = single.marks(steps)
-        return single.fit(self.shape, task.test, seeds, steps=steps, rates=self.rate, records=marks)
+    def fit(self, task, records=()):
+        """Fit the test images."""
+        settings = {"steps": self.steps, "rates": self.rate, "records": records}
+        return single.fit(self.shape, task.test, np.full(len(task.test), task.seed), **settings)
 
 
 def choose(task, shape, steps):
@@ -177,7 +178,8 @@ def choose(task, shape, steps):
     seeds, found = np.full(len(task.val), task.seed), []
     for rate in RATES:
         fit = single.fit(shape, task.val, seeds, steps=steps, rates=rate)
-        found.append(Choice(shape, rate, steps, float(evaluate.mean_psnr(fit.errors[-1]))))
+        psnr = float(evaluate.mean_psnr(fit.errors[-1]))
+        found.append(Choice(shape, rate, steps, psnr, fit.seconds))
     return max(found, key=lambda choice: choice.val_psnr)
 
 

@@ -72,7 +72,7 @@ def psnr_parameters(path, config, fits, images):
                 ax.plot(x, y, "o-", ms=4, label=f"depth {depth}")
             ax.axvline(height * width * channels, color="k", ls=":", lw=1, label="numbers in image")
             ax.set(xscale="log", xlabel="parameters", title=f"{height}×{width}")
-        axes[0][0].set_ylabel("mean PSNR (dB)")
+        axes[0][0].set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
         axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
@@ -93,7 +93,7 @@ def psnr_steps(path, fits):
                     ax.plot(fit.steps, y, dashes[cell.depth], color=color, lw=1.2, label=label)
             ax.set_xscale("symlog", linthresh=1)
             ax.set(xlabel="steps", title=f"shorter side {size}", xlim=(0, None))
-        axes[0][0].set_ylabel("mean PSNR (dB)")
+        axes[0][0].set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
         axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
@@ -226,8 +226,9 @@ def comparison(path, found, data):
         left.axvline(np.prod(data.test.images.shape[1:]), color="k", ls=":", lw=1)
         left.set_xscale("log", base=2)
         left.xaxis.set_major_formatter(ScalarFormatter())
-        left.set(xlabel="numbers per image (dotted: in the image)", ylabel="mean PSNR (dB)")
-        left.legend(fontsize=8)
+        left.set_xlabel("numbers per image (dotted: in the image)")
+        left.set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
+        left.legend(fontsize=8, loc="lower right")
 
         colors = iter(f"C{k}" for k in (0, 1, 2, 4, 5, 6, 7, 8, 9))
         for course in found.courses:
@@ -252,14 +253,15 @@ def galleries(path, pictures):
                 show(ax, image)
             if name != "original":
                 error = ((images - original) ** 2).mean(axis=(1, 2, 3))
-                name += f"\n{_shown(mean_psnr(error)):.1f} dB"
+                psnr = mean_psnr(error)
+                name += f"\nover {EXACT:.0f} dB" if psnr > EXACT else f"\n{psnr:.1f} dB"
             row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
 
 
 def show(ax, picture, below=None, low=0.0, high=1.0):
     """A picture (h, w[, C]) without axes; grey levels from `low` to `high`."""
     if picture.ndim == 3:
-        picture = np.clip(picture, 0, 1).squeeze()
+        picture = np.clip(picture[..., 0] if picture.shape[-1] == 1 else picture, 0, 1)
     ax.imshow(picture, vmin=low, vmax=high)
     ax.set(xticks=[], yticks=[])
     ax.grid(False)

@@ -1,0 +1,258 @@
+"""Fit SIRENs to single images, many at once, and set them beside shared weights with latents.
+
+Widths x depths x image sizes: PSNR against parameters and steps, gradients and Laplacians,
+super-resolution, zooms. Then single-image networks, a functa and PCA on the same test images, at
+equal numbers per image and at equal time. A stopped command goes on, cell by cell; more widths,
+depths and sizes join what is there.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from common import cli, datasets
+from common.errors import UserError
+from common.runs import Run, duration, read_json, write_json
+
+IDENTITY = (
+    *("dataset", "images", "steps", "rate", "w0", "points", "seeds"),
+    *("compare", "compare_images", "compare_steps"),
+)
+NUMBERS = 32  # per image, in a comparison without a functa
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to fit, with which networks, and what to set beside them."""
+
+    dataset: str = "photos"
+    """Data set: photos, digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
+    images: tuple[int, ...] = (0, 1)
+    """Which images: rows of its train split."""
+    sizes: tuple[int, ...] = (32, 64)
+    """Shorter sides in pixels that images are reduced to, by area means."""
+    widths: tuple[int, ...] = (16, 32, 64)
+    """Units in each sine layer."""
+    depths: tuple[int, ...] = (3, 4, 5)
+    """Linear layers in all: first, depth - 2 hidden, last."""
+
+    steps: int = 500
+    """Steps of Adam."""
+    rate: float = 1e-3
+    """Learning rate, falling to zero along a cosine."""
+    w0: float = 30.0
+    """Frequency of the sine layers, sin(w0 x); coordinates are in [0, 1]."""
+    points: int | None = None
+    """Random pixels per step; none uses all."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of initial weights and of drawn pixels: one network per image and seed."""
+
+    compare: str | None = "digits"
+    """Data set on which single-image networks, a functa and PCA are compared; none skips it."""
+    run: Path | None = None
+    """The functa: a run folder of functa_jax.meta_train; default runs/meta_train-COMPARE."""
+    compare_images: int = 64
+    """Test images in the comparison, and as many validation images for its choices."""
+    compare_steps: int = 1000
+    """Steps of Adam in the comparison."""
+
+    data_dir: Path | None = None
+    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
+    download: bool = False
+    """Let torchvision download a data set if it is missing."""
+    name: str = ""
+    """Appended to the run folder's name."""
+    out: Path | None = None
+    """Run folder; default runs/fit_images-PRESET[-NAME]."""
+
+    def __post_init__(self):
+        for name, least in {"images": 0, "sizes": 1, "widths": 1, "depths": 2, "seeds": 0}.items():
+            values = getattr(self, name)
+            if not values or min(values) < least or len(set(values)) < len(values):
+                shown = " ".join(map(str, values))
+                raise ValueError(f"--{name} {shown}: give different numbers, none below {least}")
+        for name in ("steps", "rate", "w0", "points", "compare_images", "compare_steps"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} {value}: must be positive")
+
+
+PRESETS = {
+    "photos": Config(),
+    "mnist": Config(
+        **{"dataset": "mnist", "images": tuple(range(8)), "sizes": (14, 28)},
+        **{"steps": 1000, "compare": "mnist"},
+    ),
+    "cifar10": Config(
+        **{"dataset": "cifar10", "images": tuple(range(8)), "sizes": (16, 32)},
+        **{"steps": 1000, "compare": "cifar10"},
+    ),
+    # Whole photographs, for a GPU.
+    "photos-full": Config(
+        **{"sizes": (107, 214, 427), "widths": (64, 128, 256), "depths": (4, 5, 6)},
+        **{"steps": 10_000, "rate": 3e-4, "w0": 60.0, "points": 2**16, "compare": None},
+    ),
+}
+
+
+def main(config, preset="photos"):
+    """The whole job; see the module's docstring."""
+    began = time.monotonic()
+    full = load_images(config)
+
+    from functa_jax import devices
+
+    devices.one_cpu_device_per_core()
+    from functa_jax import fit_figures, fit_grid
+
+    functa, data = load_beside(config)
+    folder = config.out or Path("runs") / "-".join(
+        filter(None, ("fit_images", preset, config.name))
+    )
+    run = Run(folder, {key: asdict(config)[key] for key in IDENTITY})
+    made = {"cells": [str(cell) for cell in fit_grid.cells_of(config)]}
+    made["functa"] = functa.hash if functa else None
+    before = run.summary()
+    if before and all(before[key] == made[key] for key in made):
+        print(f"{folder} is complete; nothing to do (delete it, or give --name, to run again)")
+        print(table(before))
+        return
+
+    images = fit_grid.reduced(full, config.sizes)
+    fits = fit_grid.fit_all(config, images, run)
+    rows = fit_grid.rows_of(config, fits, images)
+    fit_grid.write_csv(run.path("results.csv"), rows)
+    write_json(run.path("results.json"), rows)
+    enlarged = fit_figures.grid(run, config, full, images, fits)
+    beside = compare(config, functa, data, run) if data else {}
+    run.write_summary(
+        **made,
+        grid=fit_grid.means_of(rows),
+        enlarged=enlarged,
+        comparison=beside,
+        psnr_is="mean of per-image PSNR, dB",
+        device=fit_grid.device(),
+    )
+    print(table(run.summary()))
+    print(
+        f"\n{run.folder}: results.csv, comparison.csv, summary.json, cells/, figures/; "
+        f"{duration(time.monotonic() - began)} all together"
+    )
+
+
+def load_images(config):
+    """uint8 images (n, h, w, C) of the grid; a UserError if one, or a size, does not exist."""
+    data = _load(config, config.dataset)
+    if max(config.images) >= len(data.train):
+        raise UserError(
+            f"--images {max(config.images)}: {data.name} has {len(data.train):,} train images, "
+            "counted from 0"
+        )
+    images = data.train.images[list(config.images)]
+    shorter = min(images.shape[1:3])
+    if max(config.sizes) > shorter:
+        raise UserError(
+            f"--sizes {max(config.sizes)}: {data.name} images have only {shorter} pixels"
+        )
+    return images
+
+
+def load_beside(config):
+    """(functa or None, data set or None) of the comparison."""
+    from functa_jax.functa import load
+
+    if config.compare is None:
+        if config.run is not None:
+            raise UserError(f"--run {config.run} needs --compare, the data set of that run")
+        return None, None
+    folder = config.run or Path("runs") / f"meta_train-{config.compare}"
+    functa = load(folder) if config.run or (folder / "functa.npz").exists() else None
+    data = _load(config, config.compare)
+    if len(data.val) == 0 or len(data.test) == 0:
+        raise UserError(f"--compare {data.name} has no validation or test images")
+    if functa is None:
+        return None, data
+    height, width, channels = data.train.images.shape[1:]
+    if (height, width) != functa.resolution:
+        data = _load(config, config.compare, functa.resolution[0])
+    known = functa.metadata.get("data", config.compare), functa.config.channels
+    if known != (config.compare, channels):
+        raise UserError(f"{folder} is a functa of {known[0]}; give --compare {known[0]}")
+    return functa, data
+
+
+def _load(config, name, resolution=None):
+    return datasets.load(name, config.data_dir, download=config.download, resolution=resolution)
+
+
+def compare(config, functa, data, run):
+    """The comparison, or what a run before this one found; its figures and comparison.csv."""
+    from functa_jax import comparison, fit_figures, fit_grid
+
+    path = run.path(f"comparison-{functa.hash if functa else 'alone'}.json")
+    if not path.exists():
+        print(f"comparing on {data.name}", flush=True)
+        found = comparison.compare(
+            functa,
+            data,
+            numbers=NUMBERS,
+            count=config.compare_images,
+            steps=config.compare_steps,
+            w0=config.w0,
+            seed=config.seeds[0],
+        )
+        fit_figures.comparison(run.path("figures/comparison.png"), found, data)
+        fit_figures.galleries(run.path("figures/comparison_images.png"), found.pictures)
+        fit_grid.write_csv(run.path("comparison.csv"), found.rows)
+        write_json(
+            path,
+            {
+                "data": data.name,
+                "images": min(config.compare_images, len(data.test)),
+                "sharing": len(data.train) + len(data.val) + len(data.test),
+                "rows": found.rows,
+                "enough": comparison.reached(found.rows),
+            },
+        )
+    if functa is None:
+        print(
+            f"no functa beside these: python -m functa_jax.meta_train {data.name} makes it "
+            "(for digits, make demo), then repeat this command"
+        )
+    return read_json(path)
+
+
+def table(summary):
+    """The two tables of a finished run."""
+    lines = ["", "size  width  depth  parameters     bytes   PSNR (dB)  seconds per image"]
+    for row in summary["grid"]:
+        spread = "" if row["psnr_std"] is None else f" ± {row['psnr_std']:.2f}"
+        lines.append(
+            f"{row['size']:4d}  {row['width']:5d}  {row['depth']:5d}  {row['parameters']:10,d}  "
+            f"{row['bytes']:8,d}  {row['psnr']:6.2f}{spread:8s} {row['seconds_per_image']:10.3f}"
+        )
+    beside = summary["comparison"]
+    if not beside:
+        return "\n".join(lines)
+    lines += [
+        *("", f"{beside['data']}, {beside['images']} test images"),
+        "                         numbers   bytes    PSNR (dB)  ms per image  shared bytes",
+    ]
+    for row in beside["rows"]:
+        steps = f", {row['steps']} step{'s' * (row['steps'] != 1)}" if "steps" in row else ""
+        shared = f"{row['shared_bytes']:,d}" if "shared_bytes" in row else "-"
+        name = f"{row['method']}{steps}"
+        mark = {"equal numbers": "  = numbers", "equal time": "  = time"}.get(row["compared"], "")
+        lines.append(
+            f"{name:22s} {row['numbers']:9,d} {row['bytes']:7,d} {row['psnr']:12.2f} "
+            f"{1e3 * row['seconds_per_image']:13.3f} {shared:>13s}{mark}"
+        )
+    if "functa" in {row["method"] for row in beside["rows"]}:
+        enough = beside["enough"] or "more than all of these"
+        lines.append(f"a single-image network needs {enough} numbers to be as good as the functa")
+    lines.append(f"shared bytes serve all {beside['sharing']:,} images of {beside['data']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, PRESETS)
