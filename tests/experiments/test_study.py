@@ -1,0 +1,36 @@
+"""The study's experiment at tiny size."""
+
+import pytest
+
+from common import cli, plots
+from common.runs import read_json
+from experiments import runner
+from experiments import study as experiment
+from optim_torch import insights, study
+
+TINY = "--layers c4 p f8 --steps 4 --batch-size 16 --images 40 --surface 3 --device cpu --rates 1 "
+TINY += "--axes widths --widths 0.5"
+
+
+def test_the_experiment_keeps_table_and_pictures(tmp_path, monkeypatch):
+    def finished(command, folder, threads=None):
+        words = [*map(str, command[1:]), "--out", str(folder)]
+        cli.run(study.main, study.Config, study.PRESETS, words)
+        return read_json(folder / "summary.json")
+
+    monkeypatch.setattr(runner, "finished", finished)
+    monkeypatch.setattr(insights, "ASCENT_STEPS", 2)
+    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
+    config = experiment.Config((0, 1), TINY, tmp_path / "run", tmp_path / "results")
+    experiment.main(config, "digits")
+    found = read_json(tmp_path / "results" / "study_digits.json")
+    assert [row["axis"] for row in found["table"]][:2] == ["base", "widths"]
+    assert found["seeds"] == [0, 1]
+    pictures = {path.name for path in (tmp_path / "results").glob("*.png")}
+    assert "study_digits_surface.png" in pictures and len(pictures) == 8
+    assert len((tmp_path / "results" / "study_digits.csv").read_text().splitlines()) == 1 + 4
+
+
+@pytest.mark.parametrize("name", experiment.PRESETS)
+def test_its_presets_are_the_commands(name):
+    assert name in study.PRESETS
