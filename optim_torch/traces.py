@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from common import batches
-from common.runs import atomic
+from common.runs import Progress, atomic
 from optim_torch import checkpoints
 from optim_torch.evaluate import accuracy
 from optim_torch.models.vgg_a import VGG_A_MODELS
@@ -34,6 +34,23 @@ class Spec:
     def stem(self):
         """Of its files."""
         return f"{self.norm}-r{self.rate:g}-s{self.seed}"
+
+
+def specs(settings):
+    """Every network of some settings: normalisers, then rates, then seeds."""
+    return [
+        Spec(norm, rate, seed)
+        for norm in settings.norms
+        for rate in settings.rates
+        for seed in settings.seeds
+    ]
+
+
+def record_all(settings, data_set, device, folder):
+    """dict of Spec -> trace: those in `folder` are read, the others trained and written there."""
+    wanted = specs(settings)
+    with Progress(len(wanted) * settings.steps, "step") as progress:
+        return {spec: record(settings, spec, data_set, device, folder, progress) for spec in wanted}
 
 
 def build(config, spec, data_set):

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from common import batches, cli, plots
 from common.errors import UserError
 from common.runs import Progress
-from optim_torch import bands, landscape, traces
+from optim_torch import bands, course, landscape, traces
+from optim_torch.landscape_settings import load_data
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -33,7 +34,7 @@ def coarse_pictures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def digits():
-    return landscape.load(TINY)
+    return load_data(TINY)
 
 
 def record(config, spec, data_set, folder):
@@ -132,22 +133,38 @@ def test_the_courses_functions_band_models_and_the_papers_lengths(tmp_path):
     run(tmp_path, "--norms", "batch")
     found = bands.load(tmp_path)
     one, two = found.values()
-    _, numbers = bands.VGG_Loss_Landscape(found, tmp_path / "a.png")
+    _, numbers = course.VGG_Loss_Landscape(tmp_path, tmp_path / "a.png")
     _, low, high = numbers["batch"]
     assert np.array_equal(low, np.minimum(one["loss"], two["loss"]))
     assert np.array_equal(high, np.maximum(one["loss"], two["loss"]))
-    _, numbers = bands.VGG_Beta_Smooth(found, tmp_path / "b.png")
+    _, numbers = course.VGG_Beta_Smooth(str(tmp_path), tmp_path / "b.png")
     ratios = [trace["change"] / trace["moved"] for trace in (one, two)]
     np.testing.assert_array_equal(numbers["batch"][2][1:], np.maximum(*ratios)[1:])
-    _, numbers = bands.VGG_Grad_Pred(found, tmp_path / "c.png", "line")
+    _, numbers = course.VGG_Grad_Pred([tmp_path], tmp_path / "c.png", "line")
     step, low, _ = numbers["batch"]
     at_the_rate = [trace["point_change"][:, 1] for trace in (one, two)]  # lengths 0.5, 1, 2, 4
     assert np.array_equal(low, np.minimum(*at_the_rate)) and step.tolist() == [0, 2, 4]
     with pytest.raises(ValueError, match='"steps" or "line"'):
-        bands.VGG_Grad_Pred(found, tmp_path / "d.png", "other")
+        course.VGG_Grad_Pred([tmp_path], tmp_path / "d.png", "other")
     local = bands.local(one)
     assert np.array_equal(local["loss_high"], one["point_loss"].max(1))
     assert np.array_equal(local["beta_most"], one["point_beta"].max(1))
+
+
+def test_the_courses_functions_train_for_themselves_once(tmp_path, monkeypatch):
+    fields = ("dataset", "model", "scale", "batch_size", "n_items", "steps", "probe_every")
+    settings = {name: getattr(TINY, name) for name in fields}
+    settings |= {"rates": (0.001, 0.002), "device": "cpu", "out": tmp_path / "run"}
+    _, numbers = course.VGG_Loss_Landscape(None, tmp_path / "a.png", **settings)
+    assert set(numbers) == {"none", "batch"}
+    losses = [t["loss"] for s, t in bands.load(tmp_path / "run").items() if s.norm == "none"]
+    assert np.array_equal(numbers["none"][2], np.maximum(*losses))
+    monkeypatch.setattr(traces._Trace, "advance", None)  # nothing is trained twice
+    course.VGG_Grad_Pred(None, tmp_path / "b.png", **settings)
+    with pytest.raises(UserError, match="other settings"):
+        course.VGG_Beta_Smooth(None, tmp_path / "c.png", **{**settings, "steps": 7})
+    with pytest.raises(UserError, match="only for training"):
+        course.VGG_Grad_Pred(tmp_path / "run", tmp_path / "d.png", steps=7)
 
 
 def test_the_command_measures_and_draws(tmp_path):
@@ -166,10 +183,10 @@ def test_the_command_measures_and_draws(tmp_path):
 
 
 def test_a_subset_has_as_many_of_each_class():
-    data_set = landscape.load(dataclasses.replace(TINY, n_items=200))
+    data_set = load_data(dataclasses.replace(TINY, n_items=200))
     counts = np.bincount(data_set.train.labels)
     assert counts.sum() == 200 and counts.max() - counts.min() <= 2
-    assert len(data_set.test) == len(landscape.load(TINY).test) > 300
+    assert len(data_set.test) == len(load_data(TINY).test) > 300
 
 
 @pytest.mark.parametrize(

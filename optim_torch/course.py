@@ -1,0 +1,60 @@
+"""The course's three functions under its own names: bands over models of several learning rates.
+
+    from optim_torch.course import VGG_Beta_Smooth, VGG_Grad_Pred, VGG_Loss_Landscape
+    figure, curves = VGG_Loss_Landscape("runs/landscape-cifar10-course")
+    figure, curves = VGG_Loss_Landscape(dataset="digits", model="VGG_A_Light", steps=200)
+
+Each takes a run folder of `python -m optim_torch.landscape`, or several (plain and BatchNorm may
+have been trained apart), or none: then it trains for itself, with and without BatchNorm.
+curves: dict of normaliser -> (steps, min_curve, max_curve).
+"""
+
+from pathlib import Path
+
+from common import batches
+from common.errors import UserError
+from common.runs import Run
+from optim_torch import bands, traces
+from optim_torch.landscape_figures import course_bands
+from optim_torch.landscape_settings import COURSE_RATES, Settings, identity, load_data
+
+OUT = "runs/landscape-course"
+
+
+def VGG_Loss_Landscape(runs=None, path="VGG_Loss_Landscape.png", *, out=OUT, **settings):
+    """Band of the training loss. Returns (figure, curves); the picture is written to `path`.
+
+    runs: a run folder or a list of them; None trains in the run folder `out` (which goes on where
+    it was, and serves the other functions too) with `settings`: fields of
+    `landscape_settings.Settings` (n_items, rates, device ...).
+    """
+    return course_bands(path, _traces(runs, out, settings), "loss")
+
+
+def VGG_Grad_Pred(runs=None, path="VGG_Grad_Pred.png", definition="steps", *, out=OUT, **settings):
+    """Band of the change of the gradient: from each step to the next ("steps", 2020), or along the
+    gradient's direction ("line", 2023). Otherwise as `VGG_Loss_Landscape`."""
+    return course_bands(path, _traces(runs, out, settings), "change", definition)
+
+
+def VGG_Beta_Smooth(
+    runs=None, path="VGG_Beta_Smooth.png", definition="steps", *, out=OUT, **settings
+):
+    """Band of the change of the gradient over the distance moved; as `VGG_Grad_Pred`."""
+    return course_bands(path, _traces(runs, out, settings), "beta", definition)
+
+
+def _traces(runs, out, settings):
+    if runs is None:
+        return _trained(Path(out), settings)
+    if settings:
+        raise UserError(f"{', '.join(settings)}: only for training, without run folders")
+    folders = [runs] if isinstance(runs, str | Path) else runs
+    return {spec: trace for folder in folders for spec, trace in bands.load(Path(folder)).items()}
+
+
+def _trained(folder, settings):
+    chosen = Settings(**{"optimizer": "adam", "rates": COURSE_RATES, "steps": 7000, **settings})
+    data_set, device = load_data(chosen), batches.choose_device(chosen.device)
+    run = Run(folder, identity(chosen))
+    return traces.record_all(chosen, data_set, device, run.path("traces"))
