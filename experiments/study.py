@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli
-from common.runs import write_json
 from experiments import runner
 
 
@@ -49,18 +48,9 @@ def main(config, name):
     out = config.out or Path("runs") / f"study_{name}"
     command = ["optim_torch.study", name, *shlex.split(config.flags), "--seeds", *config.seeds]
     summary = runner.finished(command, out)
-    config.results.mkdir(parents=True, exist_ok=True)
-    shutil.copy(out / "results.csv", config.results / f"study_{name}.csv")
-    for picture in (out / "figures").glob("*.png"):
-        shutil.copy(picture, config.results / f"study_{name}_{picture.name}")
-    write_json(
-        config.results / f"study_{name}.json",
-        {
-            "command": f"python -m experiments.study {name}",
-            "flags": config.flags,
-            **summary,
-        },
-    )
+    stem = f"study_{name}"
+    runner.keep(config, stem, out, command=f"python -m experiments.study {name}", **summary)
+    shutil.copy(out / "results.csv", config.results / f"{stem}.csv")
 
 
 if __name__ == "__main__":
