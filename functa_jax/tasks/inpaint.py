@@ -1,0 +1,161 @@
+"""Inpainting: latents are fitted to the visible pixels alone, and their pictures fill the rest.
+
+A functa is a function of all coordinates, so a pixel that is not looked at needs no stand-in: it
+is left out of the loss. How well the hidden ones come out says what the shared network knows about
+images. Beside it: interpolation between the visible pixels (linear, biharmonic), which knows only
+that pictures are smooth, and PCA, which knows as many numbers per image.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+from scipy.spatial import QhullError
+from skimage.restoration import inpaint_biharmonic
+
+from common import cli
+from common.errors import UserError
+from functa_jax.tasks import estimates, material
+from functa_jax.tasks.fitting import Seen
+
+
+@dataclass(frozen=True)
+class Config(material.TaskConfig):
+    """What is hidden, and from how many images."""
+
+    hidden: tuple[float, ...] = (0.5, 0.8)
+    """Shares of pixels hidden at random, in (0, 1); besides, the lower half and a box are."""
+    box: float = 0.5
+    """Side of the hidden box in the middle, as a share of the image's, in (0, 1)."""
+    count: int = 200
+    """Test images, evenly spaced; a quarter as many validation images choose steps and noise."""
+    shown: int = 10
+    """Images in each figure."""
+
+    def __post_init__(self):
+        for name in ("count", "shown"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)}: must be at least 1")
+        for name, share in (*(("hidden", share) for share in self.hidden), ("box", self.box)):
+            if not 0 < share < 1:
+                what = "hides every pixel" if share >= 1 else "hides no pixel"
+                raise ValueError(f"--{name} {share}: {what}; give a share between 0 and 1")
+
+
+def main(config):
+    """The whole task; see the module's docstring."""
+    about = material.load(config)
+    kinds = masks(config, about.functa.resolution)
+    val = estimates.spaced(about.data.val, -(-config.count // 4))
+    test = estimates.spaced(about.data.test, config.count)
+    models = estimates.Models.of(about)
+    print(f"inpainting {len(test)} test images, {', '.join(kinds)} hidden", flush=True)
+
+    rows, figures, chosen = {}, [], {}
+    for number, (kind, draw) in enumerate(kinds.items()):
+        rng = np.random.default_rng((config.seed, number))
+        val_mask, test_mask = (
+            np.stack([draw(rng) for _ in images]).astype(np.float32) for images in (val, test)
+        )
+        found = estimates.estimates(
+            models,
+            Seen(val, val_mask),
+            Seen(test, test_mask),
+            lambda pictures, mask=val_mask: estimates.psnr(pictures, val, mask == 0),
+        )
+        pictures = {name: estimate.pictures for name, estimate in found.items()}
+        for name, fill in FILLS.items():
+            filled = [fill(*pair) for pair in zip(test, test_mask > 0, strict=True)]
+            pictures[name] = np.clip(filled, 0, 1)
+        for name, images in pictures.items():
+            dB = estimates.psnr(images, test, test_mask == 0)
+            rows.setdefault(name, {"method": name})[kind] = dB
+        chosen[kind] = {name: estimate.chosen for name, estimate in found.items()}
+        print(f"{kind}: done", flush=True)
+        figures.append(f"inpaint_{kind.removesuffix(' %').replace(' ', '_')}.png")
+        _draw(about.path(figures[-1]), test, test_mask, pictures, config.shown)
+    remarks = [
+        f"PSNR in dB over hidden pixels alone, mean over {len(test)} test images; visible pixels "
+        f"count for nothing. All pictures are clipped to [0, 1]. One seed ({config.seed}).",
+        f"Chosen on {len(val)} validation images: {estimates.said(chosen)}.",
+        *models.remarks(),
+    ]
+    material.report(about, "inpaint", config, list(rows.values()), figures, remarks)
+
+
+# ---- what is hidden ----
+
+
+def masks(config, resolution):
+    """{name: function of a random generator that draws a mask (h, w), True where visible}.
+
+    Raises UserError if one hides every pixel, or none.
+    """
+    height, width = resolution
+    whole = np.ones((height, width), bool)
+
+    def at_random(share, rng):
+        mask = whole.ravel().copy()
+        mask[rng.choice(mask.size, round(share * mask.size), replace=False)] = False
+        return mask.reshape(whole.shape)
+
+    def lower_half(rng):
+        mask = whole.copy()
+        mask[height // 2 :] = False
+        return mask
+
+    def box(rng):
+        mask, (rows, columns) = whole.copy(), (round(config.box * side) for side in resolution)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        mask[top : top + rows, left : left + columns] = False
+        return mask
+
+    kinds = {f"random {100 * x:g} %": partial(at_random, x) for x in config.hidden}
+    kinds |= {"half": lower_half, "box": box}
+    for name, draw in kinds.items():
+        mask = draw(np.random.default_rng(0))
+        if mask.all() or not mask.any():
+            what = "no pixel" if mask.all() else "every pixel"
+            raise UserError(f"mask {name!r} hides {what} of {height}x{width}: choose another share")
+    return kinds
+
+
+# ---- what knows nothing of a network ----
+
+
+def mean_colour(picture, mask):
+    """Hidden pixels get the mean of the visible ones; picture (h, w, C), mask (h, w)."""
+    return np.where(mask[..., None], picture, picture[mask].mean(axis=0))
+
+
+def linear(picture, mask):
+    """Linear interpolation between visible pixels, the nearest one where none lie around."""
+    known, wanted = np.argwhere(mask), np.argwhere(~mask)
+    colours = NearestNDInterpolator(known, picture[mask])(wanted)
+    try:
+        inside = LinearNDInterpolator(known, picture[mask])(wanted)
+        colours = np.where(np.isnan(inside), colours, inside)
+    except QhullError:  # fewer than three, or all on a line
+        pass
+    filled = picture.copy()
+    filled[~mask] = colours
+    return filled
+
+
+def biharmonic(picture, mask):
+    """The smoothest filling: zero biharmonic operator (scikit-image)."""
+    return inpaint_biharmonic(picture, ~mask, channel_axis=-1)
+
+
+FILLS = {"mean colour": mean_colour, "linear": linear, "biharmonic": biharmonic}
+
+
+def _draw(path, test, mask, pictures, shown):
+    seen = np.where(mask[..., None] > 0, test, np.nan)
+    rows = {"original": test, "seen": seen, **pictures}
+    estimates.gallery(path, {name: images[:shown] for name, images in rows.items()})
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

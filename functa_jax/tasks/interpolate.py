@@ -1,0 +1,216 @@
+"""Interpolation: what lies between two images, in latent space and in the space of pixels.
+
+Between pixels there is a cross-fade, two ghosts at once. Between latents there is one picture at
+each point, as far as the straight line between two latents stays where latents of images are. Two
+ways to stay there: a great circle, after the latents were made N(0, 1) (a sample of many normal
+numbers has nearly always the same length, and the middle of a straight line is shorter), and, if
+generate left a diffusion prior, the same between the noises that its DDIM makes the images from.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from sklearn.neighbors import NearestNeighbors
+from sklearn.neural_network import MLPClassifier
+
+from common import cli
+from common.errors import UserError
+from common.runs import atomic
+from functa_jax import evaluate
+from functa_jax.tasks import estimates, material
+
+CLASSIFIER_ROWS = 10_000
+CELL = 64  # pixels of an image in the GIF, about
+CAPTION = 120  # pixels beside them
+
+
+@dataclass(frozen=True)
+class Config(material.TaskConfig):
+    """Between which images, in how many steps."""
+
+    count: int = 100
+    """Pairs of test images, each of two classes, for the numbers."""
+    shown: int = 4
+    """Pairs in the pictures."""
+    frames: int = 17
+    """Pictures on the way, both ends included; an odd number has one in the middle."""
+
+    def __post_init__(self):
+        for name in ("count", "shown"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)}: must be at least 1")
+        if self.frames < 3 or self.frames % 2 == 0:
+            raise ValueError(f"--frames {self.frames}: give an odd number, 3 or more")
+
+
+def main(config):
+    """The whole task; see the module's docstring."""
+    about = material.load(config)
+    test, latents = about.data.test, about.functaset.test.latents.astype(np.float32)
+    ends = pairs(test.labels, config.count, np.random.default_rng(config.seed))
+    models = estimates.Models.of(about)
+    print(f"interpolating between {len(ends)} pairs of test images", flush=True)
+    ways = _ways(models, evaluate.pixel_rows(test.images)[ends], latents[ends])
+    shape = (len(ends), *test.images.shape[1:])
+
+    places = np.linspace(0, 1, config.frames)
+    paths = {}
+    for name, at in ways.items():
+        frames = [np.clip(at(t).reshape(shape), 0, 1) for t in places]
+        paths[name] = np.stack(frames, axis=1).astype(np.float32)
+    rows, accuracy = _rows(about, paths, ends)
+
+    names = [f"interpolate_{number}.png" for number in range(min(config.shown, len(ends)))]
+    few = np.linspace(0, config.frames - 1, min(config.frames, 9)).astype(int)
+    for number, figure in enumerate(names):
+        shown = {name: path[number, few] for name, path in paths.items()}
+        estimates.gallery(about.path(figure), shown)
+    _animate(about.path("interpolate.gif"), {n: path[: len(names)] for n, path in paths.items()})
+
+    remarks = [
+        f"Means over {len(ends)} pairs of test images, {config.frames} pictures each, clipped to "
+        f"[0, 1]; one seed ({config.seed}). neighbours, largest step: PSNR between one picture and "
+        "the next, mean and least on the way. to train: root mean squared distance of the middle "
+        "to the nearest training image, to be set beside that of test images; blur lowers it.",
+    ]
+    if accuracy is not None:
+        remarks.append(
+            "sure, of an end: the probability that a classifier of pixels, right on "
+            f"{100 * accuracy:.1f} % of validation, gives the likeliest class of the middle, and "
+            "how often that is the class of an end."
+        )
+    remarks += models.remarks()
+    material.report(about, "interpolate", config, rows, [*names, "interpolate.gif"], remarks)
+
+
+def pairs(labels, count, rng):
+    """At most `count` pairs (m, 2) of rows with different labels (any, if labels are -1), no row
+    twice."""
+    order = rng.permutation(len(labels))
+    found = order[: len(order) // 2 * 2].reshape(-1, 2)
+    if labels.max(initial=-1) >= 0:
+        found = found[labels[found[:, 0]] != labels[found[:, 1]]]
+    if not len(found):
+        raise UserError("there are no two test images of different classes")
+    return found[:count]
+
+
+def linear(a, b, t):
+    """The point at t in [0, 1] of the straight line from a to b."""
+    return (1 - t) * a + t * b
+
+
+def spherical(a, b, t):
+    """Rows of a and b (n, L) rotated into each other: Shoemake (1985), "Animating rotation".
+
+    Between rows of one length all have that length. A straight line where they are parallel.
+    """
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = (a * b).sum(axis=1) / np.maximum(lengths, 1e-12)
+    angle = np.arccos(np.clip(cosine, -1, 1))[:, None]
+    sine = np.sin(angle)
+    safe = np.where(sine > 1e-4, sine, 1)
+    turned = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / safe
+    return np.where(sine > 1e-4, turned, linear(a, b, t))
+
+
+def _ways(models, pixels, latents):
+    """{name: function of t in [0, 1] that gives the pictures at t} from ends of m pairs.
+
+    pixels (m, 2, d) in [0, 1], latents (m, 2, *latent_shape).
+    """
+    functa, gaussian, pca, prior = models
+    ends, shape = np.moveaxis(latents, 1, 0), functa.config.latent_shape
+    ways = {"pixels, cross-fade": lambda t: linear(*np.moveaxis(pixels, 1, 0), t)}
+    if pca is not None:
+        coefficients = [pca.transform(rows) for rows in np.moveaxis(pixels, 1, 0)]
+        ways["PCA"] = lambda t: pca.inverse_transform(linear(*coefficients, t))
+    white = [gaussian.whiten(z) for z in ends]
+    ways["latents, linear"] = lambda t: functa.decode(linear(*ends, t))
+    ways["latents, spherical"] = lambda t: functa.decode(
+        gaussian.colour(spherical(*white, t), shape)
+    )
+    if prior is not None:
+        noises = [evaluate.as_rows(prior.encode_ddim(z)) for z in ends]
+        ways["diffusion prior"] = lambda t: functa.decode(
+            prior.decode_ddim(spherical(*noises, t).reshape(-1, *shape))
+        )
+    return ways
+
+
+def _rows(about, paths, ends):
+    """(rows of the table, accuracy of the classifier on validation or None)."""
+    data = about.data
+    train = evaluate.pixel_rows(data.train.images)
+    near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
+
+    def distance(rows):
+        return float((near.kneighbors(rows)[0] / np.sqrt(train.shape[1])).mean())
+
+    classifier, accuracy = _classifier(data, train) if data.num_classes > 1 else (None, None)
+
+    def judged(rows, labels):
+        if classifier is None:
+            return {}
+        chances = classifier.predict_proba(rows)
+        likeliest = classifier.classes_[chances.argmax(axis=1)][:, None]
+        right = (likeliest == labels).any(axis=1).mean()
+        return {"sure, %": float(100 * chances.max(axis=1).mean()), "of an end, %": 100 * right}
+
+    rows = []
+    for name, path in paths.items():
+        errors = ((path[:, 1:] - path[:, :-1]) ** 2).mean((2, 3, 4))
+        dB = -10 * np.log10(np.maximum(errors, 1e-12))
+        middle = evaluate.as_rows(path[:, path.shape[1] // 2])
+        row = {"between": name, "neighbours, dB": float(dB.mean())}
+        row |= {"largest step, dB": float(dB.min(axis=1).mean()), "to train": distance(middle)}
+        rows.append(row | judged(middle, data.test.labels[ends]))
+    images, labels = data.test.images[ends[:, 0]], data.test.labels[ends[:, :1]]
+    pixels = evaluate.pixel_rows(images)
+    last = {"between": "test images themselves", "to train": distance(pixels)}
+    return [*rows, last | judged(pixels, labels)], accuracy
+
+
+def _classifier(data, train):
+    """A classifier of pixels with probabilities, and its accuracy on validation."""
+    rows = np.random.default_rng(0).permutation(len(train))[:CLASSIFIER_ROWS]
+    model = MLPClassifier((128,), early_stopping=True, random_state=0, max_iter=100)
+    model.fit(train[rows], data.train.labels[rows])
+    return model, float(model.score(evaluate.pixel_rows(data.val.images), data.val.labels))
+
+
+def _animate(path, paths):
+    """A GIF, there and back: a row for each {name: (pairs, frames, h, w, C)}."""
+    grown = {name: _grown(frames) for name, frames in paths.items()}
+    count, length, height, width, _ = next(iter(grown.values())).shape
+    font = ImageFont.load_default(11)
+    pictures = []
+    for t in [*range(length), *range(length - 2, 0, -1)]:
+        canvas = Image.new(
+            "RGB", (CAPTION + count * (width + 4), len(grown) * (height + 4)), "white"
+        )
+        for line, (name, frames) in enumerate(grown.items()):
+            top = line * (height + 4)
+            where = (4, top + height // 2)
+            ImageDraw.Draw(canvas).text(where, name, fill="black", font=font, anchor="lm")
+            for column in range(count):
+                frame = Image.fromarray(frames[column, t])
+                canvas.paste(frame, (CAPTION + column * (width + 4), top))
+        pictures.append(canvas)
+    waits = [600 if k in (0, length - 1) else 90 for k in range(len(pictures))]  # milliseconds
+    with atomic(path) as temporary:
+        pictures[0].save(
+            temporary, save_all=True, append_images=pictures[1:], duration=waits, loop=0
+        )
+
+
+def _grown(frames):
+    """Frames (pairs, frames, h, w, C) as uint8 colours, each pixel a square of pixels."""
+    times = max(1, round(CELL / frames.shape[2]))
+    colours = np.rint(255 * np.broadcast_to(frames, (*frames.shape[:-1], 3))).astype(np.uint8)
+    return colours.repeat(times, axis=2).repeat(times, axis=3)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

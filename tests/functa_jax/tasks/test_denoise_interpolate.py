@@ -1,0 +1,177 @@
+"""Denoising and interpolation: filters, paths and their ends, the two commands."""
+
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from common import cli
+from common.errors import UserError
+from common.runs import read_json
+from functa_jax import evaluate, siren
+from functa_jax.functa import Functa
+from functa_jax.tasks import denoise, estimates, interpolate
+from functa_jax.tasks.fitting import Gaussian
+from tests.functa_jax.tasks.test_fitting import PLAIN, write_run
+from tests.refusals import refusal
+
+RANDOM = np.random.default_rng(0)
+
+
+# ---- denoising ----
+
+
+@pytest.mark.parametrize("name", denoise.FILTERS)
+def test_filters_keep_constants_and_smooth_each_picture_by_itself(name):
+    filtered, _, strengths = denoise.FILTERS[name]
+    pictures = np.full((2, 8, 8, 3), (0.2, 0.5, 0.9))
+    np.testing.assert_allclose(filtered(pictures, strengths[-1]), pictures, atol=1e-6)
+    pictures = 0.5 + 0.1 * RANDOM.standard_normal((2, 8, 8, 3))
+    smooth = filtered(pictures, strengths[len(strengths) // 2])
+    steps, before = (np.abs(np.diff(x, axis=2)).sum() for x in (smooth, pictures))
+    assert steps < 0.8 * before
+    np.testing.assert_array_equal(
+        filtered(pictures[1:], strengths[3])[0], filtered(pictures, strengths[3])[1]
+    )
+
+
+def test_little_strength_changes_little():
+    pictures = RANDOM.random((2, 8, 8, 1))
+    np.testing.assert_allclose(denoise.blurred(pictures, 0.1), pictures, atol=1e-6)
+    np.testing.assert_allclose(denoise.total_variation(pictures, 1e-5), pictures, atol=1e-3)
+
+
+# ---- paths ----
+
+lengths, rows = st.floats(0.1, 10), st.integers(0, 999)
+
+
+@given(rows, lengths, st.floats(0, 1))
+@settings(max_examples=30)
+def test_spherical_keeps_the_length_and_turns_evenly(seed, length, t):
+    a, b = np.random.default_rng(seed).normal(size=(2, 3, 5))
+    a, b = (length * x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    found = interpolate.spherical(a, b, t)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), length, rtol=1e-6)
+    angle = np.arccos((a * b).sum(1) / length**2)
+    cosine = (a * found).sum(1) / length**2
+    np.testing.assert_allclose(cosine, np.cos(t * angle), atol=1e-6)
+
+
+@pytest.mark.parametrize("way", [interpolate.linear, interpolate.spherical])
+def test_ends_are_the_ends(way):
+    a, b = RANDOM.normal(size=(2, 4, 6))
+    b[0], b[1], b[2] = a[0], 3 * a[1], 0  # where no angle is to be had
+    np.testing.assert_allclose(way(a, b, 0.0), a, atol=1e-12)
+    np.testing.assert_allclose(way(a, b, 1.0), b, atol=1e-12)
+    assert np.isfinite(way(a, -a, 0.5)).all()
+
+
+@given(st.integers(2, 60), st.integers(2, 5), st.integers(0, 99))
+@settings(max_examples=20)
+def test_pairs_differ_in_class_and_share_no_image(n, classes, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.append(rng.integers(0, classes, n), [0, 1])
+    try:
+        found = interpolate.pairs(labels, 7, rng)
+    except UserError:  # may happen when few are drawn
+        return
+    assert 1 <= len(found) <= 7
+    assert (labels[found[:, 0]] != labels[found[:, 1]]).all()
+    assert len(np.unique(found)) == found.size
+
+
+def test_one_class_makes_no_pairs_and_unknown_classes_make_all():
+    with pytest.raises(UserError, match="different classes"):
+        interpolate.pairs(np.zeros(9, int), 3, RANDOM)
+    assert len(interpolate.pairs(np.full(9, -1), 30, RANDOM)) == 4
+
+
+@pytest.fixture(scope="module", params=[None, 2], ids=["plain", "grid"])
+def run(request, tmp_path_factory):
+    model = replace(PLAIN, grid=request.param)
+    return write_run(tmp_path_factory.mktemp("run"), model)
+
+
+def test_paths_begin_and_end_at_the_reconstructions():
+    config = replace(PLAIN, grid=2)
+    functa = Functa(config, siren.init(config, 0), (8, 8))
+    images = RANDOM.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
+    latents, _ = functa.encode(images)
+    shift = SimpleNamespace(encode_ddim=lambda z: z + 1.0, decode_ddim=lambda e: e - 1.0)
+    models = estimates.Models(functa, Gaussian.of(latents), evaluate.pca(images, 5), shift)
+    ends, pixels = np.array([[0, 1], [2, 3], [4, 0]]), evaluate.pixel_rows(images)
+    ways = interpolate._ways(models, pixels[ends], latents[ends])
+    projected = models.pca.inverse_transform(models.pca.transform(pixels))
+    for name, at in ways.items():
+        whole = {"pixels, cross-fade": pixels, "PCA": projected}.get(name)
+        whole = evaluate.as_rows(functa.decode(latents)) if whole is None else whole
+        for t in (0, 1):
+            found = at(float(t)).reshape(3, -1)
+            np.testing.assert_allclose(found, whole[ends[:, t]], atol=1e-4, err_msg=name)
+    assert len(ways) == 5
+    middle = ways["pixels, cross-fade"](0.5)
+    np.testing.assert_allclose(middle, pixels[ends].mean(1), atol=1e-6)
+    middle = functa.decode(latents[ends].mean(1))
+    np.testing.assert_allclose(ways["latents, linear"](0.5), middle, atol=1e-5)
+
+
+# ---- the commands ----
+
+
+def command(task, run, out, *more):
+    flags = ["--run", run, "--out", out, "--count", "12", "--shown", "2", *more]
+    return partial(cli.run, task.main, task.Config, args=list(map(str, flags)))
+
+
+def test_denoise(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimates, "NOISES", (0.1, 0.4))
+    command(denoise, run, tmp_path, "--noise", "0.1")()
+    report = read_json(tmp_path / "denoise.json")
+    methods = {row["method"]: row["noise 0.1"] for row in report["rows"]}
+    assert list(methods) == [
+        *("as it is", "latents, inner loop", "latents, more steps (Adam)"),
+        *("latents, Gaussian prior", "PCA, Gaussian prior", "PCA, projection"),
+        *("total variation", "Gaussian filter"),
+    ]
+    assert methods["as it is"] == pytest.approx(20, abs=3)  # 0.1 in dB, but for the clipping
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"denoise.json", "denoise_0.1.png"}
+
+
+def test_interpolate(run, tmp_path):
+    command(interpolate, run, tmp_path, "--frames", "5")()
+    report = read_json(tmp_path / "interpolate.json")
+    names = ["pixels, cross-fade", "PCA", "latents, linear", "latents, spherical"]
+    assert [row["between"] for row in report["rows"]] == [*names, "test images themselves"]
+    for row in report["rows"]:
+        assert 0 < row["to train"] < 1 and 10 <= row["sure, %"] <= 100
+    for row in report["rows"][:-1]:
+        assert row["largest step, dB"] <= row["neighbours, dB"] + 1e-6
+    fade = report["rows"][0]  # all its steps are as large
+    assert fade["largest step, dB"] == pytest.approx(fade["neighbours, dB"], abs=1e-3)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"interpolate.json", *report["figures"]} and len(written) == 4
+    with Image.open(tmp_path / "interpolate.gif") as gif:
+        assert gif.n_frames == 8 and gif.info["loop"] == 0
+
+
+@pytest.mark.parametrize(
+    "task, flags, words",
+    [
+        (denoise, ("--noise", "0"), "--noise 0.0: must be positive"),
+        (denoise, ("--noise", "0.1", "nan"), "--noise nan"),
+        (denoise, ("--count", "0"), "--count 0"),
+        (interpolate, ("--frames", "8"), "--frames 8: give an odd number"),
+        (interpolate, ("--frames", "1"), "--frames 1"),
+        (interpolate, ("--shown", "0"), "--shown 0"),
+    ],
+)
+def test_refusals(task, flags, words, run, tmp_path, capsys):
+    assert words in refusal(capsys, command(task, run, tmp_path, *flags))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,113 @@
+"""Super-resolution: averages over blocks, Pillow's filters, both ways to see, the command."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from common import cli
+from common.runs import read_json
+from functa_jax.tasks import estimates, superresolve
+from functa_jax.tasks.estimates import Estimate
+from functa_jax.tasks.fitting import block_means
+from tests.functa_jax.tasks.test_fitting import PLAIN, write_run
+from tests.refusals import refusal
+
+RANDOM = np.random.default_rng(0)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
+@settings(max_examples=15)
+def test_block_means(rows, columns, factor):
+    pictures = np.random.default_rng(0).random((2, rows * factor, columns * factor, 3))
+    found = block_means(pictures, factor)
+    assert found.shape == (2, rows, columns, 3)
+    for i, j in np.ndindex(rows, columns):
+        block = pictures[:, i * factor : (i + 1) * factor, j * factor : (j + 1) * factor]
+        np.testing.assert_allclose(found[:, i, j], block.mean((1, 2)))
+
+
+def test_nearest_repeats_pixels():
+    small = RANDOM.random((2, 3, 4, 3), np.float32)
+    found = superresolve.enlarge(small, (6, 8), "nearest")
+    np.testing.assert_array_equal(found, small.repeat(2, axis=1).repeat(2, axis=2))
+
+
+@pytest.mark.parametrize("name", superresolve.FILTERS)
+def test_filters_are_those_of_pillow_and_keep_constants(name):
+    constant = np.full((1, 4, 4, 3), 0.3, np.float32)
+    np.testing.assert_allclose(superresolve.enlarge(constant, (8, 12), name), 0.3, atol=1e-6)
+    pictures = RANDOM.integers(80, 170, (1, 5, 4, 3)).astype(np.uint8)  # nothing clips
+    found = superresolve.enlarge(pictures / 255, (10, 8), name)
+    expected = Image.fromarray(pictures[0]).resize((8, 10), superresolve.FILTERS[name])
+    np.testing.assert_allclose(255 * found[0], np.asarray(expected), atol=2.01)  # it rounds twice
+
+
+def test_the_better_way_on_validation_is_taken(monkeypatch):
+    """Averages win for one method, centres for the other; PCA is asked for averages alone."""
+    asked = []
+
+    def tried(models, val, test, measure):
+        asked.append((val.oversample, test.oversample, models.pca))
+        value = {"a": test.oversample, "b": -test.oversample}
+        return {name: Estimate(None, dB, {"steps": 1}) for name, dB in value.items()}
+
+    monkeypatch.setattr(estimates, "estimates", tried)
+    models = estimates.Models(None, None, "PCA", None)
+    found = superresolve._estimates(models, *RANDOM.random((2, 3, 2, 2, 1)), None, 4)
+    assert asked == [(4, 4, "PCA"), (1, 1, None)]
+    assert {name: e.chosen["seen as"] for name, e in found.items()} == {
+        "a": "averages",
+        "b": "centres",
+    }
+
+
+# ---- the command ----
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run"), replace(PLAIN, grid=2))
+
+
+def command(run, out, *more):
+    flags = ["--run", run, "--out", out, "--count", "12", "--shown", "2", *more]
+    return partial(cli.run, superresolve.main, superresolve.Config, args=list(map(str, flags)))
+
+
+def test_the_command(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimates, "NOISES", (0.1, 0.4))
+    command(run, tmp_path, "--factor", "2", "--resolution", "20")()
+    report = read_json(tmp_path / "superresolve.json")
+    rows = {row.pop("method"): row for row in report["rows"]}
+    assert list(rows) == [
+        *("latents, inner loop", "latents, more steps (Adam)", "latents, Gaussian prior"),
+        *("PCA, Gaussian prior", "nearest", "bicubic", "Lanczos"),
+    ]
+    assert all(list(row) == ["x 2"] and 0 < row["x 2"] < 40 for row in rows.values())
+    assert report["figures"] == ["superresolve_x2.png", "superresolve_large.png"]
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"superresolve.json", *report["figures"]}
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (("--factor", "3"), "--factor 3 does not divide 8x8"),
+        (("--factor", "2", "16"), "--factor 16 does not divide"),
+        (("--factor", "1"), "--factor 1: must be at least 2"),
+        (("--resolution", "0"), "--resolution 0: must be at least 1"),
+        (("--count", "0"), "--count 0"),
+    ],
+)
+def test_refusals(flags, words, run, tmp_path, capsys):
+    assert words in refusal(capsys, command(run, tmp_path, *flags))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_a_network_is_refused(tmp_path, capsys):
+    assert "does not exist" in refusal(capsys, command(tmp_path, tmp_path / "out"))
