@@ -6,7 +6,7 @@
     python -m experiments.reconstruction cifar10_cpu   10 minutes
     python -m experiments.reconstruction cifar10       hours on a GPU; not yet run
     python -m experiments.reconstruction celeba64      days on a GPU; not yet run
-    python -m experiments.reconstruction digits_spatial        10 minutes on 2 CPU cores; not yet run
+    python -m experiments.reconstruction digits_spatial        10 minutes; not yet run
     python -m experiments.reconstruction cifar10_spatial_cpu   an hour; not yet run
     python -m experiments.reconstruction cifar10_spatial       hours on a GPU; not yet run
 

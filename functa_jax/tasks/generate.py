@@ -1,0 +1,293 @@
+"""New images from a diffusion model of the latents, beside Gaussians and PCA.
+
+    python -m functa_jax.tasks.generate --run runs/meta_train-digits
+
+A prior (diffusion.py) learns the train latents of each class; the functa decodes its samples, at
+any resolution. The table compares them with test images by a Fréchet distance (frechet.py says
+what it is not), asks a classifier for their class, and tells how far they are from the nearest
+train image, in units of what test images are: much below 1 is a copy.
+
+Beside the diffusion stand bounds (train images, test images through the functa), Gaussians fitted
+to all latents or to those of each class, and all of these for a PCA with as many numbers. The file
+prior.npz, beside the report, serves inpaint and interpolate too; it is trained once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from common import cli
+from common.errors import UserError
+from common.plots import figure
+from functa_jax import evaluate
+from functa_jax.tasks import material
+from functa_jax.tasks.diffusion import PriorConfig, train_prior
+from functa_jax.tasks.frechet import Judge, nearest, train_classifier
+
+SCALES = (1, 4, 16)
+SHOWN = 8
+STEPS = 50  # of the samplers
+
+
+@dataclass(frozen=True)
+class Config(material.TaskConfig):
+    """Generate images from a prior on latents, and judge them."""
+
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    """The prior and its training."""
+    samples: int = 2000
+    """Images in each set that is judged; at most as many as there are test images."""
+    guidance: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
+    """Guidance values to report; the figures show the best on validation."""
+    classifier_steps: int = 1000
+    """Training steps of the classifier, batches of 128 images."""
+
+    def __post_init__(self):
+        if self.samples < 2 or self.classifier_steps < 1:
+            raise ValueError("samples must be at least 2 and classifier-steps at least 1")
+        if not self.guidance or min(self.guidance) < 0:
+            raise ValueError("guidance must be one or more values of at least 0")
+
+
+class Code(NamedTuple):
+    """Numbers that stand for images: the functa's latents, or PCA's.
+
+    train, val, test: (n, ...) of the splits' images; labels: of train; decode: numbers -> images
+    (n, h, w, C), floats in [0, 1]; file: of its prior.
+    """
+
+    name: str
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+    decode: Callable
+    file: str
+
+
+def main(config):
+    """Train or load the priors, sample, judge, draw, report."""
+    source = material.load(config)
+    data = source.data
+    if not data.num_classes or not len(data.val):
+        raise UserError(f"{data.name} has no classes or no validation images to judge samples by")
+    random = np.random.default_rng(config.seed)
+    count = min(config.samples, len(data.test))
+    codes = _codes(source)
+    priors = [_prior(source, config, code) for code in codes]
+    print(f"training a classifier of {data.name}, by whose features images are judged", flush=True)
+    classifier = train_classifier(
+        data.train, data.num_classes, config.classifier_steps, config.seed
+    )
+    tested = random.permutation(len(data.test))[:count]
+    held = random.permutation(len(data.val))[:count]
+    judge = Judge(classifier, data, data.test.take(tested), data.val.take(held))
+
+    shown = data.train.take(random.permutation(len(data.train))[:count])
+    rows = [judge.row("train images", as_floats(shown.images), shown.labels)]
+    rows[0]["distance to train"] = None  # they are their own nearest
+    asked = random.choice(data.train.labels, count)  # in the proportions of train
+    chosen = []
+    for code, prior in zip(codes, priors, strict=True):
+        name = f"{code.name}, of test images"
+        rows.append(judge.row(name, code.decode(code.test[tested]), data.test.labels[tested]))
+        rows += _gaussians(code, judge, asked, random)
+        made, found = _diffusion(code, prior, judge, asked, config)
+        rows += found
+        chosen.append(made)
+    guidance, made = chosen[0]
+
+    names = [f"generate{part}.png" for part in ("", "_resolutions", "_neighbours", "_distances")]
+    paths = [source.path(name) for name in names]
+    _classes(paths[0], codes[0], priors[0], guidance, config.seed)
+    _resolutions(paths[1], source.functa, made)
+    _neighbours(paths[2], codes[0], judge, made)
+    ratio = _distances(paths[3], codes[0], judge, made)
+    remarks = _remarks(config, source, judge, priors[0], chosen, ratio, count)
+    material.report(source, "generate", config, rows, names, remarks)
+
+
+# ---- what is compared ----
+
+
+def _codes(source):
+    """The functa's Code, and PCA's if PCA can have as many numbers."""
+    data, functaset, functa = source.data, source.functaset, source.functa
+
+    def decode(latents):
+        return np.clip(functa.decode(latents), 0, 1)
+
+    splits = [getattr(functaset, split) for split in ("train", "val", "test")]
+    latents = [split.latents.astype(np.float32) for split in splits]
+    codes = [Code("functa", *latents, splits[0].labels, decode, "prior.npz")]
+    pca = evaluate.pca(data.train.images, functa.config.numbers)
+    if pca is not None:
+        shape = data.train.images.shape[1:]
+
+        def rebuild(scores):
+            return np.clip(pca.inverse_transform(scores), 0, 1).reshape(-1, *shape)
+
+        pixels = [evaluate.pixel_rows(getattr(data, s).images) for s in ("train", "val", "test")]
+        scores = [pca.transform(rows).astype(np.float32) for rows in pixels]
+        codes.append(Code("PCA", *scores, data.train.labels, rebuild, "prior_pca.npz"))
+    return codes
+
+
+def _prior(source, config, code):
+    """The Prior of a code: that of an earlier run of the same settings, else trained now."""
+    data, path = source.data, source.path(code.file)
+    return train_prior(
+        code.train,
+        code.labels,
+        data.num_classes,
+        config.prior,
+        config.seed,
+        checkpoint=source.functa.hash,
+        validation=(code.val, data.val.labels),
+        path=path,
+    )
+
+
+def _gaussians(code, judge, asked, random):
+    """Rows: samples of a Gaussian fitted to all train codes, and of one for each class."""
+    flat = evaluate.as_rows(code.train)
+
+    def normal(rows, count):
+        covariance = np.atleast_2d(np.cov(rows, rowvar=False))
+        return random.multivariate_normal(rows.mean(axis=0), covariance, count, method="eigh")
+
+    def judged(name, samples, labels=None):
+        images = code.decode(samples.reshape(-1, *code.train.shape[1:]).astype(np.float32))
+        return judge.row(f"{code.name}, {name}", images, labels)
+
+    by_class = np.empty((len(asked), flat.shape[1]))
+    for label in np.unique(asked):
+        rows = flat[code.labels == label]
+        by_class[asked == label] = normal(rows, np.sum(asked == label)) if len(rows) > 1 else rows
+    return [
+        judged("one Gaussian", normal(flat, len(asked))),
+        judged("a Gaussian per class", by_class, asked),
+    ]
+
+
+def _diffusion(code, prior, judge, asked, config):
+    """((best guidance on validation, its samples), rows: by guidance, and DDPM with the best)."""
+
+    def draw(guidance, sampler):
+        made = prior.sample(len(asked), asked, guidance, STEPS, config.seed, sampler)
+        name = f"{code.name}, diffusion, {sampler.upper()}, guidance {guidance:g}"
+        return made, judge.row(name, code.decode(made), asked)
+
+    drawn = {w: draw(w, "ddim") for w in config.guidance}
+    best = min(drawn, key=lambda w: drawn[w][1]["FID to validation"])
+    rows = [row for _, row in drawn.values()] + [draw(best, "ddpm")[1]]
+    return (best, drawn[best][0]), rows
+
+
+def as_floats(images):
+    """uint8 images as float32 in [0, 1]."""
+    return images / np.float32(255)
+
+
+# ---- pictures ----
+
+
+def _pictures(path, rows, names, size=0.62):
+    """Rows of images (n, h, w, C), each a strip with its name at the left; size in inches."""
+    room = 0.3 + 0.09 * max(map(len, names))  # inches for the names
+    inches = (size * len(rows[0]) + room, size * len(rows))
+    with figure(path, len(rows), size=inches, squeeze=False) as (_, axes):
+        for ax, images, name in zip(axes[:, 0], rows, names, strict=True):
+            gap = max(1, images.shape[2] // 8)
+            spaced = np.pad(
+                np.clip(images, 0, 1), [(0, 0), (0, 0), (0, gap), (0, 0)], constant_values=1
+            )
+            ax.imshow(np.concatenate(spaced, axis=1).squeeze(), vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[], anchor="E")  # what is left over is for names
+            ax.grid(False)
+            ax.spines[:].set_visible(False)
+            ax.set_ylabel(name, rotation=0, ha="right", va="center")
+
+
+def _classes(path, code, prior, guidance, seed):
+    """Samples of each class (of the first ten), with the guidance chosen."""
+    classes = range(min(prior.num_classes, 10))
+    labels = np.repeat(classes, 12)
+    images = code.decode(prior.sample(len(labels), labels, guidance, STEPS, seed + 1))
+    _pictures(path, images.reshape(len(classes), 12, *images.shape[1:]), list(map(str, classes)))
+
+
+def _resolutions(path, functa, made):
+    """The same samples at the train images' resolution and above it."""
+    height, width = functa.resolution
+    shapes = [(height * scale, width * scale) for scale in SCALES]
+    rows = [functa.decode(made[:SHOWN], shape) for shape in shapes]
+    _pictures(path, rows, [f"{h} x {w}" for h, w in shapes], size=1.0)
+
+
+def _neighbours(path, code, judge, made):
+    """Samples, and the train images nearest to each in pixels and in latents."""
+    images = code.decode(made[:SHOWN])
+    _, by_pixels = nearest(judge.pixels, evaluate.as_rows(images), 3)
+    train = evaluate.as_rows(code.train[: len(judge.pixels)])
+    _, by_latents = nearest(train, evaluate.as_rows(made[:SHOWN]), 3)
+    originals = judge.pixels.reshape(-1, *images.shape[1:])
+    rows = [images, *originals[by_pixels.T], *originals[by_latents.T]]
+    kinds = [
+        f"{place} in {space}"
+        for space in ("pixels", "latents")
+        for place in ("nearest", "2nd", "3rd")
+    ]
+    _pictures(path, rows, ["sample", *kinds], size=0.8)
+
+
+def _distances(path, code, judge, made):
+    """Histograms of distances to the nearest train image, of samples and of test images.
+
+    Returns the ratio of their medians in latents (the one in pixels is in the table).
+    """
+    pairs = {
+        "pixels, root mean square": (
+            judge.distances(code.decode(made)),
+            judge.reference_distances,
+        ),
+        "latents, root mean square": [
+            nearest(evaluate.as_rows(code.train), evaluate.as_rows(rows))[0][:, 0]
+            for rows in (made, code.test)
+        ],
+    }
+    with figure(path, 1, 2, size=(7, 2.6)) as (_, axes):
+        for ax, (name, (samples, test)) in zip(axes, pairs.items(), strict=True):
+            bins = np.linspace(0, max(samples.max(), test.max()), 40)
+            for values, label in ((samples, "samples"), (test, "test images")):
+                ax.hist(values, bins, density=True, histtype="step", lw=1.5, label=label)
+            ax.set(xlabel=f"distance to the nearest train image\n({name})", yticks=[])
+            ax.legend(loc="upper left")
+        axes[0].set_ylabel("density")
+    samples, test = pairs["latents, root mean square"]
+    return float(np.median(samples) / np.median(test))
+
+
+def _remarks(config, source, judge, prior, chosen, ratio, count):
+    best = min(prior.history, key=lambda row: row[2])
+    others = f" (PCA: {chosen[1][0]:g})" if len(chosen) > 1 else ""
+    return [
+        f"FID: features of a ConvNet of ours, trained on the train images ({judge.accuracy:.2f} % "
+        "of test), not Inception's: not comparable with published FID.",
+        f"{count:,} images a row, against {count:,} of {len(source.data.test):,} test and "
+        f"{len(judge.validation):,} validation images; fewer raise FID: compare within a column. "
+        "The train images' row is the floor for new images; that of test images is what the code "
+        "itself costs, as it is compared with the same images.",
+        f"Guidance {chosen[0][0]:g}{others} has the lowest FID to validation; figures show it. "
+        f"{STEPS} sampling steps. One seed ({config.seed}).",
+        "Distance to train: median distance to the nearest train image in pixels, over that of "
+        f"test images; in latents it is {ratio:.2f} for the samples shown. Much below 1: copies.",
+        f"Prior on the functa's latents: validation loss {best[2]:.4f} at step {best[0]:,} of "
+        f"{prior.config.prior_steps:,}, whose weights were kept.",
+    ]
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

@@ -1,0 +1,439 @@
+"""Classifiers on latents: their mathematics, what is chosen on what, the command, the study."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import cli, datasets
+from common.runs import write_json
+from experiments import latent_classification
+from functa_jax import exporter, functa, siren
+from functa_jax.exporter import Augmentation
+from functa_jax.functaset import load_functaset
+from functa_jax.tasks import classifiers, classify, features
+from functa_jax.tasks.classifiers import Recipe
+from tests.refusals import refusal
+
+KEY = jax.random.key(0)
+GRID = (2, 2, 3)
+IMAGES = 60  # of each split of digits
+
+
+# ---- what a batch goes through ----
+
+
+def test_shares_are_the_quantiles_of_a_beta_distribution():
+    middles = (np.arange(1024) + 0.5) / 1024
+    np.testing.assert_array_equal(classifiers.mixing_shares(0), 1)
+    np.testing.assert_allclose(classifiers.mixing_shares(1), middles, atol=1e-6)
+    arcsine = np.sin(np.pi * middles / 2) ** 2
+    np.testing.assert_allclose(classifiers.mixing_shares(0.5), arcsine, atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.2, 1.0])
+def test_mixup_mixes_examples_and_labels_alike(strength):
+    y = jnp.eye(8)
+    shares = classifiers.mixing_shares(strength)
+    x, labels = jax.jit(classifiers.mixed)(KEY, y.reshape(8, 2, 4), y, shares)
+    np.testing.assert_array_equal(x.reshape(8, 8), labels)
+    np.testing.assert_allclose(labels.sum(1), 1, atol=1e-6)
+    assert ((np.asarray(labels) > 0).sum(1) <= 2).all()
+    if strength == 0:
+        np.testing.assert_array_equal(labels, y)
+    else:
+        assert not np.array_equal(labels, y)
+
+
+def test_cells_are_dropped_whole_and_as_often_as_asked():
+    x = jnp.ones((400, 4, 4, 3))
+    kept = np.asarray(classifiers.without_cells(KEY, x, 0.1))
+    assert (kept.min(-1) == kept.max(-1)).all()
+    assert abs(kept.mean() - 0.9) < 5 * np.sqrt(0.09 / 6400)
+    np.testing.assert_array_equal(classifiers.without_cells(KEY, x[:, 0, 0], 0.5), 1)
+
+
+def test_noise_has_the_standard_deviation_asked_for():
+    recipe = Recipe(1, noise=0.3)
+    x, _ = jax.jit(classifiers.augmented)(KEY, jnp.zeros((4000, 4)), jnp.zeros((4000, 1)), recipe)
+    assert abs(np.std(x) - 0.3) < 5 * 0.3 / np.sqrt(2 * 16000)
+
+
+# ---- networks ----
+
+
+def examples(*shape):
+    return jax.random.normal(KEY, shape)
+
+
+def test_mlp_is_linear_maps_with_silu_between():
+    model = classifiers.MLP(12, 5, width=7, depth=2, rngs=nnx.Rngs(0))
+    x = np.asarray(examples(4, *GRID)).reshape(4, -1)
+    for layer in model.hidden:
+        x = x @ np.asarray(layer.kernel) + np.asarray(layer.bias)
+        x = x / (1 + np.exp(-x))
+    expected = x @ np.asarray(model.head.kernel) + np.asarray(model.head.bias)
+    np.testing.assert_allclose(model(examples(4, *GRID)), expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    return classifiers.Transformer(GRID, 5, width=8, blocks=3, heads=2, rngs=nnx.Rngs(0))
+
+
+def test_transformer_is_its_blocks_one_after_the_other(transformer):
+    x = examples(4, *GRID)
+    tokens = transformer.embed(x.reshape(4, 4, 3))
+    tokens = jnp.concatenate([jnp.tile(transformer.gather[...], (4, 1, 1)), tokens], 1)
+    tokens = tokens + transformer.positions[...]
+    graph, weights = nnx.split(transformer.blocks)
+    for number in range(3):
+        tokens = nnx.merge(graph, jax.tree.map(lambda w, i=number: w[i], weights))(tokens)
+    expected = transformer.head(transformer.norm(tokens[:, 0]))
+    np.testing.assert_allclose(transformer(x), expected, atol=1e-5)
+    first, second = (jax.tree.leaves(jax.tree.map(lambda w, i=i: w[i], weights)) for i in (0, 1))
+    assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_transformer_knows_cells_by_their_positions_alone(transformer):
+    x, order = examples(4, *GRID), np.array([2, 0, 3, 1])
+    shuffled = x.reshape(4, 4, 3)[:, order].reshape(4, *GRID)
+    assert np.abs(transformer(shuffled) - transformer(x)).max() > 1e-3
+    graph, weights = nnx.split(transformer)
+    moved = nnx.merge(graph, jax.tree.map(jnp.copy, weights))
+    places = transformer.positions[...]
+    moved.positions[...] = places.at[1:].set(places[1:][order])
+    np.testing.assert_allclose(moved(shuffled), transformer(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 8), (9, 13, 3)])
+def test_convnet_takes_any_size(shape):
+    model = classifiers.ConvNet(shape, 5, channels=4, rngs=nnx.Rngs(0))
+    logits = model(examples(3, *shape))
+    assert logits.shape == (3, 5)
+    np.testing.assert_allclose(logits[1:2], model(examples(3, *shape)[1:2]), atol=1e-5)
+
+
+def test_patches_and_halves_are_those_of_flax():
+    x, weights = examples(2, 5, 7, 3), jax.random.normal(KEY, (3, 3, 3, 4))
+    convolution = nnx.Conv(3, 4, (3, 3), use_bias=False, rngs=nnx.Rngs(0))
+    convolution.kernel[...] = weights
+    found = classifiers.patches(x) @ weights.reshape(27, 4)
+    np.testing.assert_allclose(found, convolution(x), atol=1e-4)
+    np.testing.assert_array_equal(classifiers.halved(x), nnx.max_pool(x, (2, 2), (2, 2)))
+
+
+def test_dropout_only_when_training(transformer):
+    convnet = classifiers.ConvNet((4, 4, 3), 5, channels=4, rngs=nnx.Rngs(0))
+    mlp = classifiers.MLP(12, 5, width=16, rngs=nnx.Rngs(0))
+    for model, x in (
+        (mlp, examples(4, 12)),
+        (transformer, examples(4, *GRID)),
+        (convnet, examples(4, 4, 4, 3)),
+    ):
+        np.testing.assert_array_equal(model(x), model(x))
+        assert not np.array_equal(model(x, KEY), model(x))
+
+
+# ---- training ----
+
+
+def blobs(classes=3, size=40):
+    """Gaussian clouds around far corners: rows (n, 4), labels (n,)."""
+    y = np.arange(size * classes) % classes
+    return np.float32(
+        4 * np.eye(classes, 4)[y] + np.random.default_rng(0).normal(size=(len(y), 4))
+    ), y
+
+
+def small(rngs):
+    return classifiers.MLP(4, 3, width=8, depth=1, dropout=0.0, rngs=rngs)
+
+
+NETWORK = classifiers.fresh(small)
+
+
+def trained(recipe, **options):
+    return classifiers.train(NETWORK, recipe, *blobs(), classes=3, batch=16, **options)
+
+
+def test_what_can_be_separated_is_learned():
+    seen = []
+    model = trained(Recipe(120, rate=1e-2, ema=0.9), advanced=lambda *said: seen.append(said))
+    x, y = blobs()
+    assert np.mean(model.logits(x).argmax(1) == y) > 0.97
+    assert [count for count, _ in seen] == [50, 50, 20]
+    assert seen[-1][1] < seen[0][1]
+
+
+def test_training_does_not_depend_on_where_it_pauses():
+    recipe = Recipe(9, rate=1e-2, noise=0.1, shares=classifiers.mixing_shares(0.5))
+    once, often, other = trained(recipe), trained(recipe, each=4), trained(recipe, seed=1)
+    jax.tree.map(np.testing.assert_array_equal, once.weights, often.weights)
+    x, _ = blobs()
+    assert not np.allclose(once.logits(x), other.logits(x))
+
+
+def test_one_step_is_adamw_on_smoothed_labels():
+    # A single example, so that every batch is the same; the first step of Adam is the gradient's
+    # sign, and the average of weights is nine parts of ten the new ones, as it begins.
+    x, y, rate, decay = np.ones((1, 4), np.float32), np.zeros(1, int), 1e-2, 0.5
+    graph, weights = NETWORK
+
+    def loss(weights):
+        chances = jax.nn.log_softmax(nnx.merge(graph, weights)(jnp.array(x)))
+        return -(chances @ jnp.array([0.8, 0.1, 0.1]))[0]
+
+    gradient = jax.grad(loss)(weights)
+    recipe = Recipe(1, rate, decay, smoothing=0.3, ema=0.999)
+    found = classifiers.train(NETWORK, recipe, x, y, classes=3, batch=4).weights
+
+    def check(old, slope, new):
+        step = rate * (slope / (np.abs(slope) + 1e-8) + decay * old)
+        np.testing.assert_allclose(new, old - 0.9 * step, rtol=1e-4, atol=1e-6)
+
+    jax.tree.map(check, *map(jax.device_get, (weights, gradient, found)))
+
+
+def test_rate_rises_then_falls_to_zero():
+    recipe = Recipe(100, rate=1.0, decay=0.0)
+    optimizer, weights = classifiers._optimizer(recipe), jnp.zeros(1)
+    state, steps = optimizer.init(weights), []
+    for _ in range(100):  # a constant gradient: Adam's own step has length one
+        update, state = optimizer.update(jnp.ones(1), state, weights)
+        steps.append(-float(update[0]))
+    np.testing.assert_allclose(steps[0], 0.2, atol=1e-3)
+    assert np.argmax(steps) == 4 and np.all(np.diff(steps[4:]) < 0) and steps[-1] < 1e-3
+    np.testing.assert_allclose(steps[50], 0.5, atol=1e-3)
+
+
+def test_refreshed_examples_are_what_is_learned():
+    x, y = blobs()
+    wrong = np.roll(x, 1, axis=0)  # every example with another class's label, until refreshed
+    network = NETWORK
+
+    def refresh(number):
+        half = len(x) // 2
+        start = half * (number % 2)
+        return start, x[start : start + half]
+
+    recipe = Recipe(120, rate=1e-2, ema=0.9)
+    model = classifiers.train(
+        network, recipe, wrong, y, classes=3, batch=16, refresh=refresh, each=10
+    )
+    assert np.mean(model.logits(x).argmax(1) == y) > 0.97
+
+
+# ---- choice and report ----
+
+
+@given(st.integers(1, 400), st.data())
+def test_interval_is_wilsons(count, data):
+    right, z = data.draw(st.integers(0, count)), 1.959964
+    share = right / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) * z / (1 + z**2 / count)
+    expected = 100 * np.array([middle - half, middle + half])
+    np.testing.assert_allclose(classify.interval(right, count), expected, atol=1e-3)
+
+
+def test_mcnemar_looks_at_the_images_that_differ():
+    first, second = (
+        np.array([1, 1, 1, 1, 1, 0, 0, 1], bool),
+        np.array([1, 0, 0, 0, 0, 0, 1, 0], bool),
+    )
+    a, b, p = classify.mcnemar(first, second)
+    assert (a, b) == (5, 1)
+    assert p == pytest.approx(2 * (1 + 6) / 2**6)
+    assert classify.mcnemar(first, first) == (0, 0, 1.0)
+
+
+def test_scales_of_one_number_or_of_each_channel():
+    x = np.random.default_rng(0).normal(3, [1.0, 10.0, 0.0], (50, 2, 2, 3)).astype(np.float32)
+    mean, std = features.scales(x, "scalar")
+    np.testing.assert_allclose([mean, std], [x.mean(), x.std()], rtol=1e-5)
+    mean, std = features.scales(x, "channel")
+    scaled = (x - mean) / std
+    np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.std((0, 1, 2)), [1, 1, 0], atol=1e-5)
+
+
+def test_subset_keeps_the_proportions_of_classes():
+    y = np.repeat([0, 1], [300, 100])
+    x, kept = features.subset(np.arange(400), y, 40, seed=0)
+    assert np.bincount(kept).tolist() == [30, 10]
+    np.testing.assert_array_equal(y[x], kept)
+    assert features.subset(x, kept, 40, seed=0)[0] is x
+
+
+def test_stream_goes_through_all_images_copy_after_copy():
+    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1), np.uint8)
+    augmentation, starts = Augmentation(pad=1, seed=3), []
+    stream = features.Stream(images, lambda x: x, augmentation, first=100, rows=4)
+    for number in range(6):
+        row, found = stream(number)
+        start, copy = row - 100, 1 + number // 3
+        starts.append(start)
+        expected = augmentation(images[start : start + 4], copy, start)
+        np.testing.assert_array_equal(found, expected)
+    assert starts == [0, 4, 8] * 2
+
+
+# ---- the command ----
+
+PLAIN = siren.ModelConfig(channels=1, width=8, depth=3, latent_dim=4, w0=10.0)
+TINY = "--steps 4 --search-steps 2 --batch 8 --mlp-width 8 --width 8 --heads 2 --blocks 2 "
+TINY += "--channels 4"
+
+
+def run_folder(folder, config, copies=0):
+    """A run of digits with an untrained functa, as functa_jax.meta_train leaves it."""
+    model = functa.Functa(config, siren.init(config, 0), (8, 8), metadata={"data": "digits"})
+    model.save(folder / "functa.npz")
+    write_json(folder / "config.json", {"dataset": "digits", "resolution": None, "images": IMAGES})
+    data = datasets.load("digits", images=IMAGES)
+    exporter.export(model, data, folder / "functaset.npz", Augmentation(copies, pad=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder with a plain run, one on a 2x2 grid with copies, and one of other numbers."""
+    folder = tmp_path_factory.mktemp("runs")
+    run_folder(folder / "plain", PLAIN)
+    run_folder(folder / "grid", replace(PLAIN, grid=2), copies=1)
+    run_folder(folder / "smaller", replace(PLAIN, latent_dim=2))
+    return folder
+
+
+def command(*args):
+    cli.run(classify.main, classify.Config, args=[*map(str, args), *TINY.split()])
+
+
+def report(folder, name="classify"):
+    assert (folder / f"{name}.png").stat().st_size > 10_000
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_command_on_vectors(runs, tmp_path, capsys):
+    command("--run", runs / "plain", "--out", tmp_path, "--augment", 20)
+    found = report(tmp_path)
+    rows = {(r["features"], r["classifier"]): r for r in found["rows"]}
+    shared = {"logistic regression", "SVM", "MLP"}
+    assert set(rows) == {
+        *(("latents", name) for name in shared),
+        *(("PCA", name) for name in shared),
+        *(("pixels", name) for name in shared | {"ConvNet"}),
+    }
+    for kind, numbers in (("latents", 4), ("PCA", 4), ("pixels", 64)):
+        mine = [r for key, r in rows.items() if key[0] == kind]
+        assert {r["numbers"] for r in mine} == {numbers}
+        (chosen,) = [r for r in mine if r["chosen"]]
+        assert chosen["val %"] == max(r["val %"] for r in mine)
+    for r in rows.values():
+        assert 0 <= r["low"] <= r["test %"] <= r["high"] <= 100
+        assert round(r["test %"] * IMAGES / 100, 6).is_integer()
+    said = capsys.readouterr().out
+    assert "transformer and ConvNet need a grid of latents" in said
+    assert "20 fitted as training went" in said and "one seed (0)" in said
+
+
+def test_command_on_a_grid_with_copies(runs, tmp_path, capsys):
+    command("--run", runs / "grid", "--out", tmp_path, "--classifiers", "transformer", "ConvNet")
+    rows = report(tmp_path)["rows"]
+    found = {(r["features"], r["classifier"], r["numbers"], r["examples"]) for r in rows}
+    assert found == {
+        ("latents", "transformer", 16, 2 * IMAGES),
+        ("latents", "ConvNet", 16, 2 * IMAGES),
+        ("pixels", "ConvNet", 64, IMAGES),
+    }
+    assert "1 augmented copies of each image" in capsys.readouterr().out
+
+
+def test_shallow_classifiers_are_those_of_scikit_learn(runs):
+    config = classify.Config(run=runs / "grid")
+    made = classify.tasks.load(config)
+    latents, *_ = features.of_images(made, 0)
+    entry = classify.shallow(config, made, latents, "SVM")
+    assert entry.rows == IMAGES  # without copies
+    val = made.data.val.labels
+    assert entry.val == np.mean(entry.predict(latents.val) == val)
+    scores = []
+    x = latents.train.reshape(len(latents.train), -1)
+    scale = (x.mean(dtype=float), x.std(dtype=float))
+    rows, val_rows = ((z.reshape(len(z), -1) - scale[0]) / scale[1] for z in (x, latents.val))
+    for name, make in classify.evaluate.CLASSIFIERS.items():
+        if name.startswith("SVM"):
+            model = make().fit(rows[:IMAGES], made.data.train.labels)
+            scores.append(model.score(val_rows, val))
+    assert entry.val == pytest.approx(max(scores), abs=2 / len(val))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--classifiers", "transformer"], "transformer needs a grid of latents"),
+        (["--classifiers", "forest"], "forest"),
+        (["--noise", "-1"], "--noise -1.0: must be at least 0"),
+        (["--smoothing", "1"], "--smoothing 1.0: must be in [0, 1)"),
+        (["--rows", "0"], "--rows 0: must be at least 1"),
+        (["--heads", "3"], "--heads 3: must divide --width 8"),
+        (["--mixup", "-1"], "--mixup (-1.0,): must not be negative"),
+    ],
+)
+def test_mistakes_end_in_one_line(runs, tmp_path, capsys, flags, said):
+    args = ["--run", runs / "plain", "--out", tmp_path / "out", *TINY.split(), *flags]
+    line = refusal(capsys, lambda: cli.run(classify.main, classify.Config, args=[*map(str, args)]))
+    assert said in line and not (tmp_path / "out").exists()
+
+
+def test_a_functaset_of_another_model_is_refused(runs, tmp_path, capsys):
+    args = ["--run", runs / "plain", "--functaset", runs / "smaller", "--out", tmp_path / "out"]
+    assert "another functa" in refusal(capsys, lambda: command(*args))
+    args = ["--run", tmp_path / "none"]
+    assert "does not exist" in refusal(capsys, lambda: command(*args))
+
+
+# ---- the study ----
+
+
+def test_balanced_subsets_have_as_many_of_each_class():
+    labels = np.random.default_rng(0).integers(0, 4, 100)
+    kept = latent_classification.balanced(labels, 7, np.random.default_rng(1))
+    assert len({*kept}) == 28 and np.bincount(labels[kept]).tolist() == [7] * 4
+    other = latent_classification.balanced(labels, 7, np.random.default_rng(2))
+    assert {*kept} != {*other}
+
+
+def test_study_compares_one_thing_at_a_time(runs, tmp_path, capsys):
+    args = ["--run", runs / "plain", "--out", tmp_path, "--steps", 0, 3, "--draws", 2]
+    cli.run(latent_classification.main, latent_classification.Config, args=[*map(str, args)])
+    rows = report(tmp_path, "latent_classification_digits")["rows"]
+    panels = {
+        name: [r for r in rows if r["against"] == name] for name in {r["against"] for r in rows}
+    }
+    zero, three = panels["steps"]
+    assert (zero["value"], three["value"]) == (0, 3)
+    labels = datasets.load("digits", images=IMAGES)
+    often = np.bincount(labels.train.labels).argmax()
+    chance = 100 * np.mean(labels.test.labels == often)
+    # Latents that are all zero tell nothing: what is left is one class for all.
+    shares = 100 * np.bincount(labels.test.labels, minlength=10) / IMAGES
+    assert zero["latents SVM"] in shares and three["latents SVM"] > chance
+    functaset = load_functaset(runs / "plain")
+    latents = functaset.train.latents, functaset.test.latents
+    parts = latent_classification.accuracies(
+        "latents", latents, (labels.train.labels, labels.test.labels)
+    )
+    assert three["latents linear"] == pytest.approx(parts["latents linear"], abs=2)
+    numbers = [(r["value"], r["run"]) for r in panels["numbers"]]
+    assert numbers == [(2, "smaller"), (4, "plain"), (16, "grid")]
+    least = np.bincount(labels.train.labels).min()
+    assert panels["training images"][-1]["value"] == 10 * least
+    assert three["pixels SVM"] == zero["pixels SVM"] == panels["numbers"][0]["pixels SVM"]
