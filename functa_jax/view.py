@@ -1,0 +1,171 @@
+"""Write one HTML file in which the decoder itself runs: a functa to look at, without a server.
+
+The file holds the weights, the latents and originals of some test images, and the principal
+directions of the train latents; its JavaScript (folder `viewer`) decodes in the browser, at
+any zoom, whatever latent the sliders make. It works offline and asks nothing of any network.
+"""
+
+import base64
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common import cli, datasets
+from common.errors import UserError
+from common.runs import atomic
+from functa_jax.functaset import load_functaset
+
+WIDEST = 256  # at which a 64 x 64 image takes well below a second on a laptop
+DIRECTIONS = 16
+TEMPLATES = Path(__file__).with_name("viewer")
+IN_WORKER = ("kernel.js", "decoder.js", "worker.js")  # in the order in which they are joined
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which functa to show, and with which images."""
+
+    run: Path
+    """Run folder (or functa.npz file) of the trained functa."""
+    functaset: Path | None = None
+    """Its exported latents; default functaset.npz in the run folder."""
+    images: int = 64
+    """Test images to show, spread over the whole split."""
+    data_dir: Path | None = None
+    """Folder with data sets, for the originals; default $FUNCTA_DATA or ~/.cache/functa."""
+    out: Path | None = None
+    """File to write; default viewer.html in the run folder."""
+
+    def __post_init__(self):
+        if self.images < 1:
+            raise ValueError(f"--images {self.images}: must be positive")
+
+
+def main(config):
+    """Load, check, write; prints the file's path and size."""
+    from functa_jax.functa import load
+
+    functa = load(config.run)
+    if functa.config.width > WIDEST:
+        raise UserError(
+            f"{config.run} has width {functa.config.width}; the viewer decodes in the browser and "
+            f"works up to width {WIDEST}"
+        )
+    folder = config.run if config.run.is_dir() else config.run.parent
+    functaset = load_functaset(config.functaset or folder)
+    if functaset.metadata.get("checkpoint") != functa.hash:
+        raise UserError(
+            f"the functaset was not exported with {config.run} as it is now (checkpoint "
+            f"{functaset.metadata.get('checkpoint')}, not {functa.hash}); export it again"
+        )
+    if not len(functaset.test) or len(functaset.train) < 2:
+        raise UserError("the functaset has no test images, or less than two train images, to show")
+    count = min(config.images, len(functaset.test))
+    rows = np.linspace(0, len(functaset.test) - 1, count).astype(int)
+    images, reason = originals(functaset, rows, config.data_dir)
+    out = config.out or folder / "viewer.html"
+    try:
+        write(out, functa, functaset, rows, images)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    beside = "with their originals" if reason is None else f"without originals: {reason}"
+    print(f"{count} test images, {beside}")
+    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
+def originals(functaset, rows, data_dir=None):
+    """(uint8 images (n, h, w, C) of these test rows, None), or (None, why there are none)."""
+    about = functaset.metadata
+    try:
+        data = datasets.load(about.get("data") or "(unnamed)", data_dir)
+        side, height = data.test.images.shape[1], about["resolution"][0]
+        if side > height and side % height == 0:
+            data = datasets.load(data.name, data_dir, resolution=height)
+    except UserError as error:
+        return None, str(error)
+    place = {int(number): i for i, number in enumerate(data.test.ids)}
+    ids = functaset.test.ids[rows].tolist()
+    if data.fingerprint != about["data_fingerprint"] or not place.keys() >= set(ids):
+        return None, f"{data.name} is not what the functaset was made from"
+    return data.test.images[[place[number] for number in ids]], None
+
+
+def directions(latents, count=DIRECTIONS):
+    """Principal directions of latents (n, ...): unit vectors (k, ...) and deviations (k,).
+
+    The deviation is that of the latents along the direction; k <= count directions have any.
+    """
+    from sklearn.decomposition import PCA
+
+    rows = latents.reshape(len(latents), -1).astype(np.float32)
+    pca = PCA(min(count, *rows.shape), random_state=0).fit(rows)
+    deviations = np.sqrt(pca.explained_variance_)
+    kept = deviations > 1e-6 * deviations[0]
+    return pca.components_[kept].reshape(-1, *latents.shape[1:]), deviations[kept]
+
+
+def write(path, functa, functaset, rows, images=None):
+    """Write the viewer of these test rows (n,), whole or not at all.
+
+    images: their originals, uint8 (n, h, w, C), or None.
+    """
+    vectors, deviations = directions(functaset.train.latents)
+    test = functaset.test
+    data = {
+        "name": functaset.metadata.get("data") or "unnamed images",
+        "hash": functa.hash,
+        "config": asdict(functa.config),
+        "resolution": list(functa.resolution),
+        "params": {name: _floats(value) for name, value in decoding(functa).items()},
+        "latents": _floats(test.latents[rows]),
+        "labels": test.labels[rows].tolist(),
+        "ids": test.ids[rows].tolist(),
+        "originals": None if images is None else _base64(images.astype(np.uint8)),
+        "mean": _floats(functaset.mean),
+        "std": _floats(functaset.std),
+        "directions": _floats(vectors),
+        "deviations": _floats(deviations),
+    }
+    with atomic(path) as temporary:
+        temporary.write_text(_page(data), encoding="utf-8")
+
+
+def decoding(functa):
+    """The parameters that decoding needs, by name."""
+    from functa_jax import siren
+
+    flat = siren.flatten(functa.params)
+    return {name: value for name, value in flat.items() if name != "inner_rate"}
+
+
+def _page(data):
+    parts = {
+        "title": f"functa: {data['name']}",
+        "style": _template("viewer.css"),
+        "worker": "\n".join(map(_template, IN_WORKER)),
+        "data": json.dumps(data),
+        "script": _template("viewer.js"),
+    }
+    # "<" stays out of the data, whose names could otherwise end its element; the title is text.
+    parts["data"] = parts["data"].replace("<", "\\u003c")
+    parts["title"] = parts["title"].replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _template("viewer.html"))
+
+
+def _template(name):
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _floats(array):
+    return _base64(np.asarray(array, "<f4"))
+
+
+def _base64(array):
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

@@ -1,0 +1,570 @@
+"""The viewer: its JavaScript against the JAX decoder, in V8 and in a real browser; its file."""
+
+import base64
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+from py_mini_racer import MiniRacer
+
+from common import cli, datasets
+from functa_jax import siren, view
+from functa_jax.functa import Functa
+from functa_jax.functaset import SPLITS, Functaset, Latents, load_functaset
+from functa_jax.siren import ModelConfig
+from tests.refusals import refusal
+
+RANDOM = np.random.default_rng(0)
+# The width is no multiple of four, which the kernel's panels are; nor 70 of 32, its blocks.
+PLAIN = ModelConfig(3, width=10, depth=4, latent_dim=5, w0=20.0)
+GRID = replace(PLAIN, channels=1, latent_dim=3, grid=3)
+KINDS = {
+    "plain": PLAIN,
+    "scaled": replace(PLAIN, modulation="scale_shift"),
+    "two layers": replace(PLAIN, depth=2),
+    **{
+        f"{interpolation}-{size}-{coordinates}-{modulation}": replace(
+            GRID,
+            interpolation=interpolation,
+            map_size=size,
+            coordinates=coordinates,
+            modulation=modulation,
+        )
+        for interpolation, size, coordinates, modulation in (
+            ("nearest", 1, "local", "shift"),
+            ("nearest", 3, "global", "scale_shift"),
+            ("bilinear", 1, "global", "scale_shift"),
+            ("bilinear", 3, "local", "shift"),
+        )
+    },
+}
+POINTS = RANDOM.random((70, 2))
+
+
+def functa_of(config, resolution=(6, 9)):
+    """Random weights, large enough for biases and modulations to be seen in the picture."""
+    shapes = siren.flatten(jax.eval_shape(lambda: siren.init(config, 0)))
+    flat = {
+        name: RANDOM.normal(0, 0.3 if name == "siren/layers/0/kernel" else 0.07, value.shape)
+        for name, value in shapes.items()
+    }
+    params = {name: value.astype(np.float32) for name, value in flat.items()}
+    return Functa(config, siren.unflatten(params), resolution)
+
+
+def colours_at(functa, latents, points):
+    """Colours (n, M, C) by `ModulatedSiren.at`."""
+    model = siren.with_params(functa.config, functa.params)
+    points = np.asarray(points, np.float32)
+    return np.stack([model.at(points, latent) for latent in latents])
+
+
+@cache
+def expectation(kind):
+    """(functa, two latents, their colours at POINTS) of a kind."""
+    functa = functa_of(KINDS[kind])
+    latents = latents_of(functa.config)
+    return functa, latents, colours_at(functa, latents, POINTS)
+
+
+def latents_of(config, n=2):
+    return RANDOM.normal(0, 0.3, (n, *config.latent_shape)).astype(np.float32)
+
+
+# ---- the decoder, in V8 ----
+
+
+@pytest.fixture(scope="module")
+def v8():
+    with contextlib.closing(MiniRacer()) as engine:
+        scripts = [(view.TEMPLATES / name).read_text() for name in ("kernel.js", "decoder.js")]
+        engine.eval("\n".join(scripts))
+        engine.eval(
+            """
+            function plain(bytes) {
+              const buffer = new ArrayBuffer(bytes);
+              return { buffer, product: plainProduct(new Float32Array(buffer)), name: "plain" };
+            }
+            function load(config, params, kernel) {
+              for (const name in params) params[name] = Float32Array.from(params[name]);
+              decoder = new Decoder(config, params, kernel);
+            }
+            function decode(latent, points) {
+              decoder.setLatent(Float32Array.from(latent));
+              return JSON.stringify(Array.from(decoder.colours(Float64Array.from(points))));
+            }"""
+        )
+        yield engine
+
+
+def decoded(v8, functa, latents, points, kernel="makeKernel"):
+    """Colours (n, M, C) at points (M, 2), by the viewer's JavaScript."""
+    params = {name: value.ravel().tolist() for name, value in view.decoding(functa).items()}
+    v8.eval(f"load({json.dumps(vars(functa.config))}, {json.dumps(params)}, {kernel})")
+    points = json.dumps(np.asarray(points, float).ravel().tolist())
+    colours = [
+        json.loads(v8.eval(f"decode({json.dumps(latent.ravel().tolist())}, {points})"))
+        for latent in latents
+    ]
+    return np.array(colours).reshape(len(latents), -1, functa.config.channels)
+
+
+@pytest.mark.parametrize("kernel", ["makeKernel", "plain"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_decodes_as_in_jax(kind, kernel, v8):
+    functa, latents, expected = expectation(kind)
+    assert expected.std(axis=1).min() > 0.01  # a picture, and not one colour
+    assert np.abs(expected[0] - expected[1]).max() > 0.01
+    found = decoded(v8, functa, latents, POINTS, kernel)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("s", [2, 6])
+def test_points_between_cells_belong_to_the_same_as_in_jax(s, v8):
+    """Corners, borders of cells, and the pixel centres of odd resolutions, which lie on some."""
+    functa = functa_of(replace(GRID, grid=s, interpolation="nearest"))
+    borders = list(itertools.product(np.linspace(0, 1, 2 * s + 1), repeat=2))
+    points = np.concatenate([siren.coordinate_grid(9), siren.coordinate_grid(5, 3), borders])
+    points = np.resize(points, (300, 2))  # of one shape, so that little is compiled
+    latents = latents_of(functa.config, 1)
+    expected = colours_at(functa, latents, points)
+    np.testing.assert_allclose(decoded(v8, functa, latents, points), expected, atol=1e-4)
+
+
+def test_v8_runs_both_kernels(v8):
+    assert v8.eval("makeKernel(1).name") == "WebAssembly"
+    v8.eval("const compiler = WebAssembly; WebAssembly = undefined")
+    assert v8.eval("makeKernel(1).name") == "JavaScript"
+    v8.eval("WebAssembly = compiler")
+
+
+@pytest.mark.parametrize("kernel", ["makeKernel", "plain"])
+def test_product_is_the_matrix_product(kernel, v8):
+    fan_in, fan_out, points = 5, 12, 16
+    weights, inputs = RANDOM.normal(size=(fan_in, fan_out)), RANDOM.normal(size=(fan_in, points))
+    numbers = json.dumps([weights.ravel().tolist(), inputs.ravel().tolist()])
+    found = v8.eval(
+        f"""(() => {{
+          const [weights, inputs] = {numbers}, kernel = {kernel}(4096);
+          const memory = new Float32Array(kernel.buffer);
+          pack(weights, {fan_in}, {fan_out}, memory);
+          memory.set(inputs, 100);
+          kernel.product(0, 400, 1600, {fan_in}, {fan_out}, {points});
+          return JSON.stringify(Array.from(memory.subarray(400, 400 + {fan_out * points})));
+        }})()"""
+    )
+    expected = (weights.T @ inputs).ravel()
+    np.testing.assert_allclose(json.loads(found), expected, atol=1e-5)
+
+
+def test_sine_is_the_sine(v8):
+    x = np.concatenate([np.linspace(-300, 300, 2001), np.pi * np.arange(-9, 9) / 2])
+    found = json.loads(v8.eval(f"JSON.stringify({json.dumps(x.tolist())}.map(sine))"))
+    np.testing.assert_allclose(found, np.sin(x), atol=1e-7)
+
+
+# ---- the file ----
+
+
+@pytest.fixture(scope="module", params=["plain", "spatial"])
+def run(request, tmp_path_factory):
+    """A run folder: a functa of digits (untrained) and a functaset of random latents."""
+    folder = tmp_path_factory.mktemp(request.param)
+    config = ModelConfig(1, width=12, depth=4, latent_dim=6, w0=20.0, inner_rate=1.0)
+    if request.param == "spatial":
+        config = replace(config, grid=2, interpolation="bilinear", map_size=3, coordinates="local")
+    functa = replace(functa_of(config, (8, 8)), metadata={"data": "digits"})
+    functa.save(folder / "functa.npz")
+    functaset_of(functa).save(folder / "functaset.npz")
+    return folder, functa
+
+
+def functaset_of(functa, n=60):
+    """What an export would write, but with random latents, whose PSNR is bad and right."""
+    data = datasets.load("digits")
+    splits = {}
+    for name in SPLITS:
+        split, latents = getattr(data, name).take(slice(n)), latents_of(functa.config, n)
+        errors = (functa.decode(latents) - split.images / 255) ** 2
+        psnr = -10 * np.log10(errors.mean(axis=(1, 2, 3)), dtype=np.float32)
+        splits[name] = Latents(latents, split.labels, split.ids, psnr)
+    train = splits["train"].latents
+    metadata = {
+        "data": "digits",
+        "data_fingerprint": data.fingerprint,
+        "resolution": list(functa.resolution),
+        "checkpoint": functa.hash,
+    }
+    return Functaset(**splits, mean=train.mean(0), std=train.std(0), metadata=metadata)
+
+
+plain_only = pytest.mark.parametrize("run", ["plain"], indirect=True)
+
+
+def command(*flags):
+    return lambda: cli.run(view.main, view.Config, args=list(map(str, flags)))
+
+
+def content(path):
+    """The JSON data of a written page."""
+    found = re.search(r'<script type="application/json" id="data">(.*)</script>', path.read_text())
+    return json.loads(found[1])
+
+
+def array(text, *shape, dtype="<f4"):
+    return np.frombuffer(base64.b64decode(text), dtype).reshape(shape)
+
+
+def test_the_file_holds_everything_and_names_nothing_outside(run, capsys):
+    folder, functa = run
+    command("--run", folder, "--images", 7)()
+    assert "7 test images, with their originals" in capsys.readouterr().out
+    page = (folder / "viewer.html").read_text()
+    assert "{{" not in page and "default-src 'none'" in page
+    assert re.findall(r"(?:src|href)=.(?!data:)", page) == []
+    assert not re.search(r"https?:|\bimport\b|fetch\(|XMLHttpRequest|WebSocket", page)
+    data, functaset = content(folder / "viewer.html"), load_functaset(folder)
+    for name, value in siren.flatten(functa.params).items():
+        np.testing.assert_array_equal(array(data["params"][name], *value.shape), value)
+    shape = functa.config.latent_shape
+    latents = array(data["latents"], 7, *shape)
+    rows = [functaset.test.ids.tolist().index(number) for number in data["ids"]]
+    assert len(set(rows)) == 7 and rows[0] == 0 and rows[-1] == 59
+    np.testing.assert_array_equal(latents, functaset.test.latents[rows])
+    np.testing.assert_array_equal(data["labels"], functaset.test.labels[rows])
+    np.testing.assert_array_equal(array(data["mean"], *shape), functaset.mean)
+    # Each original is that of its latent: together they have the PSNR that the export found.
+    originals = array(data["originals"], 7, 8, 8, 1, dtype=np.uint8) / 255
+    errors = ((functa.decode(latents) - originals) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(-10 * np.log10(errors), functaset.test.psnr[rows], atol=1e-3)
+
+
+def test_directions_are_those_of_the_covariance():
+    latents = RANDOM.normal(size=(200, 3, 2)) @ np.diag([1.0, 5.0]) + 3
+    vectors, deviations = view.directions(latents, 4)
+    variances = np.linalg.eigvalsh(np.cov(latents.reshape(200, 6).T))[::-1][:4]
+    np.testing.assert_allclose(deviations**2, variances, rtol=1e-4)
+    rows = vectors.reshape(4, 6)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(4), atol=1e-5)
+    scores = latents.reshape(200, 6) @ rows.T
+    np.testing.assert_allclose(scores.std(axis=0, ddof=1), deviations, rtol=1e-4)
+
+
+def test_directions_without_any_spread_are_left_out():
+    latents = np.zeros((50, 6), np.float32)
+    latents[:, 1] = RANDOM.normal(size=50)
+    vectors, _ = view.directions(latents)
+    np.testing.assert_allclose(np.abs(vectors), np.eye(6)[[1]], atol=1e-6)
+
+
+@plain_only
+def test_a_set_of_another_name_does_without_originals_and_cannot_break_the_page(run, tmp_path):
+    folder, _ = run
+    functaset = load_functaset(folder)
+    odd = replace(functaset, metadata=functaset.metadata | {"data": "</script><b>&"})
+    odd.save(tmp_path / "odd.npz")
+    out = tmp_path / "odd.html"
+    command("--run", folder, "--functaset", tmp_path / "odd.npz", "--out", out)()
+    data = content(out)
+    assert data["name"] == "</script><b>&" and data["originals"] is None
+    assert "<b>" not in out.read_text()
+
+
+@plain_only
+def test_other_images_are_not_taken_for_originals(run):
+    functaset = load_functaset(run[0])
+    other = replace(functaset, metadata=functaset.metadata | {"data_fingerprint": "another"})
+    images, reason = view.originals(other, [0, 1])
+    assert images is None and "digits is not what the functaset was made from" in reason
+
+
+# ---- refusals ----
+
+
+@plain_only
+def test_what_cannot_be_shown_is_refused(run, tmp_path, capsys):
+    folder, functa = run
+    out = tmp_path / "viewer.html"
+
+    def said(*flags):
+        line = refusal(capsys, command(*flags, "--out", out))
+        assert not out.exists()
+        return line
+
+    assert "does not exist" in said("--run", tmp_path)
+    assert "--images 0: must be positive" in said("--run", folder, "--images", "0")
+    functa.save(tmp_path / "functa.npz")
+    assert f"no functaset at {tmp_path}" in said("--run", tmp_path)
+    other = replace(functa, config=replace(functa.config, w0=9.0))
+    other.save(tmp_path / "functa.npz")
+    shutil.copy(folder / "functaset.npz", tmp_path)
+    line = said("--run", tmp_path)
+    assert functa.hash in line and other.hash in line and "export it again" in line
+    functaset = load_functaset(folder)
+    none = Latents(*(column[:0] for column in vars(functaset.test).values()))
+    replace(functaset, test=none).save(tmp_path / "empty.npz")
+    assert "no test images" in said("--run", folder, "--functaset", tmp_path / "empty.npz")
+    config = ModelConfig(1, width=257, depth=2, latent_dim=1)
+    functa_of(config).save(tmp_path / "functa.npz")
+    assert "works up to width 256" in said("--run", tmp_path)
+
+
+@plain_only
+def test_a_place_that_cannot_be_written_is_refused(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "viewer.html"
+    assert "cannot write" in refusal(capsys, command("--run", run[0], "--out", out))
+
+
+# ---- a real browser ----
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
+    *("--disable-dev-shm-usage", "--remote-debugging-pipe"),
+)
+
+
+class Browser:
+    """Chromium without a window, spoken to over a pipe: the DevTools protocol, JSON and a zero."""
+
+    LAUNCH = """if True:  # the browser reads from 3 and writes to 4
+        import fcntl, os, sys
+        pipes = [fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3]]
+        for place, pipe in enumerate(pipes, 3):
+            os.dup2(pipe, place)
+        os.execv(sys.argv[3], sys.argv[3:])"""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        theirs_in, self.ours_out = os.pipe()
+        self.ours_in, theirs_out = os.pipe()
+        words = [CHROMIUM, *FLAGS, f"--user-data-dir={self.folder.name}", "about:blank"]
+        pipes = [str(theirs_in), str(theirs_out)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.LAUNCH, *pipes, *words],
+            pass_fds=(theirs_in, theirs_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.numbers, self.rest, self.session, self.events = itertools.count(), b"", None, []
+
+    def call(self, method, **params):
+        number = next(self.numbers)
+        message = {"id": number, "method": method, "params": params}
+        message |= {"sessionId": self.session} if self.session else {}
+        os.write(self.ours_out, json.dumps(message).encode() + b"\0")
+        while True:
+            reply = self._read()
+            if reply.get("id") == number:
+                assert "error" not in reply, reply
+                return reply["result"]
+            self.events.append(reply)
+
+    def _read(self):
+        while b"\0" not in self.rest:
+            data = os.read(self.ours_in, 1 << 20)
+            assert data, "the browser has gone"
+            self.rest += data
+        message, self.rest = self.rest.split(b"\0", 1)
+        return json.loads(message)
+
+    def open(self, path, width=260, height=700, scale=1, mobile=False):
+        """Show a file in a new page of this size, and wait until it is ready."""
+        self.session = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self.session, self.events = attached["sessionId"], []
+        for domain in ("Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Page.navigate", url=path.absolute().as_uri())
+        self.ask(
+            """new Promise((resolve) => {
+              const look = () => window.viewer ? viewer.ready.then(resolve) : setTimeout(look, 20);
+              look();
+            })"""
+        )
+
+    def ask(self, script):
+        """The JSON value of a script in the page; a promise is waited for."""
+        options = {"awaitPromise": True, "returnByValue": True, "userGesture": True}
+        reply = self.call("Runtime.evaluate", expression=script, **options)
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"].get("value")
+
+    def settle(self):
+        """Wait until everything is drawn."""
+        self.ask(
+            """new Promise((resolve) => {
+              const look = () => viewer.busy ? setTimeout(look, 10) : resolve();
+              setTimeout(look, 50);
+            })"""
+        )
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours_in)
+        os.close(self.ours_out)
+        self.folder.cleanup()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    with contextlib.closing(Browser()) as started:
+        yield started
+
+
+CANVAS = """(() => {
+  const canvas = document.getElementById(NAME), { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  return { width, height, pixels: Array.from(data) };
+})()"""
+
+
+def canvas(browser, name):
+    """Its pixels, uint8 (h, w, 4)."""
+    found = browser.ask(CANVAS.replace("NAME", json.dumps(name)))
+    return np.array(found["pixels"], np.uint8).reshape(found["height"], found["width"], 4)
+
+
+def test_a_real_browser_shows_what_jax_decodes(run, browser, tmp_path):
+    folder, functa = run
+    out = tmp_path / "viewer.html"
+    command("--run", folder, "--images", 5, "--out", out)()
+    functaset, data = load_functaset(folder), content(out)
+    latents = array(data["latents"], 5, *functa.config.latent_shape)
+    browser.open(out)
+
+    def colours(latent, *resolution):
+        script = f"viewer.decode({latent.ravel().tolist()}, ...{list(resolution)}).then(Array.from)"
+        return np.array(browser.ask(script)).reshape(*resolution, -1)
+
+    for resolution in ((8, 8), (13, 30)):
+        expected = functa.decode(latents[:1], resolution)[0]
+        np.testing.assert_allclose(colours(latents[0], *resolution), expected, atol=1 / 255)
+
+    def shown(latent, top=0.0, left=0.0, size=1.0):
+        """The canvas shows this part of the image with this latent."""
+        browser.settle()
+        pixels = canvas(browser, "picture").astype(int)
+        coords = np.asarray(siren.coordinate_grid(*pixels.shape[:2])) * size + [top, left]
+        expected = functa.decode(latent[None], coords=coords)[0].clip(0, 1) * 255
+        assert np.ptp(expected) > 3
+        difference = pixels[..., :3].reshape(-1, 3) - np.rint(expected)
+        assert np.abs(difference).max() <= 1
+
+    shown(latents[0])
+    rows = [functaset.test.ids.tolist().index(number) for number in data["ids"]]
+    assert abs(browser.ask("viewer.psnr") - functaset.test.psnr[rows[0]]) < 1e-3
+    truth = canvas(browser, "original")[..., 0]
+    side = len(truth)
+    centres = ((np.arange(8) + 0.5) * side / 8).astype(int)
+    original = array(data["originals"], 5, 8, 8, dtype=np.uint8)[0]
+    np.testing.assert_array_equal(truth[np.ix_(centres, centres)], original)
+
+    browser.ask("viewer.look(0.25, 0.4, 0.7)")
+    shown(latents[0], 0.4 - 0.125, 0.7 - 0.125, 0.25)
+
+    # The controls: an image for B, half way, a direction, a single number; then everything back.
+    browser.ask("document.querySelector('[name=end][value=\"1\"]').click()")
+    browser.ask("document.querySelectorAll('#gallery button')[3].click(); viewer.look(1, .5, .5)")
+    slide = """((input, value) => {
+      input.value = value;
+      input.dispatchEvent(new Event("input"));
+    })"""
+    browser.ask(f"{slide}(document.getElementById('blend'), 0.5)")
+    expected = (latents[0] + latents[3]) / 2
+    shown(expected)
+    browser.ask(f"{slide}(document.querySelectorAll('#directions input')[1], 2)")
+    vectors, deviations = view.directions(functaset.train.latents)
+    expected = expected + 2 * deviations[1] * vectors[1]
+    shown(expected)
+    if functa.config.grid:
+        browser.ask(f"{slide}(document.getElementById('column'), 2)")
+        browser.ask("document.getElementById('column').dispatchEvent(new Event('change'))")
+    value = float(functaset.mean[..., 2].max())
+    browser.ask(f"{slide}(document.querySelectorAll('#numbers input')[2], {value})")
+    expected[(0, 1, 2) if functa.config.grid else 2] = value
+    found = np.array(browser.ask("Array.from(viewer.latent)")).reshape(expected.shape)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    shown(expected)
+    browser.ask("document.getElementById('reset').click()")
+    shown(latents[0])
+
+    asked = [
+        event["params"]["request"]["url"].split(":")[0]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert set(asked) <= {"file", "blob", "data"} and "file" in asked
+    assert not [e for e in browser.events if e["method"] in ("Runtime.exceptionThrown",)]
+
+
+def test_gestures_and_keys_move_the_view(run, browser, tmp_path):
+    folder, functa = run
+    out = tmp_path / "viewer.html"
+    command("--run", folder, "--images", 2, "--out", out)()
+    browser.open(out)
+    box = browser.ask(
+        "(({ left, top, width }) => [left, top, width])"
+        "(document.getElementById('picture').getBoundingClientRect())"
+    )
+    left, top, side = box
+
+    def view_now():
+        state = browser.ask("viewer.state.view")
+        return np.array([state["top"], state["left"], state["size"]])
+
+    def mouse(kind, v, u, **more):
+        x, y = left + u * side, top + v * side
+        button = {} if kind == "mouseWheel" else {"button": "left", "clickCount": 1}
+        browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button, **more)
+
+    mouse("mouseWheel", 0.25, 0.75, deltaX=0, deltaY=-400)
+    y, x, size = view_now()
+    np.testing.assert_allclose(size, np.exp(-1), rtol=1e-3)
+    np.testing.assert_allclose([y + 0.25 * size, x + 0.75 * size], [0.25, 0.75], atol=0.01)
+    for kind, v, u in (("mousePressed", 0.5, 0.5), ("mouseMoved", 0.6, 0.3)):
+        mouse(kind, v, u, buttons=1)
+    mouse("mouseReleased", 0.6, 0.3)
+    moved = view_now() - [y, x, size]
+    np.testing.assert_allclose(moved, [-0.1 * size, 0.2 * size, 0], atol=0.01)
+
+    mouse("mouseWheel", 0.5, 0.5, deltaX=0, deltaY=99999)
+    np.testing.assert_array_equal(view_now(), [0, 0, 1])  # no farther out than the whole image
+    browser.ask("document.getElementById('picture').focus()")
+    for key, expected in (("+", [1 / 6, 1 / 6, 2 / 3]), ("ArrowDown", [0.25, 1 / 6, 2 / 3])):
+        browser.call("Input.dispatchKeyEvent", type="keyDown", key=key)
+        np.testing.assert_allclose(view_now(), expected, atol=1e-6)
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="0")
+    np.testing.assert_array_equal(view_now(), [0, 0, 1])
+
+    for kind in ("mousePressed", "mouseReleased"):
+        mouse(kind, 0.2, 0.8)
+    assert browser.ask("viewer.state.cell") == (1 if functa.config.grid else 0)
+
+    fingers = [[{"x": left + u * side, "y": top + side / 2, "id": i} for i, u in enumerate(us)]
+               for us in ((0.4, 0.6), (0.3, 0.7))]  # fmt: skip
+    for kind, points in zip(("touchStart", "touchMove"), fingers, strict=True):
+        browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    np.testing.assert_allclose(view_now(), [0.25, 0.25, 0.5], atol=0.01)
