@@ -9,6 +9,8 @@ are not mapped, so XLA computes the first forward pass once for all images. Coor
 come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C).
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -63,15 +65,19 @@ def encode(config, params, coords, images, steps, penalty=0.0):
         error = image_loss(model, coords, last, image)[1]
         return jnp.concatenate([latents, last[None]]), jnp.append(errors, error)
 
-    return jax.lax.map(fit_one, images, batch_size=images_at_once(images))
+    return jax.lax.map(fit_one, images, batch_size=images_at_once(*points_and_batch(images)))
 
 
-def images_at_once(images):
-    """How many of images (B, ..., C) to work on side by side: on a CPU as many as keep activations
-    in cache, else as many as fill a GPU without exhausting its memory."""
-    points = images[0, ..., 0].size
+def points_and_batch(images):
+    """Points of an image and number of images (B, ..., C)."""
+    return math.prod(images.shape[1:-1]), len(images)
+
+
+def images_at_once(points, batch):
+    """How many images to work on side by side: on a CPU as many as keep activations in cache,
+    else as many as fill a GPU without exhausting its memory."""
     most = 2**9 if jax.default_backend() == "cpu" else 2**18
-    return max(1, min(len(images), most // points))
+    return max(1, min(batch, most // points))
 
 
 def psnr(error):

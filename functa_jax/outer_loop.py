@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 
 from functa_jax import siren
 from functa_jax.devices import AXIS, REPLICATED
-from functa_jax.inner_loop import fit, image_loss, images_at_once, psnr
+from functa_jax.inner_loop import fit, image_loss, images_at_once, points_and_batch, psnr
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def outer_step(model_config, outer, state, coords, images, positions):
         None if count is None else jax.random.permutation(key, len(coords))[:count]
         for count, key in zip((outer.inner_points, outer.outer_points), point_keys, strict=True)
     )
-    at_once = images_at_once(images[:, : outer.inner_points])
+    at_once = images_at_once(*points_and_batch(images[:, : outer.inner_points]))
     while len(images) % at_once:
         at_once -= 1
     gradient = outer_gradient(

@@ -29,7 +29,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from functa_jax import evaluate, siren
 from functa_jax.devices import AXIS, REPLICATED
-from functa_jax.inner_loop import images_at_once
+from functa_jax.inner_loop import images_at_once, points_and_batch
 
 BATCH = 256  # images per call
 REFINE_STEPS = 100  # of Adam
@@ -208,7 +208,7 @@ def _compiled(config, resolution, oversample, penalty):
         return model, render
 
     def over_images(fit_one, batch):
-        at_once = max(1, images_at_once(batch[0]) // oversample**2)
+        at_once = max(1, images_at_once(*points_and_batch(batch[0])) // oversample**2)
         return jax.lax.map(lambda row: fit_one(*row), batch, batch_size=at_once)
 
     def sharded(function, *whole):
