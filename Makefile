@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-$(shell cksum requirements.txt | cut -d' ' -f1)
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test test-all lint bench
 
 setup: $(STAMP)
 
@@ -20,6 +20,9 @@ demo: setup
 
 test: setup
 	$(RUN) -m pytest -n auto
+
+test-all: setup
+	$(RUN) -m pytest -n auto -m ""
 
 lint: setup
 	$(RUN) -m ruff check .

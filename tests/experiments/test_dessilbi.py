@@ -67,6 +67,7 @@ def test_magnitude_masks_keep_the_largest_weights():
     assert size[mask].min() >= size[~mask].max()
 
 
+@pytest.mark.slow
 def test_tickets(tmp_path):
     config = dessilbi_tickets.Config("digits", f"{SMALL} --penalty l1", (1, 3), SMALL)
     table = {r["masks"]: r for r in result(dessilbi_tickets, config, tmp_path, "tiny")["table"]}
@@ -77,6 +78,7 @@ def test_tickets(tmp_path):
         assert ticket["density"]["mean"] < 1
 
 
+@pytest.mark.slow
 def test_growing(tmp_path):
     grow = "--penalty filter --threshold 0.001 --grow-tau 0.5 --grow-every 1 --grow-until 1"
     config = dessilbi_growing.Config("digits", "--val-fraction 0 --epochs 3", grow)
@@ -111,6 +113,7 @@ def test_filters(tmp_path):
     assert len(found["runs"]) == 3
 
 
+@pytest.mark.slow
 def test_a_finished_run_with_other_settings_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     command = ["optim_torch.train", "digits", "--epochs", 1, "--device", "cpu"]

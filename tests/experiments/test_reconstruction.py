@@ -4,6 +4,8 @@ import json
 import shlex
 import statistics
 
+import pytest
+
 from common import cli
 from experiments import reconstruction
 from functa_jax import meta_train
@@ -14,6 +16,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_runs_become_a_table(tmp_path, capsys):
     config = reconstruction.Config(
         "digits", (4,), (0, 1), TINY, tmp_path / "runs", tmp_path / "results"

@@ -247,6 +247,7 @@ def test_pictures_of_colour_and_of_one_size(tmp_path):
 # ---- presets and mistakes ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_in_small(preset, tmp_path, capsys):
     needed = PRESETS[preset].dataset

@@ -129,6 +129,7 @@ cli.run(train.main, train.Config, train.PRESETS)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_and_a_damaged_checkpoint(tmp_path):
     """Killed in the middle, its newest checkpoint damaged, it still ends where a whole run does."""
     words = ["digits", *SMALL, "--epochs", "40", "--device", "cpu", "--out"]

@@ -95,6 +95,7 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch):
     assert len(done) == 4 + 4 + 12  # the four of before are not made again
 
 
+@pytest.mark.slow
 def test_cells_side_by_side_give_the_same_rows(tmp_path):
     """Also those that share one search, and then keep nested sets of weights."""
     words = ("--methods", "magnitude", "dessilbi", "--densities", 0.4, 0.8)
