@@ -120,9 +120,12 @@ def patches(x):
 
 def halved(x):
     """The largest of each 2x2 pixels of (B, h, w, c); an odd last row or column is left out."""
-    batch, height, width, channels = x.shape
+    height, width = x.shape[1:3]
     x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    # The gradient of `max` divides by how many are equal to it, which is none where XLA computes
+    # them a second time with other rounding; that of `maximum` only compares.
+    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
+    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
 
 
 def _dropped(dropout, x, key, number=0):
