@@ -496,6 +496,7 @@ def write_torchvision(destination, shared, data, monkeypatch):
     script.main(destination)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, version", [("mnist", "3.0.1"), ("cifar10", "3.0.2")])
 def test_real_set_is_the_same_from_tfds_and_from_torchvision(
     name, version, shared, tmp_path, monkeypatch

@@ -12,6 +12,7 @@ def row():
     return shape, bench.functa_row(shape, bench.Config(rounds=1, seconds=0.01))
 
 
+@pytest.mark.slow
 def test_both_sides_log_the_same_psnr(row):
     assert row[1]["psnr_difference_db"] < 1e-3
 

@@ -47,6 +47,7 @@ def result(module, config, tmp_path, *name):
     return read_json(path)
 
 
+@pytest.mark.slow
 def test_density(tmp_path):
     config = dessilbi_density.Config("digits", SMALL, "--penalty l1", (0.1, 0.5, 1.0))
     found = result(dessilbi_density, config, tmp_path, "tiny")
@@ -91,6 +92,7 @@ def test_growing(tmp_path):
     assert table["full"]["parameters"] == {"mean": 61_706, "std": 0.0}
 
 
+@pytest.mark.slow
 def test_bases(tmp_path, monkeypatch):
     two = {"sgd": "--base sgd --lr 0.1", "adam, lr as clock": "--base adam --lr 0.0001 --nu 20"}
     monkeypatch.setattr(dessilbi_bases, "VARIANTS", two)
@@ -104,6 +106,7 @@ def test_bases(tmp_path, monkeypatch):
     assert table[1]["density"]["mean"] < 0.1 < table[0]["density"]["mean"]
 
 
+@pytest.mark.slow
 def test_filters(tmp_path):
     config = dessilbi_filters.Config("digits", "--widths 2 3 6 5", epochs=3, shown=(1, 3))
     found = result(dessilbi_filters, config, tmp_path)

@@ -29,6 +29,7 @@ def in_this_process(monkeypatch):
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
 
 
+@pytest.mark.slow
 def test_the_experiment_keeps_table_pictures_and_numbers(tmp_path):
     config = prune_sweep.Config(
         **{"seeds": (0,), "flags": TINY, "taught": ("magnitude",)},

@@ -217,6 +217,7 @@ def test_how_many_numbers_reach_the_functa():
     assert comparison.reached(more) is None
 
 
+@pytest.mark.slow
 def test_without_a_functa_the_rest_is_done_and_it_joins_later(
     functa, tmp_path, monkeypatch, capsys
 ):

@@ -135,6 +135,7 @@ def test_killed_at_any_moment_resumes_bit_for_bit(whole, tmp_path):
     assert [{**row, "seconds": 0} for row in mine] == [{**row, "seconds": 0} for row in theirs]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(whole, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -568,6 +568,7 @@ def data_parallel(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_agree_on_gamma(tmp_path):
     torch.multiprocessing.spawn(data_parallel, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))

@@ -112,6 +112,7 @@ def test_transformer_knows_cells_by_their_positions_alone(transformer):
     np.testing.assert_allclose(moved(shuffled), transformer(x), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 2, 8), (9, 13, 3)])
 def test_convnet_takes_any_size(shape):
     model = classifiers.ConvNet(shape, 5, channels=4, rngs=nnx.Rngs(0))
@@ -344,6 +345,7 @@ def test_command_on_vectors(runs, tmp_path, capsys):
     assert "20 fitted as training went" in said and "one seed (0)" in said
 
 
+@pytest.mark.slow
 def test_command_on_a_grid_with_copies(runs, tmp_path, capsys):
     command("--run", runs / "grid", "--out", tmp_path, "--classifiers", "transformer", "ConvNet")
     rows = report(tmp_path)["rows"]

@@ -287,6 +287,7 @@ def command(*args):
     return cli.run(compress.main, compress.Config, args=[str(arg) for arg in args])
 
 
+@pytest.mark.slow
 def test_weights_are_the_root_mean_square_of_the_jacobian(run):
     model = functa.load(run)
     latents = RANDOM.normal(size=(6, model.config.numbers)).astype(np.float32) * 1e-2
