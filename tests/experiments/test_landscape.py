@@ -11,6 +11,7 @@ from optim_torch import landscape
 TINY = "--scale 0.1 --steps 4 --probe-every 2 --batch-size 16 --n-items 32 --device cpu"
 
 
+@pytest.mark.slow
 def test_the_experiment_keeps_table_and_pictures(tmp_path, monkeypatch):
     def finished(command, folder, threads=None):
         words = [*map(str, command[1:]), "--out", str(folder)]

@@ -12,6 +12,7 @@ TINY = "--layers c4 p f8 --steps 4 --batch-size 16 --images 40 --surface 3 --dev
 TINY += "--axes widths --widths 0.5"
 
 
+@pytest.mark.slow
 def test_the_experiment_keeps_table_and_pictures(tmp_path, monkeypatch):
     def finished(command, folder, threads=None):
         words = [*map(str, command[1:]), "--out", str(folder)]

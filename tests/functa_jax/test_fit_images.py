@@ -236,6 +236,7 @@ def test_without_a_functa_the_rest_is_done_and_it_joins_later(
     assert "0 of 1 cells to fit" in said and "functa, 3 steps" in said
 
 
+@pytest.mark.slow
 def test_pictures_of_colour_and_of_one_size(tmp_path):
     images = np.random.default_rng(0).random((1, 6, 9, 3), np.float32)
     shape = single.Shape(4, 2, 3)

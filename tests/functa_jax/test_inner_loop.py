@@ -97,6 +97,7 @@ def test_encode_is_fit_for_every_image(name):
         np.testing.assert_allclose(course[4], last, rtol=1e-5)
 
 
+@pytest.mark.slow
 @given(st.sampled_from([1, 3, 7]), st.integers(0, 6))
 def test_an_image_does_not_see_its_neighbours(batch, place):
     config = CONFIGS["shift"]

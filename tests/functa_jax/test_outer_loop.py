@@ -58,6 +58,7 @@ def outer_gradient(params, coords, images, keys, at_once):
     return outer_loop.outer_gradient(MODEL, OUTER, params, coords, images, NO_POINTS, keys, at_once)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_pieces_of_a_batch_sum_to_the_whole(at_once):
     coords, images, keys = batch()
@@ -107,6 +108,7 @@ def trained(outer, count, steps=5):
     return devices.fetch(state), jax.tree.map(lambda *parts: np.concatenate(parts), *course)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", [OUTER, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("count", [2, 4])
 def test_any_number_of_devices_gives_the_same_parameters(outer, count):

@@ -136,6 +136,7 @@ def test_a_linear_map_of_neighbours_is_a_convolution(size):
 # ---- equal to plain functa ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "-1-" in kind])
 @pytest.mark.parametrize("modulation", ["shift", "scale_shift"])
 def test_one_cell_is_plain_functa(kind, modulation):
@@ -170,6 +171,7 @@ def course(config, params, steps):
     return encode(config, params, siren.points(config, (SIDE, SIDE)), images, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nearest-3-local", "bilinear-1-global"])
 def test_a_diagonal_matrix_is_a_vector_of_rates(kind):
     rates = replace(KINDS[kind], step_rates=2)

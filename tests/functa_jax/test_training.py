@@ -108,6 +108,7 @@ def test_damaged_newest_checkpoint_falls_back_and_ends_the_same(spoil, whole, tm
     assert [row["step"] for row in read_rows(folder / "metrics.jsonl")] == [3, 4, 7, 8, 11, 12]
 
 
+@pytest.mark.slow
 def test_all_checkpoints_damaged_starts_again(whole, tmp_path):
     folder = tmp_path / "run"
     trained(folder)
@@ -168,6 +169,7 @@ def test_non_finite_loss_stops_with_the_step_named(tmp_path):
         trained(tmp_path / "run", replace(TINY, outer_rate=1e30, warmup=0))
 
 
+@pytest.mark.slow
 def test_roll_back_halves_the_rate_and_ends(tmp_path, capsys):
     config = replace(TINY, outer_rate=3.0, warmup=0, steps=24, eval_every=24, noise=0.0)
     config = replace(config, on_divergence="rollback", schedule="constant")

@@ -446,6 +446,7 @@ def canvas(browser, name):
     return np.array(found["pixels"], np.uint8).reshape(found["height"], found["width"], 4)
 
 
+@pytest.mark.slow
 def test_a_real_browser_shows_what_jax_decodes(run, browser, tmp_path):
     folder, functa = run
     out = tmp_path / "viewer.html"

@@ -323,6 +323,7 @@ def test_infinite_gradients_skip_the_step():
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "adam", "coupled", "filter"])
 def test_a_compiled_step_equals_the_eager_one(name):
     pairs = []

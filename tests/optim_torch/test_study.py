@@ -125,6 +125,7 @@ def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypat
         run(folder, "--steps", 7)
 
 
+@pytest.mark.slow
 def test_test_accuracy_is_that_of_the_saved_networks(tmp_path):
     summary = run(tmp_path / "run", "--axes")
     data = cells.on_device(datasets.load("digits", images=60, val_fraction=0.25), "cpu")

@@ -87,6 +87,7 @@ def transformer():
     return classifiers.Transformer(GRID, 5, width=8, blocks=3, heads=2, rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_transformer_is_its_blocks_one_after_the_other(transformer):
     x = examples(4, *GRID)
     tokens = transformer.embed(x.reshape(4, 4, 3))
@@ -130,6 +131,7 @@ def test_patches_and_halves_are_those_of_flax():
     np.testing.assert_array_equal(classifiers.halved(x), nnx.max_pool(x, (2, 2), (2, 2)))
 
 
+@pytest.mark.slow
 def test_dropout_only_when_training(transformer):
     convnet = classifiers.ConvNet((4, 4, 3), 5, channels=4, rngs=nnx.Rngs(0))
     mlp = classifiers.MLP(12, 5, width=16, rngs=nnx.Rngs(0))
@@ -164,6 +166,7 @@ def trained(recipe, **options):
     return classifiers.train(NETWORK, recipe, *blobs(), classes=3, batch=16, **options)
 
 
+@pytest.mark.slow
 def test_what_can_be_separated_is_learned():
     seen = []
     model = trained(Recipe(120, rate=1e-2, ema=0.9), advanced=lambda *said: seen.append(said))
@@ -181,6 +184,7 @@ def test_training_does_not_depend_on_where_it_pauses():
     assert not np.allclose(once.logits(x), other.logits(x))
 
 
+@pytest.mark.slow
 def test_one_step_is_adamw_on_smoothed_labels():
     # A single example, so that every batch is the same; the first step of Adam is the gradient's
     # sign, and the average of weights is nine parts of ten the new ones, as it begins.
@@ -413,6 +417,7 @@ def test_balanced_subsets_have_as_many_of_each_class():
     assert {*kept} != {*other}
 
 
+@pytest.mark.slow
 def test_study_compares_one_thing_at_a_time(runs, tmp_path, capsys):
     args = ["--run", runs / "plain", "--out", tmp_path, "--steps", 0, 3, "--draws", 2]
     cli.run(latent_classification.main, latent_classification.Config, args=[*map(str, args)])

@@ -57,6 +57,7 @@ def test_all_pixels_seen_is_encoding(functa):
         np.testing.assert_allclose(fitting.course(functa, seen, STEPS), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_coarse_pictures_met_at_their_centres(functa):
     images = pictures(functa.config, side=SIDE // 2)
     expected, _ = replace(functa, resolution=(SIDE // 2,) * 2).course(images, STEPS)
@@ -191,6 +192,7 @@ def test_much_noise_leaves_the_mean(functa):
     np.testing.assert_allclose(found.reshape(4, -1), np.tile(gaussian.mean, (4, 1)), atol=0.05)
 
 
+@pytest.mark.slow
 def test_refining_without_noise_lowers_the_error(functa):
     images = pictures(functa.config)
     start, before = functa.course(images, 1)

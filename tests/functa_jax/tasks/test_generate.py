@@ -161,6 +161,7 @@ def prior(file):
     return load_prior(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(5,), (2, 2, 3)])
 def test_denoiser_starts_as_that_of_a_normal_and_uses_every_input(shape):
     network = (PriorConfig(width=8, blocks=1, heads=2), shape, 3)
