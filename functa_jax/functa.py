@@ -136,7 +136,7 @@ def load(path):
             flat = {key: file[key] for key in file.files if key != "about"}
         config = siren.ModelConfig(**about.pop("config"))
         params = siren.unflatten(flat)
-        _check_arrays(config, params)
+        siren.check_arrays(params, lambda: siren.init(config, 0))
         return Functa(config, params, tuple(about.pop("resolution")), **about)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun") from None
@@ -144,13 +144,6 @@ def load(path):
         raise UserError(f"{path} is not a functa: {error.args[0]}") from None
     except Exception as error:  # reading a damaged file may raise nearly anything
         raise UserError(f"{path} is damaged or not a functa ({first_line(error)})") from None
-
-
-def _check_arrays(config, params):
-    expected = jax.eval_shape(lambda: siren.init(config, 0))
-    found, asked = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (params, expected))
-    if found != asked:
-        raise ValueError("its arrays are not those that its configuration asks for")
 
 
 @cache

@@ -158,6 +158,10 @@ def _require(good, field, why, config):
         raise ValueError(f"--{field.replace('_', '-')} {getattr(config, field)}: {why}")
 
 
+SPATIAL = {  # a grid of cells, each with its neighbours in view
+    **{"map_size": 3, "coordinates": "local", "w0": 10.0},
+    **{"rates_of_steps": True, "rate_start": 1.0, "rate_range": (0.0, 10.0)},
+}
 PRESETS = {
     "digits": Config(),
     "mnist": Config(
@@ -182,27 +186,16 @@ PRESETS = {
         eval_every=2000,
         dispatch=20,
     ),
-    # Spatial functa: a grid of cells, each with the colours of its neighbours in view.
     "digits-spatial": Config(
         grid=2,
         latent_dim=8,
-        map_size=3,
-        coordinates="local",
-        w0=10.0,
-        rates_of_steps=True,
-        rate_start=1.0,
-        rate_range=(0.0, 10.0),
+        **SPATIAL,
     ),
     "mnist-spatial": Config(
         dataset="mnist",
         grid=7,
         latent_dim=4,
-        map_size=3,
-        coordinates="local",
-        w0=10.0,
-        rates_of_steps=True,
-        rate_start=1.0,
-        rate_range=(0.0, 10.0),
+        **SPATIAL,
         batch_size=32,
         steps=6000,
         eval_every=500,
@@ -214,12 +207,7 @@ PRESETS = {
         depth=4,
         grid=8,
         latent_dim=16,
-        map_size=3,
-        coordinates="local",
-        w0=10.0,
-        rates_of_steps=True,
-        rate_start=1.0,
-        rate_range=(0.0, 10.0),
+        **SPATIAL,
         batch_size=32,
         steps=12_000,
         eval_every=500,
@@ -232,12 +220,7 @@ PRESETS = {
         depth=7,
         grid=8,
         latent_dim=16,
-        map_size=3,
-        coordinates="local",
-        w0=10.0,
-        rates_of_steps=True,
-        rate_start=1.0,
-        rate_range=(0.0, 10.0),
+        **SPATIAL,
         batch_size=128,
         steps=200_000,
         outer_rate=3e-4,

@@ -273,6 +273,14 @@ def with_params(config, params):
     return nnx.merge(graph(config), params)
 
 
+def check_arrays(params, fresh):
+    """ValueError if params have other names, shapes or types than those that fresh() would make."""
+    trees = params, jax.eval_shape(fresh)
+    found, asked = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in trees)
+    if found != asked:
+        raise ValueError("its arrays are not those that its configuration asks for")
+
+
 def flatten(params):
     """{"siren/layers/0/kernel": array, ...}: parameters by name, for files."""
     return {

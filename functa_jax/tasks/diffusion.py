@@ -12,7 +12,7 @@ How it works: diffusion_process.py; its network: diffusion_network.py; diffusion
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -193,12 +193,7 @@ def load_prior(path):
         about["config"] = PriorConfig(**about["config"])
         mean, scale = arrays.pop("mean"), arrays.pop("scale")
         prior = Prior(params=siren.unflatten(arrays), mean=mean, scale=scale, **about)
-        expected = jax.eval_shape(partial(fresh, prior.network), jax.random.key(0))
-        found, asked = (
-            jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (prior.params, expected)
-        )
-        if found != asked:
-            raise ValueError("its arrays are not those that its configuration asks for")
+        siren.check_arrays(prior.params, lambda: fresh(prior.network, jax.random.key(0)))
         return prior
     except FileNotFoundError:
         raise UserError(f"no prior at {path}; functa_jax.tasks.generate makes it") from None
