@@ -40,7 +40,7 @@ class Config:
 
 PRESETS = {
     "digits": Config("digits"),
-    "mnist": Config("mnist", "--on-divergence rollback"),
+    "mnist": Config("mnist"),
     "mnist-spatial": Config("mnist-spatial", "--on-divergence rollback"),
     "cifar10-spatial": Config("cifar10-spatial"),
 }

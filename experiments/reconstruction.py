@@ -59,11 +59,11 @@ class Config:
 
 PRESETS = {
     "digits": Config("digits", (32,), (0, 1, 2)),
-    "mnist": Config("mnist", (64,), flags="--on-divergence rollback"),
+    "mnist": Config("mnist", (64,)),
     "mnist_sizes": Config(
         "mnist",
         (16, 32, 64, 128),
-        flags="--steps 5000 --classifier-rows 10000 --on-divergence rollback",
+        flags="--steps 5000 --optimizer adam --outer-rate 1e-3 --classifier-rows 10000",
     ),
     "cifar10_cpu": Config(
         "cifar10",

@@ -88,8 +88,10 @@ class Config:
     """Outer steps."""
     batch_size: int = 64
     """Images per outer step, over all devices."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """Of the outer loop; muon: Muon for the layers' weights and Adam for all else."""
     outer_rate: float = 1e-3
-    """Learning rate of outer Adam."""
+    """Learning rate of the outer optimizer."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Outer rate over the steps: constant, or cosine decay to zero."""
     warmup: int = 100
@@ -169,8 +171,11 @@ PRESETS = {
         depth=5,
         latent_dim=64,
         batch_size=16,
-        steps=18_000,
+        steps=8000,
+        optimizer="muon",
+        outer_rate=3e-3,
         eval_every=1000,
+        on_divergence="rollback",
         classifier_rows=60_000,
     ),
     "cifar10": Config(
@@ -209,7 +214,9 @@ PRESETS = {
         latent_dim=16,
         **SPATIAL,
         batch_size=32,
-        steps=12_000,
+        steps=7000,
+        optimizer="muon",
+        outer_rate=1e-2,
         eval_every=500,
         classifier_rows=5000,
         on_divergence="rollback",

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import PartitionSpec
+from optax import contrib
 
 from functa_jax import siren
 from functa_jax.devices import AXIS, REPLICATED
@@ -29,6 +30,7 @@ class OuterConfig:
     steps: int
     batch_size: int
     outer_rate: float
+    optimizer: str = "adam"
     schedule: str = "constant"
     warmup: int = 0
     clip_norm: float | None = 1.0
@@ -97,7 +99,11 @@ def outer_gradient(model_config, outer, params, coords, images, points, keys, at
 
 
 def optimizer(outer):
-    """Norm clip, Adam, schedule: the gradient transformation of the outer loop."""
+    """Norm clip, Adam or Muon, schedule: the gradient transformation of the outer loop.
+
+    Muon (Jordan 2024) takes steps of equal size along all singular directions of a layer's
+    weights; all that is no such matrix (biases, the inner loop's rates) has Adam.
+    """
     if outer.schedule == "cosine":
         rate = optax.warmup_cosine_decay_schedule(
             0.0 if outer.warmup else outer.outer_rate,
@@ -110,7 +116,16 @@ def optimizer(outer):
             0.0 if outer.warmup else outer.outer_rate, outer.outer_rate, outer.warmup
         )
     clip = optax.clip_by_global_norm(outer.clip_norm) if outer.clip_norm else optax.identity()
-    return optax.chain(clip, optax.adam(rate))
+    if outer.optimizer == "adam":
+        return optax.chain(clip, optax.adam(rate))
+    return optax.chain(clip, contrib.muon(rate, muon_weight_dimension_numbers=_kernels))
+
+
+def _kernels(params):
+    """The kernels of layers, marked as matrices for Muon in the tree of params; else None."""
+    return jax.tree.map_with_path(
+        lambda path, _: contrib.MuonDimensionNumbers() if path[-1].key == "kernel" else None, params
+    )
 
 
 def init_state(model_config, outer):
