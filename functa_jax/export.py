@@ -11,8 +11,6 @@ from typing import Literal
 from common import cli, datasets
 from common.errors import UserError
 
-NOT_MIRRORED = {"digits", "mnist", "kmnist", "svhn_cropped"}  # a mirrored digit is no digit
-
 
 @dataclass(frozen=True)
 class Config:
@@ -71,7 +69,7 @@ def main(config):
     if found != made_for:
         raise UserError(f"images of {name} are {found}; {config.run} was made for {made_for}")
     pad = height // 8 if config.pad is None else config.pad
-    flip = name not in NOT_MIRRORED if config.flip is None else config.flip
+    flip = name not in exporter.NOT_MIRRORED if config.flip is None else config.flip
     augmentation = exporter.Augmentation(config.copies, flip, pad, config.seed)
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"

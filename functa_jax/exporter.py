@@ -18,6 +18,7 @@ from common.runs import Progress, read_json, write_json
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shards, shard_path
 
 BATCH = 2048
+NOT_MIRRORED = {"digits", "mnist", "kmnist", "svhn_cropped"}  # a mirrored digit is no digit
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Functa:
     @cached_property
     def hash(self):
         """16 hexadecimal digits that name these weights."""
-        digest = hashlib.sha256(repr(self.config).encode())
+        digest = hashlib.sha256(repr(self.config.named).encode())
         for key, value in sorted(siren.flatten(self.params).items()):
             digest.update(key.encode() + np.ascontiguousarray(value).tobytes())
         return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from functa_jax.siren import with_params
 
@@ -26,20 +27,69 @@ def image_loss(model, coords, latent, image, penalty=0.0):
     return error + penalty * jnp.mean(latent**2), error
 
 
+def step(model, residuals, latent, number, *, penalty=0.0, first_order=False):
+    """One step of the inner loop: the latent after it, and the mean squared residual before it.
+
+    residuals: a function of a latent, rendered minus seen; number: of the step, 0 first. With
+    first_order the step's direction counts as constant in gradients taken through it.
+    """
+    if model.config.update == "gauss_newton":
+        direction, error = _gauss_newton(model, residuals, latent, number, penalty)
+        return latent - (lax.stop_gradient(direction) if first_order else direction), error
+
+    def loss(latent):
+        error = jnp.mean(residuals(latent) ** 2)
+        return error + penalty * jnp.mean(latent**2), error
+
+    gradient, error = jax.grad(loss, has_aux=True)(latent)
+    if first_order:
+        gradient = lax.stop_gradient(gradient)
+    return latent - model.step(model.config.cells * gradient, number), error
+
+
+def _gauss_newton(model, residuals, latent, number, penalty):
+    """What to subtract from a latent: the minimiser of the loss with its residuals linearised.
+
+    By cg_iterations steps of conjugate gradients from zero (Nocedal & Wright 2006, algorithm
+    5.3), preconditioned by the step's learned rates; one is a gradient step of the best length.
+    Unrolled: JAX's own `cg` has the gradients of the exact solution, which few iterations are not.
+    """
+    residual, push = jax.linearize(residuals, latent)
+    pull = jax.linear_transpose(push, latent)
+
+    def pulled(change, latent):
+        return (pull(change)[0] / change.size + penalty * latent / latent.size) * 2
+
+    tiny = jnp.finfo(latent.dtype).tiny ** 0.5  # of a denominator; it is 0 at a minimum
+    left = pulled(residual, latent)  # of the equations: what the solution misses
+    solution, direction, before = jnp.zeros_like(latent), 0.0, 1.0
+    for _ in range(model.config.cg_iterations):
+        preconditioned = model.step(left, number)
+        size = jnp.sum(left * preconditioned)
+        direction = preconditioned + size / (before + tiny) * direction
+        image = pulled(push(direction), direction)
+        length = size / (jnp.sum(direction * image) + tiny)
+        solution, left = solution + length * direction, left - length * image
+        before = size
+    return solution, jnp.mean(residual**2)
+
+
 def fit(model, coords, image, steps, *, penalty=0.0, first_order=False):
     """Fit one image (N, C): its latent after `steps` steps, and the errors before each.
 
     Returns (latent (L,) or (s, s, L), errors (steps,)). With first_order, gradients taken through
     the result ignore how the inner gradients depend on the parameters (Finn et al. 2017, 5.2).
     """
-    latent, errors = jnp.zeros(model.config.latent_shape, image.dtype), []
+    latent, errors = model.start(image), []
     for number in range(steps):
-        gradient, error = jax.grad(image_loss, argnums=2, has_aux=True)(
-            model, coords, latent, image, penalty
+        latent, error = step(
+            model,
+            lambda z: model(coords, z) - image,
+            latent,
+            number,
+            penalty=penalty,
+            first_order=first_order,
         )
-        if first_order:
-            gradient = jax.lax.stop_gradient(gradient)
-        latent = latent - model.step(model.config.cells * gradient, number)
         errors.append(error)
     return latent, jnp.stack(errors) if errors else jnp.zeros(0, image.dtype)
 
@@ -51,21 +101,20 @@ def encode(config, params, coords, images, steps, penalty=0.0):
     those after k steps of `fit`.
     """
     model = with_params(config, params)
-    gradient_of = jax.value_and_grad(image_loss, argnums=2, has_aux=True)
-
-    def step(latent, number, image):
-        (_, error), gradient = gradient_of(model, coords, latent, image, penalty)
-        return latent - model.step(config.cells * gradient, number), (latent, error)
 
     def fit_one(image):
-        start = jnp.zeros(config.latent_shape, image.dtype)
-        last, (latents, errors) = jax.lax.scan(
-            lambda z, k: step(z, k, image), start, jnp.arange(steps)
-        )
-        error = image_loss(model, coords, last, image)[1]
+        def residuals(latent):
+            return model(coords, latent) - image
+
+        def next_latent(latent, number):
+            after, error = step(model, residuals, latent, number, penalty=penalty)
+            return after, (latent, error)
+
+        last, (latents, errors) = lax.scan(next_latent, model.start(image), jnp.arange(steps))
+        error = jnp.mean(residuals(last) ** 2)
         return jnp.concatenate([latents, last[None]]), jnp.append(errors, error)
 
-    return jax.lax.map(fit_one, images, batch_size=images_at_once(*points_and_batch(images)))
+    return lax.map(fit_one, images, batch_size=images_at_once(*points_and_batch(images)))
 
 
 def points_and_batch(images):

@@ -54,8 +54,9 @@ class Config:
     """What the latent modulates in each unit."""
     grid: int | None = None
     """Spatial functa: cells per side of the latent; none: one vector for the whole image."""
-    interpolation: Literal["nearest", "bilinear"] = "nearest"
-    """What a point takes from the grid: its own cell, or a mean of the four around."""
+    interpolation: Literal["nearest", "bilinear", "blend"] = "nearest"
+    """What a point takes from the grid: its own cell's shifts, a mean of those of the four around,
+    or a mean of the four's colours (overlapping cells: no seams, four times the work)."""
     map_size: Literal[1, 3] = 1
     """Cells per side that the map from latents to shifts sees: 1, or 3 with the neighbours."""
     coordinates: Literal["global", "local"] = "global"
@@ -69,8 +70,13 @@ class Config:
     """Learn other rates in each inner step."""
     rate_start: float | None = None
     """Where learned rates start; none: at random in 0.005 ... 0.1, as DeepMind's."""
-    update: Literal["rates", "matrix"] = "rates"
-    """Learned rates of latent numbers, or a learned matrix that preconditions their gradient."""
+    update: Literal["rates", "matrix", "gauss_newton"] = "rates"
+    """Learned rates of latent numbers, a learned matrix that preconditions their gradient, or
+    Gauss-Newton steps by conjugate gradients that the rates precondition."""
+    cg_iterations: int = 1
+    """Conjugate gradients in a Gauss-Newton step; 1 is a gradient step of the best length."""
+    start: Literal["zero", "pca"] = "zero"
+    """Where latents start: at zero, or at a linear function of the pixels, PCA at first."""
     rate_range: tuple[float, float] = (0.0, 1.0)
     """Learned rates are clipped to this range after every outer step (a matrix is not)."""
     first_order: bool = False
@@ -126,7 +132,9 @@ class Config:
     """Number of this process, 0 first."""
 
     def __post_init__(self):
-        positive = "width latent_dim batch_size steps eval_every dispatch w0 outer_rate"
+        positive = (
+            "width latent_dim batch_size steps eval_every dispatch w0 outer_rate cg_iterations"
+        )
         for field in positive.split():
             _require(getattr(self, field) > 0, field, "must be positive", self)
         for field in ("inner_steps", "warmup", "penalty", "noise", "seed"):
@@ -143,6 +151,10 @@ class Config:
         ):
             value = getattr(self, field)
             _require(value is None or value > 0, field, "must be positive, or none", self)
+        linear = self.start == "zero" or (
+            self.interpolation == "nearest" and self.inner_points is None
+        )
+        _require(linear, "start", "needs nearest cells, all of whose pixels are seen", self)
         _require(self.depth >= 2, "depth", "a SIREN has a first and a last layer", self)
         _require(0 <= self.ema < 1, "ema", "must be in [0, 1)", self)
         learned = self.inner_rate is None or (self.update == "rates" and not self.rates_of_steps)

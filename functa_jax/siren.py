@@ -15,7 +15,7 @@ Shapes: N points, W width, D depth (all linear layers), L latent size (of one ce
 s cells per side, p points per cell.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 
 import jax
@@ -40,10 +40,14 @@ class ModelConfig:
     as in DeepMind's functa), or the constant rate of the inner loop. With step_rates = K the first
     K steps have learned rates of their own (later ones that of step K), which start at rate_start
     (none: DeepMind's random ones). update is "rates" or "matrix": then the learned rate of a step
-    is a matrix (L, L), a preconditioner of the gradient.
+    is a matrix (L, L), a preconditioner of the gradient; or "gauss_newton": steps of the
+    Gauss-Newton method by cg_iterations conjugate gradients, preconditioned by the learned rates.
+    With encoded_pixels = P, latents start not at zero but at a learned linear function of the P
+    pixels of the image, or of each nearest cell.
 
     Latents are vectors (L,) if grid is None, else grids (s, s, L), s = grid, with interpolation
-    "nearest" or "bilinear", map_size 1 or 3 and coordinates "global", or "local" in a point's cell.
+    "nearest", "bilinear" (of shifts) or "blend" (of the colours of overlapping cells), map_size
+    1 or 3 and coordinates "global", or "local" in a cell.
     """
 
     channels: int
@@ -56,6 +60,8 @@ class ModelConfig:
     step_rates: int | None = None
     rate_start: float | None = None
     update: str = "rates"
+    cg_iterations: int = 1
+    encoded_pixels: int | None = None
     grid: int | None = None
     interpolation: str = "nearest"
     map_size: int = 1
@@ -80,6 +86,12 @@ class ModelConfig:
     def by_cells(self):
         """Whether points are worked on cell by cell, in the order of `points`."""
         return self.grid is not None and self.interpolation == "nearest"
+
+    @property
+    def named(self):
+        """The fields that are not as by default: equal models have equal ones."""
+        defaults = {name: f.default for name, f in self.__dataclass_fields__.items()}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
 
 def points(config, resolution):
@@ -182,6 +194,9 @@ class ModulatedSiren(nnx.Module):
         )
         if config.inner_rate is None:
             self.inner_rate = nnx.Param(_first_rates(config, rngs.params()))
+        if config.encoded_pixels is not None:
+            inputs = config.encoded_pixels * config.channels
+            self.encoder = nnx.Linear(inputs, config.latent_dim, rngs=rngs)
 
     def __call__(self, coords, latent):
         """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
@@ -199,15 +214,31 @@ class ModulatedSiren(nnx.Module):
         if s is None:
             return self._colours(coords, self.latent_map(latent))
         modulations, within = self._of_cells(latent), coords * s
+        local = self.config.coordinates == "local"
+
+        def colours_of(cell):
+            own = modulations[cell[:, 0], cell[:, 1]]
+            return self._colours(within - cell if local else coords, own)
+
+        if self.config.interpolation == "blend":
+            return sum(
+                weight[:, None] * colours_of(cell) for cell, weight in cells_around(within, s)
+            )
         cell = jnp.clip(jnp.floor(within).astype(jnp.int32), 0, s - 1)
         if self.config.interpolation == "nearest":
-            modulations = modulations[cell[:, 0], cell[:, 1]]
-        else:
-            rows, columns = (hat_weights(x, s) for x in coords.T)
-            modulations = jnp.einsum("nr,nc,rcm->nm", rows, columns, modulations)
-        if self.config.coordinates == "local":
-            coords = within - cell
-        return self._colours(coords, modulations)
+            return colours_of(cell)
+        rows, columns = (hat_weights(x, s) for x in coords.T)
+        modulations = jnp.einsum("nr,nc,rcm->nm", rows, columns, modulations)
+        return self._colours(within - cell if local else coords, modulations)
+
+    def start(self, pixels):
+        """The latent that the inner loop starts from, of pixels as from `arrange`."""
+        config = self.config
+        if config.encoded_pixels is None:
+            return jnp.zeros(config.latent_shape, pixels.dtype)
+        by_cell = jnp.swapaxes(pixels.reshape(config.encoded_pixels, -1, config.channels), 0, 1)
+        rows = by_cell.reshape(config.cells, -1)
+        return self.encoder(rows).reshape(config.latent_shape)
 
     def _of_cells(self, latent):
         return self.latent_map(neighbours(latent, self.config.map_size))
@@ -241,6 +272,21 @@ def _first_rates(config, key):
         rates = jnp.full(shape, config.rate_start)
     rates = jnp.diag(rates) if config.update == "matrix" else rates
     return rates if config.step_rates is None else jnp.stack([rates] * config.step_rates)
+
+
+def cells_around(within, s):
+    """The four cells whose centres surround each point, and their weights, which sum to 1.
+
+    within (N, 2), in units of cells; yields (cells (N, 2), weights (N,)) four times. Beyond the
+    centres of the outer cells these stand in for those that are missing.
+    """
+    first = jnp.floor(within - 0.5)
+    beyond = within - 0.5 - first
+    for row in (0, 1):
+        for column in (0, 1):
+            place = jnp.array([row, column])
+            weight = jnp.prod(jnp.where(place, beyond, 1 - beyond), axis=1)
+            yield jnp.clip(first.astype(jnp.int32) + place, 0, s - 1), weight
 
 
 def hat_weights(x, s):

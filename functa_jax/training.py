@@ -1,10 +1,12 @@
 """Outer training of a run: dispatches, validation, checkpoints, exact resume, divergence guard."""
 
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec
+from sklearn.decomposition import PCA
 
 from common.errors import UserError
 from common.runs import Progress, duration
@@ -15,16 +17,34 @@ from functa_jax.functa import Functa
 
 VALIDATION_IMAGES = 1000
 MAX_ROLLBACKS = 10
+PCA_ROWS, PCA_START = 100_000, 0.1
 
 
-def model_config(config, channels):
-    """The siren.ModelConfig in a meta_train.Config."""
-    names = set(siren.ModelConfig.__dataclass_fields__) - {"channels", "step_rates"}
-    return siren.ModelConfig(
-        channels=channels,
+def model_config(config, images):
+    """The siren.ModelConfig in a meta_train.Config for images (n, h, w, C)."""
+    names = set(siren.ModelConfig.__dataclass_fields__) & set(config.__dataclass_fields__)
+    model = siren.ModelConfig(
+        channels=images.shape[-1],
         step_rates=config.inner_steps if config.rates_of_steps else None,
         **{name: getattr(config, name) for name in names},
     )
+    if config.start == "pca":
+        pixels = images.shape[1] * images.shape[2] // model.cells
+        model = replace(model, encoded_pixels=pixels)
+    return model
+
+
+def pca_encoder(model, pixels):
+    """{"kernel", "bias"} of a linear encoder: whitened PCA of images' pixels, or of their cells'.
+
+    pixels (n, N, C) uint8 as from `siren.arrange`. Numbers have a standard deviation of PCA_START.
+    """
+    n = min(len(pixels), PCA_ROWS // model.cells)
+    by_cell = pixels[:n].reshape(n, model.encoded_pixels, model.cells, model.channels)
+    rows = by_cell.transpose(0, 2, 1, 3).reshape(n * model.cells, -1) / np.float32(255)
+    pca = PCA(model.latent_dim, random_state=0).fit(rows)
+    kernel = PCA_START * pca.components_.T / np.sqrt(pca.explained_variance_ + 1e-8)
+    return {"kernel": kernel, "bias": -pca.mean_ @ kernel}
 
 
 def outer_config(config):
@@ -47,13 +67,17 @@ def train(config, data, run):
     run: the Run to write to, or None on processes other than the first.
     Returns (Functa with averaged parameters, seconds spent training in all).
     """
-    model, outer = model_config(config, data.train.images.shape[-1]), outer_config(config)
+    model, outer = model_config(config, data.train.images), outer_config(config)
+    pixels = siren.arrange(model, data.train.images)
     mesh = devices.data_mesh(config.batch_size)
     if run is not None:
         _announce(config, data, run, model, mesh)
     say = print if run is not None else (lambda *_: None)
 
     start = jax.device_get(outer_loop.init_state(model, outer))
+    if model.encoded_pixels is not None:
+        encoder = jax.tree.map(np.float32, pca_encoder(model, pixels))
+        start["params"]["encoder"], start["ema"]["encoder"] = encoder, dict(encoder)
     # A checkpoint also holds the seconds spent so far and the best training PSNR.
     start |= {"seconds": np.zeros(()), "best": np.array(-np.inf)}
     checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
@@ -68,7 +92,6 @@ def train(config, data, run):
         run.forget_after(step)
 
     resolution = data.train.images.shape[1:3]
-    pixels = siren.arrange(model, data.train.images)
     fixed = (
         devices.put(np.asarray(siren.points(model, resolution)), mesh),
         devices.put(pixels, mesh),

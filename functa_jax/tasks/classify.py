@@ -2,7 +2,7 @@
 
     python -m functa_jax.tasks.classify --run runs/meta_train-digits
     python -m functa_jax.tasks.classify --run runs/meta_train-mnist --steps 5000 --rows 20000
-    python -m functa_jax.tasks.classify --run RUN --augment 2048 --flip      fits as it trains
+    python -m functa_jax.tasks.classify --run RUN --augment 2048      fits as it trains
     python -m functa_jax.tasks.classify --run RUN --functaset RUN/functaset-x50.npz \\
         --steps 100000 --batch 512 --ema 0.9999                             functa's own, for a GPU
 
@@ -32,7 +32,7 @@ from common.errors import UserError
 from common.plots import figure
 from common.runs import Progress
 from functa_jax import evaluate
-from functa_jax.exporter import Augmentation
+from functa_jax.exporter import NOT_MIRRORED, Augmentation
 from functa_jax.tasks import features
 from functa_jax.tasks import material as tasks
 
@@ -74,8 +74,8 @@ class Config(tasks.TaskConfig):
     """Probability that a cell of a grid is set to zero in training."""
     augment: int = 0
     """Augmented images fitted before every 50 steps, as training goes; 0 for none."""
-    flip: bool = False
-    """Mirror augmented images left-right half of the time (not for digits)."""
+    flip: bool | None = None
+    """Mirror augmented images left-right half of the time; default yes, but not for digits."""
     pad: int | None = None
     """Pixels that augmented images are shifted by, at most; default an eighth of the side."""
 
@@ -260,7 +260,8 @@ def _fit(config, material, kind, name, untrained, progress, setting, steps):
     refresh = None
     if kind.stream:
         pad = material.functa.resolution[0] // 8 if config.pad is None else config.pad
-        augmentation = Augmentation(flip=config.flip, pad=pad, seed=config.seed)
+        flip = data.name not in NOT_MIRRORED if config.flip is None else config.flip
+        augmentation = Augmentation(flip=flip, pad=pad, seed=config.seed)
         fitted, sizes = (lambda i: prepared(kind.of(i))), {"first": len(x), "rows": kind.stream}
         refresh = features.Stream(data.train.images, fitted, augmentation, **sizes)
         x, y = np.concatenate([x, x[: len(data.train)]]), np.append(y, data.train.labels)

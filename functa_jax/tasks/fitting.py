@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from functa_jax import evaluate, siren
+from functa_jax import evaluate, inner_loop, siren
 from functa_jax.devices import AXIS, REPLICATED
 from functa_jax.inner_loop import images_at_once, points_and_batch
 
@@ -207,6 +207,14 @@ def _compiled(config, resolution, oversample, penalty):
 
         return model, render
 
+    def as_seen(picture, weights):
+        """The pixels that a linear encoder takes: hidden ones are the mean of those seen."""
+        known = weights[..., None] > 0
+        mean = jnp.sum(known * picture, axis=(0, 1)) / jnp.maximum(jnp.sum(known), 1)
+        whole = jnp.where(known, picture, mean)
+        fine = jnp.repeat(jnp.repeat(whole, oversample, axis=0), oversample, axis=1)
+        return siren.arrange(config, fine[None])[0]
+
     def over_images(fit_one, batch):
         at_once = max(1, images_at_once(*points_and_batch(batch[0])) // oversample**2)
         return jax.lax.map(lambda row: fit_one(*row), batch, batch_size=at_once)
@@ -222,16 +230,17 @@ def _compiled(config, resolution, oversample, penalty):
             model, render = renderer(params, points)
 
             def fit_one(picture, weights):
-                def loss(latent):
-                    error = jnp.mean(weights[..., None] * (render(latent) - picture) ** 2)
-                    return error + penalty * jnp.mean(latent**2)
+                scale = jnp.sqrt(weights[..., None])
 
-                def step(latent, number):
-                    gradient = config.cells * jax.grad(loss)(latent)
-                    return latent - model.step(gradient, number), latent
+                def residuals(latent):
+                    return scale * (render(latent) - picture)
 
-                start = jnp.zeros(config.latent_shape, picture.dtype)
-                last, latents = jax.lax.scan(step, start, jnp.arange(steps))
+                def next_latent(latent, number):
+                    after, _ = inner_loop.step(model, residuals, latent, number, penalty=penalty)
+                    return after, latent
+
+                start = model.start(as_seen(picture, weights))
+                last, latents = jax.lax.scan(next_latent, start, jnp.arange(steps))
                 return jnp.concatenate([latents, last[None]])
 
             return over_images(fit_one, batch)

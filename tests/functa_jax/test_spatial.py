@@ -23,7 +23,7 @@ KINDS = {
     f"{interpolation}-{map_size}-{coordinates}": replace(
         GRID, interpolation=interpolation, map_size=map_size, coordinates=coordinates
     )
-    for interpolation in ("nearest", "bilinear")
+    for interpolation in ("nearest", "bilinear", "blend")
     for map_size in (1, 3)
     for coordinates in ("global", "local")
 }

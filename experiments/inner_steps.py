@@ -1,0 +1,175 @@
+"""What does each change of the inner loop, or of the decoder, buy, in dB and in dB per FLOP?
+
+    python -m experiments.inner_steps digits           15 minutes on 2 CPU cores
+    python -m experiments.inner_steps digits_spatial   40 minutes
+    python -m experiments.inner_steps cifar10          2 hours; 1,500 steps each, a small network
+
+Functa's three steps from zero at one learned rate per number are close to a linear encoder, which
+PCA beats easily. Each variant changes one thing: rates of their own for every step, a learned
+matrix in place of rates, Gauss-Newton steps by one or three conjugate gradients, a start from
+PCA, and on grids overlapping cells (their colours blended). All have as many outer steps and the
+same seeds, and are compared on validation images, the test split being left alone.
+
+FLOPs are XLA's own count for one outer gradient and for one image's inner loop.
+Results: inner_steps_NAME.json and .png, validation PSNR against steps and against FLOPs.
+"""
+
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from common import cli, datasets
+from common.plots import figure
+from common.runs import environment, read_json, read_rows, spread, write_json
+from experiments import runner
+from functa_jax import meta_train
+
+VARIANTS = {
+    "one rate": "",
+    "rate per step": "--rates-of-steps",
+    "matrix": "--update matrix --rates-of-steps",
+    "Gauss-Newton, 1 CG": "--update gauss_newton --rates-of-steps",
+    "Gauss-Newton, 3 CG": "--update gauss_newton --cg-iterations 3 --rates-of-steps",
+    "PCA start": "--start pca --rates-of-steps",
+    "PCA start, Gauss-Newton": "--start pca --update gauss_newton --rates-of-steps",
+    "overlapping cells": "--interpolation blend --rates-of-steps",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which runs of functa_jax.meta_train."""
+
+    preset: str
+    """Preset of functa_jax.meta_train."""
+    flags: str = ""
+    """More flags of functa_jax.meta_train, as one string."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """Variants to compare."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of each variant."""
+    out: Path | None = None
+    """Folder for the runs; default runs/inner_steps_NAME."""
+    results: Path = runner.RESULTS
+    """Folder for the table and the figure."""
+
+
+VECTOR = tuple(name for name in VARIANTS if name != "overlapping cells")
+PRESETS = {
+    "digits": Config("digits", "--steps 1500 --eval-every 250 --rate-start 0.05", VECTOR),
+    "digits_spatial": Config("digits-spatial", "--steps 1500 --eval-every 250"),
+    "cifar10": Config(
+        "cifar10-spatial-cpu",
+        "--steps 1500 --eval-every 250 --images 20000 --classifier-rows 1000",
+        seeds=(0,),
+    ),
+}
+
+
+def main(config, name):
+    """Run what is missing, then write and print the table."""
+    out = config.out or Path("runs") / f"inner_steps_{name}"
+    rows, courses = [], {}
+    for variant in config.variants:
+        flags = shlex.split(f"{config.flags} {VARIANTS[variant]}")
+        if VARIANTS[variant] == "":
+            flags.append("--no-rates-of-steps")
+        folders = [out / f"{variant.replace(' ', '_').replace(',', '')}-{s}" for s in config.seeds]
+        for seed, folder in zip(config.seeds, folders, strict=True):
+            runner.finished(
+                ["functa_jax.meta_train", config.preset, *flags, "--seed", seed], folder
+            )
+        summaries = [read_json(folder / "summary.json") for folder in folders]
+        courses[variant] = [course(folder) for folder in folders]
+        last = max(courses[variant][0])
+        rows.append(
+            {
+                "variant": variant,
+                "flags": " ".join(flags),
+                "val_psnr": spread([c[last][-1] for c in courses[variant]]),
+                "val_psnr_after_steps": courses[variant][0][last],
+                "train_seconds": [summary["train_seconds"] for summary in summaries],
+                "commits": sorted({summary["commit"] for summary in summaries}),
+                **flops(config.preset, flags),
+            }
+        )
+    path = config.results / f"inner_steps_{name}.json"
+    write_json(
+        path,
+        {
+            "command": f"python -m experiments.inner_steps {name}",
+            "seeds": list(config.seeds),
+            "rows": rows,
+            **environment(),
+        },
+    )
+    draw(path.with_suffix(".png"), rows, courses)
+    print(
+        "\nvariant                      validation PSNR     MFLOP to fit   GFLOP a training image"
+    )
+    for row in rows:
+        print(
+            f"{row['variant']:27s} {decibels(row['val_psnr'])} "
+            f"{row['fit_flops'] / 1e6:14.2f} {row['outer_flops'] / 1e9:14.3f}"
+        )
+    print(path)
+
+
+def course(folder):
+    """{outer step: validation PSNR after each inner step} of a run, of averaged weights."""
+    rows = read_rows(folder / "metrics.jsonl")
+    return {row["step"]: row["val_psnr"] for row in rows if "val_psnr" in row}
+
+
+def flops(preset, flags):
+    """FLOPs for one image: of an outer gradient and of the inner loop without one."""
+    import jax
+    import jax.numpy as jnp
+
+    from functa_jax import inner_loop, outer_loop, siren, training
+
+    config = cli.parse(meta_train.Config, meta_train.PRESETS[preset], flags)
+    images = datasets.load(config.dataset, config.data_dir, images=config.images).train.images[:1]
+    model, outer = training.model_config(config, images), training.outer_config(config)
+    params = jax.eval_shape(lambda: siren.init(model, 0))
+    coords = siren.points(model, images.shape[1:3])
+    pixels = siren.arrange(model, images) / 255.0
+    keys = jax.random.split(jax.random.key(0), 1)
+
+    def count(function, *arguments):
+        return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+    def fit(params, coords, pixels):
+        model_ = siren.with_params(model, params)
+        return inner_loop.fit(model_, coords, pixels[0], outer.inner_steps)
+
+    gradient = partial(outer_loop.outer_gradient, model, outer)
+    pixels = jnp.asarray(pixels, jnp.float32)
+    return {
+        "outer_flops": count(gradient, params, coords, pixels, (None, None), keys),
+        "fit_flops": count(fit, params, coords, pixels),
+    }
+
+
+def decibels(value):
+    """A spread in dB as text."""
+    std = "(1 seed)" if value["std"] is None else f"± {value['std']:.2f}"
+    return f"{value['mean']:6.2f} dB {std:9s}"
+
+
+def draw(path, rows, courses):
+    """Validation PSNR of the first seed against outer steps and against FLOPs per image slot."""
+    with figure(path, 1, 2, size=(11, 4), sharey=True) as (_, (by_steps, by_flops)):
+        for row in rows:
+            found = courses[row["variant"]][0]
+            steps, psnr = list(found), [values[-1] for values in found.values()]
+            by_steps.plot(steps, psnr, "o-", ms=3, label=row["variant"])
+            by_flops.plot([s * row["outer_flops"] / 1e9 for s in steps], psnr, "o-", ms=3)
+        by_steps.set(xlabel="outer steps", ylabel="validation PSNR (dB)")
+        by_flops.set(xlabel="GFLOP per image of the batch", xscale="log")
+        by_steps.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, PRESETS)

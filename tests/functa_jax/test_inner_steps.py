@@ -1,0 +1,241 @@
+"""Other inner steps and starts: Gauss-Newton, an encoder that starts as PCA; Muon outside."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common import cli
+from functa_jax import inner_loop, meta_train, outer_loop, siren, training
+from functa_jax.functa import Functa, load
+from functa_jax.siren import ModelConfig
+from tests.refusals import refusal
+
+L = 4
+NEWTON = ModelConfig(
+    2, 8, 3, L, w0=5.0, update="gauss_newton", cg_iterations=L, rate_start=1.0, step_rates=2
+)
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.random((5, 6, 6, 2), np.float32)
+
+
+def newton(config, matrix, target, penalty=0.0, rates=None):
+    """One step from zero on the residuals matrix z - target, in float64."""
+    params = siren.init(config, 0)
+    if rates is not None:
+        params["inner_rate"] = jnp.stack([jnp.asarray(rates)] * 2)
+    model = siren.with_params(config, params)
+    return inner_loop.step(model, lambda z: matrix @ z - target, jnp.zeros(L), 0, penalty=penalty)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), penalty=st.sampled_from([0.0, 0.3]))
+def test_on_a_linear_model_it_is_ridge_regression(seed, penalty):
+    """As many conjugate gradients as unknowns solve it, whatever the preconditioner."""
+    random = np.random.default_rng(seed)
+    with jax.enable_x64(True):
+        matrix, target = random.normal(size=(20, L)), random.normal(size=20)
+        found, error = newton(NEWTON, matrix, target, penalty, random.uniform(0.1, 3, L))
+    ridge = matrix.T @ matrix / 20 + penalty / L * np.eye(L)
+    np.testing.assert_allclose(found, np.linalg.solve(ridge, matrix.T @ target / 20), atol=1e-6)
+    assert error == pytest.approx(np.mean(target**2))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_one_conjugate_gradient_is_a_step_of_the_best_length(seed):
+    """Along the preconditioned gradient, until the slope along it is zero."""
+    random, config = np.random.default_rng(seed), replace(NEWTON, cg_iterations=1)
+    with jax.enable_x64(True):
+        matrix, target = random.normal(size=(20, L)), random.normal(size=20)
+        rates = random.uniform(0.1, 3, L)
+        found, _ = newton(config, matrix, target, rates=rates)
+        scaled, _ = newton(config, matrix, target, rates=7 * rates)
+    direction = rates * (matrix.T @ target)
+    np.testing.assert_allclose(found / direction, found[0] / direction[0], rtol=1e-6)
+    assert abs(direction @ matrix.T @ (matrix @ found - target)) < 1e-8 * np.abs(direction).sum()
+    np.testing.assert_allclose(scaled, found, rtol=1e-6)
+
+
+def test_its_outer_gradient_against_finite_differences():
+    """Through the conjugate gradients as they are, not as if they had converged."""
+    config = replace(NEWTON, cg_iterations=2)
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), siren.init(config, 0))
+        coords = jnp.asarray(siren.coordinate_grid(6), jnp.float64)
+        image = jnp.asarray(IMAGES[0].reshape(36, 2), jnp.float64)
+
+        @jax.jit
+        def loss(params):
+            model = siren.with_params(config, params)
+            latent, _ = inner_loop.fit(model, coords, image, 2, penalty=0.1)
+            return inner_loop.image_loss(model, coords, latent, image)[0]
+
+        gradient = jax.grad(loss)(params)
+        for name, value in siren.flatten(params).items():
+            direction = np.random.default_rng(len(name)).normal(size=value.shape)
+            moved = [
+                siren.unflatten({**siren.flatten(params), name: value + h * direction})
+                for h in (1e-5, -1e-5)
+            ]
+            expected = (loss(moved[0]) - loss(moved[1])) / 2e-5
+            found = jnp.sum(siren.flatten(gradient)[name] * direction)
+            np.testing.assert_allclose(found, expected, atol=1e-7, err_msg=name)
+
+
+def test_a_perfect_fit_has_nowhere_to_go():
+    """Zero over zero is no step, and no NaN in the outer gradient."""
+    model_of = siren.init(NEWTON, 0)
+    coords = siren.coordinate_grid(6)
+    image = siren.with_params(NEWTON, model_of)(coords, jnp.zeros(L))
+
+    def loss(params):
+        model = siren.with_params(NEWTON, params)
+        latent, errors = inner_loop.fit(model, coords, image, 2)
+        return inner_loop.image_loss(model, coords, latent, image)[0], (latent, errors)
+
+    gradient, (latent, errors) = jax.grad(loss, has_aux=True)(model_of)
+    np.testing.assert_array_equal(latent, np.zeros(L))
+    np.testing.assert_array_equal(errors, np.zeros(2))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+# ---- a start that is a linear function of the pixels ----
+
+
+@pytest.mark.parametrize("grid", [None, 2])
+def test_the_encoder_starts_as_whitened_pca(grid):
+    """Over all cells of all images its numbers have mean zero, no correlation and one spread."""
+    config = meta_train.Config(start="pca", latent_dim=L, grid=grid)
+    images = np.uint8(255 * RANDOM.random((300, 6, 6, 2)))
+    model = training.model_config(config, images)
+    pixels = siren.arrange(model, images)
+    params = siren.init(model, 0) | {"encoder": training.pca_encoder(model, pixels)}
+    start = siren.with_params(model, params).start
+    latents = np.asarray(jax.vmap(start)(pixels / np.float32(255)))
+    assert latents.shape == (300, *model.latent_shape)
+    rows = latents.reshape(-1, L)
+    np.testing.assert_allclose(rows.mean(0), 0, atol=1e-5)
+    expected = training.PCA_START**2 * np.eye(L)
+    np.testing.assert_allclose(np.cov(rows, rowvar=False), expected, atol=1e-5)
+
+
+def test_a_cell_starts_from_its_own_pixels():
+    model = training.model_config(meta_train.Config(start="pca", latent_dim=L, grid=2), IMAGES)
+    network = siren.with_params(model, siren.init(model, 0))
+    found = network.start(siren.arrange(model, IMAGES)[0])
+    for row in (0, 1):
+        for column in (0, 1):
+            cell = IMAGES[0, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
+            expected = network.encoder(cell.reshape(-1))
+            np.testing.assert_allclose(found[row, column], expected, atol=1e-6)
+
+
+def test_no_steps_leave_the_start():
+    model = training.model_config(meta_train.Config(start="pca", latent_dim=L), IMAGES)
+    functa = Functa(model, siren.init(model, 0), (6, 6))
+    latents, _ = functa.course(IMAGES, steps=0)
+    start = siren.with_params(model, functa.params).start
+    np.testing.assert_allclose(latents[:, 0], jax.vmap(start)(IMAGES.reshape(5, 36, 2)), atol=1e-6)
+
+
+# ---- overlapping cells ----
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32)), min_size=1),
+    st.integers(1, 5),
+)
+def test_blended_weights_are_those_of_bilinear_interpolation(points, s):
+    points = jnp.array(points, jnp.float32)
+    rows, columns = (np.asarray(siren.hat_weights(x, s)) for x in points.T)
+    found = np.zeros((len(points), s, s))
+    for cells, weights in siren.cells_around(points * s, s):
+        np.add.at(found, (np.arange(len(points)), *np.asarray(cells).T), weights)
+    np.testing.assert_allclose(found, rows[:, :, None] * columns[:, None], atol=1e-5)
+
+
+@pytest.mark.parametrize("coordinates", ["global", "local"])
+def test_blended_cells_have_no_seams(coordinates):
+    """The picture is continuous across borders, where nearest cells jump."""
+    config = ModelConfig(1, 8, 3, L, w0=5.0, grid=3, interpolation="blend", coordinates=coordinates)
+    latents = RANDOM.normal(size=(1, 3, 3, L)).astype(np.float32)
+    border = np.linspace(0.01, 0.99, 40)
+    jumps = {}
+    for kind in ("blend", "nearest"):
+        functa = Functa(replace(config, interpolation=kind), siren.init(config, 0), (6, 6))
+        sides = [
+            functa.decode(latents, coords=np.stack([border, np.full(40, 1 / 3 + d)], axis=1))
+            for d in (-1e-4, 1e-4)
+        ]
+        jumps[kind] = np.abs(sides[0] - sides[1]).max()
+    assert jumps["blend"] < 0.01 < 0.1 < jumps["nearest"]
+
+
+# ---- Muon ----
+
+
+def test_muon_turns_kernels_alike_in_all_directions_and_leaves_the_rest_to_adam():
+    """The singular values of a kernel's first update are equal up to Newton-Schulz's 30 %."""
+    config = ModelConfig(3, 16, 4, L, w0=5.0, step_rates=2)
+    settings_ = {"steps": 1, "batch_size": 1, "outer_rate": 1e-2, "clip_norm": None}
+    params = siren.init(config, 0)
+    gradient = jax.tree.map(lambda x: RANDOM.normal(size=x.shape).astype(np.float32), params)
+    moves = {}
+    for name in ("muon", "adam"):
+        optimizer = outer_loop.optimizer(outer_loop.OuterConfig(optimizer=name, **settings_))
+        updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        moves[name] = siren.flatten(updates)
+    for name, update in moves["muon"].items():
+        if name.endswith("kernel"):
+            values = np.linalg.svd(update, compute_uv=False)
+            length = 1e-2 * max(1, update.shape[1] / update.shape[0]) ** 0.5
+            assert (values > 0.65 * length).all() and (values < 1.3 * length).all(), name
+        else:
+            np.testing.assert_allclose(update, moves["adam"][name], rtol=1e-5)
+
+
+# ---- the command ----
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--start", "pca", "--optimizer", "muon", "--update", "gauss_newton"),
+        ("--interpolation", "blend", "--update", "gauss_newton", "--cg-iterations", "2"),
+    ],
+)
+def test_a_run_with_them_is_found_as_it_was_written(flags, tmp_path):
+    out = tmp_path / "run"
+    command = ("digits-spatial", "--steps", "4", "--eval-every", "2", "--width", "8", "--images")
+    command += ("60", "--batch-size", "8", "--classifier-rows", "50", "--out", str(out), *flags)
+    cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, list(command))
+    functa = load(out)
+    images = RANDOM.random((3, 8, 8, 1), np.float32)
+    latents, psnr = functa.encode(images)
+    error = np.mean((functa.decode(latents) - images) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(psnr, -10 * np.log10(error), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--cg-iterations", "0"), "--cg-iterations 0: must be positive"),
+        (("--start", "pca", "--grid", "2", "--interpolation", "blend"), "needs nearest cells"),
+        (("--start", "pca", "--inner-points", "5"), "all of whose pixels are seen"),
+    ],
+)
+def test_what_cannot_be_is_refused(flags, said, capsys, tmp_path):
+    out = tmp_path / "run"
+
+    def command():
+        argv = ["digits", *flags, "--out", str(out)]
+        cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, argv)
+
+    assert said in refusal(capsys, command)
