@@ -175,6 +175,7 @@ def _require(good, field, why, config):
 SPATIAL = {  # a grid of cells, each with its neighbours in view
     **{"map_size": 3, "coordinates": "local", "w0": 10.0},
     **{"rates_of_steps": True, "rate_start": 1.0, "rate_range": (0.0, 10.0)},
+    **{"optimizer": "muon", "outer_rate": 1e-2, "on_divergence": "rollback"},
 }
 PRESETS = {
     "digits": Config(),
@@ -185,7 +186,7 @@ PRESETS = {
         batch_size=16,
         steps=8000,
         optimizer="muon",
-        outer_rate=3e-3,
+        outer_rate=1.5e-3,
         eval_every=1000,
         on_divergence="rollback",
         classifier_rows=60_000,
@@ -227,11 +228,8 @@ PRESETS = {
         **SPATIAL,
         batch_size=32,
         steps=7000,
-        optimizer="muon",
-        outer_rate=1e-2,
         eval_every=500,
         classifier_rows=5000,
-        on_divergence="rollback",
     ),
     "cifar10-spatial": Config(
         dataset="cifar10",
@@ -242,11 +240,9 @@ PRESETS = {
         **SPATIAL,
         batch_size=128,
         steps=200_000,
-        outer_rate=3e-4,
         warmup=1000,
         eval_every=2000,
         dispatch=50,
-        on_divergence="rollback",
     ),
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
     # neither clipping nor averaging.

@@ -102,7 +102,8 @@ def optimizer(outer):
     """Norm clip, Adam or Muon, schedule: the gradient transformation of the outer loop.
 
     Muon (Jordan 2024) takes steps of equal size along all singular directions of a layer's
-    weights; all that is no such matrix (biases, the inner loop's rates) has Adam.
+    weights; what is no such matrix (biases, the inner loop's rates) has Adam, with Nesterov's
+    momentum.
     """
     if outer.schedule == "cosine":
         rate = optax.warmup_cosine_decay_schedule(
