@@ -175,7 +175,7 @@ def _require(good, field, why, config):
 SPATIAL = {  # a grid of cells, each with its neighbours in view
     **{"map_size": 3, "coordinates": "local", "w0": 10.0},
     **{"rates_of_steps": True, "rate_start": 1.0, "rate_range": (0.0, 10.0)},
-    **{"optimizer": "muon", "outer_rate": 1e-2, "on_divergence": "rollback"},
+    **{"optimizer": "muon", "outer_rate": 5e-3, "on_divergence": "rollback"},
 }
 PRESETS = {
     "digits": Config(),

@@ -189,7 +189,15 @@ def test_muon_turns_kernels_alike_in_all_directions_and_leaves_the_rest_to_adam(
     config = ModelConfig(3, 16, 4, L, w0=5.0, step_rates=2)
     settings_ = {"steps": 1, "batch_size": 1, "outer_rate": 1e-2, "clip_norm": None}
     params = siren.init(config, 0)
-    gradient = jax.tree.map(lambda x: RANDOM.normal(size=x.shape).astype(np.float32), params)
+
+    def random(x):
+        """No two directions equal, none so small that Newton-Schulz's five steps miss it."""
+        if x.ndim == 1:
+            return RANDOM.normal(size=x.shape).astype(np.float32)
+        left, values, right = np.linalg.svd(RANDOM.normal(size=x.shape), full_matrices=False)
+        return np.float32(left * np.linspace(1, 0.3, len(values)) @ right)
+
+    gradient = jax.tree.map(random, params)
     muon = outer_loop.optimizer(outer_loop.OuterConfig(optimizer="muon", **settings_))
     muons, nadams = (
         siren.flatten(optimizer.update(gradient, optimizer.init(params), params)[0])
