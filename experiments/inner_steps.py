@@ -26,7 +26,7 @@ from experiments import runner
 from functa_jax import meta_train
 
 VARIANTS = {
-    "one rate": "",
+    "one rate": "--no-rates-of-steps",
     "rate per step": "--rates-of-steps",
     "matrix": "--update matrix --rates-of-steps",
     "Gauss-Newton, 1 CG": "--update gauss_newton --rates-of-steps",
@@ -57,8 +57,8 @@ class Config:
 
 VECTOR = tuple(name for name in VARIANTS if name != "overlapping cells")
 PRESETS = {
-    "digits": Config("digits", "--steps 1500 --eval-every 250 --rate-start 0.05", VECTOR),
-    "digits_spatial": Config("digits-spatial", "--steps 1500 --eval-every 250"),
+    "digits": Config("digits", "--steps 1000 --eval-every 250 --rate-start 0.05", VECTOR),
+    "digits_spatial": Config("digits-spatial", "--steps 600 --eval-every 100"),
     "cifar10": Config(
         "cifar10-spatial-cpu",
         "--steps 1500 --eval-every 250 --images 20000 --classifier-rows 1000",
@@ -72,9 +72,7 @@ def main(config, name):
     out = config.out or Path("runs") / f"inner_steps_{name}"
     rows, courses = [], {}
     for variant in config.variants:
-        flags = shlex.split(f"{config.flags} {VARIANTS[variant]}")
-        if VARIANTS[variant] == "":
-            flags.append("--no-rates-of-steps")
+        flags = flags_of(config, variant)
         folders = [out / f"{variant.replace(' ', '_').replace(',', '')}-{s}" for s in config.seeds]
         for seed, folder in zip(config.seeds, folders, strict=True):
             runner.finished(
@@ -114,6 +112,11 @@ def main(config, name):
             f"{row['fit_flops'] / 1e6:14.2f} {row['outer_flops'] / 1e9:14.3f}"
         )
     print(path)
+
+
+def flags_of(config, variant):
+    """Flags of functa_jax.meta_train for a variant, as words."""
+    return shlex.split(f"{config.flags} {VARIANTS[variant]}")
 
 
 def course(folder):

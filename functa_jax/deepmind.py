@@ -62,15 +62,17 @@ def save_weights(functa, path):
 
     load_weights gives the parameters back bit for bit; metadata is lost. Raises UserError for what
     the format cannot express: images that are not square, grids of cells, rates of their own for
-    each step or for pairs of latent numbers.
+    each step, inner steps or starts of other kinds.
     """
     from functa_jax import siren
 
     model, (height, width) = functa.config, functa.resolution
     if height != width:
         raise UserError(f"DeepMind's format has square images only, not {height} x {width}")
-    if model.grid or model.step_rates or model.update != "rates":
-        raise UserError("DeepMind's format has one latent vector and one rate per number only")
+    if model.grid or model.step_rates or model.update != "rates" or model.encoded_pixels:
+        raise UserError(
+            "DeepMind's format has one latent vector, which starts at zero, and one rate per number"
+        )
     named = {_theirs(name): value for name, value in siren.flatten(functa.params).items()}
     params = {}
     for name, value in {**named, START: np.zeros(model.latent_dim, np.float32)}.items():

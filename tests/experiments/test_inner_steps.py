@@ -1,0 +1,61 @@
+"""experiments.inner_steps compares what it says, and counts work as it should."""
+
+import json
+import shlex
+
+import pytest
+
+from common import cli
+from experiments import inner_steps
+from functa_jax import meta_train
+
+TINY = (
+    "--images 40 --width 8 --depth 3 --steps 4 --batch-size 4 --eval-every 2 --dispatch 2 "
+    "--warmup 0"
+)
+
+
+@pytest.mark.parametrize("name", inner_steps.PRESETS)
+def test_each_variant_is_a_setting_of_its_own(name):
+    config = inner_steps.PRESETS[name]
+    made = {
+        variant: cli.parse(
+            meta_train.Config,
+            meta_train.PRESETS[config.preset],
+            inner_steps.flags_of(config, variant),
+        )
+        for variant in config.variants
+    }
+    assert len(set(map(repr, made.values()))) == len(config.variants)
+    assert not made["one rate"].rates_of_steps
+    assert all(made[variant].rates_of_steps for variant in config.variants[1:])
+
+
+@pytest.mark.slow
+def test_work_is_counted():
+    """Overlapping cells decode each pixel four times; every conjugate gradient costs the same."""
+
+    def work(flags):
+        return inner_steps.flops("digits-spatial", shlex.split(flags))["fit_flops"]
+
+    assert 3.5 < work("--interpolation blend") / work("--interpolation nearest") < 5
+    one, two, three = (
+        work(f"--update gauss_newton --cg-iterations {n} --inner-steps 1") for n in (1, 2, 3)
+    )
+    assert three - two == pytest.approx(two - one, rel=0.05)
+    assert work("--inner-steps 4") - work("--inner-steps 3") == pytest.approx(
+        work("--inner-steps 3") - work("--inner-steps 2"), rel=0.05
+    )
+
+
+@pytest.mark.slow
+def test_runs_become_a_table(tmp_path, capsys):
+    config = inner_steps.Config(
+        "digits", TINY, ("one rate", "matrix"), (0, 1), tmp_path / "runs", tmp_path / "results"
+    )
+    inner_steps.main(config, "tiny")
+    rows = json.loads((tmp_path / "results" / "inner_steps_tiny.json").read_text())["rows"]
+    assert [row["variant"] for row in rows] == ["one rate", "matrix"]
+    assert rows[1]["outer_flops"] > rows[0]["outer_flops"] > rows[0]["fit_flops"] > 0
+    assert (tmp_path / "results" / "inner_steps_tiny.png").is_file()
+    assert f"{rows[0]['val_psnr']['mean']:.2f} dB ±" in capsys.readouterr().out
