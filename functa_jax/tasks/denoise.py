@@ -24,7 +24,7 @@ class Config(material.TaskConfig):
 
     noise: tuple[float, ...] = (0.05, 0.1, 0.2)
     """Standard deviations of the Gaussian noise; pictures are in [0, 1]."""
-    count: int = 200
+    count: int = 100
     """Test images, evenly spaced; a quarter as many validation images choose all strengths."""
     shown: int = 10
     """Images in each figure."""

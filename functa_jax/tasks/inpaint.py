@@ -28,7 +28,7 @@ class Config(material.TaskConfig):
     """Shares of pixels hidden at random, in (0, 1); besides, the lower half and a box are."""
     box: float = 0.5
     """Side of the hidden box in the middle, as a share of the image's, in (0, 1)."""
-    count: int = 200
+    count: int = 100
     """Test images, evenly spaced; a quarter as many validation images choose steps and noise."""
     shown: int = 10
     """Images in each figure."""

@@ -31,7 +31,7 @@ class Config(material.TaskConfig):
     """Factors, each of which divides the sides of the images."""
     resolution: int | None = None
     """Side in pixels of the large pictures; default 8 times the images'."""
-    count: int = 200
+    count: int = 100
     """Test images, evenly spaced; a quarter as many validation images choose steps and noise."""
     shown: int = 10
     """Images in each figure."""
