@@ -1,7 +1,7 @@
 """What are latents good for? All tasks of functa_jax on one trained run, and their page.
 
-    python -m experiments.functa_tasks digits            15 minutes on 2 CPU cores; not yet run
-    python -m experiments.functa_tasks mnist             2 hours on 2 CPU cores; not yet run
+    python -m experiments.functa_tasks digits            15 minutes on 2 CPU cores
+    python -m experiments.functa_tasks mnist             90 minutes on 2 CPU cores
     python -m experiments.functa_tasks mnist-spatial     hours on 2 CPU cores; not yet run
     python -m experiments.functa_tasks cifar10-spatial   on a GPU; not yet run
 
