@@ -41,7 +41,7 @@ class Config:
 PRESETS = {
     "digits": Config("digits"),
     "mnist": Config("mnist"),
-    "mnist-spatial": Config("mnist-spatial", "--on-divergence rollback"),
+    "mnist-spatial": Config("mnist-spatial"),
     "cifar10-spatial": Config("cifar10-spatial"),
 }
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from common import cli, datasets
 from common.plots import figure
-from common.runs import environment, read_json, read_rows, spread, write_json
+from common.runs import environment, read_rows, spread, write_json
 from experiments import runner
 from functa_jax import meta_train
 
@@ -59,6 +59,11 @@ class Config:
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
 
+    def __post_init__(self):
+        for name in self.variants:
+            if name not in VARIANTS:
+                raise ValueError(f"--variants {name}: no such one; there are {', '.join(VARIANTS)}")
+
 
 VECTOR = tuple(name for name in VARIANTS if name != "overlapping cells")
 PRESETS = {
@@ -79,11 +84,11 @@ def main(config, name):
     for variant in config.variants:
         flags = flags_of(config, variant)
         folders = [out / f"{variant.replace(' ', '_').replace(',', '')}-{s}" for s in config.seeds]
-        for seed, folder in zip(config.seeds, folders, strict=True):
-            runner.finished(
-                ["functa_jax.meta_train", config.preset, *flags, "--seed", seed], folder
-            )
-        summaries = [read_json(folder / "summary.json") for folder in folders]
+        command = ["functa_jax.meta_train", config.preset, *flags]
+        summaries = [
+            runner.finished([*command, "--seed", seed], folder)
+            for seed, folder in zip(config.seeds, folders, strict=True)
+        ]
         courses[variant] = [course(folder) for folder in folders]
         last = max(courses[variant][0])
         rows.append(
@@ -142,21 +147,20 @@ def flops(preset, flags):
     model, outer = training.model_config(config, images), training.outer_config(config)
     params = jax.eval_shape(lambda: siren.init(model, 0))
     coords = siren.points(model, images.shape[1:3])
-    pixels = siren.arrange(model, images) / 255.0
+    pixels = jnp.asarray(siren.arrange(model, images) / 255, jnp.float32)
     keys = jax.random.split(jax.random.key(0), 1)
 
     def count(function, *arguments):
         return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
-    def fit(params, coords, pixels):
-        model_ = siren.with_params(model, params)
-        return inner_loop.fit(model_, coords, pixels[0], outer.inner_steps)
+    def fit(params, coords, image):
+        network = siren.with_params(model, params)
+        return inner_loop.fit(network, coords, image, outer.inner_steps)
 
     gradient = partial(outer_loop.outer_gradient, model, outer)
-    pixels = jnp.asarray(pixels, jnp.float32)
     return {
         "outer_flops": count(gradient, params, coords, pixels, (None, None), keys),
-        "fit_flops": count(fit, params, coords, pixels),
+        "fit_flops": count(fit, params, coords, pixels[0]),
     }
 
 

@@ -68,9 +68,9 @@ def main(config):
     found, made_for = data.train.images.shape[1:], (height, width, functa.config.channels)
     if found != made_for:
         raise UserError(f"images of {name} are {found}; {config.run} was made for {made_for}")
-    pad = height // 8 if config.pad is None else config.pad
-    flip = name not in exporter.NOT_MIRRORED if config.flip is None else config.flip
-    augmentation = exporter.Augmentation(config.copies, flip, pad, config.seed)
+    augmentation = exporter.Augmentation.of(
+        data, config.flip, config.pad, copies=config.copies, seed=config.seed
+    )
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"
     stem += f"-{name}" if name != trained_on else ""

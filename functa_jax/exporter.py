@@ -31,6 +31,13 @@ class Augmentation:
     pad: int = 0
     seed: int = 0
 
+    @classmethod
+    def of(cls, data, flip, pad, **more):
+        """That of a Dataset; flip None mirrors unless it holds digits, pad None is an eighth."""
+        flip = data.name not in NOT_MIRRORED if flip is None else flip
+        pad = data.train.images.shape[1] // 8 if pad is None else pad
+        return cls(flip=flip, pad=pad, **more)
+
     def __call__(self, images, copy, start):
         """Copy number `copy` of images (n, h, w, C), the rows from `start` on."""
         if copy == 0:

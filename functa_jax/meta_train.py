@@ -326,6 +326,13 @@ def _check_data(config, data):
                 f"--{field.replace('_', '-')} {getattr(config, field)}: {data.name} "
                 f"{'cells' if by_cells else 'images'} have only {points} pixels"
             )
+    if config.start == "pca":
+        numbers = points * data.train.images.shape[-1]
+        most = min(numbers, len(data.train) * (config.grid or 1) ** 2)
+        if config.latent_dim > most:
+            raise UserError(
+                f"--latent-dim {config.latent_dim}: --start pca can give {data.name} {most} at most"
+            )
     if config.batch_size > len(data.train):
         raise UserError(
             f"--batch-size {config.batch_size}: {data.name} has only {len(data.train)} train images"

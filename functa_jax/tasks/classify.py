@@ -32,7 +32,7 @@ from common.errors import UserError
 from common.plots import figure
 from common.runs import Progress
 from functa_jax import evaluate
-from functa_jax.exporter import NOT_MIRRORED, Augmentation
+from functa_jax.exporter import Augmentation
 from functa_jax.tasks import features
 from functa_jax.tasks import material as tasks
 
@@ -259,9 +259,7 @@ def _fit(config, material, kind, name, untrained, progress, setting, steps):
     x, y = prepared(kind.train), np.resize(data.train.labels, len(kind.train))
     refresh = None
     if kind.stream:
-        pad = material.functa.resolution[0] // 8 if config.pad is None else config.pad
-        flip = data.name not in NOT_MIRRORED if config.flip is None else config.flip
-        augmentation = Augmentation(flip=flip, pad=pad, seed=config.seed)
+        augmentation = Augmentation.of(data, config.flip, config.pad, seed=config.seed)
         fitted, sizes = (lambda i: prepared(kind.of(i))), {"first": len(x), "rows": kind.stream}
         refresh = features.Stream(data.train.images, fitted, augmentation, **sizes)
         x, y = np.concatenate([x, x[: len(data.train)]]), np.append(y, data.train.labels)

@@ -8,6 +8,7 @@ import pytest
 from common import cli
 from experiments import inner_steps
 from functa_jax import meta_train
+from tests.refusals import refusal
 
 TINY = (
     "--images 40 --width 8 --depth 3 --steps 4 --batch-size 4 --eval-every 2 --dispatch 2 "
@@ -59,3 +60,11 @@ def test_runs_become_a_table(tmp_path, capsys):
     assert rows[1]["outer_flops"] > rows[0]["outer_flops"] > rows[0]["fit_flops"] > 0
     assert (tmp_path / "results" / "inner_steps_tiny.png").is_file()
     assert f"{rows[0]['val_psnr']['mean']:.2f} dB ±" in capsys.readouterr().out
+
+
+def test_an_unknown_variant_is_refused(capsys):
+    def command():
+        flags = ["digits", "--variants", "newton"]
+        cli.run(inner_steps.main, inner_steps.Config, inner_steps.PRESETS, flags)
+
+    assert "--variants newton: no such one" in refusal(capsys, command)
