@@ -52,7 +52,7 @@ def _gauss_newton(model, residuals, latent, number, penalty):
 
     By cg_iterations steps of conjugate gradients from zero (Nocedal & Wright 2006, algorithm
     5.3), preconditioned by the step's learned rates; one is a gradient step of the best length.
-    Unrolled: JAX's own `cg` has the gradients of the exact solution, which few iterations are not.
+    A scan: JAX's own `cg` has the gradients of the exact solution, which few iterations are not.
     """
     residual, push = jax.linearize(residuals, latent)
     pull = jax.linear_transpose(push, latent)
@@ -62,15 +62,19 @@ def _gauss_newton(model, residuals, latent, number, penalty):
 
     tiny = jnp.finfo(latent.dtype).tiny ** 0.5  # of a denominator; it is 0 at a minimum
     left = pulled(residual, latent)  # of the equations: what the solution misses
-    solution, direction, before = jnp.zeros_like(latent), 0.0, 1.0
-    for _ in range(model.config.cg_iterations):
+
+    def iteration(carried, _):
+        solution, left, direction, before = carried
         preconditioned = model.step(left, number)
         size = jnp.sum(left * preconditioned)
         direction = preconditioned + size / (before + tiny) * direction
         image = pulled(push(direction), direction)
         length = size / (jnp.sum(direction * image) + tiny)
-        solution, left = solution + length * direction, left - length * image
-        before = size
+        return (solution + length * direction, left - length * image, direction, size), None
+
+    zero = jnp.zeros_like(latent)
+    start = zero, left, zero, jnp.ones((), latent.dtype)
+    (solution, *_), _ = lax.scan(iteration, start, length=model.config.cg_iterations)
     return solution, jnp.mean(residual**2)
 
 
