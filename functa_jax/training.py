@@ -197,7 +197,9 @@ def _stop_or_go_on(config, fault, rollbacks):
 
 def _announce(config, data, run, model, mesh):
     images, (height, width, _) = len(data.train), data.train.images.shape[1:]
-    flops = 18 * forward_flops(model, height * width) * config.batch_size * config.steps
+    products = 1 + config.cg_iterations if config.update == "gauss_newton" else 1
+    passes = 3 + 5 * config.inner_steps * products
+    flops = passes * forward_flops(model, height * width) * config.batch_size * config.steps
     if config.first_order:
         flops /= 2
     kind = mesh.devices.flat[0].device_kind
