@@ -1,182 +1,22 @@
-"""The viewer: its JavaScript against the JAX decoder, in V8 and in a real browser; its file."""
+"""The viewer: its file, and what a real browser shows of it."""
 
 import base64
 import contextlib
-import itertools
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
 from dataclasses import replace
-from functools import cache
 
-import jax
 import numpy as np
 import pytest
-from py_mini_racer import MiniRacer
 
 from common import cli, datasets
 from functa_jax import siren, view
-from functa_jax.functa import Functa
 from functa_jax.functaset import SPLITS, Functaset, Latents, load_functaset
 from functa_jax.siren import ModelConfig
+from tests.browser import CHROMIUM, Browser, canvas
+from tests.functa_jax.random_functa import RANDOM, functa_of, latents_of
 from tests.refusals import refusal
-
-RANDOM = np.random.default_rng(0)
-# The width is no multiple of four, which the kernel's panels are; nor 70 of 32, its blocks.
-PLAIN = ModelConfig(3, width=10, depth=4, latent_dim=5, w0=20.0)
-GRID = replace(PLAIN, channels=1, latent_dim=3, grid=3)
-KINDS = {
-    "plain": PLAIN,
-    "scaled": replace(PLAIN, modulation="scale_shift"),
-    "two layers": replace(PLAIN, depth=2),
-    **{
-        f"{interpolation}-{size}-{coordinates}-{modulation}": replace(
-            GRID,
-            interpolation=interpolation,
-            map_size=size,
-            coordinates=coordinates,
-            modulation=modulation,
-        )
-        for interpolation, size, coordinates, modulation in (
-            ("nearest", 1, "local", "shift"),
-            ("nearest", 3, "global", "scale_shift"),
-            ("bilinear", 1, "global", "scale_shift"),
-            ("bilinear", 3, "local", "shift"),
-            ("blend", 1, "global", "shift"),
-            ("blend", 3, "local", "scale_shift"),
-        )
-    },
-}
-POINTS = RANDOM.random((70, 2))
-
-
-def functa_of(config, resolution=(6, 9)):
-    """Random weights, large enough for biases and modulations to be seen in the picture."""
-    shapes = siren.flatten(jax.eval_shape(lambda: siren.init(config, 0)))
-    flat = {
-        name: RANDOM.normal(0, 0.3 if name == "siren/layers/0/kernel" else 0.07, value.shape)
-        for name, value in shapes.items()
-    }
-    params = {name: value.astype(np.float32) for name, value in flat.items()}
-    return Functa(config, siren.unflatten(params), resolution)
-
-
-def colours_at(functa, latents, points):
-    """Colours (n, M, C) by `ModulatedSiren.at`."""
-    model = siren.with_params(functa.config, functa.params)
-    points = np.asarray(points, np.float32)
-    return np.stack([model.at(points, latent) for latent in latents])
-
-
-@cache
-def expectation(kind):
-    """(functa, two latents, their colours at POINTS) of a kind."""
-    functa = functa_of(KINDS[kind])
-    latents = latents_of(functa.config)
-    return functa, latents, colours_at(functa, latents, POINTS)
-
-
-def latents_of(config, n=2):
-    return RANDOM.normal(0, 0.3, (n, *config.latent_shape)).astype(np.float32)
-
-
-# ---- the decoder, in V8 ----
-
-
-@pytest.fixture(scope="module")
-def v8():
-    with contextlib.closing(MiniRacer()) as engine:
-        scripts = [(view.TEMPLATES / name).read_text() for name in ("kernel.js", "decoder.js")]
-        engine.eval("\n".join(scripts))
-        engine.eval(
-            """
-            function plain(bytes) {
-              const buffer = new ArrayBuffer(bytes);
-              return { buffer, product: plainProduct(new Float32Array(buffer)), name: "plain" };
-            }
-            function load(config, params, kernel) {
-              for (const name in params) params[name] = Float32Array.from(params[name]);
-              decoder = new Decoder(config, params, kernel);
-            }
-            function decode(latent, points) {
-              decoder.setLatent(Float32Array.from(latent));
-              return JSON.stringify(Array.from(decoder.colours(Float64Array.from(points))));
-            }"""
-        )
-        yield engine
-
-
-def decoded(v8, functa, latents, points, kernel="makeKernel"):
-    """Colours (n, M, C) at points (M, 2), by the viewer's JavaScript."""
-    params = {name: value.ravel().tolist() for name, value in view.decoding(functa).items()}
-    v8.eval(f"load({json.dumps(vars(functa.config))}, {json.dumps(params)}, {kernel})")
-    points = json.dumps(np.asarray(points, float).ravel().tolist())
-    colours = [
-        json.loads(v8.eval(f"decode({json.dumps(latent.ravel().tolist())}, {points})"))
-        for latent in latents
-    ]
-    return np.array(colours).reshape(len(latents), -1, functa.config.channels)
-
-
-@pytest.mark.parametrize("kernel", ["makeKernel", "plain"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_decodes_as_in_jax(kind, kernel, v8):
-    functa, latents, expected = expectation(kind)
-    assert expected.std(axis=1).min() > 0.01  # a picture, and not one colour
-    assert np.abs(expected[0] - expected[1]).max() > 0.01
-    found = decoded(v8, functa, latents, POINTS, kernel)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("s", [2, 6])
-def test_points_between_cells_belong_to_the_same_as_in_jax(s, v8):
-    """Corners, borders of cells, and the pixel centres of odd resolutions, which lie on some."""
-    functa = functa_of(replace(GRID, grid=s, interpolation="nearest"))
-    borders = list(itertools.product(np.linspace(0, 1, 2 * s + 1), repeat=2))
-    points = np.concatenate([siren.coordinate_grid(9), siren.coordinate_grid(5, 3), borders])
-    points = np.resize(points, (300, 2))  # of one shape, so that little is compiled
-    latents = latents_of(functa.config, 1)
-    expected = colours_at(functa, latents, points)
-    np.testing.assert_allclose(decoded(v8, functa, latents, points), expected, atol=1e-4)
-
-
-def test_v8_runs_both_kernels(v8):
-    assert v8.eval("makeKernel(1).name") == "WebAssembly"
-    v8.eval("const compiler = WebAssembly; WebAssembly = undefined")
-    assert v8.eval("makeKernel(1).name") == "JavaScript"
-    v8.eval("WebAssembly = compiler")
-
-
-@pytest.mark.parametrize("kernel", ["makeKernel", "plain"])
-def test_product_is_the_matrix_product(kernel, v8):
-    fan_in, fan_out, points = 5, 12, 16
-    weights, inputs = RANDOM.normal(size=(fan_in, fan_out)), RANDOM.normal(size=(fan_in, points))
-    numbers = json.dumps([weights.ravel().tolist(), inputs.ravel().tolist()])
-    found = v8.eval(
-        f"""(() => {{
-          const [weights, inputs] = {numbers}, kernel = {kernel}(4096);
-          const memory = new Float32Array(kernel.buffer);
-          pack(weights, {fan_in}, {fan_out}, memory);
-          memory.set(inputs, 100);
-          kernel.product(0, 400, 1600, {fan_in}, {fan_out}, {points});
-          return JSON.stringify(Array.from(memory.subarray(400, 400 + {fan_out * points})));
-        }})()"""
-    )
-    expected = (weights.T @ inputs).ravel()
-    np.testing.assert_allclose(json.loads(found), expected, atol=1e-5)
-
-
-def test_sine_is_the_sine(v8):
-    x = np.concatenate([np.linspace(-300, 300, 2001), np.pi * np.arange(-9, 9) / 2])
-    found = json.loads(v8.eval(f"JSON.stringify({json.dumps(x.tolist())}.map(sine))"))
-    np.testing.assert_allclose(found, np.sin(x), atol=1e-7)
-
-
-# ---- the file ----
 
 
 @pytest.fixture(scope="module", params=["plain", "spatial"])
@@ -329,123 +169,12 @@ def test_a_place_that_cannot_be_written_is_refused(run, tmp_path, capsys):
     assert "cannot write" in refusal(capsys, command("--run", run[0], "--out", out))
 
 
-# ---- a real browser ----
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
-    *("--disable-dev-shm-usage", "--remote-debugging-pipe"),
-)
-
-
-class Browser:
-    """Chromium without a window, spoken to over a pipe: the DevTools protocol, JSON and a zero."""
-
-    LAUNCH = """if True:  # the browser reads from 3 and writes to 4
-        import fcntl, os, sys
-        pipes = [fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3]]
-        for place, pipe in enumerate(pipes, 3):
-            os.dup2(pipe, place)
-        os.execv(sys.argv[3], sys.argv[3:])"""
-
-    def __init__(self):
-        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        theirs_in, self.ours_out = os.pipe()
-        self.ours_in, theirs_out = os.pipe()
-        words = [CHROMIUM, *FLAGS, f"--user-data-dir={self.folder.name}", "about:blank"]
-        pipes = [str(theirs_in), str(theirs_out)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", self.LAUNCH, *pipes, *words],
-            pass_fds=(theirs_in, theirs_out),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.numbers, self.rest, self.session, self.events = itertools.count(), b"", None, []
-
-    def call(self, method, **params):
-        number = next(self.numbers)
-        message = {"id": number, "method": method, "params": params}
-        message |= {"sessionId": self.session} if self.session else {}
-        os.write(self.ours_out, json.dumps(message).encode() + b"\0")
-        while True:
-            reply = self._read()
-            if reply.get("id") == number:
-                assert "error" not in reply, reply
-                return reply["result"]
-            self.events.append(reply)
-
-    def _read(self):
-        while b"\0" not in self.rest:
-            data = os.read(self.ours_in, 1 << 20)
-            assert data, "the browser has gone"
-            self.rest += data
-        message, self.rest = self.rest.split(b"\0", 1)
-        return json.loads(message)
-
-    def open(self, path, width=260, height=700, scale=1, mobile=False):
-        """Show a file in a new page of this size, and wait until it is ready."""
-        self.session = None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self.session, self.events = attached["sessionId"], []
-        for domain in ("Network", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
-        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
-        self.call("Page.navigate", url=path.absolute().as_uri())
-        self.ask(
-            """new Promise((resolve) => {
-              const look = () => window.viewer ? viewer.ready.then(resolve) : setTimeout(look, 20);
-              look();
-            })"""
-        )
-
-    def ask(self, script):
-        """The JSON value of a script in the page; a promise is waited for."""
-        options = {"awaitPromise": True, "returnByValue": True, "userGesture": True}
-        reply = self.call("Runtime.evaluate", expression=script, **options)
-        assert "exceptionDetails" not in reply, reply
-        return reply["result"].get("value")
-
-    def settle(self):
-        """Wait until everything is drawn."""
-        self.ask(
-            """new Promise((resolve) => {
-              const look = () => viewer.busy ? setTimeout(look, 10) : resolve();
-              setTimeout(look, 50);
-            })"""
-        )
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        os.close(self.ours_in)
-        os.close(self.ours_out)
-        self.folder.cleanup()
-
-
 @pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium or Chrome is installed")
     with contextlib.closing(Browser()) as started:
         yield started
-
-
-CANVAS = """(() => {
-  const canvas = document.getElementById(NAME), { width, height } = canvas;
-  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-  return { width, height, pixels: Array.from(data) };
-})()"""
-
-
-def canvas(browser, name):
-    """Its pixels, uint8 (h, w, 4)."""
-    found = browser.ask(CANVAS.replace("NAME", json.dumps(name)))
-    return np.array(found["pixels"], np.uint8).reshape(found["height"], found["width"], 4)
 
 
 @pytest.mark.slow
