@@ -1,7 +1,8 @@
 """All tasks on one run, each in turn, and one page of their reports: RUN/tasks/index.html.
 
 A task whose report on the same checkpoint and settings is there is not run again, so that the same
-command goes on after a stop; one that fails is named, and the others go on.
+command goes on after a stop, unless generate has left a newer prior; one that fails is named, and
+the others go on.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from common.runs import duration, read_json
 from common.split import first_line
 from functa_jax.tasks import page
 
-TASKS = {  # in this order: inpaint and interpolate take the prior that generate leaves
+TASKS = {  # in this order: TAKE_PRIOR take the one that generate leaves
     "classify": "functa_jax.tasks.classify",
     "generate": "functa_jax.tasks.generate",
     "inpaint": "functa_jax.tasks.inpaint",
@@ -27,6 +28,7 @@ TASKS = {  # in this order: inpaint and interpolate take the prior that generate
     "retrieve": "functa_jax.tasks.retrieve",
     "compress": "functa_jax.tasks.compress",
 }
+TAKE_PRIOR = ("inpaint", "superresolve", "denoise", "interpolate")
 PLACES = ("run", "out", "data_dir")  # settings that say where files lie, and decide no result
 
 
@@ -93,13 +95,19 @@ def _run(name, config, out, checkpoint):
     shared = {key: value for key, value in asdict(config).items() if key != "only"}
     settings = task.Config(**shared)
     report = _report(out, name, checkpoint)
-    if report and _decisive(report["config"]) == _decisive(asdict(settings)):
+    same = report and _decisive(report["config"]) == _decisive(asdict(settings))
+    if same and not (name in TAKE_PRIOR and _older(out / f"{name}.json", out / "prior.npz")):
         print(f"{name}: its report is there", flush=True)
         return
     print(f"\n{name}: {_question(name)}", flush=True)
     began = time.monotonic()
     task.main(settings)
     print(f"{name} took {duration(time.monotonic() - began)}", flush=True)
+
+
+def _older(path, other):
+    """Whether a file was written before another, if there is that one."""
+    return other.exists() and path.stat().st_mtime < other.stat().st_mtime
 
 
 def _decisive(settings):

@@ -82,6 +82,10 @@ class Codec:
             total -= np.log2(table[column] / table.sum()).sum()
         return float(total)
 
+    def least_bits(self):
+        """Bits of the row that takes fewest: the model's most frequent symbols."""
+        return float(sum(-np.log2(table.max() / table.sum()) for table in self.frequencies))
+
     def _models(self):
         """(column, entropy model) of the numbers with more than one level: others take no bits."""
         for column, table in enumerate(self.frequencies):
@@ -180,8 +184,11 @@ def read(path, name):
         raise UserError(f"{path} was packed with functa {found.hex()}, this one is {name}")
     tables = body[HEADER.size : HEADER.size + sizes[0]]
     try:
-        codec = _codec(tables, numbers)
-        return codec.dequantise(codec.decode(body[HEADER.size + sizes[0] :], rows))
+        codec, payload = _codec(tables, numbers), body[HEADER.size + sizes[0] :]
+        # Twice the room that coder and rounding take: a false count must not ask for all memory.
+        if rows * codec.least_bits() > 16 * len(payload) + 64:
+            raise ValueError(f"it has no room for {rows:,} rows")
+        return codec.dequantise(codec.decode(payload, rows))
     except (ValueError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error})") from None
 

@@ -188,6 +188,11 @@ def test_files_of_others_are_named(packed, tmp_path):
     assert "damaged" in complaint(path, with_check(packed[:header] + b"?" * 50))
     fewer = codec.HEADER.pack(codec.MAGIC, 1, bytes.fromhex(NAME), 1, 9, len(packed), 0)
     assert "damaged" in complaint(path, with_check(fewer + packed[header:-4]))
+    # A count of rows that would ask for more memory than there is.
+    fields = list(codec.HEADER.unpack_from(packed))
+    fields[3] = 2**32 - 1
+    body = codec.HEADER.pack(*fields) + packed[header:-4]
+    assert "no room for 4,294,967,295 rows" in complaint(path, with_check(body))
 
 
 def test_missing_file(tmp_path):

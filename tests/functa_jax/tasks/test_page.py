@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import types
 from dataclasses import make_dataclass
 from html.parser import HTMLParser
@@ -154,6 +155,7 @@ def fake(monkeypatch, run):
         )
 
     monkeypatch.setattr(tasks, "TASKS", {"one": "one", "two": "two"})
+    monkeypatch.setattr(tasks, "TAKE_PRIOR", ("two",))
     monkeypatch.setattr(tasks, "import_module", module)
     return state
 
@@ -173,6 +175,17 @@ def test_command_runs_each_task_once_and_goes_on(run, fake, capsys):
     assert "What is one?" in texts and "What is two?" in texts and "More of it." not in html
     assert html.index("What is one?") < html.index("What is two?")
     assert "two: its report is there" in capsys.readouterr().out
+
+
+def test_a_newer_prior_makes_what_takes_it_again(run, fake):
+    command("--run", run)
+    prior, report = (run / "tasks" / name for name in ("prior.npz", "two.json"))
+    prior.touch()
+    written = report.stat().st_mtime
+    for seconds, expected in ((-1, ["one", "two"]), (1, ["one", "two", "two"])):
+        os.utime(prior, (written + seconds,) * 2)
+        command("--run", run)
+        assert [name for name, _ in fake.calls] == expected
 
 
 @pytest.mark.parametrize("change", ["seed", "defaults", "figure", "checkpoint", "damage"])
