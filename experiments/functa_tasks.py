@@ -2,7 +2,9 @@
 
     python -m experiments.functa_tasks digits            15 minutes on 2 CPU cores
     python -m experiments.functa_tasks mnist             90 minutes on 2 CPU cores
+    python -m experiments.functa_tasks digits-spatial    30 minutes
     python -m experiments.functa_tasks mnist-spatial     hours on 2 CPU cores; not yet run
+    python -m experiments.functa_tasks cifar10-spatial-cpu   hours on 2 CPU cores
     python -m experiments.functa_tasks cifar10-spatial   on a GPU; not yet run
 
 Each trains (or finds) the run, then `python -m functa_jax.tasks`: classify, generate, inpaint,
@@ -33,6 +35,8 @@ class Config:
     """Preset of functa_jax.meta_train."""
     flags: str = ""
     """More flags of functa_jax.meta_train, as one string."""
+    tasks: tuple[str, ...] = ()
+    """Tasks with flags of their own, as "classify --steps 1000"; others have their defaults."""
     out: Path | None = None
     """Folder of the run; default runs/tasks_NAME."""
     results: Path = runner.RESULTS
@@ -42,8 +46,17 @@ class Config:
 PRESETS = {
     "digits": Config("digits"),
     "mnist": Config("mnist"),
+    "digits-spatial": Config("digits-spatial"),
     "mnist-spatial": Config("mnist-spatial"),
-    "cifar10-spatial": Config("cifar10-spatial"),
+    "cifar10-spatial-cpu": Config("cifar10-spatial-cpu", tasks=("classify --rows 5000",)),
+    "cifar10-spatial": Config(
+        "cifar10-spatial",
+        tasks=(
+            "classify --rows 5000 --augment 8192 --steps 30000 --search-steps 1000 --batch 512 "
+            "--ema 0.999",
+            "generate --prior-steps 100000 --width 256 --blocks 8 --prior-batch 256 --ema 0.9999",
+        ),
+    ),
 }
 
 
@@ -53,10 +66,15 @@ def main(config, name):
     summary = runner.finished(
         ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)], out
     )
-    command = [sys.executable, "-m", "functa_jax.tasks", "--run", str(out)]
-    if subprocess.run(command).returncode:
-        raise UserError(f"not all tasks on {out} ended well; see above")
     folder = out / "tasks"
+    for task in (*config.tasks, ""):  # at last all that are missing, and the page
+        task, *flags = shlex.split(task) or [""]
+        if (folder / f"{task}.json").exists():
+            continue
+        module = "functa_jax.tasks" + (f".{task}" if task else "")
+        command = [sys.executable, "-m", module, "--run", str(out), *flags]
+        if subprocess.run(command).returncode:
+            raise UserError(f"not all tasks on {out} ended well; see above")
     names = [path.stem for path in sorted(folder.glob("*.json"))]
     write_json(
         config.results / f"tasks_{name}.json",

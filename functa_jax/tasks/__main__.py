@@ -1,8 +1,8 @@
 """All tasks on one run, each in turn, and one page of their reports: RUN/tasks/index.html.
 
-A task whose report on the same checkpoint and settings is there is not run again, so that the same
-command goes on after a stop, unless generate has left a newer prior; one that fails is named, and
-the others go on.
+A task whose report on the same checkpoint, functaset and seed is there is not run again (unless
+generate has left a newer prior): the same command goes on after a stop, and what was run by itself
+with settings of its own keeps them. A task that fails is named, and the others go on.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ TASKS = {  # in this order: TAKE_PRIOR take the one that generate leaves
     "compress": "functa_jax.tasks.compress",
 }
 TAKE_PRIOR = ("inpaint", "superresolve", "denoise", "interpolate")
-PLACES = ("run", "out", "data_dir")  # settings that say where files lie, and decide no result
+SHARED = ("functaset", "seed")  # settings of every task that decide results
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,13 @@ def _run(name, config, out, checkpoint):
     shared = {key: value for key, value in asdict(config).items() if key != "only"}
     settings = task.Config(**shared)
     report = _report(out, name, checkpoint)
-    same = report and _decisive(report["config"]) == _decisive(asdict(settings))
+    asked = json.loads(json.dumps(asdict(settings), default=str))
+    same = report and all(report["config"].get(key) == asked[key] for key in SHARED)
     if same and not (name in TAKE_PRIOR and _older(out / f"{name}.json", out / "prior.npz")):
-        print(f"{name}: its report is there", flush=True)
+        own = [
+            key for key in asked if key not in shared and report["config"].get(key) != asked[key]
+        ]
+        print(f"{name}: its report is there" + (f", with its own {', '.join(own)}" if own else ""))
         return
     print(f"\n{name}: {_question(name)}", flush=True)
     began = time.monotonic()
@@ -108,12 +112,6 @@ def _run(name, config, out, checkpoint):
 def _older(path, other):
     """Whether a file was written before another, if there is that one."""
     return other.exists() and path.stat().st_mtime < other.stat().st_mtime
-
-
-def _decisive(settings):
-    """Settings that decide the result, as JSON would have them."""
-    kept = {key: value for key, value in settings.items() if key not in PLACES}
-    return json.loads(json.dumps(kept, default=str))
 
 
 def _report(out, name, checkpoint):

@@ -177,6 +177,14 @@ def test_command_runs_each_task_once_and_goes_on(run, fake, capsys):
     assert "two: its report is there" in capsys.readouterr().out
 
 
+def test_a_task_keeps_settings_of_its_own(run, fake, capsys):
+    command("--run", run, "--only", "one")
+    fake.config = config_type((1, 3))
+    command("--run", run)
+    assert [name for name, _ in fake.calls] == ["one", "two"]
+    assert "one: its report is there, with its own steps" in capsys.readouterr().out
+
+
 def test_a_newer_prior_makes_what_takes_it_again(run, fake):
     command("--run", run)
     prior, report = (run / "tasks" / name for name in ("prior.npz", "two.json"))
@@ -188,14 +196,12 @@ def test_a_newer_prior_makes_what_takes_it_again(run, fake):
         assert [name for name, _ in fake.calls] == expected
 
 
-@pytest.mark.parametrize("change", ["seed", "defaults", "figure", "checkpoint", "damage"])
+@pytest.mark.parametrize("change", ["seed", "figure", "checkpoint", "damage"])
 def test_a_report_of_something_else_is_made_again(change, run, fake):
     command("--run", run, "--only", "one")
     path, flags = run / "tasks" / "one.json", []
     if change == "seed":
         flags = ["--seed", 1]
-    elif change == "defaults":
-        fake.config = config_type((1, 3))
     elif change == "figure":
         (run / "tasks" / "one.png").unlink()
     elif change == "damage":

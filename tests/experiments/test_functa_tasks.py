@@ -1,0 +1,23 @@
+"""experiments.functa_tasks asks for what the main job and the tasks know."""
+
+import shlex
+from importlib import import_module
+
+import pytest
+
+from common import cli
+from experiments import functa_tasks
+from functa_jax import meta_train
+from functa_jax.tasks.__main__ import TASKS
+
+
+@pytest.mark.parametrize("name", functa_tasks.PRESETS)
+def test_presets_ask_for_what_there_is(name):
+    config = functa_tasks.PRESETS[name]
+    preset = meta_train.PRESETS[config.preset]
+    assert cli.parse(meta_train.Config, preset, shlex.split(config.flags)) is not None
+    for command in config.tasks:
+        task, *flags = shlex.split(command)
+        settings = import_module(TASKS[task]).Config
+        default = cli.parse(settings, None, ["--run", "RUN"])
+        assert cli.parse(settings, None, ["--run", "RUN", *flags]) != default
