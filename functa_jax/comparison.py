@@ -89,7 +89,7 @@ def _pca(found, train_images, images, numbers):
         pca = evaluate.pca(train_images, max(1, int(factor * numbers)))
         if pca is None:  # as many numbers as the image has
             break
-        rows = evaluate.as_rows(images)
+        rows = evaluate.pixel_rows(images)
         seconds = _seconds(lambda pca=pca, rows=rows: pca.transform(rows)) / len(images)
         shared = 4 * (pca.components_.size + pca.mean_.size)
         psnr, components = evaluate.pca_psnr(pca, images), pca.n_components_

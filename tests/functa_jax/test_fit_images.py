@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common import cli, datasets
 from functa_jax import comparison, evaluate, fit_figures, fit_grid, fit_images, single, siren
 from functa_jax.fit_images import PRESETS, Config
-from functa_jax.functa import Functa
+from functa_jax.functa import Functa, load
 from tests.refusals import refusal
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -203,6 +203,19 @@ def test_rows_are_what_the_functa_and_pca_give(done, functa):
     assert 12 < int(by_kind["more numbers"]["numbers"]) <= 48
     assert by_kind["equal numbers"]["steps"] == "5"
     assert int(by_kind["equal time"]["steps"]) >= 1
+
+
+def test_pictures_are_as_good_as_their_rows_say(functa):
+    data = datasets.load("digits")
+    images = data.test.images[: comparison.PICTURES]
+    found = comparison.Found(pictures={"original": images / np.float32(255)})
+    numbers = comparison._functa(found, load(functa), images)
+    comparison._pca(found, data.train.images, images, numbers)
+    said = {row["method"]: row["psnr"] for row in found.rows if row["numbers"] == numbers}
+    assert set(said) == {"functa", "PCA"}
+    for method, psnr in said.items():
+        errors = (found.pictures[f"{method}\n{numbers} numbers"] - images / 255) ** 2
+        np.testing.assert_allclose(evaluate.mean_psnr(errors.mean((1, 2, 3))), psnr, atol=1e-3)
 
 
 def test_how_many_numbers_reach_the_functa():
