@@ -32,16 +32,18 @@ from common.runs import environment, read_rows, spread, write_json
 from experiments import runner
 from functa_jax import meta_train
 
+GRADIENT = "--cg-iterations 1 --update rates"  # not the Gauss-Newton steps of spatial presets
 VARIANTS = {
-    "one rate": "--no-rates-of-steps",
-    "rate per step": "--rates-of-steps",
-    "12 steps": "--rates-of-steps --inner-steps 12",
-    "matrix": "--update matrix --rates-of-steps",
-    "Gauss-Newton, 1 CG": "--update gauss_newton --rates-of-steps",
+    "one rate": f"{GRADIENT} --no-rates-of-steps",
+    "rate per step": f"{GRADIENT} --rates-of-steps",
+    "12 steps": f"{GRADIENT} --rates-of-steps --inner-steps 12",
+    "matrix": "--cg-iterations 1 --update matrix --rates-of-steps",
+    "Gauss-Newton, 1 CG": "--update gauss_newton --cg-iterations 1 --rates-of-steps",
     "Gauss-Newton, 3 CG": "--update gauss_newton --cg-iterations 3 --rates-of-steps",
-    "PCA start": "--start pca --rates-of-steps",
-    "PCA start, Gauss-Newton": "--start pca --update gauss_newton --rates-of-steps",
-    "overlapping cells": "--interpolation blend --rates-of-steps",
+    "PCA start": f"{GRADIENT} --start pca --rates-of-steps",
+    "PCA start, Gauss-Newton": "--start pca --update gauss_newton --cg-iterations 3 "
+    "--rates-of-steps",
+    "overlapping cells": f"{GRADIENT} --interpolation blend --rates-of-steps",
 }
 
 

@@ -174,6 +174,7 @@ def _require(good, field, why, config):
 
 SPATIAL = {  # a grid of cells, each with its neighbours in view
     **{"map_size": 3, "coordinates": "local", "w0": 10.0},
+    **{"update": "gauss_newton", "cg_iterations": 3},
     **{"rates_of_steps": True, "rate_start": 1.0, "rate_range": (0.0, 10.0)},
     **{"optimizer": "muon", "outer_rate": 5e-3, "on_divergence": "rollback"},
 }
@@ -208,6 +209,8 @@ PRESETS = {
         grid=2,
         latent_dim=8,
         **SPATIAL,
+        steps=1000,  # of more, train images gain and validation loses
+        eval_every=100,
     ),
     "mnist-spatial": Config(
         dataset="mnist",
@@ -215,8 +218,9 @@ PRESETS = {
         latent_dim=4,
         **SPATIAL,
         batch_size=32,
-        steps=6000,
-        eval_every=500,
+        steps=2000,
+        eval_every=250,
+        dispatch=10,
         classifier_rows=20_000,
     ),
     "cifar10-spatial-cpu": Config(
@@ -227,8 +231,9 @@ PRESETS = {
         latent_dim=16,
         **SPATIAL,
         batch_size=32,
-        steps=7000,
-        eval_every=500,
+        steps=3000,
+        eval_every=250,
+        dispatch=10,
         classifier_rows=5000,
     ),
     "cifar10-spatial": Config(
@@ -239,10 +244,10 @@ PRESETS = {
         latent_dim=16,
         **SPATIAL,
         batch_size=128,
-        steps=200_000,
+        steps=50_000,
         warmup=1000,
-        eval_every=2000,
-        dispatch=50,
+        eval_every=1000,
+        dispatch=20,
     ),
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
     # neither clipping nor averaging.

@@ -74,6 +74,7 @@ def test_every_preset_does_the_whole_job(preset, tmp_path, capsys):
     functaset = names["functaset"]
     assert functaset.metadata["checkpoint"] == functa.hash == summary["checkpoint"]
     assert names["x"].shape == (len(names["y"]), *functa.config.latent_shape)
+    assert functaset.mean.shape == functa.config.latent_shape
     decoded = functa.decode(functaset.test.latents)
     assert decoded.shape[1:] == (*functa.resolution, functa.config.channels)
     for figure in ("reconstructions.png", "learning_curves.png"):

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from common import cli
 from functa_jax import meta_train, siren
-from functa_jax.functa import Functa, load
-from functa_jax.functaset import load_functaset
+from functa_jax.functa import Functa
 from functa_jax.inner_loop import encode
 from functa_jax.siren import ModelConfig
 from tests.refusals import refusal
@@ -207,20 +206,6 @@ def test_rates_start_where_they_are_told_to():
 
 def command(*flags):
     return lambda: cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, list(flags))
-
-
-def test_training_on_a_grid_writes_a_functaset_of_grids(tmp_path, capsys):
-    out = tmp_path / "run"
-    command(
-        *("digits-spatial", "--steps", "4", "--eval-every", "4", "--width", "8", "--images", "60"),
-        *("--batch-size", "8", "--classifier-rows", "50", "--out", str(out)),
-    )()
-    functa, functaset = load(out), load_functaset(out)
-    assert functaset.test.latents.shape[1:] == functaset.mean.shape == (2, 2, 8)
-    assert functa.decode(functaset.test.latents[:2]).shape == (2, 8, 8, 1)
-    assert "32 numbers per image" in capsys.readouterr().out
-    kinds = functa.config
-    assert (kinds.map_size, kinds.coordinates, kinds.step_rates) == (3, "local", 3)
 
 
 @pytest.mark.parametrize(
