@@ -209,8 +209,6 @@ PRESETS = {
         grid=2,
         latent_dim=8,
         **SPATIAL,
-        steps=1000,  # of more, train images gain and validation loses
-        eval_every=100,
     ),
     "mnist-spatial": Config(
         dataset="mnist",
