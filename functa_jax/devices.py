@@ -11,6 +11,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from common.runs import cores
+
 AXIS = "data"
 REPLICATED = PartitionSpec()
 
@@ -18,7 +20,7 @@ REPLICATED = PartitionSpec()
 def one_cpu_device_per_core():
     """Ask for it before JAX starts; a no-op for GPUs, or when XLA_FLAGS already set the number."""
     if "device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores())
 
 
 def join_cluster(coordinator, processes, process):

@@ -67,12 +67,12 @@ def classify(train, val, test, rows, seed=0):
     train, val, test: (features (n, d), labels (n,)). At most `rows` training rows are used,
     and fewer for choosing. Returns {"classifier", "rows", "val", "test"}, accuracies in [0, 1].
     """
-    x, y = _subset(*train, min(rows, SELECTION_ROWS), seed)
+    x, y = subset(*train, min(rows, SELECTION_ROWS), seed)
     with warnings.catch_warnings():  # logistic regression stops early on purpose
         warnings.simplefilter("ignore", ConvergenceWarning)
         scores = {name: make().fit(x, y).score(*val) for name, make in CLASSIFIERS.items()}
         best = max(scores, key=scores.get)
-        x, y = _subset(*train, rows, seed)
+        x, y = subset(*train, rows, seed)
         model = CLASSIFIERS[best]().fit(x, y)
     accuracies = {"val": float(model.score(*val)), "test": float(model.score(*test))}
     return {"classifier": best, "rows": len(x), **accuracies}
@@ -95,8 +95,12 @@ CLASSIFIERS = {
 }
 
 
-def _subset(x, y, rows, seed):
+def subset(x, y, rows, seed):
+    """At most `rows` of the examples, each class in its proportion."""
     if rows >= len(x):
         return x, y
-    x, _, y, _ = train_test_split(x, y, train_size=rows, stratify=y, random_state=seed)
+    counts = np.unique(y, return_counts=True)[1]
+    possible = counts.min() > 1 and min(rows, len(x) - rows) >= len(counts)
+    stratify = y if possible else None
+    x, _, y, _ = train_test_split(x, y, train_size=rows, stratify=stratify, random_state=seed)
     return x, y

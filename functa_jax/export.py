@@ -43,6 +43,9 @@ class Config:
         for field in ("copies", "pad", "seed"):
             if (getattr(self, field) or 0) < 0:
                 raise ValueError(f"--{field} {getattr(self, field)}: must not be negative")
+        for field in ("flip", "pad"):
+            if getattr(self, field) is not None and not self.copies:
+                raise ValueError(f"--{field} needs --copies: only copies are augmented")
         if self.shard_megabytes <= 0:
             raise ValueError(f"--shard-megabytes {self.shard_megabytes}: must be positive")
 

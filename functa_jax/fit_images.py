@@ -216,8 +216,8 @@ def compare(config, functa, data, run):
         )
     if functa is None:
         print(
-            f"no functa beside these: python -m functa_jax.meta_train {data.name} makes it "
-            "(for digits, make demo), then repeat this command"
+            f"no functa beside these: make one of {data.name} with functa_jax.meta_train "
+            "(for digits, make demo), then repeat this command with --run"
         )
     return read_json(path)
 

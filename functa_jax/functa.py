@@ -82,6 +82,8 @@ class Functa:
             wanted = ", ".join(map(str, expected))
             raise UserError(f"latents have shape {latents.shape}, not (n, {wanted})")
         shape = np.broadcast_to(self.resolution if resolution is None else resolution, 2).tolist()
+        if min(shape) < 1:
+            raise UserError(f"resolution {resolution}: must be positive")
         _, decode_pixels, decode_points = _compiled(self.config, self.penalty)
 
         def decoded(function, points):

@@ -1,9 +1,10 @@
-"""The inner loop: K gradient steps that turn one image into its latent.
+"""The inner loop: K steps that turn one image into its latent.
 
     z_0 = 0,   z_{k+1} = z_k - rate * grad_z loss(z_k),   k = 0 .. K-1
 
-with the loss of *that image* alone, so that nothing depends on the batch; in a grid of cells the
-losses of the cells are summed, so that a cell's gradient does not depend on how many there are.
+(or Gauss-Newton steps, or a start at a linear function of the pixels: `siren.ModelConfig`) with the
+loss of *that image* alone, so that nothing depends on the batch; in a grid of cells the losses of
+the cells are summed, so that a cell's gradient does not depend on how many there are.
 Everything here is written for one image and mapped over images by `jax.vmap`; coordinates and z_0
 are not mapped, so XLA computes the first forward pass once for all images. Coordinates and images
 come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C).

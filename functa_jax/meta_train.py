@@ -63,7 +63,7 @@ class Config:
     """Coordinates in the image, or in the cell that a point lies in."""
 
     inner_steps: int = 3
-    """Gradient steps that fit one latent."""
+    """Steps that fit one latent."""
     inner_rate: float | None = None
     """Constant rate of the inner loop; none learns one rate per latent number (meta-SGD)."""
     rates_of_steps: bool = False
@@ -74,7 +74,8 @@ class Config:
     """Learned rates of latent numbers, a learned matrix that preconditions their gradient, or
     Gauss-Newton steps by conjugate gradients that the rates precondition."""
     cg_iterations: int = 1
-    """Conjugate gradients in a Gauss-Newton step; 1 is a gradient step of the best length."""
+    """Conjugate gradients in a Gauss-Newton step (other updates have none); 1 is a gradient step of
+    the best length."""
     start: Literal["zero", "pca"] = "zero"
     """Where latents start: at zero, or at a linear function of the pixels, PCA at first."""
     rate_range: tuple[float, float] = (0.0, 1.0)

@@ -138,7 +138,8 @@ def decoding(functa):
     from functa_jax import siren
 
     flat = siren.flatten(functa.params)
-    return {name: value for name, value in flat.items() if name != "inner_rate"}
+    only_fitting = ("inner_rate", "encoder/")
+    return {name: value for name, value in flat.items() if not name.startswith(only_fitting)}
 
 
 def _page(data):

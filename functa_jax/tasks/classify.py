@@ -104,6 +104,9 @@ class Config(tasks.TaskConfig):
         for field in ("smoothing", "ema", "drop"):
             self._require(0 <= getattr(self, field) < 1, field, "must be in [0, 1)")
         self._require(self.pad is None or self.pad >= 0, "pad", "must not be negative")
+        for field in ("flip", "pad"):
+            given = getattr(self, field) is not None
+            self._require(self.augment or not given, field, "needs --augment")
         for field in ("classifiers", "normalise", "mixup"):
             self._require(getattr(self, field), field, "needs at least one value")
         self._require(min(self.mixup) >= 0, "mixup", "must not be negative")
@@ -203,11 +206,11 @@ def shallow(config, material, kind, name):
 
     x, y = prepared(kind.train[: len(data.train)]), data.train.labels
     val = prepared(kind.val), data.val.labels
-    few = features.subset(x, y, min(config.rows, evaluate.SELECTION_ROWS), config.seed)
+    few = evaluate.subset(x, y, min(config.rows, evaluate.SELECTION_ROWS), config.seed)
     makers = {n: make for n, make in evaluate.CLASSIFIERS.items() if n.startswith(name)}
     scores = {n: make().fit(*few).score(*val) for n, make in makers.items()}
     setting = max(scores, key=scores.get)
-    x, y = features.subset(x, y, config.rows, config.seed)
+    x, y = evaluate.subset(x, y, config.rows, config.seed)
     model = makers[setting]().fit(x, y)
     settings = setting.removeprefix(name).strip(", ") or "C=0.1, standardised"
     score, seconds = float(model.score(*val)), time.monotonic() - began

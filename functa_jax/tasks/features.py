@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from functa_jax import evaluate
 
@@ -61,17 +60,6 @@ def scales(x, how):
     axes = None if how == "scalar" else tuple(range(x.ndim - 1))
     mean, std = (f(x, axis=axes, dtype=np.float64) for f in (np.mean, np.std))
     return np.float32(mean), np.float32(np.where(std > 0, std, 1))
-
-
-def subset(x, y, rows, seed):
-    """At most `rows` of the examples, each class in its proportion."""
-    if rows >= len(x):
-        return x, y
-    counts = np.unique(y, return_counts=True)[1]
-    possible = counts.min() > 1 and min(rows, len(x) - rows) >= len(counts)
-    stratify = y if possible else None
-    x, _, y, _ = train_test_split(x, y, train_size=rows, stratify=stratify, random_state=seed)
-    return x, y
 
 
 class Stream:

@@ -5,7 +5,7 @@ model f is rendered on a grid that may be finer, and averaged over blocks, to me
 
     error(z) = sum(m * (average(f(z)) - y)**2) / sum(m).
 
-Two fits. `course` is the inner loop as it was trained: a few steps from zero at learned rates.
+Two fits. `course` is the inner loop as it was trained: a few steps from its start.
 `refine` walks with Adam to the minimum of
 
     error(z) + noise**2 / (numbers seen) * (z - mean)' S^-1 (z - mean),
@@ -93,7 +93,7 @@ class Gaussian:
 
 
 def course(functa, seen, steps):
-    """Latents (n, steps + 1, *latent_shape) after each step of the inner loop, from zero.
+    """Latents (n, steps + 1, *latent_shape) after each step of the inner loop.
 
     As Functa.course, with hidden pixels left out. In a grid of cells each cell's known pixels are
     averaged by themselves, so that its rates fit however many they are.

@@ -366,7 +366,13 @@ def test_command_needs_to_know_the_data(command, capsys, tmp_path):
 @pytest.mark.parametrize(
     "flag, value",
     [
-        *(("--copies", "-1"), ("--pad", "-1"), ("--seed", "-1"), ("--shard-megabytes", "0")),
+        *(
+            ("--copies", "-1"),
+            ("--pad", "1"),
+            ("--pad", "-1"),
+            ("--seed", "-1"),
+            ("--shard-megabytes", "0"),
+        ),
         *(("--copies", "some"), ("--dtype", "int8"), ("--dataset", "none"), ("--colour", "red")),
     ],
 )

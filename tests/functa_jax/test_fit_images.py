@@ -239,7 +239,7 @@ def test_without_a_functa_the_rest_is_done_and_it_joins_later(
     monkeypatch.setattr(comparison, "RATES", (1e-2,))
     args = ["photos", *DIGITS, *BESIDE, *ONE, "--out", tmp_path / "run"]
     run(*args)
-    assert "python -m functa_jax.meta_train digits makes it" in capsys.readouterr().out
+    assert "make one of digits with functa_jax.meta_train" in capsys.readouterr().out
     methods = [row["method"] for row in rows(tmp_path / "run" / "comparison.csv")]
     assert set(methods) == {"PCA", "SIREN"}
     (tmp_path / "runs").mkdir()

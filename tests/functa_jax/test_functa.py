@@ -321,3 +321,8 @@ def test_decoded_images_have_the_psnr_that_encode_reports():
 @pytest.mark.parametrize("shape", [(4,), (2, 3), (2, 4, 1)], ids=str)
 def test_latents_of_another_size_are_refused(shape):
     assert "(n, 4)" in fault(FUNCTA.decode, np.zeros(shape))
+
+
+@pytest.mark.parametrize("resolution", [0, -1, (8, 0)])
+def test_a_picture_without_pixels_is_refused(resolution):
+    assert "must be positive" in fault(FUNCTA.decode, LATENTS, resolution)

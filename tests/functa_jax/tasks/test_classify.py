@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common import cli, datasets
 from common.runs import write_json
 from experiments import latent_classification
-from functa_jax import exporter, functa, siren
+from functa_jax import evaluate, exporter, functa, siren
 from functa_jax.exporter import Augmentation
 from functa_jax.functaset import load_functaset
 from functa_jax.tasks import classifiers, classify, features
@@ -271,10 +271,10 @@ def test_scales_of_one_number_or_of_each_channel():
 
 def test_subset_keeps_the_proportions_of_classes():
     y = np.repeat([0, 1], [300, 100])
-    x, kept = features.subset(np.arange(400), y, 40, seed=0)
+    x, kept = evaluate.subset(np.arange(400), y, 40, seed=0)
     assert np.bincount(kept).tolist() == [30, 10]
     np.testing.assert_array_equal(y[x], kept)
-    assert features.subset(x, kept, 40, seed=0)[0] is x
+    assert evaluate.subset(x, kept, 40, seed=0)[0] is x
 
 
 def test_stream_goes_through_all_images_copy_after_copy():
