@@ -51,7 +51,7 @@ PRESETS = {
     "cifar10-spatial-cpu": Config(  # gradient steps, with which tasks take a quarter of the time
         "cifar10-spatial-cpu",
         "--update rates --cg-iterations 1 --steps 7000 --eval-every 500 --outer-rate 1e-2",
-        ("classify --rows 5000",),
+        ("classify --rows 5000 --classifiers 'logistic regression' SVM MLP ConvNet",),
     ),
     "cifar10-spatial": Config(
         "cifar10-spatial",

@@ -148,7 +148,9 @@ def flops(preset, flags):
     from functa_jax import inner_loop, outer_loop, siren, training
 
     config = cli.parse(meta_train.Config, meta_train.PRESETS[preset], flags)
-    images = datasets.load(config.dataset, config.data_dir, images=config.images).train.images[:1]
+    images = datasets.load(
+        config.dataset, config.data_dir, resolution=config.resolution
+    ).train.images[:1]
     model, outer = training.model_config(config, images), training.outer_config(config)
     params = jax.eval_shape(lambda: siren.init(model, 0))
     coords = siren.points(model, images.shape[1:3])

@@ -172,11 +172,10 @@ def by_numbers(config, material, pixels, labels):
     """A row for this run and each of its siblings with a functaset of the same images."""
     mine = material.functaset
     folder = config.run if config.run.is_dir() else config.run.parent
-    found = {}
+    found, (n, n_test) = {}, map(len, labels)
     for path in sorted(folder.resolve().parent.glob("*/functaset.npz")):
         other = load_functaset(path)
         same = all(other.metadata.get(k) == mine.metadata.get(k) for k in SAME)
-        n, n_test = map(len, labels)
         if same and np.array_equal(other.train.ids[:n], mine.train.ids[:n]):
             found[path.parent.name] = other.train.latents[:n], other.test.latents[:n_test]
     found.setdefault(folder.resolve().name, (mine.train.latents[:n], mine.test.latents[:n_test]))

@@ -38,7 +38,15 @@ from experiments import runner
 from functa_jax import figures
 
 KEPT = (
-    *("latent_dim", "numbers", "seed", "outer_steps", "test_psnr", "test_psnr_after_steps"),
+    *(
+        "latent_dim",
+        "numbers",
+        "seed",
+        "rollbacks",
+        "outer_steps",
+        "test_psnr",
+        "test_psnr_after_steps",
+    ),
     *("pca_test_psnr", "accuracy", "train_seconds", "device", "commit", "checkpoint"),
 )
 
@@ -105,7 +113,7 @@ def main(config, name):
             "preset": config.preset,
             "flags": config.flags,
             "table": table,
-            "runs": [{key: summary[key] for key in KEPT} for summary in summaries],
+            "runs": [{key: summary.get(key) for key in KEPT} for summary in summaries],
             **environment(),
         },
     )
@@ -117,8 +125,9 @@ def main(config, name):
         spread = row["test_psnr_std"]
         spread = "1 seed" if spread is None else f"± {spread:.2f}"
         print(
-            f"{row['latent_dim']:7d}  {row['test_psnr']:6.2f} dB {spread}  "
-            f"{row['pca_test_psnr']:6.2f} dB  {accuracy}"
+            f"{row['numbers']:7d}  {row['test_psnr']:6.2f} dB {spread}  "
+            + ("-" if (pca := row["pca_test_psnr"]) is None else f"{pca:6.2f} dB")
+            + f"  {accuracy}"
         )
     print(path)
 
@@ -139,7 +148,7 @@ def mean_over_seeds(size, summaries):
         "seeds": [run["seed"] for run in runs],
         "test_psnr": statistics.mean(psnr),
         "test_psnr_std": statistics.stdev(psnr) if len(psnr) > 1 else None,
-        "pca_test_psnr": statistics.mean(run["pca_test_psnr"] for run in runs),
+        "pca_test_psnr": runs[0]["pca_test_psnr"],  # of no seed
         "test_accuracy": {
             name: statistics.mean(run["accuracy"][name]["test"] for run in runs)
             for name in runs[0]["accuracy"]

@@ -23,9 +23,10 @@ PICTURES = 8
 
 @dataclass
 class Found:
-    """rows: of the table. courses: [{"method", "numbers", "course": [(steps, seconds, dB)]}].
-    pictures: {name: images (m, h, w, C)}."""
+    """images: how many were compared. rows: of the table. pictures: {name: images (m, h, w, C)}.
+    courses: [{"method", "numbers", "course": [(steps, seconds, dB)]}]."""
 
+    images: int
     rows: list = field(default_factory=list)
     courses: list = field(default_factory=list)
     pictures: dict = field(default_factory=dict)
@@ -58,7 +59,7 @@ def compare(functa, data, *, numbers, count, steps, w0, seed):
     """
     count = min(count, len(data.val), len(data.test))
     images = _spaced(data.test, count)
-    found = Found(pictures={"original": _floats(images[:PICTURES])})
+    found = Found(count, pictures={"original": _floats(images[:PICTURES])})
     task = Task(_floats(_spaced(data.val, count)), _floats(images), seed)
     if functa is not None:
         numbers = _functa(found, functa, images)

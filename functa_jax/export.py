@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common import cli, datasets
+from common import cli
 from common.errors import UserError
 
 
@@ -59,16 +59,11 @@ def main(config):
     from functa_jax.functa import load
 
     functa = load(config.run)
-    trained_on = functa.metadata.get("data")
-    name = config.dataset or trained_on
-    if name is None:
-        raise UserError(f"{config.run} does not say what it was trained on; give --dataset")
-    data = datasets.load(name, config.data_dir, download=config.download)
-    height, width = functa.resolution
-    side, other = data.train.images.shape[1:3]
-    if height == width and side == other and side > height and side % height == 0:
-        data = datasets.load(name, config.data_dir, resolution=height)
-    found, made_for = data.train.images.shape[1:], (height, width, functa.config.channels)
+    data = exporter.data_of(
+        functa, config.run, config.data_dir, name=config.dataset, download=config.download
+    )
+    name, trained_on = data.name, functa.metadata.get("data", data.name)
+    found, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
     if found != made_for:
         raise UserError(f"images of {name} are {found}; {config.run} was made for {made_for}")
     augmentation = exporter.Augmentation.of(

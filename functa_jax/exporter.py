@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common import datasets
 from common.errors import UserError
 from common.runs import Progress, read_json, write_json
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shards, shard_path
@@ -52,6 +53,22 @@ class Augmentation:
         mirrored = random.integers(0, 2, count).astype(bool) & self.flip
         columns = np.where(mirrored[:, None, None], columns[:, :, ::-1], columns)
         return padded[np.arange(count)[:, None, None], rows, columns]
+
+
+def data_of(functa, run, data_dir=None, *, name=None, download=False):
+    """The Dataset that a run (folder, or functa.npz) was trained on, as many images of it, or
+    another one by name; reduced to the functa's resolution if it is larger."""
+    settings = (run if run.is_dir() else run.parent) / "config.json"
+    about = read_json(settings) if settings.exists() else {}
+    own = about.get("dataset", functa.metadata.get("data"))
+    if (name or own) is None:
+        raise UserError(f"{run} does not say which data set (--dataset) it was trained on")
+    options = {"download": download, "images": about.get("images") if name in (None, own) else None}
+    data = datasets.load(name or own, data_dir, **options)
+    (height, width), (side, other) = functa.resolution, data.train.images.shape[1:3]
+    if height == width and side == other and side > height and side % height == 0:
+        data = datasets.load(data.name, data_dir, resolution=height, **options)
+    return data
 
 
 def export(functa, data, path, augmentation=None, dtype="float32", shard_megabytes=1000):

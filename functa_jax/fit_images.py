@@ -165,7 +165,7 @@ def load_beside(config):
         if config.run is not None:
             raise UserError(f"--run {config.run} needs --compare, the data set of that run")
         return None, None
-    folder = config.run or Path("runs") / f"meta_train-{config.compare}"
+    folder = _beside(config)
     functa = load(folder) if config.run or (folder / "functa.npz").exists() else None
     data = _load(config, config.compare)
     if len(data.val) == 0 or len(data.test) == 0:
@@ -181,6 +181,11 @@ def load_beside(config):
     return functa, data
 
 
+def _beside(config):
+    """The run that is compared."""
+    return config.run or Path("runs") / f"meta_train-{config.compare}"
+
+
 def _load(config, name, resolution=None):
     return datasets.load(name, config.data_dir, download=config.download, resolution=resolution)
 
@@ -189,9 +194,11 @@ def compare(config, functa, data, run):
     """The comparison, or what a run before this one found; its figures and comparison.csv."""
     from functa_jax import comparison, fit_figures, fit_grid
 
-    path = run.path(f"comparison-{functa.hash if functa else 'alone'}.json")
-    if not path.exists():
+    path, beside = run.path("comparison.json"), functa.hash if functa else None
+    if not path.exists() or read_json(path)["functa"] != beside:
         print(f"comparing on {data.name}", flush=True)
+        if functa and _beside(config).is_dir() and not (_beside(config) / "summary.json").exists():
+            print(f"note: {_beside(config)} is not finished, its functa is that of now", flush=True)
         found = comparison.compare(
             functa,
             data,
@@ -207,8 +214,9 @@ def compare(config, functa, data, run):
         write_json(
             path,
             {
+                "functa": beside,
                 "data": data.name,
-                "images": min(config.compare_images, len(data.test)),
+                "images": found.images,
                 "sharing": len(data.train) + len(data.val) + len(data.test),
                 "rows": found.rows,
                 "enough": comparison.reached(found.rows),

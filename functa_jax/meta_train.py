@@ -134,11 +134,12 @@ class Config:
 
     def __post_init__(self):
         positive = (
-            "width latent_dim batch_size steps eval_every dispatch w0 outer_rate cg_iterations"
+            "width latent_dim batch_size steps eval_every dispatch w0 outer_rate cg_iterations "
+            "inner_steps classifier_rows"
         )
         for field in positive.split():
             _require(getattr(self, field) > 0, field, "must be positive", self)
-        for field in ("inner_steps", "warmup", "penalty", "noise", "seed"):
+        for field in ("warmup", "penalty", "noise", "seed"):
             _require(getattr(self, field) >= 0, field, "must not be negative", self)
         for field in (
             "resolution",
@@ -160,6 +161,8 @@ class Config:
         _require(0 <= self.ema < 1, "ema", "must be in [0, 1)", self)
         learned = self.inner_rate is None or (self.update == "rates" and not self.rates_of_steps)
         _require(learned, "inner_rate", "constant rates cannot be learned too", self)
+        exact = not (self.first_order and self.update == "gauss_newton")
+        _require(exact, "first_order", "a Gauss-Newton step is not a gradient", self)
         for field in ("map_size", "coordinates", "interpolation"):
             plain = getattr(self, field) == type(self).__dataclass_fields__[field].default
             _require(plain or self.grid is not None, field, "needs --grid", self)

@@ -9,6 +9,7 @@ from common.runs import duration, read_json
 from functa_jax import evaluate, exporter, figures
 from functa_jax.functaset import load_functaset
 
+SAME_IMAGES = ("data", "data_fingerprint", "train_images")  # of summaries to compare
 LOADING = """import functa_jax
 functaset = functa_jax.load_functaset("{path}")
 x, y = functaset.train.latents, functaset.train.labels"""
@@ -49,6 +50,7 @@ def write(config, data, run, functa, train_seconds):
         latent_dim=config.latent_dim,
         numbers=numbers,
         seed=config.seed,
+        rollbacks=sum(row.get("event") == "rollback" for row in run.rows()),
         outer_steps=config.steps,
         test_psnr=test_psnr[config.inner_steps],
         test_psnr_after_steps={str(step): psnr for step, psnr in test_psnr.items()},
@@ -91,8 +93,8 @@ def _panel_of_sizes(run):
     """Draw PSNR against latent size if sibling runs on the same data have other sizes."""
     mine = run.summary()
     summaries = [read_json(path) for path in sorted(run.folder.parent.glob("*/summary.json"))]
-    same = [s for s in summaries if all(s.get(k) == mine[k] for k in ("data", "train_images"))]
-    if len({s["numbers"] for s in same}) > 1:
+    same = [s for s in summaries if all(s.get(k) == mine[k] for k in SAME_IMAGES)]
+    if len({s.get("numbers") for s in same}) > 1:
         figures.latent_sizes(run.path("figures/latent_sizes.png"), same)
 
 

@@ -262,7 +262,11 @@ def _fit(config, material, kind, name, untrained, progress, setting, steps):
     x, y = prepared(kind.train), np.resize(data.train.labels, len(kind.train))
     refresh = None
     if kind.stream:
-        augmentation = Augmentation.of(data, config.flip, config.pad, seed=config.seed)
+        made = material.functaset.metadata.get("augmentation", {})  # of its copies, if it has any
+        flip, pad = (made.get(key) if made.get("copies") else None for key in ("flip", "pad"))
+        if config.augment:
+            flip, pad = config.flip, config.pad
+        augmentation = Augmentation.of(data, flip, pad, seed=config.seed)
         fitted, sizes = (lambda i: prepared(kind.of(i))), {"first": len(x), "rows": kind.stream}
         refresh = features.Stream(data.train.images, fitted, augmentation, **sizes)
         x, y = np.concatenate([x, x[: len(data.train)]]), np.append(y, data.train.labels)
@@ -348,7 +352,10 @@ def remarks_on(config, material, chosen, answers, labels):
         remarks.append("transformer and ConvNet need a grid of latents; here they are vectors")
     copies = len(material.functaset.train) // len(material.data.train) - 1
     if copies:
-        remarks.append(f"networks on latents saw {copies} augmented copies of each image")
+        remarks.append(
+            f"networks on latents saw {copies} augmented copies of each image, those on PCA and "
+            "pixels 2,048 new ones before every 50 steps"
+        )
     if config.augment:
         fitted = config.augment * -(-config.steps // 50)
         remarks.append(f"networks saw augmented images: {fitted:,} fitted as training went")

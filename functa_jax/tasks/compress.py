@@ -27,7 +27,7 @@ from functa_jax.tasks.material import TaskConfig
 
 TRAIN_ROWS = 10_000  # images that are fitted anew, with more steps, for ranges and frequencies
 VAL_ROWS = 1000  # images that choose the number of steps
-MOST_COMPONENTS = 1024  # of "all" of PCA
+MOST_COMPONENTS = 3072  # of "all" of PCA
 RENDERED = 8192  # pictures to estimate how far each number moves them
 SHOWN = 10
 
@@ -253,7 +253,7 @@ def _pca(found, images, shown, count):
 
     print(f"PCA, {count} numbers", flush=True)
     train = evaluate.pixel_rows(found.data.train.images)
-    model = PCA(count, random_state=0).fit(train)
+    model = PCA(count, svd_solver="covariance_eigh").fit(train)
 
     def render(rows):
         return rates.to_bytes(model.inverse_transform(rows)).reshape(-1, *images.shape[1:])

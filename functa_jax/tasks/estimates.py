@@ -17,7 +17,7 @@ from functa_jax.functa import Functa
 from functa_jax.tasks import material
 from functa_jax.tasks.fitting import Gaussian, course, pca_fit, refine, refine_by_prior
 
-MOST_STEPS = 10  # of the inner loop
+MOST_STEPS = 10  # of the inner loop, or as many as it was trained with
 NOISES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 
@@ -78,8 +78,9 @@ def estimates(models, val, test, measure):
     def shown(latents):
         return np.clip(functa.decode(latents), 0, 1)
 
-    courses = {seen: course(functa, seen, MOST_STEPS) for seen in (val, test)}
-    k, dB = best(range(1, MOST_STEPS + 1), lambda k: measure(shown(courses[val][:, k])))
+    most = max(MOST_STEPS, functa.inner_steps)
+    courses = {seen: course(functa, seen, most) for seen in (val, test)}
+    k, dB = best(range(1, most + 1), lambda k: measure(shown(courses[val][:, k])))
     found = {"latents, inner loop": Estimate(shown(courses[test][:, k]), dB, {"steps": k})}
 
     def further(seen, noise):

@@ -7,7 +7,7 @@ import numpy as np
 
 from common import datasets
 from common.errors import UserError
-from common.runs import environment, read_json, write_json
+from common.runs import environment, write_json
 from functa_jax.functaset import SPLITS, Functaset, load_functaset
 
 
@@ -54,6 +54,7 @@ def load(config):
     from functa_jax import devices
 
     devices.one_cpu_device_per_core()
+    from functa_jax.exporter import data_of
     from functa_jax.functa import load as load_functa
 
     functa = load_functa(config.run)
@@ -62,21 +63,17 @@ def load(config):
     functaset = load_functaset(path)
     if functaset.metadata.get("checkpoint") != functa.hash:
         raise UserError(f"{path} was made by another functa than {config.run}; export it again")
-    data = _data(folder, functa, config.data_dir)
+    data = data_of(functa, config.run, config.data_dir)
+    same = functaset.metadata.get("data_fingerprint", data.fingerprint) == data.fingerprint
     for name in SPLITS:
-        split = getattr(data, name)
-        if not np.array_equal(getattr(functaset, name).ids[: len(split)], split.ids):
-            raise UserError(f"{path} was made from other images than those of {data.name} found")
+        ids, split = getattr(functaset, name).ids, getattr(data, name)
+        copies = len(ids) // max(len(split), 1) if name == "train" else 1
+        same &= np.array_equal(ids, np.tile(split.ids, copies))
+    if not same:
+        raise UserError(f"{path} was made from other images than those of {data.name} found")
+    if config.seed < 0:
+        raise UserError(f"--seed {config.seed}: must not be negative")
     return Material(functa, functaset, data, config.out or folder / "tasks")
-
-
-def _data(folder, functa, data_dir):
-    settings = folder / "config.json"
-    about = read_json(settings) if settings.exists() else {"dataset": functa.metadata.get("data")}
-    if about["dataset"] is None:
-        raise UserError(f"{folder} does not say which data set it was trained on")
-    resolution, images = about.get("resolution"), about.get("images")
-    return datasets.load(about["dataset"], data_dir, resolution=resolution, images=images)
 
 
 def report(material, task, config, rows, figures, remarks=()):

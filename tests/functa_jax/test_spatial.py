@@ -218,6 +218,9 @@ def command(*flags):
         (("--grid", "4", "--inner-points", "5"), "digits cells have only 4 pixels"),
         (("--inner-rate", "0.1", "--rates-of-steps"), "constant rates cannot be learned too"),
         (("--rate-start", "-1"), "--rate-start -1.0: must be positive"),
+        (("--inner-steps", "0"), "--inner-steps 0: must be positive"),
+        (("--classifier-rows", "0"), "--classifier-rows 0: must be positive"),
+        (("--update", "gauss_newton", "--first-order"), "a Gauss-Newton step is not a gradient"),
     ],
 )
 def test_what_cannot_be_is_refused(flags, said, capsys, tmp_path):

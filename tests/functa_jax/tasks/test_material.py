@@ -1,0 +1,79 @@
+"""What every task starts from belongs together: run, functaset and images."""
+
+import json
+
+import numpy as np
+import pytest
+
+from common import cli, datasets
+from common.errors import UserError
+from functa_jax import export, exporter, functa, siren
+from functa_jax.functaset import load_functaset
+from functa_jax.tasks import material
+from functa_jax.tasks.material import TaskConfig
+
+MODEL = siren.ModelConfig(1, width=4, depth=3, latent_dim=3, w0=5.0, inner_rate=1.0)
+
+
+def functa_of(resolution):
+    return functa.Functa(
+        MODEL, siren.init(MODEL, 0), (resolution,) * 2, 1, metadata={"data": "digits"}
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run on the first 30 images of each split."""
+    functa_of(8).save(tmp_path / "functa.npz")
+    (tmp_path / "config.json").write_text(json.dumps({"dataset": "digits", "images": 30}))
+    return tmp_path
+
+
+def exported(run, *flags):
+    cli.run(export.main, export.Config, args=["--run", str(run), *flags])
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_rows_of_latents_are_those_of_images(run, copies):
+    exported(run, "--copies", str(copies))
+    path = run / ("functaset-x2.npz" if copies else "functaset.npz")
+    found = material.load(TaskConfig(run, functaset=path))
+    assert len(found.functaset.train) == 30 * (1 + copies)
+    labels = np.resize(found.data.train.labels, len(found.functaset.train))
+    np.testing.assert_array_equal(found.functaset.train.labels, labels)
+    for name in ("val", "test"):
+        mine, theirs = getattr(found.functaset, name), getattr(found.data, name)
+        np.testing.assert_array_equal(mine.labels, theirs.labels)
+
+
+@pytest.mark.parametrize("images", [29, 31, None])
+def test_latents_of_fewer_or_more_images_are_refused(run, images):
+    data = datasets.load("digits", images=images)
+    exporter.export(functa.load(run), data, run / "functaset.npz")
+    with pytest.raises(UserError, match="made from other images"):
+        material.load(TaskConfig(run))
+
+
+def test_latents_of_another_version_of_the_data_are_refused(run):
+    exported(run)
+    functaset = load_functaset(run)
+    functaset.metadata["data_fingerprint"] = "0" * 16
+    functaset.save(run / "functaset.npz")
+    with pytest.raises(UserError, match="made from other images"):
+        material.load(TaskConfig(run))
+
+
+def test_a_network_alone_says_which_images_it_takes(tmp_path):
+    """Without config.json: all images, at the resolution of the network."""
+    path = tmp_path / "small.npz"
+    functa_of(4).save(path)
+    exported(path)
+    found = material.load(TaskConfig(path))
+    assert found.data.train.images.shape == (1293, 4, 4, 1)
+    assert len(found.functaset.train) == 1293
+
+
+def test_a_negative_seed_is_refused(run):
+    exported(run)
+    with pytest.raises(UserError, match="--seed -1"):
+        material.load(TaskConfig(run, seed=-1))
