@@ -1,7 +1,8 @@
 """Why do latents classify better or worse than pixels, or than PCA with as many numbers?
 
     python -m experiments.latent_classification --run runs/meta_train-digits   1 minute on 2 cores
-    python -m experiments.latent_classification --run runs/meta_train-mnist    20 minutes
+    python -m experiments.latent_classification --run runs/meta_train-mnist    20 minutes;
+                                                                       not yet run
 
 Two fixed classifiers, a linear one and an SVM (RBF kernel, C = 10), see features that differ in one
 thing at a time; nothing is chosen, so the test split is all that is needed.
