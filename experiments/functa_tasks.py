@@ -53,7 +53,7 @@ PRESETS = {
         "cifar10-spatial-cpu",
         "--update rates --cg-iterations 1 --steps 7000 --eval-every 500 --outer-rate 1e-2",
         (
-            "classify --rows 5000 --classifiers 'logistic regression' SVM MLP ConvNet",
+            "classify --rows 5000 --classifiers 'logistic regression' MLP ConvNet",
             "generate --prior-steps 400 --samples 500",
             *(
                 f"{name} --count 40"
