@@ -68,12 +68,10 @@ def classify(train, val, test, rows, seed=0):
     and fewer for choosing. Returns {"classifier", "rows", "val", "test"}, accuracies in [0, 1].
     """
     x, y = subset(*train, min(rows, SELECTION_ROWS), seed)
-    with warnings.catch_warnings():  # logistic regression stops early on purpose
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        scores = {name: make().fit(x, y).score(*val) for name, make in CLASSIFIERS.items()}
-        best = max(scores, key=scores.get)
-        x, y = subset(*train, rows, seed)
-        model = CLASSIFIERS[best]().fit(x, y)
+    scores = {name: fitted(name, x, y).score(*val) for name in CLASSIFIERS}
+    best = max(scores, key=scores.get)
+    x, y = subset(*train, rows, seed)
+    model = fitted(best, x, y)
     accuracies = {"val": float(model.score(*val)), "test": float(model.score(*test))}
     return {"classifier": best, "rows": len(x), **accuracies}
 
@@ -93,6 +91,13 @@ CLASSIFIERS = {
         StandardScaler(), SVC(C=10.0, cache_size=1000)
     ),
 }
+
+
+def fitted(name, x, y):
+    """The classifier of CLASSIFIERS, fitted to rows x (n, d) and labels y (n,)."""
+    with warnings.catch_warnings():  # logistic regression stops early on purpose
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return CLASSIFIERS[name]().fit(x, y)
 
 
 def subset(x, y, rows, seed):

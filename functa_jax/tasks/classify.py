@@ -207,11 +207,11 @@ def shallow(config, material, kind, name):
     x, y = prepared(kind.train[: len(data.train)]), data.train.labels
     val = prepared(kind.val), data.val.labels
     few = evaluate.subset(x, y, min(config.rows, evaluate.SELECTION_ROWS), config.seed)
-    makers = {n: make for n, make in evaluate.CLASSIFIERS.items() if n.startswith(name)}
-    scores = {n: make().fit(*few).score(*val) for n, make in makers.items()}
+    names = [n for n in evaluate.CLASSIFIERS if n.startswith(name)]
+    scores = {n: evaluate.fitted(n, *few).score(*val) for n in names}
     setting = max(scores, key=scores.get)
     x, y = evaluate.subset(x, y, config.rows, config.seed)
-    model = makers[setting]().fit(x, y)
+    model = evaluate.fitted(setting, x, y)
     settings = setting.removeprefix(name).strip(", ") or "C=0.1, standardised"
     score, seconds = float(model.score(*val)), time.monotonic() - began
     entry = Entry(kind, name, settings, len(x), score, np.nan, seconds, None)
