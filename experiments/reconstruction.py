@@ -89,7 +89,8 @@ PRESETS = {
     "cifar10_spatial_gradient": Config(
         "cifar10-spatial-cpu",
         (16,),
-        flags="--update rates --cg-iterations 1 --steps 7000 --eval-every 500 --outer-rate 1e-2",
+        flags="--update rates --cg-iterations 1 --steps 7000 --eval-every 500 --outer-rate 1e-2 "
+        "--classifier-rows 5000",
     ),
     "cifar10_spatial": Config("cifar10-spatial", (16,)),
     "celeba64": Config("celeba64", (64, 128, 256, 512, 1024), flags="--on-divergence rollback"),

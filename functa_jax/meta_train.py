@@ -236,7 +236,7 @@ PRESETS = {
         steps=3000,
         eval_every=250,
         dispatch=10,
-        classifier_rows=5000,
+        classifier_rows=2000,
     ),
     "cifar10-spatial": Config(
         dataset="cifar10",
