@@ -10,13 +10,13 @@ Functa's three steps from zero at one learned rate per number are close to a lin
 PCA beats easily. Each variant changes one thing: rates of their own for every step, four times the
 steps, a learned matrix in place of rates, Gauss-Newton steps by one or three conjugate gradients
 (three have the work of four times the steps), a start from PCA, and on grids overlapping cells
-(their colours blended). All have as many outer steps and the
-same seeds, and are compared on validation images, the test split being left alone.
+(their colours blended). All have as many outer steps and the same seeds, and are compared on
+validation images, the test split being left alone.
 
-Found on digits_spatial: with Muon outside neither rates per step nor matrices nor a start from PCA gain
-anything, overlapping cells lose 0.8 dB (and have no seams), and twelve steps diverge. Gauss-Newton
-gains 1.3 dB with one conjugate gradient and 4.1 dB with three at 1.9 and 3.6 times the work; up to
-13 GFLOP an image plain rates are ahead of it, beyond it is ahead of what they reach at all.
+Found on digits_spatial: with Muon outside neither rates per step nor matrices nor a start from PCA
+gain anything, overlapping cells lose 0.8 dB (and have no seams), and twelve steps diverge.
+Gauss-Newton gains 1.3 dB with one conjugate gradient and 4.1 dB with three at 1.9 and 3.6 times the
+work; with equal work plain rates are ahead up to 13 GFLOP an image, Gauss-Newton beyond.
 FLOPs are those of the matrix products in one outer gradient and in one image's inner loop.
 Results: inner_steps_NAME.json and .png, validation PSNR against steps and against FLOPs.
 """
