@@ -238,6 +238,7 @@ def _latents(found, images, shown, steps):
         lambda z: rendered(functa, z),
         images,
         shown,
+        rates.BITS,
     )
 
 
@@ -261,7 +262,8 @@ def _pca(found, images, shown, count):
     rows = model.transform(evaluate.pixel_rows(images))
     basis = np.ones(count)  # orthonormal
     train = model.transform(train)
-    return rates.quantised(f"PCA, {count} numbers", train, rows, basis, render, images, shown)
+    name, levels = f"PCA, {count} numbers", rates.PCA_BITS
+    return rates.quantised(name, train, rows, basis, render, images, shown, levels)
 
 
 def _nearest(curve, size):

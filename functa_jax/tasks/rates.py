@@ -16,6 +16,7 @@ from functa_jax import evaluate
 from functa_jax.tasks import codec
 
 BITS = (3, 4, 5, 6, 7, 8)
+PCA_BITS = (*BITS, 9, 10, 11)  # its first number's range is far wider than the others'
 QUALITIES = {
     "JPEG": (5, 10, 20, 35, 50, 65, 80, 90, 95),
     "WebP": (0, 10, 25, 50, 70, 85, 95, 100),
@@ -53,15 +54,15 @@ def to_bytes(pictures):
     return np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
 
 
-def quantised(method, train, rows, weights, render, images, shown):
-    """The curve of codec.fit at all BITS.
+def quantised(method, train, rows, weights, render, images, shown, levels):
+    """The curve of codec.fit at all `levels`, in bits.
 
     train (m, d): numbers that set ranges and frequencies; rows (n, d): those of images (n, h, w, C)
     uint8; weights (d,): as codec.fit takes them; render: rows -> uint8 images; shown: which of them
     to keep.
     """
     curve = []
-    for bits in BITS:
+    for bits in levels:
         coder = codec.fit(train, bits, weights)
         data, sizes = codec.packed("0" * 16, coder, rows)
         pictures = render(coder.dequantise(coder.quantise(rows)))
