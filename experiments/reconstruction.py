@@ -16,7 +16,7 @@ gathers test PSNR (mean of per-image) and test accuracy. A killed experiment goe
 Grids are fitted by Gauss-Newton; cifar10_spatial_gradient has gradient steps at learned rates. It
 and the result of mnist began at twice the preset's outer rate and went back once, to half of it;
 presets have what they ended with. Of cifar10_spatial_cpu training ran, 99 minutes on one core, and
-cifar10_spatial_cpu_psnr.json has its test PSNR; evaluation after 10 steps and export follow.
+cifar10_gauss_newton_psnr.json has its test PSNR; evaluation after 10 steps and export follow.
 Results: experiments/results/reconstruction_NAME.json, and .png where there are several sizes.
 
 Expected. digits: 31 dB or more, 98 %. mnist: 30 dB is the aim within an hour. mnist_sizes: not
