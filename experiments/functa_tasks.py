@@ -80,14 +80,10 @@ def main(config, name):
         ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)], out
     )
     folder = out / "tasks"
-    for task in (*config.tasks, ""):  # at last all that are missing, and the page
-        task, *flags = shlex.split(task) or [""]
-        if (folder / f"{task}.json").exists():
-            continue
-        module = "functa_jax.tasks" + (f".{task}" if task else "")
-        command = [sys.executable, "-m", module, "--run", str(out), *flags]
-        if subprocess.run(command).returncode:
-            raise UserError(f"not all tasks on {out} ended well; see above")
+    for task, *flags in map(shlex.split, config.tasks):
+        if not (folder / f"{task}.json").exists():
+            _run(f"functa_jax.tasks.{task}", out, *flags)
+    _run("functa_jax.tasks", out)  # all that are missing, and the page
     names = [path.stem for path in sorted(folder.glob("*.json"))]
     write_json(
         config.results / f"tasks_{name}.json",
@@ -104,6 +100,11 @@ def main(config, name):
     )
     shutil.copy(folder / "index.html", config.results / f"tasks_{name}.html")
     shutil.copy(out / "functa.npz", config.results / f"functa_{name}.npz")
+
+
+def _run(module, out, *flags):
+    if subprocess.run([sys.executable, "-m", module, "--run", str(out), *flags]).returncode:
+        raise UserError(f"not all tasks on {out} ended well; see above")
 
 
 if __name__ == "__main__":

@@ -197,8 +197,9 @@ def compare(config, functa, data, run):
     path, beside = run.path("comparison.json"), functa.hash if functa else None
     if not path.exists() or read_json(path)["functa"] != beside:
         print(f"comparing on {data.name}", flush=True)
-        if functa and _beside(config).is_dir() and not (_beside(config) / "summary.json").exists():
-            print(f"note: {_beside(config)} is not finished, its functa is that of now", flush=True)
+        folder = _beside(config)
+        if functa and folder.is_dir() and not (folder / "summary.json").exists():
+            print(f"note: {folder} is not finished, its functa is that of now", flush=True)
         found = comparison.compare(
             functa,
             data,

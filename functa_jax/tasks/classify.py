@@ -262,10 +262,10 @@ def _fit(config, material, kind, name, untrained, progress, setting, steps):
     x, y = prepared(kind.train), np.resize(data.train.labels, len(kind.train))
     refresh = None
     if kind.stream:
-        made = material.functaset.metadata.get("augmentation", {})  # of its copies, if it has any
-        flip, pad = (made.get(key) if made.get("copies") else None for key in ("flip", "pad"))
-        if config.augment:
-            flip, pad = config.flip, config.pad
+        flip, pad = config.flip, config.pad
+        if not config.augment:  # as the functaset's copies
+            made = material.functaset.metadata.get("augmentation", {})
+            flip, pad = made.get("flip"), made.get("pad")
         augmentation = Augmentation.of(data, flip, pad, seed=config.seed)
         fitted, sizes = (lambda i: prepared(kind.of(i))), {"first": len(x), "rows": kind.stream}
         refresh = features.Stream(data.train.images, fitted, augmentation, **sizes)

@@ -244,9 +244,8 @@ def _compiled(config, encoded, resolution, oversample, penalty):
                     after, _ = inner_loop.step(model, residuals, latent, number, penalty=penalty)
                     return after, latent
 
-                start = jnp.zeros(config.latent_shape)
-                if config.encoded_pixels is not None:
-                    start = model.start(as_seen(picture, weights))
+                linear = config.encoded_pixels is not None
+                start = model.start(as_seen(picture, weights) if linear else picture)
                 last, latents = jax.lax.scan(next_latent, start, jnp.arange(steps))
                 return jnp.concatenate([latents, last[None]])
 

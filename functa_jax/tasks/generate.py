@@ -9,8 +9,8 @@ train image, in units of what test images are: much below 1 is a copy.
 
 Beside the diffusion stand bounds (train images, test images through the functa), Gaussians fitted
 to all latents or to those of each class, and all of these for a PCA with as many numbers. The file
-prior.npz, beside the report, serves inpaint, superresolve,
-denoise and interpolate too; it is trained once.
+prior.npz, beside the report, is trained once and serves inpaint, superresolve, denoise and
+interpolate too.
 """
 
 from collections.abc import Callable
