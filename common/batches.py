@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from common import seeds
 from common.errors import UserError
 
 
@@ -60,7 +61,7 @@ def normalisation(images, standardise):
 
 def order(count, seed, epoch):
     """The order of `count` images in an epoch: a function of (seed, epoch) alone."""
-    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    generator = torch.Generator().manual_seed(seeds.fold(seed, "order", epoch))
     return torch.randperm(count, generator=generator)
 
 
@@ -72,6 +73,12 @@ def rows(count, size, seed, step):
     size = min(size, count)
     epoch, within = divmod(step, count // size)
     return order(count, seed, epoch)[within * size : (within + 1) * size]
+
+
+def seed_step(seed, step):
+    """Set PyTorch's random state, from which augmentation and dropout of a step draw: a function
+    of (seed, step) alone, so that a resumed run is the same run."""
+    torch.manual_seed(seeds.fold(seed, "step", step))
 
 
 def crop_and_flip(pixels, padding=4):

@@ -14,6 +14,7 @@ import sys
 import tyro
 
 from common.errors import UserError
+from common.runs import Stopping
 
 
 def run(main, config_type, presets=None, args=None):
@@ -22,7 +23,11 @@ def run(main, config_type, presets=None, args=None):
     presets: dict of name -> config, the first being the default; None for a command without
     presets, whose config_type then holds the defaults.
     """
-    args = sys.argv[1:] if args is None else list(args)
+    as_program = args is None
+    args = sys.argv[1:] if as_program else list(args)
+    for stream in (sys.stdout, sys.stderr):  # a Γ in a help text must not end a job
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         if presets is None:
             return main(parse(config_type, None, args))
@@ -35,10 +40,22 @@ def run(main, config_type, presets=None, args=None):
     except UserError as error:
         fail(error)
     except KeyboardInterrupt:
-        fail("stopped; the same command goes on from the last checkpoint", code=130)
+        _stop(as_program)
     except BrokenPipeError:  # whoever read our output has gone: `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+
+
+def _stop(as_program):
+    """Ctrl-C: one line that says what is kept, exit code 130."""
+    kept = Stopping.kept
+    left = f"the same command goes on from {kept}" if kept else "nothing was kept yet"
+    try:
+        fail(f"stopped; {left}", code=130)
+    finally:
+        if as_program:  # threads of XLA may still compute, and Python's own end would crash in them
+            sys.stdout.flush()
+            os._exit(130)
 
 
 def fail(message, code=2):

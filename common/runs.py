@@ -4,6 +4,8 @@ Everything is written under a temporary name and renamed, so that a file is whol
 """
 
 import contextlib
+import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -48,19 +50,37 @@ def read_json(path):
         raise UserError(f"{path} is damaged ({error})") from None
 
 
-class Run:
-    """A run folder. Opening an existing one resumes it, if its configuration is the same."""
+class Stopping:
+    """What a stopped command would go on from: said when the user presses Ctrl-C.
 
-    def __init__(self, folder, config):
-        """config: JSON-able dict of everything that decides the result (no paths, no devices)."""
+    `kept` is None until something is kept, then words such as "step 500 in runs/x".
+    """
+
+    kept = None
+
+
+class Run:
+    """A run folder. Opening an existing one resumes it, if settings and data are the same."""
+
+    def __init__(self, folder, settings, *, data_fingerprint, files=None, defaults=None):
+        """settings: JSON-able dict of everything that decides the result (no paths, no devices).
+
+        data_fingerprint: `Dataset.fingerprint` of the images, or None where there are none.
+        files: dict of a setting's name -> path or None, of files that the run is made from: their
+        content hash stands in the settings, wherever they lie. defaults: settings' values in runs
+        from before they existed. Raises UserError, in one line, if the folder holds anything else.
+        """
         self.folder = Path(folder)
-        self.config = json.loads(json.dumps(config))
+        hashes = {name: path and content_hash(path) for name, path in (files or {}).items()}
+        whole = {**settings, **hashes, "data_fingerprint": data_fingerprint}
+        self.config = json.loads(json.dumps(whole))
         path = self.folder / "config.json"
         if path.exists():
             old = read_json(path)
             if not isinstance(old, dict):
                 raise UserError(f"{path} is damaged (it holds no settings)")
-            _refuse_other_config(self.folder, old, self.config)
+            known = json.loads(json.dumps(defaults or {}))
+            _refuse_other_config(self.folder, {**known, **old}, {**known, **self.config})
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise UserError(
                 f"{self.folder} is not a run folder and not empty; choose another --out"
@@ -72,6 +92,28 @@ class Run:
                 raise UserError(f"cannot write in {self.folder}: {error.strerror}") from None
         self.metrics_path = self.folder / "metrics.jsonl"
         self.environment = environment()  # now: the code may change while it runs
+
+    @classmethod
+    def of(cls, command, preset, config, data_set, *, not_identity, files=()):
+        """The run of a command: `config.out`, or runs/COMMAND-PRESET[-NAME].
+
+        config: the command's dataclass; its fields but `not_identity` are the settings, those named
+        in `files` by their content. data_set: `common.datasets.Dataset`.
+        """
+        settings = dataclasses.asdict(config)
+        kept = {k: v for k, v in settings.items() if k not in (*not_identity, *files)}
+        defaults = {
+            field.name: field.default
+            for field in dataclasses.fields(config)
+            if field.name in kept and field.default is not dataclasses.MISSING
+        }
+        return cls(
+            run_folder(command, preset, config),
+            kept,
+            data_fingerprint=data_set.fingerprint,
+            files={name: settings[name] for name in files},
+            defaults=defaults,
+        )
 
     def path(self, *parts):
         """A path inside the run folder."""
@@ -100,21 +142,55 @@ class Run:
     def summary(self):
         """The results of a finished run, or None."""
         path = self.path("summary.json")
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise UserError(f"{path} is damaged (it holds no results)")
+        return found
+
+
+def run_folder(command, preset, config):
+    """Where a command writes: its --out, or runs/COMMAND-PRESET[-NAME]."""
+    parts = (command, preset, config.name)
+    return config.out or Path("runs") / "-".join(part for part in parts if part)
+
+
+def content_hash(path):
+    """16 hexadecimal digits of the SHA-256 of a file; a missing one is a UserError."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def read_rows(path):
-    """Rows (dicts) of a metrics.jsonl file, leaving out a last line that was cut short."""
+    """Rows (dicts) of a metrics.jsonl file, leaving out a last line that a kill cut short.
+
+    Any other line that is no row means damage: UserError with its number.
+    """
     rows = []
-    if Path(path).exists():
-        for line in Path(path).read_text().splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
+    lines = Path(path).read_bytes().split(b"\n") if Path(path).exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line or b"null")
+        except ValueError:  # also of bytes that are no text
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number < len(lines):
+            raise UserError(f"{path} is damaged in line {number}; restore it or delete the run")
     return rows
 
 
 def _refuse_other_config(folder, old, new):
     differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if differing == ["data_fingerprint"]:
+        raise UserError(
+            f"{folder} was made from other images (data_fingerprint {old.get(differing[0])} -> "
+            f"{new.get(differing[0])}); choose another --name or --out, or delete it"
+        )
     if differing:
         changes = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in differing)
         raise UserError(

@@ -109,7 +109,8 @@ def main(config, preset="photos"):
     folder = config.out or Path("runs") / "-".join(
         filter(None, ("fit_images", preset, config.name))
     )
-    run = Run(folder, {key: asdict(config)[key] for key in IDENTITY})
+    settings = {key: asdict(config)[key] for key in IDENTITY}
+    run = Run(folder, settings, data_fingerprint=data.fingerprint if data else None)
     made = {"cells": [str(cell) for cell in fit_grid.cells_of(config)]}
     made["functa"] = functa.hash if functa else None
     before = run.summary()

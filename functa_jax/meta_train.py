@@ -5,7 +5,7 @@ from the latents, and write summary.json. The same command on the same folder re
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -294,14 +294,11 @@ def main(config, preset="digits"):
 
     from functa_jax import report, training
 
-    folder = config.out or Path("runs") / "-".join(
-        part for part in ("meta_train", preset, config.name) if part
-    )
-    settings = {k: v for k, v in asdict(config).items() if k not in NOT_IDENTITY}
-    settings["data_fingerprint"] = data.fingerprint
-    run = Run(folder, settings) if jax.process_index() == 0 else None
+    run = None
+    if jax.process_index() == 0:
+        run = Run.of("meta_train", preset, config, data, not_identity=NOT_IDENTITY)
     if run is not None and run.summary() is not None:
-        print(f"{folder} is complete; nothing to do (delete it, or give --name, to run again)")
+        print(f"{run.folder} is complete; nothing to do (delete it, or give --name, to run again)")
         print(report.table(run))
         return
     functa, seconds = training.train(config, data, run)

@@ -3,6 +3,10 @@
 Torch is imported when the optimizer is asked for: `optim_torch.linear` needs NumPy and SciPy alone.
 """
 
+from common.interrupts import quiet_imports
+
+quiet_imports()
+
 __all__ = ["DessiLBI"]
 
 

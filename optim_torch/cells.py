@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from common import batches
+from common import batches, checkpoints
 from common.errors import UserError
 from common.runs import read_json, write_json
-from optim_torch import adamw, checkpoints, losses, structure
+from optim_torch import adamw, losses, structure
 from optim_torch.dessilbi import DessiLBI
 from optim_torch.evaluate import accuracy
 from optim_torch.models.conv_net import ConvNet
@@ -211,7 +211,7 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
         factor = schedule(step, steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        torch.manual_seed(1_000_003 * seed + step)
+        batches.seed_step(seed, step)
         inputs, labels = augmented(config, data, data.train.pixels[rows]), data.train.labels[rows]
         with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
             logits = model(inputs)

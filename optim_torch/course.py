@@ -9,6 +9,7 @@ have been trained apart), or none: then it trains for itself, with and without B
 curves: dict of normaliser -> (steps, min_curve, max_curve).
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 from common import batches
@@ -16,7 +17,7 @@ from common.errors import UserError
 from common.runs import Run
 from optim_torch import bands, traces
 from optim_torch.landscape_figures import course_bands
-from optim_torch.landscape_settings import COURSE_RATES, Settings, identity, load_data
+from optim_torch.landscape_settings import COURSE_RATES, NOT_IDENTITY, Settings, load_data
 
 OUT = "runs/landscape-course"
 
@@ -56,5 +57,6 @@ def _traces(runs, out, settings):
 def _trained(folder, settings):
     chosen = Settings(**{"optimizer": "adam", "rates": COURSE_RATES, "steps": 7000, **settings})
     data_set, device = load_data(chosen), batches.choose_device(chosen.device)
-    run = Run(folder, identity(chosen))
+    settings = {k: v for k, v in asdict(chosen).items() if k not in NOT_IDENTITY}
+    run = Run(folder, settings, data_fingerprint=data_set.fingerprint)
     return traces.record_all(chosen, data_set, device, run.path("traces"))

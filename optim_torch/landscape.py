@@ -12,7 +12,7 @@ from pathlib import Path
 from common import batches, cli
 from common.runs import Run, duration
 from optim_torch import bands, landscape_figures, traces
-from optim_torch.landscape_settings import COURSE_RATES, Settings, identity, load_data
+from optim_torch.landscape_settings import COURSE_RATES, NOT_IDENTITY, Settings, load_data
 from optim_torch.probe import cost, probe
 
 __all__ = ["Config", "main", "probe"]
@@ -46,8 +46,7 @@ def main(config, preset):
     device = batches.choose_device(config.device)
     data_set, specs = load_data(config), traces.specs(config)
     traces.build(config, specs[0], data_set)  # an impossible one is refused before any file
-    suffix = f"-{config.name}" if config.name else ""
-    run = Run(config.out or Path("runs") / f"landscape-{preset}{suffix}", identity(config))
+    run = Run.of("landscape", preset, config, data_set, not_identity=NOT_IDENTITY)
     passes = cost(config.lengths) * -(-config.steps // config.probe_every)
     print(
         f"{len(specs)} networks, {config.steps:,} steps each; probes take {passes:,} of "

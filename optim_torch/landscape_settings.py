@@ -90,9 +90,3 @@ def load_data(config):
         **{"train_size": config.n_items, "stratify": data_set.train.labels, "random_state": 0},
     )
     return dataclasses.replace(data_set, train=data_set.train.take(np.sort(rows)))
-
-
-def identity(settings):
-    """What decides the result: JSON-able dict."""
-    fields = dataclasses.asdict(settings)
-    return {key: value for key, value in fields.items() if key not in NOT_IDENTITY}

@@ -180,9 +180,7 @@ def main(config, preset):
     data = cells.on_device(data_set, device)
     for setting in [base(config), *(setting for *_, setting in variations(config))]:
         cells.build(config, setting, 0, data)  # an impossible one is refused before any file
-    suffix = f"-{config.name}" if config.name else ""
-    identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
-    run = Run(config.out or Path("runs") / f"study-{preset}{suffix}", identity)
+    run = Run.of("study", preset, config, data_set, not_identity=NOT_IDENTITY)
     total = config.steps * count(config)
     _announce(config, data, run, total)
     with Progress(total, "step") as progress:

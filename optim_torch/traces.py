@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from common import batches
+from common import batches, checkpoints
 from common.runs import Progress, atomic
-from optim_torch import checkpoints
 from optim_torch.evaluate import accuracy
 from optim_torch.models.vgg_a import VGG_A_MODELS
 from optim_torch.probe import probe

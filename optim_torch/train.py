@@ -4,8 +4,7 @@ One command trains, evaluates W, W on the support of Γ and Γ itself on test at
 path and the structure, and writes summary.json. The same command on the same folder resumes.
 """
 
-import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -167,15 +166,12 @@ def main(config, preset):
         images=config.images,
         val_fraction=config.val_fraction,
     )
-    identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
-    suffix = f"-{config.name}" if config.name else ""
     # Impossible settings are refused before any file is written.
     fresh = training.prepare(config, data_set, device)
     training.steps_per_epoch(config, data_set)
     if config.ticket is not None:
         training.ticket_masks(config, fresh.model, device)
-        identity["ticket"] = hashlib.sha256(config.ticket.read_bytes()).hexdigest()[:16]
-    run = Run(config.out or Path("runs") / f"train-{preset}{suffix}", identity)
+    run = Run.of("train", preset, config, data_set, not_identity=NOT_IDENTITY, files=("ticket",))
     if run.summary() is None:
         trained = training.train(config, data_set, run, device)
         report(config, data_set, run, trained, device)

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from common import batches, datasets
+from common import batches, checkpoints, datasets
 from common.errors import UserError
 from common.runs import Progress, duration, read_json
-from optim_torch import checkpoints, grow, structure
+from optim_torch import grow, structure
 from optim_torch.build import SCHEDULES, build_model, build_optimizer, build_recorder
 from optim_torch.dessilbi import DessiLBI
 from optim_torch.evaluate import accuracy
@@ -129,8 +129,7 @@ def _train_steps(config, training, images, normalise, epoch, within, steps):
     parts = rows.to(images.labels.device).split(config.batch_size)
     loss_sum = torch.zeros((), device=images.labels.device)
     for batch in parts[:steps]:
-        # All chance of a step is a function of (seed, step), so that a resumed run is the same run.
-        torch.manual_seed(1_000_003 * config.seed + training.step)
+        batches.seed_step(config.seed, training.step)
         pixels = images.pixels[batch]
         if config.augment:
             pixels = batches.crop_and_flip(pixels)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
 
-from common.runs import Progress, atomic, read_json, write_json
+from common.runs import Progress, atomic, content_hash, read_json, write_json
 from prune_torch import compact, density, finetune, pack, vit
 from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
@@ -52,7 +52,8 @@ class Bench:
 
     def __init__(self, config, data_set, device, bare=False):
         """bare: leave the given weights out, as `dense` will read its own."""
-        self.config, self.device, self.classes = config, device, data_set.num_classes
+        self.config, self.device, self.data_set = config, device, data_set
+        self.classes = data_set.num_classes
         given = replace(config, pretrained=False, weights=None) if bare else config
         self.model = vit.build(given, self.classes).to(device)
         self.model.set_grad_checkpointing(config.checkpointing)
@@ -62,6 +63,9 @@ class Bench:
     def dense(self, folder):
         """Train the dense network, or read it: `folder` keeps it under the hash of its settings."""
         settings = {key: str(getattr(self.config, key)) for key in DENSE_SETTINGS}
+        settings["data_fingerprint"] = self.data_set.fingerprint
+        if self.config.weights is not None:
+            settings["weights"] = content_hash(self.config.weights)
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
         path = folder / f"dense-{key}.safetensors"
         if not path.exists():

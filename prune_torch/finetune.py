@@ -30,7 +30,7 @@ class Task:
         rows = batches.rows(len(self.train), self.config.batch_size, seed, step).to(self.device)
         pixels = self.train.pixels[rows]
         if self.config.augment:
-            torch.manual_seed(1_000_003 * seed + step)
+            batches.seed_step(seed, step)
             pixels = batches.crop_and_flip(pixels)
         return self.pixels(pixels), self.train.labels[rows]
 

@@ -5,7 +5,7 @@ has the same number of training steps, batches and seeds. Results: results.csv, 
 pictures. A stopped sweep goes on where it was, cell by cell.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -166,13 +166,12 @@ def main(config, preset):
     rows (dicts)."""
     bench = workers.make_bench(config)
     _refuse_unreachable(config, bench.model)
-    suffix = f"-{config.name}" if config.name else ""
-    identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
-    identity["weights"] = None if config.weights is None else str(config.weights)
     keys, refused = _cells(config, bench)
     if not keys:
         raise UserError(f"nothing to run: {refused[0]}")
-    run = Run(config.out or Path("runs") / f"prune-{preset}{suffix}", identity)
+    run = Run.of(
+        "prune", preset, config, bench.data_set, not_identity=NOT_IDENTITY, files=("weights",)
+    )
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{len(keys)} cells, {len(missing)} to run; writing to {run.folder}", flush=True)
     for line in refused:

@@ -9,6 +9,7 @@ import pytest
 
 from common import cli
 from common.errors import UserError
+from common.runs import Stopping
 from tests.refusals import refusal
 
 
@@ -97,7 +98,18 @@ def test_control_c_ends_with_130(capsys):
     with pytest.raises(SystemExit) as stop:
         called(main=main)
     assert stop.value.code == 130
-    assert "goes on" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: stopped; nothing was kept yet\n"
+
+
+def test_control_c_names_what_is_kept(capsys, monkeypatch):
+    def main(*_):
+        monkeypatch.setattr(Stopping, "kept", "step 500 in runs/x")
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit):
+        called(main=main)
+    said = capsys.readouterr().err
+    assert said == "error: stopped; the same command goes on from step 500 in runs/x\n"
 
 
 def test_help_shows_every_flag_with_its_meaning(capsys):

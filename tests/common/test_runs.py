@@ -1,15 +1,31 @@
 """common.runs: files whole or absent, run folders that refuse other settings, plain progress."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.runs import Progress, Run, atomic, duration, read_json, read_rows, write_json
+from common.runs import (
+    Progress,
+    Run,
+    atomic,
+    content_hash,
+    duration,
+    read_json,
+    read_rows,
+    write_json,
+)
 
 CONFIG = {"width": 8, "rates": (0.0, 1.0), "name": None}
+
+
+def opened(folder, settings=CONFIG, **options):
+    return Run(folder, settings, **{"data_fingerprint": "aa", **options})
 
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -42,10 +58,10 @@ def test_missing_and_damaged_json_are_named(tmp_path):
 
 def test_the_same_settings_resume_and_others_are_refused_by_name(tmp_path):
     folder = tmp_path / "run"
-    Run(folder, CONFIG).log(step=1)
-    assert Run(folder, CONFIG).rows() == [{"step": 1}]
+    opened(folder).log(step=1)
+    assert opened(folder).rows() == [{"step": 1}]
     with pytest.raises(UserError) as refusal:
-        Run(folder, {**CONFIG, "width": 16, "depth": 3})
+        opened(folder, {**CONFIG, "width": 16, "depth": 3})
     message = str(refusal.value)
     assert "width 8 -> 16" in message
     assert "depth None -> 3" in message
@@ -53,22 +69,82 @@ def test_the_same_settings_resume_and_others_are_refused_by_name(tmp_path):
     assert "\n" not in message
 
 
+def test_other_images_and_other_files_are_refused_wherever_they_lie(tmp_path):
+    weights, moved = tmp_path / "w.pth", tmp_path / "moved.pth"
+    weights.write_bytes(b"one")
+    opened(tmp_path / "run", files={"weights": weights, "ticket": None})
+    weights.rename(moved)
+    assert (
+        opened(tmp_path / "run", files={"weights": moved, "ticket": None}).config["ticket"] is None
+    )
+    with pytest.raises(UserError, match="made from other images"):
+        opened(tmp_path / "run", files={"weights": moved, "ticket": None}, data_fingerprint="bb")
+    moved.write_bytes(b"two")
+    with pytest.raises(UserError, match=r"weights .* -> "):
+        opened(tmp_path / "run", files={"weights": moved, "ticket": None})
+    with pytest.raises(UserError, match=r"gone\.pth cannot be read"):
+        opened(tmp_path / "run", files={"weights": tmp_path / "gone.pth"})
+
+
+def test_settings_that_an_older_run_did_not_have_count_as_their_defaults(tmp_path):
+    opened(tmp_path / "run")
+    new = {**CONFIG, "map_size": 1}
+    assert opened(tmp_path / "run", new, defaults={"map_size": 1}).config["map_size"] == 1
+    with pytest.raises(UserError, match="map_size 1 -> 3"):
+        opened(tmp_path / "run", {**new, "map_size": 3}, defaults={"map_size": 1})
+
+
+@dataclass(frozen=True)
+class Config:
+    width: int = 8
+    weights: Path | None = None
+    device: str = "cpu"
+    name: str = ""
+    out: Path | None = None
+
+
+def test_a_command_opens_its_run_by_its_settings_its_files_and_its_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w").write_bytes(b"one")
+    images = SimpleNamespace(fingerprint="aa")
+    options = {"not_identity": ("device", "name", "out"), "files": ("weights",)}
+    run = Run.of("train", "small", Config(weights=Path("w"), name="x"), images, **options)
+    assert run.folder == Path("runs/train-small-x")
+    assert run.config == {
+        "width": 8,
+        "weights": content_hash(tmp_path / "w"),
+        "data_fingerprint": "aa",
+    }
+    same = Config(weights=tmp_path / "w", device="cuda", out=run.folder)
+    assert Run.of("train", "small", same, images, **options).config == run.config
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    run = opened(tmp_path / "run")
+    for step in range(3):
+        run.log(step=step)
+    lines = run.metrics_path.read_text().splitlines(keepends=True)
+    run.metrics_path.write_text(lines[0] + lines[1][:-4] + "\n" + lines[2])
+    with pytest.raises(UserError, match="damaged in line 2"):
+        run.rows()
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(UserError, match="not a run folder and not empty"):
-        Run(tmp_path, CONFIG)
+        opened(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write in"):
-        Run(tmp_path / "file" / "run", CONFIG)
+        opened(tmp_path / "file" / "run")
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(0, 9), st.integers(1, 8))
 def test_rows_survive_a_cut_and_later_ones_are_forgotten(tmp_path_factory, steps, last, cut):
-    run = Run(tmp_path_factory.mktemp("run") / "run", CONFIG)
+    run = opened(tmp_path_factory.mktemp("run") / "run")
     for step in [*steps, 5]:
         run.log(step=step, psnr=0.5)
     text = run.metrics_path.read_text()
@@ -80,11 +156,11 @@ def test_rows_survive_a_cut_and_later_ones_are_forgotten(tmp_path_factory, steps
 
 
 def test_rows_of_a_run_that_has_none(tmp_path):
-    assert Run(tmp_path / "run", CONFIG).rows() == []
+    assert opened(tmp_path / "run").rows() == []
 
 
 def test_a_summary_says_from_what_it_was_made(tmp_path):
-    run = Run(tmp_path / "run", CONFIG)
+    run = opened(tmp_path / "run")
     assert run.summary() is None
     run.write_summary(psnr=31.5)
     summary = run.summary()

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from common import batches, cli, datasets, plots
+from common import batches, checkpoints, cli, datasets, plots
 from common.errors import UserError
 from common.runs import read_rows
-from optim_torch import build, checkpoints, evaluate, figures, structure, train, training
+from optim_torch import build, evaluate, figures, structure, train, training
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
