@@ -3,7 +3,7 @@
     data = load("cifar10", "~/data")          # train 45,000, val 5,000, test 10,000
     data.train.images                         # uint8 (45000, 32, 32, 3)
 
-`digits` and `photos` come with scikit-learn.  Any other name is looked for in `data_dir` as
+`digits` and `photos` come with scikit-learn. Any other name is looked for in `data_dir` as
 `<name>/<version>` or `tfds/<name>/<version>` (a prepared TFDS image set; reading it needs no
 TensorFlow) and, for the names in `TORCHVISION`, as the folder that torchvision makes.
 """
@@ -12,12 +12,14 @@ import hashlib
 import math
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from common import tfds_folder
+from common.checks import PlainName
 from common.errors import UserError
 from common.split import Split, damaged, first_line
 
@@ -94,20 +96,28 @@ def load(name, data_dir=None, *, download=False, resolution=None, images=None, v
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"val_fraction {val_fraction} is not in [0, 1)")
-    if name == "digits":
-        train, test, num_classes = _digits()
-    elif name == "photos":
-        train, test, num_classes = _photos()
+    if images is not None and images < 1:
+        raise UserError(f"images {images}: must be at least 1")
+    try:
+        if name in EMBEDDED:
+            _refuse_namesake(name, data_dir, download)
+            train, test, num_classes = EMBEDDED[name]()
+        else:
+            train, test, num_classes = _find(name, data_dir, download)
+    except OSError as error:  # permissions, a stale handle: no damage
+        raise UserError(
+            f"{error.filename or name} cannot be read: {error.strerror or error}"
+        ) from None
+    if name == "photos":
         val_fraction = 0
-    else:
-        train, test, num_classes = _find(name, data_dir, download)
     if resolution is not None:
         train, test = (
             Split(reduce_blocks(part.images, resolution), part.labels, part.ids)
             for part in (train, test)
         )
     fingerprint = _fingerprint(train, test)
-    train, val = _hold_out(train, round(val_fraction * len(train)))
+    held = max(1, round(val_fraction * len(train))) if val_fraction and len(train) > 1 else 0
+    train, val = _hold_out(name, train, held)
     splits = (split.take(slice(images)) for split in (train, val, test))
     return Dataset(name, *splits, num_classes, fingerprint)
 
@@ -137,25 +147,27 @@ def reduce_blocks(images, resolution):
 # ---- splits ----
 
 
-def _hold_out(split, count):
+def _hold_out(name, split, count):
     """`split` without `count` rows, and these rows: stratified where labelled, ids in order."""
     if count == 0:
         return split, split.take(slice(0))
+    if count >= len(split):
+        raise UserError(
+            f"cannot hold {count:,} of the {len(split):,} training images of {name} out for "
+            "validation: choose another val_fraction, 0 for none"
+        )
     from sklearn.model_selection import train_test_split
 
+    rows, options = np.arange(len(split)), {"test_size": count, "random_state": SPLIT_SEED}
     labelled = split.labels.min() >= 0
     try:
-        kept, held = train_test_split(
-            np.arange(len(split)),
-            test_size=count,
-            stratify=split.labels if labelled else None,
-            random_state=SPLIT_SEED,
+        kept, held = train_test_split(rows, stratify=split.labels if labelled else None, **options)
+    except ValueError as error:  # a class of one image, or more classes than images to hold out
+        print(
+            f"{name}: validation images are drawn whatever their class ({first_line(error)})",
+            file=sys.stderr,
         )
-    except ValueError as error:
-        raise UserError(
-            f"cannot hold {count} of {len(split)} training images out for validation "
-            f"({first_line(error)}): choose another val_fraction, 0 for none"
-        ) from None
+        kept, held = train_test_split(rows, **options)
     return split.take(np.sort(kept)), split.take(np.sort(held))
 
 
@@ -177,7 +189,7 @@ def _digits():
     source = load_digits()
     images = np.rint(source.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = source.target.astype(np.int64)
-    train, test = _hold_out(Split(images, labels, np.arange(len(images))), 360)
+    train, test = _hold_out("digits", Split(images, labels, np.arange(len(images))), 360)
     return train, test, 10
 
 
@@ -188,13 +200,39 @@ def _photos():
     return photos, photos.take(slice(0)), 0
 
 
+EMBEDDED = {"digits": _digits, "photos": _photos}
+
+
+def _refuse_namesake(name, data_dir, download):
+    """UserError where a folder in `data_dir` has the name of an embedded set; a line on stderr
+    where flags have no effect."""
+    if data_dir is not None:
+        data_dir = _expanded(data_dir)
+        for folder in _roots(name, data_dir):
+            if folder.is_dir():
+                raise UserError(
+                    f"{name} is the set inside scikit-learn, and {folder} is there too: "
+                    "rename that folder, or leave --data-dir out"
+                )
+    unused = {"--data-dir": data_dir is not None, "--download": download}
+    flags = " and ".join(flag for flag, given in unused.items() if given)
+    if flags:
+        print(f"{name} comes with scikit-learn: {flags} without effect", file=sys.stderr)
+
+
 # ---- folders ----
 
 
 def _find(name, data_dir, download):
     """(train, test, num_classes) of a set kept in a folder, in published order."""
-    data_dir = Path(data_dir or os.environ.get("FUNCTA_DATA") or "~/.cache/functa").expanduser()
-    roots = [data_dir / name, data_dir / "tfds" / name]
+    if not all(part and PlainName().fault(part) is None for part in name.split("/")):
+        raise UserError(
+            f"data set {name!r}: a name is needed, or name/config; its folder goes to --data-dir"
+        )
+    data_dir = _expanded(data_dir or os.environ.get("FUNCTA_DATA") or "~/.cache/functa")
+    if data_dir.exists() and not data_dir.is_dir():
+        raise UserError(f"{data_dir} is a file; it must be the folder that holds {name}")
+    roots = _roots(name, data_dir)
     for root in roots:
         numbered = [p for p in root.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
         versions = [p for p in numbered if p.is_dir()]
@@ -217,6 +255,21 @@ def _find(name, data_dir, download):
     return _checked(name, folder, *_read_torchvision(name, data_dir, folder, download))
 
 
+def _expanded(data_dir):
+    try:
+        return Path(data_dir).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"there is no home directory to look for data in ({data_dir}): give --data-dir or set "
+            "$FUNCTA_DATA"
+        ) from None
+
+
+def _roots(name, data_dir):
+    """Where the versions of a prepared TFDS set may lie."""
+    return [data_dir / name, data_dir / "tfds" / name]
+
+
 def _checked(name, folder, train, test, num_classes):
     """The same, once counts, shapes and labels are what they must be."""
     for part, split in (("train", train), ("test", test)):
@@ -226,12 +279,14 @@ def _checked(name, folder, train, test, num_classes):
             expected = TORCHVISION[name][2] if part == "train" else 10_000
             if len(split) != expected:
                 damaged(folder, f"{name} has {expected:,} {part} images, found {len(split):,}")
+        if num_classes and (split.labels == -1).any():
+            raise UserError(f"{folder}: {part} has images without label (-1) in a labelled set")
         wrong = (split.labels < 0) | (split.labels >= num_classes)
         if num_classes and wrong.any():
             label = split.labels[wrong.argmax()]
             damaged(folder, f"{part} has a label {label} outside 0..{num_classes - 1}")
     if train.images.shape[1:] != test.images.shape[1:]:
-        damaged(folder, "train and test images differ in size")
+        raise UserError(f"{folder}: train and test images differ in size; all must be of one size")
     return train, test, num_classes
 
 

@@ -4,7 +4,11 @@ import io
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from common.datasets import load
+from common.errors import UserError
 
 
 def png(array):
@@ -67,7 +71,7 @@ def write_tfds(root, name, splits, *, num_classes=10, shape=(8, 8, 3), version="
     info = {"fileFormat": "array_record", "name": name, "version": version, "splits": infos}
     (folder / "dataset_info.json").write_text(json.dumps(info))
     prefix = "tensorflow_datasets.core.features."
-    dimensions = [str(size) for size in shape]
+    dimensions = [str(size or -1) for size in shape]  # -1: any
     features = {
         "image": {
             "image": {"dtype": "uint8", "shape": {"dimensions": dimensions}},
@@ -86,3 +90,38 @@ def write_tfds(root, name, splits, *, num_classes=10, shape=(8, 8, 3), version="
     }
     (folder / "features.json").write_text(json.dumps(content))
     return folder
+
+
+def same(a, b):
+    """Whether two splits are equal."""
+    columns = ("images", "labels", "ids")
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in columns)
+
+
+def labelled(count, seed=0):
+    images = pictures(count, seed=seed)
+    return images, np.arange(count) % 10, rows_of(images, np.arange(count) % 10)
+
+
+def write_small(root, name="small", **kwargs):
+    return write_tfds(root, name, {"train": labelled(40)[2], "test": labelled(20, 1)[2]}, **kwargs)
+
+
+def shard(folder, part="test", index=1):
+    return next(folder.glob(f"*-{part}.array_record-{index:05}-of-*"))
+
+
+def rewrite(path, change):
+    """Replace the content of a (perhaps read-only) file."""
+    data = change(path.read_bytes())
+    path.unlink()
+    path.write_bytes(data)
+
+
+def fault(*args, **kwargs):
+    """The message of the UserError that load must raise: always one line."""
+    with pytest.raises(UserError) as caught:
+        load(*args, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message

@@ -5,7 +5,6 @@ everything else runs on small TFDS folders written here.
 """
 
 import importlib.util
-import json
 import re
 import struct
 from pathlib import Path
@@ -15,52 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import tfds_folder
 from common.datasets import Split, load, reduce_blocks
 from common.errors import UserError
-from tests.tfds import pictures, png, rows_of, write_shard, write_tfds
+from tests.tfds import fault, pictures, rewrite, rows_of, same, write_tfds
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-# ---- helpers ----
-
-
-def labelled(count, seed=0):
-    images = pictures(count, seed=seed)
-    return images, np.arange(count) % 10, rows_of(images, np.arange(count) % 10)
-
-
-def write_small(root, name="small", **kwargs):
-    return write_tfds(root, name, {"train": labelled(40)[2], "test": labelled(20, 1)[2]}, **kwargs)
-
-
-def shard(folder, part="test", index=1):
-    return next(folder.glob(f"*-{part}.array_record-{index:05}-of-*"))
-
-
-def rewrite(path, change):
-    """Replace the content of a (perhaps read-only) file."""
-    data = change(path.read_bytes())
-    path.unlink()
-    path.write_bytes(data)
-
-
-def fault(*args, **kwargs):
-    """The message of the UserError that load must raise: always one line."""
-    with pytest.raises(UserError) as caught:
-        load(*args, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def same(a, b):
-    return (
-        np.array_equal(a.images, b.images)
-        and np.array_equal(a.labels, b.labels)
-        and np.array_equal(a.ids, b.ids)
-    )
 
 
 # ---- embedded sets ----
@@ -141,8 +99,92 @@ def test_impossible_val_fraction(share):
     assert "val_fraction" in fault("digits", val_fraction=share)
 
 
-def test_val_too_small_to_stratify():
-    assert "hold 1 of 1437" in fault("digits", val_fraction=0.0005)
+def test_val_too_small_to_stratify_is_drawn_without_classes_and_says_so(capsys):
+    data = load("digits", val_fraction=0.0001)  # rounds to none, and none is not what was asked for
+    assert (len(data.train), len(data.val)) == (1436, 1)
+    assert "whatever their class" in capsys.readouterr().err
+
+
+def test_a_class_of_one_image(tmp_path, capsys):
+    labels = np.minimum(np.arange(40), 1)  # one zero
+    write_tfds(tmp_path, "small", {"train": rows_of(pictures(40), labels)}, num_classes=2)
+    data = load("small", tmp_path, val_fraction=0.25)
+    assert (len(data.train), len(data.val), len(data.test)) == (27, 9, 4)
+    assert "small: validation images are drawn whatever their class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "count, lengths", [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1))]
+)
+def test_the_smallest_sets(tmp_path, count, lengths):
+    write_tfds(tmp_path, "tiny", {"train": rows_of(pictures(count))}, shards=1)
+    data = load("tiny", tmp_path)
+    assert (len(data.train), len(data.val), len(data.test)) == lengths
+
+
+def test_nothing_left_to_train_on():
+    assert "cannot hold 1,437 of the 1,437" in fault("digits", val_fraction=0.9999)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_impossible_number_of_images(count):
+    assert f"images {count}: must be at least 1" in fault("digits", images=count)
+    assert len(load("digits", images=1).train) == 1
+
+
+# ---- places ----
+
+
+@pytest.mark.parametrize("place", ["digits", "tfds/digits"])
+def test_a_folder_named_as_an_embedded_set_is_not_passed_over(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True)
+    message = fault("digits", tmp_path)
+    assert str(tmp_path / place) in message and "inside scikit-learn" in message
+
+
+def test_flags_without_effect_on_an_embedded_set_are_said(tmp_path, capsys):
+    load("digits")
+    assert capsys.readouterr().err == ""
+    load("digits", tmp_path)
+    assert capsys.readouterr().err == "digits comes with scikit-learn: --data-dir without effect\n"
+    load("photos", tmp_path, download=True)
+    said = capsys.readouterr().err
+    assert "--data-dir and --download without effect" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["../x", "..", "a/../b", "/x", "x/", "", "a//b", "-x", "a b", "*"])
+def test_names_that_are_none(tmp_path, name):
+    (tmp_path / "x" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    assert f"data set {name!r}" in fault(name, tmp_path / "data")
+
+
+def test_a_set_with_a_configuration(tmp_path):
+    write_tfds(tmp_path / "small", "blurred", {"train": rows_of(pictures(20))})
+    data = load("small/blurred", tmp_path, val_fraction=0)
+    assert np.array_equal(data.train.images, pictures(20)[:18])
+
+
+def test_a_data_folder_that_is_a_file(tmp_path):
+    (tmp_path / "x").write_text("")
+    assert f"{tmp_path / 'x'} is a file" in fault("mnist", tmp_path / "x")
+
+
+def test_files_that_may_not_be_read_are_not_called_damaged(tmp_path, monkeypatch):
+    folder = write_tfds(tmp_path, "small", {"train": rows_of(pictures(20))})
+    opened = Path.open
+
+    def closed(path, *args, **kwargs):
+        if "array_record" in path.name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", closed)
+    for home in (Path.home(), Path("none")):  # with a place for decoded pixels and without
+        monkeypatch.setattr(Path, "home", lambda home=home: home)
+        message = fault("small", tmp_path)
+        assert f"{folder}/" in message and "cannot be read: Permission denied" in message
+        assert "delete" not in message
 
 
 # ---- resolution ----
@@ -191,241 +233,6 @@ def test_impossible_resolution(resolution):
 
 def test_only_square_images_are_reduced():
     assert "427x640" in fault("photos", resolution=61)
-
-
-# ---- small TFDS folders ----
-
-
-@pytest.mark.parametrize("place", ["", "tfds"])
-def test_tfds_folder(tmp_path, place, monkeypatch):
-    write_small(tmp_path / place)
-    monkeypatch.setenv("FUNCTA_DATA", str(tmp_path))
-    data = load("small", val_fraction=0.25)
-    assert [len(part) for part in (data.train, data.val, data.test)] == [30, 10, 20]
-    assert data.num_classes == 10
-    images, labels, _ = labelled(40)
-    for part in (data.train, data.val):
-        assert np.array_equal(part.images, images[part.ids])
-        assert np.array_equal(part.labels, labels[part.ids])
-    assert np.array_equal(np.bincount(data.val.labels), np.ones(10))
-    assert np.array_equal(data.test.images, labelled(20, 1)[0])
-    assert np.array_equal(data.test.ids, np.arange(20))
-
-
-def test_tfds_newest_version_by_number(tmp_path):
-    for seed, version in enumerate(["3.0.9", "3.0.10", "2.11.0"]):
-        write_tfds(tmp_path, "small", {"train": labelled(20, seed)[2]}, version=version)
-    images = labelled(20, 1)[0]
-    assert np.array_equal(load("small", tmp_path, val_fraction=0).train.images, images[:18])
-
-
-def test_tfds_rows_are_sorted_by_published_id(tmp_path):
-    images, order = pictures(30), np.random.default_rng(1).permutation(30)
-    names = [b"train_%05d" % row for row in order]
-    rows = rows_of(images[order], order % 10, names)
-    write_tfds(tmp_path, "small", {"train": rows, "test": rows})
-    test = load("small", tmp_path, val_fraction=0).test
-    assert np.array_equal(test.images, images)
-    assert np.array_equal(test.ids, np.arange(30)) and np.array_equal(test.labels, test.ids % 10)
-
-
-def test_tfds_ids_that_are_no_row_numbers_keep_the_order(tmp_path):
-    names = [b"%x.png" % (7919 * row) for row in range(20)]
-    write_tfds(tmp_path, "small", {"train": rows_of(pictures(20), ids=names)})
-    data = load("small", tmp_path, val_fraction=0)
-    assert np.array_equal(data.train.images, pictures(20)[:18])
-    assert data.train.ids.tolist() == list(range(18))
-
-
-def test_unlabelled_train_only_gives_its_last_tenth_as_test(tmp_path):
-    images = pictures(30)
-    write_tfds(tmp_path, "celeb_a_hq_custom", {"train": rows_of(images)})
-    data = load("celeb_a_hq_custom", tmp_path, val_fraction=1 / 9)
-    assert data.num_classes == 0
-    assert [len(part) for part in (data.train, data.val, data.test)] == [24, 3, 3]
-    assert data.test.ids.tolist() == [27, 28, 29]
-    for part in (data.train, data.val, data.test):
-        assert np.array_equal(part.images, images[part.ids]) and (part.labels == -1).all()
-
-
-def test_grey_images_have_one_channel(tmp_path):
-    images = pictures(20, channels=1)
-    write_tfds(tmp_path, "grey", {"train": rows_of(images)}, shape=(8, 8, 1))
-    assert np.array_equal(load("grey", tmp_path, val_fraction=0).train.images, images[:18])
-
-
-def test_decoded_cache_is_used_renewed_and_never_trusted(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tfds_folder, "CACHE_FROM", 50)
-    folder = write_small(tmp_path)
-    first = load("small", tmp_path, val_fraction=0.25)
-    (cached,) = (tmp_path / "cache" / "functa" / "decoded").iterdir()  # no temporary file left
-    decoded = []
-    decode = tfds_folder._decode
-    monkeypatch.setattr(tfds_folder, "_decode", lambda *a: decoded.append(1) or decode(*a))
-    for damage in (lambda b: b[:-50], lambda b: b[:3000] + b"no" + b[3002:], lambda b: b""):
-        again = load("small", tmp_path, val_fraction=0.25)
-        assert not decoded and again.fingerprint == first.fingerprint
-        assert same(again.val, first.val) and again.num_classes == 10
-        rewrite(cached, damage)
-        assert (
-            load("small", tmp_path, val_fraction=0.25).fingerprint == first.fingerprint
-            and len(decoded) == 2
-        )
-        decoded.clear()
-    rewrite(shard(folder), lambda data: data[:1000])  # the source counts, not the cache
-    assert shard(folder).name in fault("small", tmp_path)
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(tfds_folder, "CACHE_FROM", 1)
-    write_small(tmp_path)
-    assert len(load("small", tmp_path, val_fraction=0.25).test) == 20
-
-
-# ---- faults of TFDS folders ----
-
-
-def test_unknown_name_lists_the_built_in_names(tmp_path):
-    message = fault("cifar11", tmp_path)
-    for part in ("'cifar11'", "digits", "photos", "mnist", "cifar10", str(tmp_path), "tfds build"):
-        assert part in message
-
-
-def test_missing_set_names_every_place_and_the_remedy(tmp_path):
-    message = fault("cifar10", tmp_path)
-    places = [tmp_path / p for p in ("cifar10", "tfds/cifar10", "cifar-10-batches-py")]
-    for part in (*map(str, places), "--download", "$FUNCTA_DATA"):
-        assert part in message
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [lambda b: b"", lambda b: b[:100], lambda b: b[:65536], lambda b: b[:-70000], lambda b: b[:-1]],
-    ids=["empty", "short", "one block", "last blocks", "last byte"],
-)
-def test_truncated_shard_is_named(tmp_path, damage):
-    rows = rows_of(pictures(40, 64), np.arange(40) % 10)
-    folder = write_tfds(tmp_path, "small", {"train": rows}, shape=(64, 64, 3))
-    path = shard(folder, "train")
-    rewrite(path, damage)
-    assert str(path) in fault("small", tmp_path)
-
-
-def test_flipped_byte_in_a_shard_is_found(tmp_path):
-    path = shard(write_small(tmp_path))
-    rewrite(path, lambda b: b[:1000] + bytes([b[1000] ^ 255]) + b[1001:])
-    assert str(path) in fault("small", tmp_path)
-
-
-def test_missing_shard_is_named(tmp_path):
-    path = shard(write_small(tmp_path))
-    path.unlink()
-    assert f"{path}: missing" in fault("small", tmp_path)
-
-
-@pytest.mark.parametrize("count", [9, 11])
-def test_shard_with_another_number_of_rows(tmp_path, count):
-    path = shard(write_small(tmp_path))
-    write_shard(path, labelled(count)[2])
-    message = fault("small", tmp_path)
-    assert str(path) in message and f"holds {count} rows" in message and "10" in message
-
-
-def test_published_counts_of_known_sets(tmp_path):
-    write_small(tmp_path, "mnist")
-    assert "mnist has 60,000 train images, found 40" in fault("mnist", tmp_path)
-
-
-@pytest.mark.parametrize("label", [-1, 10])
-def test_label_out_of_range(tmp_path, label):
-    rows = labelled(20)[2]
-    rows[3]["label"] = label
-    folder = write_tfds(tmp_path, "small", {"train": labelled(40)[2], "test": rows})
-    message = fault("small", tmp_path)
-    assert str(folder) in message and f"label {label}" in message and "0..9" in message
-
-
-def test_images_of_differing_sizes(tmp_path):
-    rows = rows_of(pictures(30)) + rows_of(pictures(10, 9))
-    write_tfds(tmp_path, "small", {"train": rows})
-    message = fault("small", tmp_path)
-    assert "row 30" in message and "(9, 9, 3)" in message and "00001-of-00002" in message
-
-
-def test_train_and_test_of_differing_sizes(tmp_path):
-    write_tfds(
-        tmp_path, "small", {"train": labelled(20)[2], "test": rows_of(pictures(9, 6), [1] * 9)}
-    )
-    assert "differ in size" in fault("small", tmp_path)
-
-
-def test_sixteen_bit_images_are_refused(tmp_path):
-    deep = png(np.full((8, 8), 4000, np.uint16))
-    write_tfds(tmp_path, "small", {"train": [{"image": deep}] * 20}, shape=(8, 8, 1))
-    assert "uint16" in fault("small", tmp_path)
-
-
-@pytest.mark.parametrize(
-    "key, value, reason",
-    [("image", b"junk", "no PNG or JPEG"), ("image", None, "lacks"), ("label", None, "lacks")],
-)
-def test_row_without_image_or_label(tmp_path, key, value, reason):
-    rows = labelled(20)[2]
-    del rows[5][key]
-    if value:
-        rows[5][key] = value
-    write_tfds(tmp_path, "small", {"train": rows})
-    message = fault("small", tmp_path)
-    assert "row 5" in message and reason in message
-
-
-def test_row_with_a_cut_image(tmp_path):
-    rows = labelled(20)[2]
-    rows[5]["image"] = rows[5]["image"][:-60]
-    write_tfds(tmp_path, "small", {"train": rows})
-    assert "row 5" in fault("small", tmp_path)
-
-
-def test_repeated_ids(tmp_path):
-    write_tfds(tmp_path, "small", {"train": rows_of(pictures(20), ids=[b"train_1"] * 20)})
-    assert "ids repeat" in fault("small", tmp_path)
-
-
-def test_no_rows(tmp_path):
-    folder = write_small(tmp_path)
-    path = folder / "dataset_info.json"
-    path.write_text(re.sub(r'\["10", "10"\]', '["0", "0"]', path.read_text()))
-    for index in (0, 1):
-        write_shard(shard(folder, index=index), [])
-    assert "empty" in fault("small", tmp_path)
-
-
-@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
-@pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b'{"splits": 3}'])
-def test_damaged_description(tmp_path, file, damage):
-    path = write_small(tmp_path) / file
-    path.unlink()
-    if damage is not None:
-        path.write_bytes(damage)
-    assert str(path.parent) in fault("small", tmp_path)
-
-
-def test_other_file_format_names_the_conversion(tmp_path):
-    path = write_small(tmp_path) / "dataset_info.json"
-    info = json.loads(path.read_text()) | {"fileFormat": "tfrecord"}
-    path.write_text(json.dumps(info))
-    message = fault("small", tmp_path)
-    assert "tfrecord" in message and "tfds convert_format" in message
-    path.write_text(json.dumps(info | {"alternativeFileFormats": ["array_record"]}))
-    assert len(load("small", tmp_path, val_fraction=0).train) == 40  # once it was converted
-
-
-def test_folder_without_images_or_train(tmp_path):
-    write_tfds(tmp_path, "small", {"validation": labelled(20)[2]})
-    assert "validation" in fault("small", tmp_path)
 
 
 # ---- torchvision folders, made up ----
