@@ -10,7 +10,8 @@
             checks.check(self)
 
 `check` raises ValueError, "--steps 0: must be at least 1", which the command line prints as it is.
-Numbers must be finite whatever else they must be. None passes where the type has it.
+Numbers must be finite whatever else they must be. None passes where the type has it, an empty
+tuple where it is the default.
 """
 
 import math
@@ -75,8 +76,11 @@ def check(config):
     """Hold all fields of a dataclass against their constraints; ValueError at the first fault."""
     hints = get_type_hints(type(config), include_extras=True)
     for field in fields(config):
-        for constraint in constraints(hints[field.name]):
-            for value in _leaves(getattr(config, field.name)):
+        held, found = constraints(hints[field.name]), getattr(config, field.name)
+        if held and found == () != field.default:
+            raise ValueError(f"{_flag(field.name)}: needs at least one value")
+        for constraint in held:
+            for value in _leaves(found):
                 fault = constraint.fault(value)
                 require(fault is None, field.name, value, fault)
 
@@ -98,14 +102,18 @@ def _leaves(value):
 def require(good, field, value, why):
     """ValueError "--field value: why" unless `good`: for what one field's type cannot say."""
     if not good:
-        raise ValueError(f"--{field.replace('_', '-')} {_shown(value)}: {why}")
+        raise ValueError(f"{_flag(field)} {_shown(value)}: {why}")
 
 
 def refuse_beyond(field, value, most, what):
     """UserError unless a number is at most what the data have: "--batch-size 500: digits has only
     360 train images"."""
     if value is not None and value > most:
-        raise UserError(f"--{field.replace('_', '-')} {value}: {what}")
+        raise UserError(f"{_flag(field)} {value}: {what}")
+
+
+def _flag(field):
+    return f"--{field.replace('_', '-')}"
 
 
 def _shown(value):

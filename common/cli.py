@@ -103,6 +103,7 @@ def _one_line(complaint):
     text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", complaint)
     lines = [line.strip() for line in text.splitlines() if line.strip()][1:]
     message = re.split(r"Argument helptext:|For full helptext", " ".join(lines))[0].strip()
+    message = re.sub(r"^Error parsing \w+: ", "", message)  # of a Config that refused its values
     message, *hint = message.split("Perhaps you meant:")
     if hint:
         message = f"{message.strip()}; did you mean {hint[0].split()[0]}?"

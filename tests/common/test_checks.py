@@ -17,6 +17,7 @@ class Config:
     rate: checks.Positive | None = 0.1
     rates: tuple[checks.NotNegative, ...] = (0.0,)
     pair: tuple[checks.Share, checks.Share] = (0.0, 1.0)
+    none: tuple[checks.Count, ...] = ()
     seed: checks.Seed = 0
     name: checks.Name = ""
     flag: bool = False
@@ -33,6 +34,7 @@ class Config:
         ({"rate": math.nan}, "--rate nan: must be a finite number"),
         ({"rates": (1.0, math.inf)}, "--rates inf: must be a finite number"),
         ({"rates": (1.0, -1.0)}, "--rates -1.0: must be at least 0"),
+        ({"rates": ()}, "--rates: needs at least one value"),
         ({"pair": (0.0, 1.5)}, "--pair 1.5: must be in [0, 1]"),
         ({"seed": 10**20}, "--seed"),
         ({"name": "../x"}, "--name ../x: must be a plain name"),
@@ -63,8 +65,9 @@ def test_none_passes_and_the_command_line_reads_checked_types():
     assert Config(rate=None).rate is None
     read = cli.parse(Config, Config(), ["--rates", "1", "2", "--rate", "None", "--seed", "7"])
     assert read == Config(rates=(1.0, 2.0), rate=None, seed=7)
-    with pytest.raises(UserError, match="--rates nan: must be a finite number"):
+    with pytest.raises(UserError) as refusal:
         cli.parse(Config, Config(), ["--rates", "1", "nan"])
+    assert str(refusal.value) == "--rates nan: must be a finite number"
 
 
 def test_what_the_data_have_is_the_most():

@@ -1,8 +1,12 @@
 """common.cli: presets and flags; every mistake is one line on stderr and exit code 2."""
 
+import importlib
+import io
+import os
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from common import cli
 from common.errors import UserError
 from common.runs import Stopping
+from tests import commands
 from tests.refusals import refusal
 
 
@@ -120,6 +125,35 @@ def test_help_shows_every_flag_with_its_meaning(capsys):
     assert "[small|large]" in said
     for text in ("Units in a layer.", "Step size; none learns it.", "default: 64"):
         assert text in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_help_of_every_command_in_every_encoding(name, encoding, monkeypatch):
+    module = importlib.import_module(name)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(SystemExit) as stop:
+        cli.run(module.main, module.Config, commands.presets(module), ["--help"])
+    assert not stop.value.code
+    stream.seek(0)
+    said = re.sub(r"\s+", " ", stream.read())
+    assert "usage:" in said
+    shown = [f"--{field.name.replace('_', '-')}" for field in fields(module.Config)]
+    assert sum(flag in said for flag in shown) >= len(shown) - 1  # but for what has no flag
+
+
+def test_a_table_in_greek_on_a_stream_that_cannot_show_it():
+    code = (
+        "from dataclasses import dataclass; from common import cli\n"
+        "@dataclass\nclass Config:\n    pass\n"
+        "cli.run(lambda config: print('β 0.5 ± 0.1'), Config, args=[])"
+    )
+    for encoding, shown in (("ascii", "? 0.5 ? 0.1"), ("cp1252", "? 0.5 ± 0.1"), ("utf8", None)):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, env=environment, check=True)
+        assert done.stdout.decode(encoding).strip() == (shown or "β 0.5 ± 0.1")
 
 
 def test_no_traceback_when_the_reader_has_gone():
