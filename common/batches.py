@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from common import seeds
 from common.errors import UserError
+from common.split import first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,9 @@ def choose_device(name):
     """The torch device of that name, or the best there is; UserError if it cannot be used."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"--device {name}: {first_line(error)}") from None
     return device
 
 
@@ -49,14 +50,18 @@ def on_device(split, device):
 
 
 def normalisation(images, standardise):
-    """Of these training images if `standardise`, else pixels stay in [0, 1]."""
+    """Of these training images if `standardise`, else pixels stay in [0, 1].
+
+    A channel that is the same everywhere is only centred.
+    """
     channels, device = images.pixels.shape[1], images.pixels.device
     if not standardise:
         shape = (1, channels, 1, 1)
         return Normalisation(torch.zeros(shape, device=device), torch.ones(shape, device=device))
-    values = images.pixels[:10_000].float() / 255
-    std, mean = torch.std_mean(values, dim=(0, 2, 3), keepdim=True)
-    return Normalisation(mean, std)
+    pixels = images.pixels[:10_000]
+    std, mean = torch.std_mean(pixels.float() / 255, dim=(0, 2, 3), keepdim=True)
+    least, most = (end(pixels, dim=(0, 2, 3), keepdim=True) for end in (torch.amin, torch.amax))
+    return Normalisation(mean, torch.where(least == most, 1.0, std))
 
 
 def order(count, seed, epoch):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.errors import UserError
 from common.runs import atomic
 from common.split import Split
 
@@ -82,7 +83,7 @@ def write(path, train, test, num_classes):
         for part, split in (("train", train), ("test", test))
         for column in COLUMNS
     }
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UserError):
         _tidy(path)
         with atomic(path) as temporary:
             np.savez(temporary, **columns, num_classes=num_classes)

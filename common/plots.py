@@ -22,16 +22,14 @@ STYLE = {
 def figure(path, rows=1, columns=1, *, size, **options):
     """Yield (figure, axes) of matplotlib's subplots; saved to `path` (.png, .pdf) at the end.
 
-    size: (width, height) in inches; options go to `plt.subplots`.
+    size: (width, height) in inches; options go to `Figure.subplots`. pyplot is left alone, so that
+    a notebook keeps its own way of showing figures.
     """
     import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        made, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
-        yield made, axes
+    with mpl.rc_context(STYLE):
+        made = Figure(size, layout="constrained")
+        yield made, made.subplots(rows, columns, **options)
         with atomic(path) as temporary:
             made.savefig(temporary)
-        plt.close(made)

@@ -5,6 +5,7 @@ Everything is written under a temporary name and renamed, so that a file is whol
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -23,15 +24,24 @@ from common.errors import UserError
 
 @contextlib.contextmanager
 def atomic(path):
-    """Yield a temporary path beside `path`; it becomes `path` when the block ends well."""
+    """Yield a temporary path beside `path`; it becomes `path` when the block ends well.
+
+    A place that cannot be written and a full disk are a UserError.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        beside = error.filename and Path(error.filename) in (temporary, *temporary.parents)
+        if beside or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder is none
+            temporary.unlink()
 
 
 def write_json(path, value):
@@ -46,6 +56,8 @@ def read_json(path):
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error})") from None
 
@@ -86,10 +98,7 @@ class Run:
                 f"{self.folder} is not a run folder and not empty; choose another --out"
             )
         else:
-            try:
-                write_json(path, self.config)
-            except OSError as error:
-                raise UserError(f"cannot write in {self.folder}: {error.strerror}") from None
+            write_json(path, self.config)
         self.metrics_path = self.folder / "metrics.jsonl"
         self.environment = environment()  # now: the code may change while it runs
 
@@ -171,7 +180,12 @@ def read_rows(path):
     Any other line that is no row means damage: UserError with its number.
     """
     rows = []
-    lines = Path(path).read_bytes().split(b"\n") if Path(path).exists() else []
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line or b"null")

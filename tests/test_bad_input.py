@@ -106,6 +106,8 @@ def test_what_lies_outside_ends_in_one_line(name):
             for place, interval in enumerate(intervals):
                 good = [inside(each) for each in intervals]
                 lines += [[*good[:place], bad, *good[place + 1 :]] for bad in outside(interval)]
+        elif intervals and get_origin(hint) is dict:
+            lines += [["key", bad] for bad in outside(intervals[0])]
         elif intervals:
             common = set.intersection(*(set(outside(interval)) for interval in intervals))
             lines += [[bad] for bad in sorted(common)]

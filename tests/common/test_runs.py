@@ -1,5 +1,6 @@
 """common.runs: files whole or absent, run folders that refuse other settings, plain progress."""
 
+import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,8 +139,28 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write in"):
+    with pytest.raises(UserError, match=r"cannot write .*: Not a directory"):
         opened(tmp_path / "file" / "run")
+    with pytest.raises(UserError, match="cannot write"):
+        write_json(tmp_path / "file" / "deep" / "x.json", {})
+
+
+def test_a_full_disk_is_one_line_and_other_faults_of_files_are_not(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"cannot write .*x\.bin: No space left"),
+        atomic(tmp_path / "x.bin") as temporary,
+    ):
+        temporary.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(FileNotFoundError), atomic(tmp_path / "x.bin"):
+        (tmp_path / "other").read_bytes()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path):
+    for read in (read_json, read_rows):
+        with pytest.raises(UserError, match="cannot be read: Is a directory"):
+            read(tmp_path)
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(0, 9), st.integers(1, 8))
