@@ -16,6 +16,7 @@ tuple where it is the default.
 
 import math
 import re
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import Annotated, get_args, get_type_hints
@@ -57,6 +58,18 @@ class PlainName:
         return "is too long for a file's name" if len(value) > 100 else None
 
 
+class Words:
+    """Text that a shell can split into words."""
+
+    def fault(self, value):
+        """What is wrong with it, or None."""
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            return f"cannot be split into flags ({error})"
+        return None
+
+
 LARGEST = 2**31 - 1  # of whole numbers: what a 32-bit index can count
 
 Count = Annotated[int, Interval(1, LARGEST)]
@@ -70,6 +83,7 @@ PositiveShare = Annotated[float, Interval(0, 1, without_low=True)]
 ShareBelowOne = Annotated[float, Interval(0, 1, without_high=True)]
 InnerShare = Annotated[float, Interval(0, 1, without_low=True, without_high=True)]
 Name = Annotated[str, PlainName()]
+Flags = Annotated[str, Words()]  # of another command, as one string
 
 
 def check(config):
@@ -87,7 +101,7 @@ def check(config):
 
 def constraints(hint):
     """All constraints in a type, however deep: of the type itself, of its union, of its items."""
-    found = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Interval | PlainName)]
+    found = [m for m in getattr(hint, "__metadata__", ()) if hasattr(m, "fault")]
     return found + [inner for part in get_args(hint) for inner in constraints(part)]
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from operator import truediv
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, Positive
+from common.runs import atomic
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,15 @@ class Config:
 
     json: bool = False
     """One JSON object a line instead of a table."""
-    rounds: int = 5
+    rounds: Count = 5
     """Times that ours and the reference take turns."""
-    seconds: float = 2.0
+    seconds: Positive = 2.0
     """Time for each turn."""
+    results: Path | None = None
+    """Folder for bench_NAME.jsonl, one JSON object a line; default: nothing is kept."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 @dataclass(frozen=True)
@@ -227,13 +234,18 @@ BENCHES = {"functa": functa, "dessilbi": dessilbi}
 
 
 def main(config, name):
+    rows = []
     for number, row in enumerate(BENCHES[name](config)):
+        rows.append(row)
         if config.json:
             print(json.dumps(row), flush=True)
             continue
         if number == 0:
             print("  ".join(row))
         print("  ".join(f"{value!s:>{len(key)}}" for key, value in row.items()), flush=True)
+    if config.results:
+        with atomic(config.results / f"bench_{name}.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Flags
 from common.errors import UserError
 from common.runs import environment, read_json, write_json
 from experiments import runner
@@ -33,14 +34,17 @@ class Config:
 
     preset: str
     """Preset of functa_jax.meta_train."""
-    flags: str = ""
+    flags: Flags = ""
     """More flags of functa_jax.meta_train, as one string."""
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[Flags, ...] = ()
     """Tasks with flags of their own, as "classify --steps 1000"; others have their defaults."""
     out: Path | None = None
     """Folder of the run; default runs/tasks_NAME."""
     results: Path = runner.RESULTS
     """Folder for the tables and the page."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 PRESETS = {

@@ -15,19 +15,21 @@ thing at a time; nothing is chosen, so the test split is all that is needed.
 
 Expected: latents need at most as many training images as pixels; more steps reconstruct better but
 do not classify better (NeoMLP, 2024, and public re-runs of functa report the same on CIFAR-10).
-Writes latent_classification_DATA.json and .png into --out.
+Writes latent_classification_DATA.json and .png into --out, and into --results if that is given.
 """
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from common import cli
-from common.errors import UserError
+from common import checks, cli
+from common.checks import Count, CountOrZero
 from common.plots import figure
-from common.runs import spread
+from common.runs import atomic, spread
 from functa_jax import evaluate
 from functa_jax.functaset import load_functaset
 from functa_jax.tasks import material as tasks
@@ -44,29 +46,26 @@ COLOURS = {"latents": "C0", "PCA": "k", "pixels": "C1", "rebuilt": "C2"}
 class Config(tasks.TaskConfig):
     """Which run, and how much of its data."""
 
-    steps: tuple[int, ...] = (0, 1, 2, 3, 5, 10)
+    steps: tuple[CountOrZero, ...] = (0, 1, 2, 3, 5, 10)
     """Fitting steps to compare."""
-    images: int = 5000
+    images: Count = 5000
     """Training images, at most; the largest balanced subset is smaller."""
-    test_images: int = 5000
+    test_images: Count = 5000
     """Test images, at most."""
-    draws: int = 3
+    draws: Count = 3
     """Subsets of each size."""
+    results: Path | None = None
+    """Folder to keep the table and the figure in besides; default none."""
 
     def __post_init__(self):
-        for field in ("images", "test_images", "draws"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"--{field.replace('_', '-')}: must be at least 1")
-        if not self.steps or min(self.steps) < 0:
-            raise ValueError(f"--steps {self.steps}: needs numbers of steps, not negative")
+        checks.check(self)
 
 
 def main(config):
     """Three panels of accuracies, their table and a figure."""
     material = tasks.load(config)
     data = material.data
-    if not data.num_classes:
-        raise UserError(f"{data.name} has no labels")
+    data.require(classes=2, test=1)
     train, test = data.train.take(slice(config.images)), data.test.take(slice(config.test_images))
     labels = train.labels, test.labels
     print(
@@ -94,6 +93,10 @@ def main(config):
         "rebuilt: pixels of the images that the latents stand for; 0 steps tell nothing",
     ]
     tasks.report(material, name, config, rows, [f"{name}.png"], remarks)
+    if config.results:
+        for file in (f"{name}.json", f"{name}.png"):
+            with atomic(config.results / file) as temporary:
+                shutil.copy(material.path(file), temporary)
 
 
 def accuracies(name, features, labels):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.errors import UserError
-from common.runs import cores, read_json, write_json
+from common.runs import atomic, cores, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -53,9 +53,9 @@ def keep(config, stem, out, **facts):
 
     config: of the experiment, with seeds, flags and results; facts: what else the JSON holds.
     """
-    config.results.mkdir(parents=True, exist_ok=True)
     for picture in (out / "figures").glob("*.png"):
-        shutil.copy(picture, config.results / f"{stem}_{picture.name}")
+        with atomic(config.results / f"{stem}_{picture.name}") as temporary:
+            shutil.copy(picture, temporary)
     settings = {"flags": config.flags, "seeds": list(config.seeds)}
     write_json(config.results / f"{stem}.json", {**settings, **facts})
 

@@ -20,6 +20,7 @@ class Config:
     none: tuple[checks.Count, ...] = ()
     seed: checks.Seed = 0
     name: checks.Name = ""
+    flags: checks.Flags = "--x 'a b'"
     flag: bool = False
 
     def __post_init__(self):
@@ -41,6 +42,7 @@ class Config:
         ({"name": "a/b"}, "--name a/b: must be a plain name"),
         ({"name": ".."}, "plain name"),
         ({"name": "a" * 101}, "too long"),
+        ({"flags": "--x 'a"}, "--flags --x 'a: cannot be split into flags (No closing quotation)"),
     ],
 )
 def test_faults_name_flag_value_and_need(settings, message):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from common import cli
 from experiments import bench
 from functa_jax import training
 
@@ -24,3 +25,10 @@ def test_figures_hang_together(row):
     flops = 18 * training.forward_flops(shape, 16) * rates[0]
     share = flops / (figures["matmul_gflops"] * 1e9)
     assert figures["matmul_share"] == pytest.approx(share, abs=0.002)
+
+
+@pytest.mark.slow
+def test_rows_are_kept_where_asked(tmp_path, capsys):
+    args = ["dessilbi", "--rounds", "1", "--seconds", "0.01", "--json", "--results", str(tmp_path)]
+    cli.run(bench.main, bench.Config, dict.fromkeys(bench.BENCHES, bench.Config()), args)
+    assert (tmp_path / "bench_dessilbi.jsonl").read_text() == capsys.readouterr().out
