@@ -46,6 +46,36 @@ class Dataset:
     num_classes: int
     fingerprint: str
 
+    def require(self, *, channels=None, classes=0, val=0, test=0):
+        """UserError, in one line, where the data lack what a model or a command needs.
+
+        channels: of colour, that the model takes; None for any. classes: how many different ones
+        the labels of train must have at least. val, test: images there must be at least.
+        """
+        found = self.train.images.shape[3]
+        if channels not in (None, found):
+            raise UserError(
+                f"{self.name} has {_counted(found, 'channel')}, the model takes {channels}"
+            )
+        if classes and not self.num_classes:
+            raise UserError(f"{self.name} has no labels, which are needed here")
+        found = len(np.unique(self.train.labels))
+        if found < classes:
+            raise UserError(
+                f"{self.name} has {_counted(found, 'class', 'classes')} in train, "
+                f"at least {classes} are needed"
+            )
+        for part, split, least in (("val", self.val, val), ("test", self.test, test)):
+            if len(split) < least:
+                raise UserError(
+                    f"{self.name} has {_counted(len(split), 'image')} in {part}, "
+                    f"at least {least} needed"
+                )
+
+
+def _counted(count, noun, plural=None):
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
 
 def load(name, data_dir=None, *, download=False, resolution=None, images=None, val_fraction=0.1):
     """Load the data set `name` as a `Dataset`.

@@ -117,6 +117,25 @@ def test_fingerprint_tells_data_apart():
     assert len(set(prints)) == 3 and all(re.fullmatch("[0-9a-f]{16}", p) for p in prints)
 
 
+@pytest.mark.parametrize(
+    "name, needs, message",
+    [
+        ("digits", {"channels": 3}, "digits has 1 channel, the model takes 3"),
+        ("photos", {"channels": 1}, "photos has 3 channels, the model takes 1"),
+        ("photos", {"classes": 2}, "photos has no labels, which are needed here"),
+        ("digits", {"classes": 11}, "digits has 10 classes in train, at least 11 are needed"),
+        ("photos", {"val": 1}, "photos has 0 images in val, at least 1 needed"),
+        ("digits", {"test": 361}, "digits has 360 images in test, at least 361 needed"),
+    ],
+)
+def test_what_a_model_needs_of_the_data(name, needs, message):
+    with pytest.raises(UserError) as refusal:
+        load(name).require(**needs)
+    assert str(refusal.value) == message
+    load("digits").require(channels=1, classes=10, val=144, test=360)
+    assert load("digits", images=1).require(classes=1) is None
+
+
 @pytest.mark.parametrize("share", [-0.1, 1, 1.5, float("nan")])
 def test_impossible_val_fraction(share):
     assert "val_fraction" in fault("digits", val_fraction=share)
