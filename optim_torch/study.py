@@ -192,6 +192,7 @@ def main(config, preset):
     for setting in [base(config), *(setting for *_, setting in variations(config))]:
         cells.build(config, setting, 0, data)  # an impossible one is refused before any file
     run = Run.of("study", preset, config, data_set, not_identity=NOT_IDENTITY)
+    _say_idle(config, PRESETS.get(preset, Config()))
     total = config.steps * most_cells(config)
     _announce(config, data, run)
     with Progress(total, "step") as progress:
@@ -223,6 +224,23 @@ def main(config, preset):
     study_report.write(run, table, results)
     study_report.show(run)
     return run.summary()
+
+
+def _say_idle(config, usual):
+    """Flags that were given and do nothing in this combination."""
+    settings = [base(config), *(setting for *_, setting in variations(config))]
+    used = "+".join(f"{s.loss}+{s.optimizer}+{s.block}" for s in settings).split("+")
+    adamw = "adamw" in used or "adamw-hand" in used
+    rules = [
+        ("dessilbi" not in used, ("nu", "threshold"), "without the optimizer dessilbi"),
+        ("dropout" not in used, ("dropout",), "without a block with dropout"),
+        ("l1" not in used, ("l1",), "without a loss +l1"),
+        ("l2" not in used, ("l2",), "without a loss +l2"),
+        ("decoupled" not in used and not adamw, ("decoupled",), "without +decoupled or adamw"),
+        (not config.axes, ("combine",), "without --axes"),
+    ]
+    rules += [(axis not in config.axes, (axis,), f"without {axis} in --axes") for axis in AXES]
+    checks.say_idle(config, usual, rules)
 
 
 def base(config):
