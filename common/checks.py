@@ -130,5 +130,16 @@ def _flag(field):
     return f"--{field.replace('_', '-')}"
 
 
+def say_idle(config, usual, rules):
+    """Print one line for every field that was changed from `usual` and has no effect.
+
+    rules: triples of a condition, the fields that do nothing where it holds, and why: "with ...".
+    """
+    for idle, names, why in rules:
+        for name in names:
+            if idle and getattr(config, name) != getattr(usual, name):
+                print(f"--{name.replace('_', '-')} has no effect {why}", flush=True)
+
+
 def _shown(value):
     return " ".join(map(str, value)) if isinstance(value, tuple | list) else value

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from common import batches, cli
+from common import batches, checks, cli
+from common.checks import Count, PositiveShare, Seed
 from common.plots import figure
 from common.runs import environment, spread, write_json
 from experiments import runner
@@ -42,16 +43,24 @@ class Config:
     """More flags of both runs, as one string."""
     dessilbi: str
     """More flags of DessiLBI's run."""
-    densities: tuple[float, ...] = (0.01, 0.02, 0.05, *(round(0.1 * i, 1) for i in range(1, 10)))
+    densities: tuple[PositiveShare, ...] = (
+        0.01,
+        0.02,
+        0.05,
+        *(round(0.1 * i, 1) for i in range(1, 10)),
+    )
     """Nonzero parameters / all parameters."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of each."""
-    jobs: int = 1
+    jobs: Count = 1
     """Runs side by side."""
     out: Path | None = None
     """Folder for the runs; default runs/dessilbi_density_NAME."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 PRESETS = {

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, Seed
 from common.plots import figure
 from common.runs import environment, spread, write_json
 from experiments import runner
@@ -39,18 +40,23 @@ class Config:
     """Preset of optim_torch.train, with LeNet."""
     flags: str = ""
     """More flags of all runs, as one string."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of DessiLBI; SGD runs beside the first."""
-    epochs: int = 80
+    epochs: Count = 80
     """Passes over the train images."""
-    shown: tuple[int, ...] = (20, 40, 80)
+    shown: tuple[Count, ...] = (20, 40, 80)
     """Epochs whose filters are drawn."""
-    jobs: int = 1
+    jobs: Count = 1
     """Runs side by side."""
     out: Path = Path("runs/dessilbi_filters")
     """Folder for the runs."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
+
+    def __post_init__(self):
+        checks.check(self)
+        late = [epoch for epoch in self.shown if epoch > self.epochs]
+        checks.require(not late, "shown", late, f"there are {self.epochs:,} epochs")
 
 
 def main(config):

@@ -15,7 +15,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, Seed
 from common.plots import figure
 from common.runs import environment, read_rows, spread, write_json
 from experiments import runner
@@ -31,14 +32,17 @@ class Config:
     """More flags of all runs."""
     grow: str
     """More flags of the growing run."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of each."""
-    jobs: int = 1
+    jobs: Count = 1
     """Runs side by side."""
     out: Path | None = None
     """Folder for the runs; default runs/dessilbi_growing_NAME."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 PRESETS = {

@@ -15,7 +15,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, Seed
 from common.runs import environment, spread, write_json
 from experiments import runner
 
@@ -30,18 +31,21 @@ class Config:
     """Preset of optim_torch.train."""
     find: str
     """More flags of DessiLBI's run."""
-    epochs: tuple[int, ...]
+    epochs: tuple[Count, ...]
     """Epochs of that run whose support is tried."""
     train: str
     """More flags of the runs that train what is left."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of each."""
-    jobs: int = 1
+    jobs: Count = 1
     """Runs side by side."""
     out: Path | None = None
     """Folder for the runs; default runs/dessilbi_tickets_NAME."""
     results: Path = runner.RESULTS
     """Folder for the table."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 PRESETS = {

@@ -22,6 +22,7 @@ lets s2 in for a moment where s1 enters; split ISS with ν = 10 prefers sex to s
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from scipy.linalg import toeplitz
@@ -30,12 +31,14 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import lars_path
 from sklearn.metrics import roc_auc_score
 
-from common import cli
+from common import checks, cli
+from common.checks import LARGEST, Count, Interval, NotNegative, Positive
 from common.errors import UserError
 from common.plots import figure
 from common.runs import Progress, environment, write_json
 from optim_torch import linear
 
+Correlation = Annotated[float, Interval(-1, 1, without_low=True, without_high=True)]
 PIECES = 10  # points that LARS and the lasso get between two of their knots
 DIABETES_UNTIL = 1000  # all of the ten have entered, and the lasso is done
 
@@ -44,39 +47,34 @@ DIABETES_UNTIL = 1000  # all of the ten have entered, and the lasso is done
 class Config:
     """The sparse truths, and how the paths are followed."""
 
-    seeds: int = 50
+    seeds: Annotated[int, Interval(2, LARGEST)] = 50
     """Data sets of each correlation, seeds 0, 1, ..."""
-    rows: int = 100
+    rows: Annotated[int, Interval(3, LARGEST)] = 100
     """Observations of a data set."""
-    columns: int = 200
+    columns: Count = 200
     """Coefficients of a data set."""
-    support: int = 10
+    support: Count = 10
     """Coefficients of ±1; the others are 0."""
-    noise: float = 0.5
+    noise: NotNegative = 0.5
     """Standard deviation of the noise."""
-    correlations: tuple[float, ...] = (0.0, 0.5, 0.8)
+    correlations: tuple[Correlation, ...] = (0.0, 0.5, 0.8)
     """Of neighbouring columns; falls off geometrically."""
-    kappa: float = 30.0
+    kappa: Positive = 30.0
     """Damping of LBI and split LBI."""
-    nu: float = 1.0
+    nu: Positive = 1.0
     """Coupling of split LBI."""
-    limits: tuple[float, ...] = (10.0,)
+    limits: tuple[Positive, ...] = (10.0,)
     """Couplings of split ISS, beside --nu."""
-    until: float = 20.0
+    until: Annotated[float, Interval(1)] = 20.0
     """End of the paths in (a), in multiples of the time of their first entry."""
     results: Path = Path(__file__).parent / "results"
     """Folder for the table and the figure."""
 
     def __post_init__(self):
-        for field, least in (("seeds", 2), ("rows", 3), ("support", 1), ("until", 1), ("noise", 0)):
-            if not least <= getattr(self, field) < np.inf:
-                raise ValueError(f"--{field} {getattr(self, field)}: must be at least {least}")
-        if self.support >= self.columns:
-            raise ValueError(f"--support {self.support}: must be below --columns {self.columns}")
-        if not all(-1 < correlation < 1 for correlation in self.correlations):
-            raise ValueError("--correlations: must be between -1 and 1")
-        if not all(0 < value < np.inf for value in (self.kappa, self.nu, *self.limits)):
-            raise ValueError("--kappa, --nu and --limits: must be positive and finite")
+        checks.check(self)
+        below = self.support < self.columns
+        why = f"must be below --columns {self.columns}"
+        checks.require(below, "support", self.support, why)
 
 
 def main(config):

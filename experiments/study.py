@@ -18,7 +18,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Seed
 from experiments import runner
 
 
@@ -26,7 +27,7 @@ from experiments import runner
 class Config:
     """Which study."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of every cell."""
     flags: str = ""
     """More flags of optim_torch.study, as one string."""
@@ -34,6 +35,9 @@ class Config:
     """Folder for the study; default runs/study_NAME."""
     results: Path = runner.RESULTS
     """Folder for the table and the pictures."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 PRESETS = {

@@ -3,6 +3,7 @@
 import torch
 from torch.optim import lr_scheduler
 
+from common import seeds
 from common.errors import UserError
 from optim_torch.dessilbi import DessiLBI
 from optim_torch.models import MODELS
@@ -30,7 +31,7 @@ RECORDED_ENTRIES = 256  # of a matrix, at most
 
 def build_model(config, data_set, widths=None):
     """The network of these settings with the initial weights of its seed."""
-    torch.manual_seed(config.seed)
+    torch.manual_seed(seeds.fold(config.seed, "weights"))
     shape = data_set.train.images.shape[1:]
     widths = widths or config.widths
     try:
@@ -90,7 +91,7 @@ def build_recorder(config, model):
         return Recorder({})
     named = dict(model.named_parameters())
     recorded = {name: named[name] for name in penalised_names(config, model)}
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seeds.fold(0, "recorded"))  # of all seeds
     chosen = {
         name: torch.randperm(p.numel(), generator=generator)[:RECORDED_ENTRIES].sort().values
         for name, p in recorded.items()

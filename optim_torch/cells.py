@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from common import batches, checkpoints
+from common import batches, checkpoints, seeds
 from common.errors import UserError
-from common.runs import read_json, write_json
+from common.runs import content_hash, read_json, write_json
 from optim_torch import adamw, losses, structure
 from optim_torch.dessilbi import DessiLBI
 from optim_torch.evaluate import accuracy
@@ -73,7 +73,7 @@ def on_device(data_set, device):
 
 def build(config, setting, seed, data):
     """The network of a cell with the initial weights of its seed; UserError if there is none."""
-    torch.manual_seed(seed)
+    torch.manual_seed(seeds.fold(seed, "weights"))
     parts = parsed_block(setting.block)
     try:
         return ConvNet(
@@ -152,9 +152,8 @@ class Trainer:
     def __call__(self, setting, seed):
         key = (setting, seed)
         if key not in self.rows:
-            path = self._path(setting, seed, "json")
             before = self.progress.done
-            self.rows[key] = read_json(path) if path.exists() else self._train(setting, seed, path)
+            self.rows[key] = self._kept(setting, seed) or self._train(setting, seed)
             if rest := self.config.steps - (self.progress.done - before):  # diverged, or from file
                 self.progress.advance(rest)
         return self.rows[key]
@@ -168,18 +167,31 @@ class Trainer:
         return model.eval()
 
     def test(self, setting, seed):
-        """Accuracy on test, of 1; of chance where training diverged."""
+        """Accuracy on test, of 1; None where training diverged."""
         if self(setting, seed)["diverged"]:
-            return 1 / self.data.classes
+            return None
         model = self.network(setting, seed)
         return accuracy(model, self.data.test, self.data.inputs, EVALUATED)
 
-    def _train(self, setting, seed, path):
+    def _kept(self, setting, seed):
+        """The row of a finished cell whose weights are as they were, or None."""
+        path, weights = (self._path(setting, seed, suffix) for suffix in ("json", "pt"))
+        if not path.exists():
+            return None
+        row = read_json(path)
+        if weights.exists() and content_hash(weights) == row["weights"]:
+            return row
+        self.progress.say(f"{weights} is damaged or missing: this cell is trained anew")
+        return None
+
+    def _train(self, setting, seed):
         model, row = train(
             *(self.config, setting, seed, self.data),
             lambda steps: self.progress.advance(steps, cell=setting.stem(seed)),
         )
-        checkpoints.write(self._path(setting, seed, "pt"), model.state_dict())
+        path, weights = (self._path(setting, seed, suffix) for suffix in ("json", "pt"))
+        checkpoints.write(weights, model.state_dict())
+        row["weights"] = content_hash(weights)
         write_json(path, row)  # last: it says that the cell is finished
         return row
 
@@ -190,7 +202,7 @@ class Trainer:
 def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True):
     """Train a cell; returns (network, row).
 
-    row: JSON-able; "val", the accuracy on validation, of 1, or chance's where training diverged;
+    row: JSON-able; "val", the accuracy on validation, of 1, None where training diverged;
     "diverged", the step by which the loss was not finite, or None; "seconds" of training alone;
     "density" of Γ or None; and "curve", pairs of a step and the accuracy on the training batches
     since the pair before. All chance of a step is a function of (seed, step).
@@ -231,7 +243,7 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
                 break
             advance(step % every + 1)
     seconds = time.monotonic() - began
-    val = 1 / data.classes
+    val = None
     if evaluate and not diverged:
         val = accuracy(model, data.val, data.inputs, EVALUATED)
     row = {

@@ -46,7 +46,8 @@ class DessiLBI(Optimizer):
     `state[p]` holds `v`, `gamma` and, for the groups that begin at p, `entry` (the time on V's
     clock, Σ α_Γ / ν, since when a group has been in the support; infinite outside), beside the
     base's own. Parameters without a gradient are left as they are, and at lr = 0 neither W nor Γ
-    moves (unless the base moves W, as Rprop does); a zero gradient does not stop the coupling.
+    moves (unless the base moves W, as Rprop does); a zero gradient does not stop the coupling, nor
+    does a sparse one, which the base (but SparseAdam) gets in its dense form.
     Weight decay is the base's: the authors' code decays inside the momentum buffer instead. Keep
     parameters in float32 or wider (autocast does): V adds up small steps.
     """
@@ -103,7 +104,10 @@ class DessiLBI(Optimizer):
         group = {**param_group, "params": _as_list(param_group["params"])}
         if isinstance(group.get("penalty"), (list, tuple)):  # tensors can be saved
             group["penalty"] = [torch.as_tensor(x, dtype=torch.long) for x in group["penalty"]]
-        _check({**self.defaults, **group})
+        whole = {**self.defaults, **group}
+        _check(whole)
+        if self._base_class is torch.optim.SparseAdam and whole["coupling"] == "coupled":
+            raise ValueError("SparseAdam takes sparse gradients, 'coupled' makes dense ones")
         if self.param_groups:
             self._new_base([group])  # the base may refuse it
         super().add_param_group(group)
@@ -120,8 +124,9 @@ class DessiLBI(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        gradients = {}  # those that "coupled" replaces for the base
+        gradients = {}  # those that the base does not get as they are
         try:
+            self._make_dense(gradients)
             for group, partition in zip(self.param_groups, self._partitions, strict=True):
                 self._couple(group, partition, gradients)
             self._step_base()
@@ -234,6 +239,15 @@ class DessiLBI(Optimizer):
             for group, rate in zip(self.param_groups, rates, strict=True):
                 group["lr"] = rate
 
+    def _make_dense(self, gradients):
+        """W moves at every entry by the coupling, and most bases take no sparse gradients."""
+        if not isinstance(self.base, torch.optim.SparseAdam):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None and parameter.grad.is_sparse:
+                        gradients[parameter] = parameter.grad
+                        parameter.grad = parameter.grad.to_dense()
+
     @torch.compiler.disable(recursive=False)  # gathers lists; the arithmetic below is compiled
     def _couple(self, group, partition, gradients):
         """Move V and Γ of a group; give D / ν to W, or to the gradient that the base sees."""
@@ -265,8 +279,8 @@ class DessiLBI(Optimizer):
         else:
             sign = -1 if group.get("maximize") else 1
             for parameter, part in zip(params, difference, strict=True):
-                gradients[parameter] = parameter.grad
-                parameter.grad = part.mul_(sign / nu).add_(parameter.grad)  # may be sparse
+                gradients.setdefault(parameter, parameter.grad)
+                parameter.grad = part.mul_(sign / nu).add_(parameter.grad)
 
     def _state_of(self, block):
         """Make what is missing of the state of a block; returns its entry times."""

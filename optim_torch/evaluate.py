@@ -11,7 +11,12 @@ from optim_torch.dessilbi import DessiLBI
 
 @torch.no_grad()
 def accuracy(model, images, normalise, batch_size=1000):
-    """Share of images that the network (in evaluation mode) gives their label."""
+    """Share of images that the network (in evaluation mode) gives their label.
+
+    ValueError where there are no images, as no number is right then.
+    """
+    if not len(images):
+        raise ValueError("there are no images to evaluate on")
     model.eval()
     hits = 0
     for pixels, labels in zip(
@@ -39,11 +44,13 @@ def recalibrated(model, images, normalise, batches=50, batch_size=200):
 def accuracies(model, optimizer, train_images, images, normalise):
     """Accuracy of W, of W on supp Γ, and of Γ itself, each with its share of nonzero parameters.
 
-    BatchNorm's statistics are measured anew for the two sparse ones.
+    One protocol for all: BatchNorm's statistics are measured anew, on the same train images, for
+    the weights that are evaluated. The running ones lag behind even those of W.
     """
     parameters = list(model.parameters())
     nonzero = sum(int(p.count_nonzero()) for p in parameters) / sum(p.numel() for p in parameters)
-    found = {"w": {"accuracy": accuracy(model, images, normalise), "density": nonzero}}
+    with recalibrated(model, train_images, normalise):
+        found = {"w": {"accuracy": accuracy(model, images, normalise), "density": nonzero}}
     if isinstance(optimizer, DessiLBI):
         for name, weights in (
             ("w_on_support", structure.restricted(optimizer, structure.masks(optimizer))),

@@ -33,8 +33,18 @@ class Entries:
         return torch.ones_like(tensors[0], dtype=torch.long)
 
 
+class _Several:
+    """What the groupings of several entries a group have in common."""
+
+    def scale(self, tensors, factors, out):
+        """out = tensors, each entry times its group's factor; the tensors in any layout."""
+        spread = self.spread(factors, tensors)
+        for tensor, factor, result in zip(tensors, spread, out, strict=True):
+            torch.mul(tensor, factor, out=result)
+
+
 @dataclass(frozen=True)
-class Slices:
+class Slices(_Several):
     """Group g is slice g along `axis` of each tensor, seen in the shape given beside it."""
 
     views: tuple  # one (shape, axis) for each tensor
@@ -56,13 +66,6 @@ class Slices:
             spread.append(values.reshape(along).expand(shape).reshape(tensor.shape))
         return spread
 
-    def scale(self, tensors, factors, out):
-        for tensor, result, (shape, axis) in zip(tensors, out, self.views, strict=True):
-            along = [-1 if i == axis else 1 for i in range(len(shape))]
-            if tensor.shape != shape:
-                tensor, result = tensor.view(shape), result.view(shape)
-            torch.mul(tensor, factors.view(along), out=result)
-
     @property
     def count(self):
         shape, axis = self.views[0]
@@ -76,7 +79,7 @@ class Slices:
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class Labels(_Several):
     """`ids` (N,) int64 numbers the group of each entry of the tensors laid end to end."""
 
     ids: torch.Tensor
@@ -91,10 +94,6 @@ class Labels:
         parts = values[self.ids.to(values.device)].split([tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def scale(self, tensors, factors, out):
-        for tensor, factor, result in zip(tensors, self.spread(factors, tensors), out, strict=True):
-            torch.mul(tensor, factor, out=result)
-
     def sizes(self, tensors):
         return torch.bincount(self.ids, minlength=self.count).to(tensors[0].device)
 
@@ -105,7 +104,8 @@ def proximal(groupings, tensors, thresholds, out=None):
     Entries: soft threshold. Groups: v * max(0, 1 - threshold / ||v_g||).
     groupings, tensors, thresholds: for each grouping its list of tensors, and a number or one for
         each group. out: where to write, as `tensors`; none makes new ones.
-    Returns (out, kept): the results, and for each grouping which groups are not zero in them.
+    Returns (out, kept): the results, and for each grouping which groups are not zero in them (NaN
+    counts as zero).
     """
     if out is None:
         out = [[torch.empty_like(tensor) for tensor in members] for members in tensors]
@@ -114,7 +114,7 @@ def proximal(groupings, tensors, thresholds, out=None):
     for i, grouping in enumerate(groupings):
         if isinstance(grouping, Entries):
             torch.ops.aten.softshrink.out(tensors[i][0], thresholds[i], out=out[i][0])
-            kept[i] = out[i][0] != 0
+            kept[i] = out[i][0].abs() > 0
         else:
             alike.setdefault((tensors[i][0].device, tensors[i][0].dtype), []).append(i)
     for numbers in alike.values():

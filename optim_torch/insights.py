@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 from torch.nn import functional as F
 
+from common import seeds
 from common.runs import atomic
 from optim_torch import study_figures as pictures
 from optim_torch.surface import surface
@@ -57,6 +58,13 @@ def look(folder, model, data, config):
         },
         "confusion": counts.tolist(),
     }
+
+
+def passes(config, data):
+    """What `look` costs, in training passes (forward and backward) of one image."""
+    ascent = ASCENT_STEPS * (data.classes + 2 * COLUMNS)
+    forwards = config.surface**2 * min(SURFACE_IMAGES, len(data.train)) + len(data.test)
+    return ascent + forwards / 3
 
 
 def _ring(steps, loss):
@@ -116,7 +124,7 @@ def maximise(model, data, units):
     """
     height, _, channels = data.shape
     device, units = data.train.pixels.device, torch.as_tensor(list(units))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seeds.fold(0, "ascent"))
     start = 0.1 * torch.randn((len(units), channels, *data.shape[:2]), generator=generator)
     hidden = start.to(device).requires_grad_()
     optimizer = torch.optim.Adam([hidden], ASCENT_RATE)

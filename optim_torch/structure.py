@@ -20,8 +20,8 @@ def gammas(optimizer):
 
 
 def masks(optimizer):
-    """The support of Γ: dict of name -> bool tensor, True where Γ is not zero."""
-    return {name: gamma != 0 for name, gamma in gammas(optimizer).items()}
+    """The support of Γ: dict of name -> bool tensor, True where Γ is neither zero nor NaN."""
+    return {name: gamma.abs() > 0 for name, gamma in gammas(optimizer).items()}
 
 
 def support(optimizer):

@@ -2,19 +2,31 @@
 
 A base setting is trained, then each axis changes one thing of it: widths, losses with their
 regularisation, activations, optimizers, blocks (BatchNorm, residual, dropout); last the best values
-of all axes together. All cells have the same steps, batches and seeds. Validation chooses; test is
-looked at once, for the base and the best. Results: results.csv, summary.json, weights and pictures.
-A stopped study goes on where it was, cell by cell, and may be widened.
+of all axes together. All settings have the same steps, batches and seeds, and each has its own
+learning rate, searched in the same way. Validation chooses; test is looked at once, for the base
+and the best. Results: results.csv, summary.json, weights and pictures. A stopped study goes on
+where it was, cell by cell, and may be widened.
 """
 
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 
-from common import batches, cli, datasets
+from common import batches, checks, cli, datasets
+from common.checks import (
+    LARGEST,
+    CountOrZero,
+    InnerShare,
+    Interval,
+    Name,
+    NotNegative,
+    Positive,
+    Seed,
+    ShareBelowOne,
+)
 from common.errors import UserError
 from common.runs import Progress, Run, duration, spread
 from optim_torch import cells, insights, losses, study_report
@@ -32,6 +44,9 @@ NOT_IDENTITY = (
     *("data_dir", "download", "out", "name", "device"),
     *("axes", *AXES, "rates", "combine", "seeds", "surface"),  # a study may be widened
 )
+WIDENING = 3.0  # factor by which a search of rates goes on beyond its ends
+WIDENINGS = 2  # how often it may
+AtLeastTwo = Annotated[int, Interval(2, LARGEST)]
 
 
 @dataclass(frozen=True)
@@ -44,21 +59,21 @@ class Config:
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     download: bool = False
     """Let torchvision download the data set if it is missing."""
-    images: int | None = None
+    images: AtLeastTwo | None = None
     """Use only this many images of each split; none uses all."""
-    val_fraction: float = 0.1
+    val_fraction: InnerShare = 0.1
     """Share of train that is held out for validation, which makes all choices."""
     augment: bool = False
     """Random crops with 4 pixels of padding, and mirror images."""
-    cutout: int = 0
+    cutout: CountOrZero = 0
     """Side in pixels of a square that is blanked in each training image; 0: none."""
 
     layers: tuple[str, ...] = ("c16", "c32", "p", "r", "f64")
     """The network: c64 (convolution), r (residual), p (pooling), g (mean), f128 (connected)."""
-    dropout: float = 0.3
+    dropout: ShareBelowOne = 0.3
     """Share dropped before each connected layer, in blocks with dropout."""
 
-    width: float = 1.0
+    width: Positive = 1.0
     """Base: what all widths are multiplied by."""
     loss: str = "cross-entropy+l2"
     """Base: cross-entropy, smoothing, squared or focal; and +l2, +decoupled, +l1."""
@@ -71,7 +86,7 @@ class Config:
 
     axes: tuple[Literal[tuple(AXES)], ...] = tuple(AXES)
     """What is varied; none: the base alone."""
-    widths: tuple[float, ...] = (0.5, 2.0)
+    widths: tuple[Positive, ...] = (0.5, 2.0)
     """Widths tried."""
     losses: tuple[str, ...] = (
         *("cross-entropy", "cross-entropy+decoupled", "cross-entropy+l1"),
@@ -88,63 +103,52 @@ class Config:
     """Optimizers tried."""
     blocks: tuple[str, ...] = ("plain", "residual", "bn", "bn+residual+dropout")
     """Blocks tried."""
-    rates: tuple[float, ...] = (0.3, 1.0, 3.0)
-    """Times each optimizer's usual learning rate; the best on validation, first seed, is taken."""
+    rates: tuple[Positive, ...] = (0.3, 1.0, 3.0)
+    """Times the optimizer's usual learning rate; each setting takes its best on validation, with
+    the first seed. A best at an end is followed beyond it, twice by a factor of 3. One: no search.
+    """
     combine: bool = True
     """Train the best values of all axes together, too."""
 
-    l2: float = 5e-4
+    l2: NotNegative = 5e-4
     """λ of +l2, the loss λ/2 |W|²; biases and norms are left out."""
-    decoupled: float = 5e-4
+    decoupled: ShareBelowOne = 5e-4
     """λ of +decoupled and AdamW's decay: what a step at the highest rate takes off the weights."""
-    l1: float = 1e-5
+    l1: NotNegative = 1e-5
     """λ of +l1, the loss λ Σ|w|."""
-    nu: float = 5.0
+    nu: Positive = 5.0
     """DessiLBI's ν."""
-    threshold: float = 0.05
+    threshold: Positive = 0.05
     """DessiLBI's λ, times the root of a group's size."""
 
-    steps: int = 200
+    steps: AtLeastTwo = 200
     """Training steps of each cell: the rate rises for a fifth of them, then falls to zero."""
-    batch_size: int = 64
+    batch_size: AtLeastTwo = 64
     """Images per step."""
     amp: bool = False
     """Compute in bfloat16 where PyTorch's autocast does; on a GPU only."""
-    surface: int = 21
+    surface: Annotated[int, Interval(3, 1001)] = 21
     """Points a side of the loss surface."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of weights, batches, augmentation and dropout."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
-    name: str | None = None
+    name: Name | None = None
     """Suffix of the run folder."""
     out: Path | None = None
     """Run folder; default runs/study-PRESET[-NAME]."""
 
     def __post_init__(self):
+        checks.check(self)
+        for field in ("seeds", "rates"):
+            values = getattr(self, field)
+            checks.require(values, field, "", "give at least one")
+            checks.require(len(set(values)) == len(values), field, values, "each of them once")
         for loss in (self.loss, *self.losses):
             losses.parse(loss)
         for block in (self.block, *self.blocks):
             cells.parsed_block(block)
-        if not self.seeds or not self.rates:
-            raise ValueError("--seeds and --rates need at least one each")
-        if not all(0 <= seed < 2**31 for seed in self.seeds):
-            raise ValueError("--seeds must lie in [0, 2^31)")
-        if min(*self.rates, self.width, *self.widths) <= 0:
-            raise ValueError("--rates, --width and --widths must be above 0")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError("--val-fraction must lie in (0, 1): validation chooses")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("--dropout must lie in [0, 1)")
-        if min(self.l2, self.decoupled, self.l1, self.cutout) < 0:
-            raise ValueError("--l2, --decoupled, --l1 and --cutout must not be negative")
-        if min(self.nu, self.threshold) <= 0:
-            raise ValueError("--nu and --threshold must be above 0")
-        if self.steps < 2 or self.batch_size < 2 or self.surface < 3:
-            raise ValueError("--steps and --batch-size must be at least 2, --surface at least 3")
-        if self.images is not None and self.images < 2:
-            raise ValueError("--images must be at least 2")
 
 
 PRESETS = {
@@ -177,21 +181,29 @@ def main(config, preset):
         images=config.images,
         val_fraction=config.val_fraction,
     )
+    data_set.require(classes=2, val=1, test=1)
+    height, width = data_set.train.images.shape[1:3]
+    count, side = len(data_set.train), min(height, width)
+    why = f"{config.dataset} has {count:,} train images"
+    checks.refuse_beyond("batch_size", config.batch_size, count, why)
+    why = f"the images are {height}x{width}"
+    checks.refuse_beyond("cutout", config.cutout, side, why)
     data = cells.on_device(data_set, device)
     for setting in [base(config), *(setting for *_, setting in variations(config))]:
         cells.build(config, setting, 0, data)  # an impossible one is refused before any file
     run = Run.of("study", preset, config, data_set, not_identity=NOT_IDENTITY)
-    total = config.steps * count(config)
-    _announce(config, data, run, total)
+    _say_idle(config, PRESETS.get(preset, Config()))
+    total = config.steps * most_cells(config)
+    _announce(config, data, run)
     with Progress(total, "step") as progress:
         trainer = cells.Trainer(config, data, run, progress)
         table = study(config, trainer)
-        if progress.done < total:  # the best of each was one of those tried
+        if progress.done < total:  # no search was widened, or the best of each was one of those
             progress.advance(total - progress.done)
-    best = max(table, key=lambda entry: (entry["val"]["mean"], -entry["parameters"]))
+    if not reliable(table):
+        raise UserError("every setting diverged, with one seed at least; lower --rates")
+    best = max(reliable(table), key=lambda entry: (entry["val"]["mean"], -entry["parameters"]))
     seed = max(config.seeds, key=lambda seed: trainer(best["setting"], seed)["val"])
-    if trainer(best["setting"], seed)["diverged"]:
-        raise UserError("every network diverged; lower --rates, in another --out")
     results = {
         "dataset": config.dataset,
         "data_fingerprint": data_set.fingerprint,
@@ -199,8 +211,8 @@ def main(config, preset):
         "seeds": list(config.seeds),
         "best": {"axis": best["axis"], "value": best["value"], **asdict(best["setting"])},
         "test": {
-            "base": spread(trainer.test(table[0]["setting"], seed) for seed in config.seeds),
-            "best": spread(trainer.test(best["setting"], seed) for seed in config.seeds),
+            name: over_seeds(trainer.test(entry["setting"], seed) for seed in config.seeds)
+            for name, entry in (("base", table[0]), ("best", best))
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
@@ -212,6 +224,23 @@ def main(config, preset):
     study_report.write(run, table, results)
     study_report.show(run)
     return run.summary()
+
+
+def _say_idle(config, usual):
+    """Flags that were given and do nothing in this combination."""
+    settings = [base(config), *(setting for *_, setting in variations(config))]
+    used = "+".join(f"{s.loss}+{s.optimizer}+{s.block}" for s in settings).split("+")
+    adamw = "adamw" in used or "adamw-hand" in used
+    rules = [
+        ("dessilbi" not in used, ("nu", "threshold"), "without the optimizer dessilbi"),
+        ("dropout" not in used, ("dropout",), "without a block with dropout"),
+        ("l1" not in used, ("l1",), "without a loss +l1"),
+        ("l2" not in used, ("l2",), "without a loss +l2"),
+        ("decoupled" not in used and not adamw, ("decoupled",), "without +decoupled or adamw"),
+        (not config.axes, ("combine",), "without --axes"),
+    ]
+    rules += [(axis not in config.axes, (axis,), f"without {axis} in --axes") for axis in AXES]
+    checks.say_idle(config, usual, rules)
 
 
 def base(config):
@@ -228,77 +257,114 @@ def variations(config):
                 yield axis, value, setting
 
 
-def count(config):
-    """Cells of the study, at most."""
-    settings = [setting for *_, setting in variations(config)]
-    optimizers = {setting.optimizer for setting in (base(config), *settings)}
-    tuned = len(optimizers) * (len(set(config.rates)) + len(config.seeds) - 1)
-    others = sum(setting.optimizer == config.optimizer for setting in settings)
-    return tuned + (others + _combines(config)) * len(config.seeds)
+def most_cells(config):
+    """Cells that the study trains at most."""
+    return _settings(config) * (len(config.rates) + WIDENINGS * _searched(config) + _others(config))
 
 
-def _combines(config):
-    return bool(config.axes and config.combine)
+def _settings(config):
+    return 1 + len(list(variations(config))) + bool(config.axes and config.combine)
+
+
+def _searched(config):
+    return len(config.rates) > 1
+
+
+def _others(config):
+    return len(config.seeds) - 1
 
 
 def study(config, trainer):
     """Train all cells; returns the table: a list of dicts, the base first.
 
-    trainer: (setting, seed) -> row. Each entry holds axis, value, setting, rows (one a seed), val
-    (`spread`), parameters.
+    trainer: (setting, seed) -> row. Each entry holds axis, value, setting, at_end (the best rate is
+    the last that was tried), rows (one a seed), val (`over_seeds`), parameters.
     """
-    rates = {}
 
     def entry(axis, value, setting):
-        if setting.optimizer not in rates:
-            rates[setting.optimizer] = best_rate(config, trainer, setting.optimizer)
-        setting = replace(setting, rate=rates[setting.optimizer])
+        setting, at_end = tuned(config, trainer, setting)
         rows = [trainer(setting, seed) for seed in config.seeds]
         return {
-            **{"axis": axis, "value": value, "setting": setting, "rows": rows},
-            "val": spread(row["val"] for row in rows),
+            **{"axis": axis, "value": value, "setting": setting, "at_end": at_end, "rows": rows},
+            "val": over_seeds(row["val"] for row in rows),
             "parameters": rows[0]["parameters"],
         }
 
     table = [entry("base", "", base(config))]
     table += [entry(*variation) for variation in variations(config)]
-    if _combines(config):
+    if config.axes and config.combine:
         together = base(config)
         for axis in config.axes:
-            among = [row for row in table if row["axis"] in ("base", axis)]
-            best = max(among, key=lambda row: row["val"]["mean"])["setting"]
-            together = replace(together, **{AXES[axis]: getattr(best, AXES[axis])})
+            among = reliable(row for row in table if row["axis"] in ("base", axis))
+            if among:
+                best = max(among, key=lambda row: row["val"]["mean"])["setting"]
+                together = replace(together, **{AXES[axis]: getattr(best, AXES[axis])})
         known = [replace(row["setting"], rate=1.0) for row in table]
         if together not in known:
             table.append(entry("combined", "best of each", together))
     return table
 
 
-def best_rate(config, trainer, optimizer):
-    """The multiple of the optimizer's usual rate that is best on validation, with the first seed.
+def reliable(table):
+    """The entries of which no seed diverged: what may be chosen."""
+    return [entry for entry in table if all(row["val"] is not None for row in entry["rows"])]
 
-    Of equals the one nearest to the usual rate.
+
+def over_seeds(shares):
+    """`spread` of the seeds that did not diverge (not None), their number as "seeds"."""
+    shares = [share for share in shares if share is not None]
+    found = spread(shares) if shares else {"mean": None, "std": None}
+    return {**found, "seeds": len(shares)}
+
+
+def tuned(config, trainer, setting):
+    """The setting at its best rate on validation, with the first seed; is that rate at an end?
+
+    Tried are `config.rates`, times the optimizer's usual one; while the best is the highest or the
+    lowest, three times or a third of it, too. Of equals the one nearest to the usual rate. What
+    diverged is worse than anything; if all do, the search goes down.
     """
-    setting = replace(base(config), optimizer=optimizer)
-    found = {
-        rate: trainer(replace(setting, rate=rate), config.seeds[0])["val"] for rate in config.rates
-    }
-    return max(found, key=lambda rate: (found[rate], -abs(math.log(rate))))
+
+    def score(rate):
+        val = trainer(replace(setting, rate=rate), config.seeds[0])["val"]
+        return (-1.0, -rate) if val is None else (val, -abs(math.log(rate)))
+
+    found = {rate: score(rate) for rate in sorted(config.rates)}
+    best = max(found, key=found.get)
+    for _ in range(WIDENINGS * _searched(config)):
+        if min(found) < best < max(found):
+            break
+        factor = WIDENING if best == max(found) else 1 / WIDENING
+        rate = float(f"{best * factor:.3g}")
+        found[rate] = score(rate)
+        best = max(found, key=found.get)
+    at_end = _searched(config) and best in (min(found), max(found))
+    return replace(setting, rate=best), at_end
 
 
-def _announce(config, data, run, total):
-    """What will be done, and how long four steps of the base say that it takes."""
-    for _ in range(2):  # the first warms up
-        _, row = cells.train(replace(config, steps=4), base(config), 0, data, evaluate=False)
-    seconds = row["seconds"] / 4
+def _announce(config, data, run):
+    """What will be done, and how long steps of the base say that it takes."""
+    for steps in (2, 6):  # the first warms up
+        _, row = cells.train(replace(config, steps=steps), base(config), 0, data, evaluate=False)
+    settings, most = _settings(config), most_cells(config)
+    usual = settings * (len(config.rates) + _others(config))
+    image = row["seconds"] / steps / config.batch_size  # forwards alone are a third of that
+    trained = 1.3 * usual * (config.steps * config.batch_size + len(data.val) / 3)  # some are wider
+    after = 2 * len(config.seeds) * len(data.test) / 3 + insights.passes(config, data)
+    more = f" ({most} if all searches of rates go on)" if most > usual else ""
     print(
         f"{config.dataset}, {len(data.train):,} train images; base network of "
         f"{row['parameters']:,} parameters: {' '.join(config.layers)}\n"
-        f"up to {count(config)} cells of {config.steps:,} steps with {config.batch_size} images, "
-        f"on {data.train.pixels.device}; writing to {run.folder}\n"
-        f"about {duration(1.3 * total * seconds)} of training if nothing is finished yet",
+        f"{settings} settings, {usual} cells{more} of {config.steps:,} steps with "
+        f"{config.batch_size} images, on {data.train.pixels.device}; writing to {run.folder}\n"
+        f"about {duration(image * trained)} of training if nothing is finished yet, and "
+        f"{duration(image * after)} to look inside the best",
         flush=True,
     )
+    if config.axes and not _searched(config):
+        print("one rate for all settings: what is best may be so at this rate alone", flush=True)
+    if not {"p", "g"} & set(config.layers):
+        print("no p or g among --layers: most parameters are in the first connected layer")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,13 @@ COLOURS = {
 
 def label(entry):
     """Of a row of the table, for people."""
-    return f"{entry['value']}" if entry["value"] != "" else "base"
+    name = f"{entry['value']}" if entry["value"] != "" else "base"
+    return f"{name} ({len(entry['diverged'])} diverged)" if entry.get("diverged") else name
+
+
+def percent(share):
+    """A share as a number to draw; NaN, which leaves a gap, where all seeds diverged."""
+    return np.nan if share is None else 100 * share
 
 
 def accuracy(path, table):
@@ -21,11 +27,13 @@ def accuracy(path, table):
         positions = np.arange(len(table))[::-1]
         for position, row in zip(positions, table, strict=True):
             axis.errorbar(
-                *(100 * row["val"]["mean"], position),
-                xerr=100 * (row["val"]["std"] or 0),
+                percent(row["val"]["mean"]),
+                position,
+                xerr=percent(row["val"]["std"] or 0),
                 **{"fmt": "o", "color": COLOURS[row["axis"]], "markersize": 4, "capsize": 2},
             )
-        axis.axvline(100 * table[0]["val"]["mean"], color="black", linewidth=0.6, linestyle=":")
+        base = percent(table[0]["val"]["mean"])
+        axis.axvline(base, color="black", linewidth=0.6, linestyle=":")
         axis.set_yticks(positions, [label(row) for row in table])
         for text, row in zip(axis.get_yticklabels(), table, strict=True):
             text.set_color(COLOURS[row["axis"]])
@@ -41,14 +49,16 @@ def cost(path, table):
             (axes[1], "seconds", "training seconds a network"),
         ):
             for row in table:
-                axis.plot(row[key], 100 * row["val"]["mean"], "o", color=COLOURS[row["axis"]], ms=4)
+                share = percent(row["val"]["mean"])
+                axis.plot(row[key], share, "o", color=COLOURS[row["axis"]], ms=4)
             axis.set(xlabel=name, xlim=(0, None))
         axes[0].set(ylabel="validation accuracy, %")
         _axes_legend(axes[1], table)
 
 
 def training(path, table):
-    """Accuracy on the training batches against steps, mean over seeds: a panel for each axis."""
+    """Accuracy on the training batches against steps, mean over the seeds that did
+    not diverge: a panel for each axis."""
     axes_of_study = dict.fromkeys(row["axis"] for row in table)
     names = [name for name in axes_of_study if name not in ("base", "combined")] or ["base"]
     columns = min(3, len(names))
@@ -58,9 +68,10 @@ def training(path, table):
         for axis, name in zip(axes.flat, names, strict=False):
             for entry in table:
                 if entry["axis"] in (name, "base"):
-                    curves = [row["curve"] for row in entry["rows"]]
-                    length = min(map(len, curves))  # some may have diverged
-                    steps, shares = np.mean([curve[:length] for curve in curves], 0).T
+                    whole = [row["curve"] for row in entry["rows"] if not row["diverged"]]
+                    if not whole:
+                        continue
+                    steps, shares = np.mean(whole, 0).T
                     style = {"color": "black", "zorder": 3} if entry["axis"] == "base" else {}
                     axis.plot(steps, 100 * shares, linewidth=1, label=label(entry), **style)
             axis.set(title=name, xlabel="step", ylabel="accuracy on train batches, %")

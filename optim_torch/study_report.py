@@ -11,7 +11,10 @@ from optim_torch import study_figures
 def write(run, table, results):
     """results.csv (one row a cell), pictures of all cells, and summary.json (last)."""
     cells = [
-        {"axis": entry["axis"], **{key: v for key, v in row.items() if key != "curve"}}
+        {
+            "axis": entry["axis"],
+            **{key: v for key, v in row.items() if key not in ("curve", "weights")},
+        }
         for entry in table
         for row in entry["rows"]
     ]
@@ -32,6 +35,7 @@ def summarised(entry):
     densities = [row["density"] for row in rows if row["density"] is not None]
     return {
         **{"axis": entry["axis"], "value": entry["value"], "setting": asdict(entry["setting"])},
+        "rate_at_end": entry["at_end"],
         **{"val": entry["val"], "parameters": entry["parameters"]},
         "seconds": mean(row["seconds"] for row in rows),
         "density": mean(densities) if densities else None,
@@ -47,9 +51,12 @@ def show(run):
     print("axis         value                     validation       parameters   seconds   rate")
     for row in summary["table"]:
         notes = f"   density of Γ {row['density']:.3f}" if row["density"] is not None else ""
+        if row["rate_at_end"]:
+            notes += "   the best rate is the last that was tried"
         if row["diverged"]:
             steps = ", ".join(f"{step:,}" for step in row["diverged"])
-            notes += f"   diverged by step {steps}"
+            notes += f"   {len(row['diverged'])} of {len(summary['seeds'])} seeds diverged, "
+            notes += f"by step {steps}"
         print(
             f"{row['axis']:12s} {row['value']!s:24s} {percent(row['val'])}"
             f"  {row['parameters']:10,}  {row['seconds']:8.1f}   x{row['setting']['rate']:g}{notes}"
@@ -64,5 +71,8 @@ def show(run):
 
 
 def percent(spread):
-    """ "98.51 ± 0.07 %"."""
-    return f"{100 * spread['mean']:6.2f} ± {100 * (spread['std'] or 0):4.2f} %"
+    """ "98.51 ± 0.07 %"; without ± of one seed, and "diverged" of none; always as wide."""
+    if spread["mean"] is None:
+        return f"{'diverged':>15s}"
+    std = " " * 7 if spread["std"] is None else f" ± {100 * spread['std']:4.2f}"
+    return f"{100 * spread['mean']:6.2f}{std} %"

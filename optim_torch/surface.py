@@ -15,10 +15,15 @@ import torch
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from common import seeds
 
-def direction(model, seed):
-    """A random direction, dict of name -> tensor like the parameter of two axes or more."""
-    generator = torch.Generator().manual_seed(seed)
+
+def direction(model, seed, which):
+    """A random direction, dict of name -> tensor like the parameter of two axes or more.
+
+    which: "first" or "second", streams of the seed that have nothing in common.
+    """
+    generator = torch.Generator().manual_seed(seeds.fold(seed, "direction", which))
     found = {}
     for name, weight in model.named_parameters():
         if weight.dim() > 1:
@@ -39,7 +44,7 @@ def surface(model, inputs, labels, points=21, radius=1.0, seed=0):
     """
     steps = np.linspace(-radius, radius, points)
     loss = np.zeros((points, points))
-    first, second = direction(model, 2 * seed), direction(model, 2 * seed + 1)
+    first, second = direction(model, seed, "first"), direction(model, seed, "second")
     weights = {name: p.detach().clone() for name, p in model.named_parameters() if name in first}
     parameters = dict(model.named_parameters())
     with _batch_statistics(model):

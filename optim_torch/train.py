@@ -6,15 +6,28 @@ path and the structure, and writes summary.json. The same command on the same fo
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 
-from common import batches, cli, datasets
+from common import batches, checks, cli, datasets
+from common.checks import (
+    Count,
+    CountOrZero,
+    Interval,
+    Name,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seed,
+    Share,
+    ShareBelowOne,
+)
 from common.runs import Run, duration
 from optim_torch import evaluate, figures, structure, training
 from optim_torch.dessilbi import DessiLBI
 
+Width = Annotated[int, Interval(1, 100_000)]
 NOT_IDENTITY = ("data_dir", "download", "name", "out", "device")  # may differ on resuming
 Base = Literal["sgd", "adam", "adamw", "radam", "nadam", "adamax", "adagrad", "rmsprop"]
 
@@ -29,9 +42,9 @@ class Config:
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     download: bool = False
     """Let torchvision download the data set if it is missing."""
-    images: int | None = None
+    images: Count | None = None
     """Use only this many images of each split; none uses all."""
-    val_fraction: float = 0.1
+    val_fraction: ShareBelowOne = 0.1
     """Share of train that is held out for validation; 0 trains on all."""
     standardise: bool = False
     """Subtract the channel means and divide by the deviations; else pixels lie in [0, 1]."""
@@ -40,31 +53,31 @@ class Config:
 
     model: Literal["lenet", "vgg16", "vgg19", "resnet20", "resnet56"] = "lenet"
     """The network."""
-    widths: tuple[int, ...] | None = None
+    widths: tuple[Width, ...] | None = None
     """Filters of each layer (LeNet: 4, VGG: one a convolution, ResNet: the first); none: usual."""
 
     optimizer: Literal["dessilbi"] | Base = "dessilbi"
     """DessiLBI, or an optimizer of PyTorch alone."""
     base: Base = "sgd"
     """What DessiLBI moves W with."""
-    lr: float = 0.1
+    lr: NotNegative = 0.1
     """Learning rate of W; also of Γ unless --lr-gamma is given."""
-    momentum: float = 0.9
+    momentum: ShareBelowOne = 0.9
     """Momentum of sgd and rmsprop."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """PyTorch's weight decay of the optimizer."""
     schedule: Literal["constant", "step", "cosine"] = "step"
     """Learning rate over the epochs: constant, multiplied every --drop-every, or cosine to zero."""
-    drop_every: int = 20
+    drop_every: Count = 20
     """Epochs between drops of the schedule "step"."""
-    drop_factor: float = 0.1
+    drop_factor: PositiveShare = 0.1
     """What each drop multiplies the learning rate by."""
 
-    kappa: float = 1.0
+    kappa: Positive = 1.0
     """DessiLBI's damping κ."""
-    nu: float = 20.0
+    nu: Positive = 20.0
     """DessiLBI's ν: W and Γ are coupled by |W - Γ|² / 2ν."""
-    lr_gamma: float | None = None
+    lr_gamma: Positive | None = None
     """Step of V, constant; none: the learning rate, with its schedule."""
     coupling: Literal["decoupled", "coupled"] = "decoupled"
     """Coupling beside the base's step, or inside the gradient that it sees."""
@@ -72,65 +85,57 @@ class Config:
     """What is selected together; auto: filters of convolutions, entries of matrices."""
     layers: tuple[str, ...] = ()
     """Layers that Γ belongs to; none given: every convolution and matrix."""
-    threshold: float = 1.0
+    threshold: NotNegative = 1.0
     """λ, what |V| has to pass."""
     scale_by_size: bool = False
     """Multiply λ by the root of a group's size."""
     gamma_adaptive: bool = False
     """Move V by Adam's rule."""
 
-    epochs: int = 60
+    epochs: Count = 60
     """Passes over the train images."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per step."""
     amp: bool = False
     """Compute in bfloat16 where PyTorch's autocast does."""
-    eval_every: int = 1
+    eval_every: Count = 1
     """Epochs between validations."""
-    keep_epochs: tuple[int, ...] = ()
+    keep_epochs: tuple[Count, ...] = ()
     """Epochs whose whole state is kept, in kept/epoch-NNN.pt."""
     ticket: Path | None = None
     """A kept state: train only the weights on its support, from this seed's initial weights."""
     ticket_masks: Literal["support", "random"] = "support"
     """The support itself, or random masks of the same shape."""
 
-    grow_tau: float | None = None
+    grow_tau: Share | None = None
     """Widen a layer when this share of its filters is selected; none: keep the widths."""
-    grow_every: int = 10
+    grow_every: Count = 10
     """Epochs between looks at the layers."""
-    grow_until: int = 100
+    grow_until: CountOrZero = 100
     """Last epoch at which layers grow."""
-    grow_factor: float = 1.1
+    grow_factor: Annotated[float, Interval(1)] = 1.1
     """Width of a grown layer over its old width, if that is more than --grow-at-least filters."""
-    grow_at_least: int = 4
+    grow_at_least: CountOrZero = 4
     """Filters that a layer grows by at least."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights, the order of images and the augmentation."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
-    name: str | None = None
+    name: Name | None = None
     """Suffix of the run folder."""
     out: Path | None = None
     """Run folder; default runs/train-PRESET[-NAME]."""
 
     def __post_init__(self):
-        for field in ("epochs", "batch_size", "eval_every", "drop_every", "grow_every"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"--{field.replace('_', '-')} must be at least 1")
-        if min(self.widths or (1,)) < 1:
-            raise ValueError("--widths must be at least 1")
-        if not 0 < self.drop_factor <= 1:
-            raise ValueError("--drop-factor must lie in (0, 1]")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError("--seed must lie in [0, 2^31)")
-        if any(not 1 <= epoch <= self.epochs for epoch in self.keep_epochs):
-            raise ValueError(f"--keep-epochs must lie in 1 ... {self.epochs}")
-        if self.grow_tau is not None:
-            if not 0 <= self.grow_tau <= 1 or self.grow_factor < 1 or self.grow_at_least < 0:
-                raise ValueError("growing needs 0 <= tau <= 1 <= factor and at least 0 filters")
-            if self.optimizer != "dessilbi" or self.ticket is not None:
-                raise ValueError("--grow-tau needs --optimizer dessilbi and no --ticket")
+        checks.check(self)
+        late = [epoch for epoch in self.keep_epochs if epoch > self.epochs]
+        why = f"there are {self.epochs:,} epochs"
+        checks.require(not late, "keep_epochs", late, why)
+        growing = self.grow_tau is not None
+        possible = self.optimizer == "dessilbi" and self.ticket is None
+        why = "needs --optimizer dessilbi and no --ticket"
+        checks.require(possible or not growing, "grow_tau", self.grow_tau, why)
 
 
 DIGITS = Config(
@@ -167,16 +172,39 @@ def main(config, preset):
         val_fraction=config.val_fraction,
     )
     # Impossible settings are refused before any file is written.
+    data_set.require(classes=2, test=1)
     fresh = training.prepare(config, data_set, device)
     training.steps_per_epoch(config, data_set)
     if config.ticket is not None:
         training.ticket_masks(config, fresh.model, device)
     run = Run.of("train", preset, config, data_set, not_identity=NOT_IDENTITY, files=("ticket",))
     if run.summary() is None:
+        _say_idle(config, PRESETS.get(preset, Config()), data_set)
         trained = training.train(config, data_set, run, device)
         report(config, data_set, run, trained, device)
     show(run)
     return run.summary()
+
+
+def _say_idle(config, usual, data_set):
+    """Flags that were given and do nothing in this combination."""
+    rule = config.base if config.optimizer == "dessilbi" else config.optimizer
+    own = ("base", "kappa", "nu", "lr_gamma", "coupling", "threshold", "scale_by_size")
+    growth = ("grow_every", "grow_until", "grow_factor", "grow_at_least")
+    plain = config.optimizer != "dessilbi"
+    rules = (
+        (plain, (*own, "gamma_adaptive"), f"with --optimizer {config.optimizer}"),
+        (rule not in ("sgd", "rmsprop"), ("momentum",), f"with {rule}"),
+        (
+            config.schedule != "step",
+            ("drop_every", "drop_factor"),
+            f"with --schedule {config.schedule}",
+        ),
+        (config.grow_tau is None, growth, "without --grow-tau"),
+        (config.ticket is None, ("ticket_masks",), "without --ticket"),
+        (not len(data_set.val), ("eval_every",), "without validation images"),
+    )
+    checks.say_idle(config, usual, rules)
 
 
 def report(config, data_set, run, trained, device):

@@ -5,6 +5,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from common import batches, checkpoints, datasets
+from common import batches, checkpoints, datasets, seeds
 from common.errors import UserError
 from common.runs import Progress, duration, read_json
 from optim_torch import grow, structure
@@ -35,12 +36,14 @@ class Training:
     recorder: Recorder
     step: int = 0
     loss_sum: float = 0.0  # since the epoch began
+    best_loss: float = math.inf  # of an epoch
     seconds: float = 0.0
 
     def state(self):
         return {
             "step": self.step,
             "loss_sum": self.loss_sum,
+            "best_loss": self.best_loss,
             "seconds": self.seconds,
             "widths": grow.widths(self.model) if type(self.model) in grow.CHAINS else None,
             "model": self.model.state_dict(),
@@ -51,8 +54,8 @@ class Training:
 
 
 def prepare(config, data_set, device, state=None):
-    """A `Training` at its start, or as `state` says."""
-    model = build_model(config, data_set, None if state is None else state["widths"])
+    """A `Training` at its start, or as `state` says; UserError if that is of another network."""
+    model = build_model(config, data_set, None if state is None else state.get("widths"))
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(config, model)
     scheduler = SCHEDULES[config.schedule](optimizer, config)
@@ -60,13 +63,21 @@ def prepare(config, data_set, device, state=None):
     if config.grow_tau is not None:
         _refuse_ungrowable(config, model)
     if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        training.recorder.load_state_dict(state["recorder"])
-        training.step, training.seconds = state["step"], state["seconds"]
-        training.loss_sum = state["loss_sum"]
+        _restore(training, state)
     return training
+
+
+def _restore(training, state):
+    if missing := sorted(training.state().keys() - state.keys()):
+        raise UserError(f"the kept state is of another version: it has no {missing[0]}")
+    try:
+        for part in ("model", "optimizer", "scheduler", "recorder"):
+            getattr(training, part).load_state_dict(state[part])
+    except (RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[-1].strip()  # torch's own title is no help
+        raise UserError(f"the kept state does not fit this network ({why})") from None
+    for name in ("step", "loss_sum", "best_loss", "seconds"):
+        setattr(training, name, state[name])
 
 
 def train(config, data_set, run, device):
@@ -86,7 +97,8 @@ def train(config, data_set, run, device):
     total = config.epochs * epoch_steps
     if training.step == 0:
         training.recorder.record(0, training.optimizer)
-    _announce(config, training, images, normalise, total - training.step)
+    looks = len(data_set.val) * (config.epochs // config.eval_every) + 3 * len(data_set.test)
+    _announce(config, training, images, normalise, total - training.step, looks)
     saved, began = time.monotonic(), time.monotonic() - training.seconds
     with Progress(total, "step", start=training.step) as progress:
         while training.step < total:
@@ -96,8 +108,8 @@ def train(config, data_set, run, device):
             training.seconds = time.monotonic() - began
             progress.advance(steps, loss=f"{loss:.4f}", **_headline(training))
             if within + steps == epoch_steps:
-                _end_epoch(config, training, run, epoch + 1, epoch_steps, normalise, val)
-                _stop_if_collapsed(run.rows(), data_set.num_classes)
+                guessing = math.log(data_set.num_classes)
+                _end_epoch(config, training, run, epoch + 1, epoch_steps, normalise, val, guessing)
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or training.step == total:
                 checkpoints.save(run.path("checkpoints"), training.step, training.state())
                 saved = time.monotonic()
@@ -153,7 +165,7 @@ def loss_of(config, model, inputs, labels):
         return F.cross_entropy(model(inputs), labels)
 
 
-def _end_epoch(config, training, run, epoch, epoch_steps, normalise, val):
+def _end_epoch(config, training, run, epoch, epoch_steps, normalise, val, guessing):
     row = {
         "step": training.step,
         "epoch": epoch,
@@ -180,24 +192,24 @@ def _end_epoch(config, training, run, epoch, epoch_steps, normalise, val):
             tau=config.grow_tau,
             growth=config.grow_factor,
             at_least=config.grow_at_least,
+            generator=torch.Generator().manual_seed(seeds.fold(config.seed, "growth", epoch)),
         )
         row["grown"] = {name: list(widths) for name, widths in grown.items()}
         row["parameters"] = sum(p.numel() for p in training.model.parameters())
     run.log(**row)
+    _stop_if_collapsed(training, row, guessing)
     if epoch in config.keep_epochs:
         checkpoints.write(run.path("kept", f"epoch-{epoch:03d}.pt"), training.state())
 
 
-def _stop_if_collapsed(rows, classes):
+def _stop_if_collapsed(training, row, guessing):
     """Guessing again after having learned: with a strong coupling, layers can decay to zero."""
-    *earlier, last = rows
-    best = min((row["loss"] for row in earlier), default=math.inf)
-    guessing = math.log(classes)
-    if best < 0.5 * guessing and last["loss"] > 0.9 * guessing:
+    if training.best_loss < 0.5 * guessing and row["loss"] > 0.9 * guessing:
         raise UserError(
-            f"training collapsed in epoch {last['epoch']} (step {last['step']:,}): loss "
-            f"{last['loss']:.2f} after {best:.2f}; lower --lr or raise --nu"
+            f"training collapsed in epoch {row['epoch']} (step {row['step']:,}): loss "
+            f"{row['loss']:.2f} after {training.best_loss:.2f}; lower --lr or raise --nu"
         )
+    training.best_loss = min(training.best_loss, row["loss"])
 
 
 def _headline(training):
@@ -212,8 +224,9 @@ def ticket_masks(config, model, device):
     if not isinstance(state, dict) or "optimizer" not in state:
         raise UserError(f"{config.ticket} holds no state of a training run")
     names = [name for name, _ in model.named_parameters()]
-    saved = [i for group in state["optimizer"]["param_groups"] for i in group["params"]]
-    found = [n for group in state["optimizer"]["param_groups"] for n in group["param_names"]]
+    groups = state["optimizer"]["param_groups"]
+    saved = [number for group in groups for number in group["params"]]
+    found = [name for group in groups for name in group["param_names"]]
     gammas = {
         name: state["optimizer"]["state"][number]["gamma"]
         for number, name in zip(saved, found, strict=True)
@@ -224,7 +237,7 @@ def ticket_masks(config, model, device):
         raise UserError(f"{config.ticket} holds no structure of this network ({', '.join(names)})")
     masks = {name: gamma != 0 for name, gamma in gammas.items()}
     if config.ticket_masks == "random":
-        generator = torch.Generator().manual_seed(config.seed)
+        generator = torch.Generator().manual_seed(seeds.fold(config.seed, "ticket"))
         return structure.random_masks(masks, generator)
     return masks
 
@@ -232,13 +245,19 @@ def ticket_masks(config, model, device):
 def load(folder, epoch=None, device="cpu", data_dir=None):
     """A run from its folder: (config, data set, `Training`) at its end or at a kept epoch.
 
-    config: the settings as a namespace. data_dir: as for `common.datasets.load`.
+    config: the settings as a namespace. data_dir: as for `common.datasets.load`; other images than
+    the run's are refused (UserError).
     """
     folder, device = Path(folder), torch.device(device)
-    config = SimpleNamespace(**read_json(folder / "config.json"))
+    settings = read_json(folder / "config.json")
+    if not isinstance(settings, dict) or not {"model", "optimizer", "epochs"} <= settings.keys():
+        raise UserError(f"{folder} is no run of optim_torch.train")
+    config = SimpleNamespace(**settings)
     data_set = datasets.load(
         config.dataset, data_dir, images=config.images, val_fraction=config.val_fraction
     )
+    if data_set.fingerprint != config.data_fingerprint:
+        raise UserError(f"{folder} was made from other images than {config.dataset} is there")
     if epoch is None:
         state = checkpoints.newest(folder / "checkpoints", device)
         if state is None:
@@ -248,21 +267,29 @@ def load(folder, epoch=None, device="cpu", data_dir=None):
     return config, data_set, prepare(config, data_set, device, state)
 
 
-def _announce(config, training, images, normalise, steps):
-    """What will be done, and how long the last of four steps of a copy says that it takes."""
-    model = copy.deepcopy(training.model)
+def _announce(config, training, images, normalise, steps, evaluations):
+    """What will be done, and how long steps of a copy say that it takes.
+
+    evaluations: images that will be evaluated.
+    """
+    model, optimizer = copy.deepcopy((training.model, training.optimizer))
     batch = normalise(images.pixels[: config.batch_size])
     labels = images.labels[: config.batch_size]
-    for _ in range(4):
-        began = time.monotonic()
+    times, began = [], time.monotonic()
+    while len(times) < 6 or (len(times) < 30 and time.monotonic() - began < 1):
+        start = time.monotonic()
+        optimizer.zero_grad()
         loss_of(config, model, batch, labels).backward()
+        optimizer.step()
         if images.labels.device.type == "cuda":
             torch.cuda.synchronize()
-        seconds = time.monotonic() - began
+        times.append(time.monotonic() - start)
+    seconds = median(times[3:])  # the first ones warm up
+    total = seconds * (steps + evaluations / (3 * config.batch_size))  # forwards alone are a third
     parameters = sum(p.numel() for p in model.parameters())
     rule = config.optimizer + (f" on {config.base}" if config.optimizer == "dessilbi" else "")
     print(
         f"training {config.model} ({parameters:,} parameters) with {rule} on {config.dataset}, "
         f"{len(images):,} images: {config.epochs} epochs of {config.batch_size} images a step"
     )
-    print(f"on {images.labels.device}; about {duration(1.2 * steps * seconds)} to go", flush=True)
+    print(f"on {images.labels.device}; about {duration(total)} to go", flush=True)

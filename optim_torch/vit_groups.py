@@ -1,5 +1,7 @@
 """Parameter groups for selecting whole heads and neurons of a timm Vision Transformer."""
 
+from torch import nn
+
 
 def vit_groups(model, *, heads=True, neurons=True):
     """Parameter groups of a timm ViT: coupled tensors of each block, and all the rest unpenalised.
@@ -9,17 +11,24 @@ def vit_groups(model, *, heads=True, neurons=True):
 
         optimizer = DessiLBI(vit_groups(model), lr=1e-3, base=torch.optim.AdamW, lr_gamma=0.1)
 
-    Raises ValueError for a model without timm's blocks, and for gated MLPs.
+    Raises ValueError for a model without timm's blocks, for gated MLPs, and for attention without a
+    joint qkv matrix.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
     found = []
-    for block in getattr(model, "blocks", ()):
+    blocks = list(getattr(model, "blocks", ()))
+    if not blocks or not all(hasattr(b, "attn") and hasattr(b, "mlp") for b in blocks):
+        raise ValueError(
+            f"no transformer blocks of one attention and one MLP each in {type(model).__name__}; "
+            "is it a timm ViT, without parallel blocks?"
+        )
+    if not (heads or neurons):
+        raise ValueError("give heads=True or neurons=True")
+    for block in blocks:
         if heads:
             found.append(_heads(block.attn))
         if neurons:
             found.append(_neurons(block.mlp))
-    if not found:
-        raise ValueError("no transformer blocks with coupled groups; is it a timm ViT?")
     param_groups = [
         {
             "params": [(names[parameter], parameter) for parameter, _ in pairs],
@@ -33,9 +42,9 @@ def vit_groups(model, *, heads=True, neurons=True):
 
 
 def _heads(attention):
+    if not isinstance(getattr(attention, "qkv", None), nn.Linear):
+        raise ValueError("attention without a joint qkv matrix is not supported; give heads=False")
     count = attention.num_heads
-    if not hasattr(attention, "qkv"):
-        raise ValueError("attention without a joint qkv matrix is not supported")
     inner = attention.proj.in_features
     size = inner // count
     pairs = [(attention.qkv.weight, ((3, count, size, attention.qkv.in_features), 1))]
@@ -46,8 +55,10 @@ def _heads(attention):
 
 
 def _neurons(mlp):
-    hidden = mlp.fc2.in_features
-    if mlp.fc1.out_features != hidden:
+    layers = [getattr(mlp, name, None) for name in ("fc1", "fc2")]
+    plain = all(isinstance(layer, nn.Linear) for layer in layers)
+    hidden = layers[1].in_features if plain else None
+    if not plain or mlp.fc1.out_features != hidden:
         raise ValueError("MLPs with gates are not supported; give neurons=False")
     pairs = [(mlp.fc1.weight, ((hidden, mlp.fc1.in_features), 0))]
     if mlp.fc1.bias is not None:

@@ -345,3 +345,58 @@ def test_one_group_may_mix_kinds_of_numbers():
     assert [gamma.dtype for gamma in gammas] == [torch.float32, torch.float64]
     torch.testing.assert_close(gammas[0].double(), gammas[1])
     assert (gammas[0] > 0).all()
+
+
+BASES_OF_SPARSE = {
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+    "adam": (torch.optim.Adam, {}),
+    "adamw": (torch.optim.AdamW, {}),
+    "adagrad": (torch.optim.Adagrad, {}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+}
+
+
+@pytest.mark.parametrize("name", BASES_OF_SPARSE)
+@pytest.mark.parametrize("coupling", ["decoupled", "coupled"])
+def test_sparse_gradients_are_their_dense_form(name, coupling):
+    base, options = BASES_OF_SPARSE[name]
+    found = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        table = nn.Embedding(6, 3, sparse=sparse)
+        options = {"nu": 2.0, "threshold": 0.01, "lr_gamma": 0.5, "coupling": coupling, **options}
+        optimizer = DessiLBI(table.parameters(), 0.1, base=base, **options)
+        for step in range(5):
+            optimizer.zero_grad()
+            table(torch.tensor([1, 2, 1, step])).square().sum().backward()
+            optimizer.step()
+            assert table.weight.grad.is_sparse == sparse  # it comes back as it was
+        found.append((table.weight, *structure.gammas(optimizer).values()))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    assert (found[0][1] != 0).any()
+
+
+def test_sparse_adam_keeps_its_sparse_gradients():
+    table = nn.Embedding(6, 3, sparse=True)
+    before = table.weight.detach().clone()
+    with pytest.raises(ValueError, match="SparseAdam"):
+        DessiLBI(table.parameters(), 0.1, base=torch.optim.SparseAdam, coupling="coupled")
+    optimizer = DessiLBI(table.parameters(), 0.1, nu=1e9, base=torch.optim.SparseAdam)
+    table(torch.tensor([1, 2])).square().sum().backward()
+    optimizer.step()
+    moved = (table.weight - before).abs().amax(1) > 1e-3
+    assert moved.tolist() == [False, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("penalty", ["l1", "filter", "column", "layer"])
+def test_nan_is_no_support(penalty):
+    weights = [nn.Parameter(torch.full((3, 2), 2.0)) for _ in range(2)]
+    optimizer = DessiLBI(weights, 0.1, nu=1.0, threshold=0.1, penalty=penalty)
+    for poison in (1.0, math.nan, 1.0, 1.0):
+        weights[0].grad, weights[1].grad = torch.full((3, 2), poison), torch.zeros(3, 2)
+        optimizer.step()
+    assert torch.isnan(weights[0]).all()
+    masks = structure.masks(optimizer)
+    assert [bool(mask.any()) for mask in masks.values()] == [False, True]
+    assert structure.density(optimizer) == structure.kept_entries(optimizer, masks) / 12 == 0.5

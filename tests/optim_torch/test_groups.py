@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optim_torch import groups
+from optim_torch import DessiLBI, groups
 
 torch.set_num_threads(1)
 
@@ -54,6 +54,48 @@ def test_named_penalties_equal_index_groups(penalty, shape):
         for member, norm in zip(members, norms, strict=True):
             expected = tensor.flatten()[member] * max(0.0, 1 - threshold / float(norm))
             torch.testing.assert_close(found.flatten()[member], expected, atol=1e-14, rtol=1e-13)
+
+
+LAYOUTS = {  # shape -> tensors of that shape that lie differently in memory
+    "channels_last": lambda: random((4, 3, 2, 2)).to(memory_format=torch.channels_last),
+    "channels_last_3d": lambda: random((4, 3, 2, 2, 2)).to(memory_format=torch.channels_last_3d),
+    "transposed": lambda: random((5, 4)).t(),
+    "permuted": lambda: random((2, 5, 4)).permute(2, 0, 1),
+    "every other": lambda: random((8, 6))[::2],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("penalty", ["l1", "filter", "column", "layer", "slices", "labels"])
+def test_every_penalty_is_the_same_in_every_layout(penalty, layout):
+    """Norms, proximal map and its inverse, and whole steps: as of contiguous memory."""
+    tensor = LAYOUTS[layout]()
+    plain = tensor.contiguous()
+    assert not tensor.is_contiguous()
+    half = (2, 2, tensor.numel() // 4)  # two groups, of quarters 0 and 2, and 1 and 3
+    if penalty == "slices":
+        penalty = {"slices": [(half, 1)]}
+    elif penalty == "labels":
+        penalty = list(torch.arange(tensor.numel()).reshape(half).transpose(0, 1).flatten(1))
+    steps = []
+    for weight in (tensor, plain):
+        ((_, grouping),) = groups.partition(penalty, [weight])
+        norms = grouping.norms([weight])
+        (gamma,) = groups.proximal([grouping], [[weight]], [0.7 * float(norms.median())])[0][0]
+        (back,) = groups.inverse_proximal(grouping, [gamma], 0.3, 2.0)
+        parameter = torch.nn.Parameter(weight.clone(memory_format=torch.preserve_format))
+        optimizer = DessiLBI([parameter], 0.1, nu=0.2, threshold=0.1, penalty=penalty)
+        for _ in range(3):
+            optimizer.zero_grad()
+            parameter.square().sum().backward()
+            optimizer.step()
+        own = optimizer.state[parameter]
+        stepped = [own[key] for key in ("v", "gamma", "entry")]
+        optimizer.warm_start()
+        steps.append((norms, gamma, back, parameter, *stepped, own["v"], own["gamma"]))
+    for found, expected in zip(*steps, strict=True):
+        assert found.abs().sum() > 0
+        torch.testing.assert_close(found, expected)
 
 
 @given(

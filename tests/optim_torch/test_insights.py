@@ -1,6 +1,7 @@
 """The loss surface, the images that units want, and the mistakes."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def batch(data):
 
 
 def test_directions_are_as_long_as_the_filters_and_leave_vectors_alone(net):
-    found = direction(net, 3)
+    found = direction(net, 3, "first")
     for name, weight in net.named_parameters():
         if weight.dim() > 1:
             torch.testing.assert_close(
@@ -43,16 +44,22 @@ def test_directions_are_as_long_as_the_filters_and_leave_vectors_alone(net):
             )
         else:
             assert name not in found
-    assert all(torch.equal(found[name], again) for name, again in direction(net, 3).items())
-    flat = [torch.cat([part.flatten() for part in direction(net, s).values()]) for s in (0, 1)]
-    assert abs(F.cosine_similarity(*flat, dim=0)) < 0.2
+    assert all(
+        torch.equal(found[name], again) for name, again in direction(net, 3, "first").items()
+    )
+    flat = [
+        torch.cat([part.flatten() for part in direction(net, seed, which).values()])
+        for seed, which in ((0, "first"), (0, "second"), (1, "first"))
+    ]
+    for one, two in itertools.combinations(flat, 2):
+        assert abs(F.cosine_similarity(one, two, dim=0)) < 0.2
 
 
 def test_the_surface_is_the_loss_of_moved_copies(net, data):
     inputs, labels = batch(data)
     steps, loss = surface(net, inputs, labels, points=5, radius=0.8, seed=2)
     assert steps.tolist() == pytest.approx([-0.8, -0.4, 0, 0.4, 0.8])
-    first, second = direction(net, 4), direction(net, 5)
+    first, second = direction(net, 2, "first"), direction(net, 2, "second")
     for i, j in ((2, 2), (0, 3), (4, 1)):
         moved = copy.deepcopy(net)
         with torch.no_grad():

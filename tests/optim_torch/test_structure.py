@@ -284,6 +284,29 @@ def test_vit_groups_train_and_are_counted():
     assert 0 < sum(row["selected"] for row in rows) < 102
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("vit_tiny_patch16_224", {"mlp_layer": "SwiGLU"}, "MLPs with gates"),
+        ("vit_tiny_patch16_224", {"mlp_layer": "GluMlp"}, "MLPs with gates"),
+        ("vit_small_patch16_18x2_224", {}, "parallel blocks"),
+        ("efficientnet_b0", {}, "is it a timm ViT"),
+        ("resnet18", {}, "is it a timm ViT"),
+        ("swin_tiny_patch4_window7_224", {}, "is it a timm ViT"),
+        ("mixer_s32_224", {}, "is it a timm ViT"),
+    ],
+)
+def test_models_without_the_groups_are_refused(name, options, said):
+    import timm
+
+    if "mlp_layer" in options:
+        options = {"mlp_layer": getattr(timm.layers, options["mlp_layer"]), "depth": 1}
+    with torch.device("meta"):
+        model = timm.create_model(name, **options)
+    with pytest.raises(ValueError, match=said):
+        vit_groups(model)
+
+
 def test_models_without_blocks_are_refused():
     with pytest.raises(ValueError, match="timm ViT"):
         vit_groups(nn.Linear(2, 2))

@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common import cli, datasets, plots
 from common.runs import read_json
-from optim_torch import cells, insights, study
+from optim_torch import cells, insights, study, study_report
 from optim_torch.models.conv_net import ConvNet
 from tests.refusals import refusal
 
@@ -36,15 +38,20 @@ def run(folder, *words):
     return cli.run(study.main, study.Config, {"tiny": TINY}, words)
 
 
+def usual(setting):
+    """The rate at which a setting is best: the plain network and adamw want others."""
+    return 0.1 if setting.block == "plain" else 3 if setting.optimizer == "adamw" else 1
+
+
 def score(setting, seed):
-    """A made-up validation accuracy: best at width 2, gelu, adamw with three times its rate."""
+    """A made-up validation accuracy: best at width 2, gelu, adamw, bn, each at its own rate."""
     value = 0.5 + 0.1 * (setting.width == 2) + 0.1 * (setting.activation == "gelu")
     value += 0.05 * (setting.optimizer == "adamw") + 0.05 * (setting.block == "bn")
-    value -= 0.01 * abs(math.log(setting.rate / (3 if setting.optimizer == "adamw" else 1)))
+    value -= 0.01 * abs(math.log(setting.rate / usual(setting)))
     return {"val": value + 0.001 * seed, "parameters": 100, "seconds": 1, "setting": setting}
 
 
-def test_the_study_tunes_rates_and_combines_the_best_of_each():
+def test_the_study_tunes_every_setting_and_combines_the_best_of_each():
     config = dataclasses.replace(study.PRESETS["digits"], seeds=(0, 1, 2))
     asked = set()
 
@@ -53,7 +60,7 @@ def test_the_study_tunes_rates_and_combines_the_best_of_each():
         return score(setting, seed)
 
     table = study.study(config, trainer)
-    assert len(asked) == study.count(config)
+    assert len(asked) <= study.most_cells(config)
     first, last = table[0], table[-1]
     assert (first["axis"], first["setting"]) == ("base", study.base(config))
     assert last["axis"] == "combined"
@@ -61,14 +68,45 @@ def test_the_study_tunes_rates_and_combines_the_best_of_each():
     assert dataclasses.asdict(last["setting"]) == {
         "loss": config.loss, **expected
     }  # fmt: skip
-    assert all(len(entry["rows"]) == 3 for entry in table)
-    rates = {entry["setting"].optimizer: entry["setting"].rate for entry in table}
-    assert rates == dict.fromkeys(cells.RATES, 1.0) | {"adamw": 3.0}
+    assert all(len(entry["rows"]) == 3 and not entry["at_end"] for entry in table)
+    for entry in table:
+        setting = entry["setting"]
+        assert setting.rate == usual(setting)
+        tried = {asked.rate for asked, seed in asked if dataclasses.replace(asked, rate=1) ==
+                 dataclasses.replace(setting, rate=1) and seed == 0}  # fmt: skip
+        assert min(tried) < setting.rate < max(tried)
     # Each row changes one thing of the base.
     for entry in table[1:-1]:
         one = dataclasses.replace(first["setting"], rate=entry["setting"].rate)
         changed = dataclasses.replace(one, **{study.AXES[entry["axis"]]: entry["value"]})
         assert changed == entry["setting"]
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.3, 1.0, 3.0, 10.0]), min_size=1, max_size=4, unique=True),
+    st.floats(-6, 6),
+    st.floats(0, 6),
+)
+def test_a_search_ends_at_the_best_rate_or_says_that_it_is_at_the_end(rates, peak, highest):
+    """Accuracy falls with the distance of log rate from the peak; above `highest` all diverges."""
+    config, tried = dataclasses.replace(TINY, rates=tuple(rates)), {}
+
+    def trainer(setting, seed):
+        assert seed == config.seeds[0]
+        place = math.log(setting.rate)
+        val = None if place > highest else 1 / (1 + abs(place - peak))
+        tried[setting.rate] = -1 if val is None else val
+        return {"val": val}
+
+    found, at_end = study.tuned(config, trainer, BASE)
+    assert set(rates) <= set(tried) and len(tried) <= len(rates) + study.WIDENINGS
+    if len(rates) == 1:
+        assert list(tried) == rates == [found.rate] and not at_end
+        return
+    assert tried[found.rate] == max(tried.values())
+    assert at_end == (found.rate in (min(tried), max(tried)))
+    if at_end:  # only after the search has gone as far as it may
+        assert len(tried) == len(rates) + study.WIDENINGS
 
 
 def test_without_axes_the_base_alone_is_trained():
@@ -80,7 +118,7 @@ def test_without_axes_the_base_alone_is_trained():
         return score(setting, seed)
 
     assert len(study.study(config, trainer)) == 1
-    assert set(asked) == {(BASE, 0), (BASE, 1)} and study.count(config) == 2
+    assert set(asked) == {(BASE, 0), (BASE, 1)} and study.most_cells(config) == 2
 
 
 def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypatch):
@@ -146,14 +184,46 @@ def test_networks_that_diverge_are_reported_and_not_chosen(tmp_path, capsys, mon
     words = ("--block", "plain", "--axes")
     with pytest.raises(SystemExit):
         run(tmp_path / "all", *words, "--optimizer", "sgd")
-    assert "every network diverged" in capsys.readouterr().err
+    assert "every setting diverged" in capsys.readouterr().err
     monkeypatch.setattr(insights, "look", lambda *_: {})
     summary = run(tmp_path / "some", *words, "optimizers", "--optimizers", "sgd", "--no-combine")
     good, bad = summary["table"]
     assert good["diverged"] == [] and len(bad["diverged"]) == 2
-    assert bad["val"] == {"mean": 0.1, "std": 0}
+    assert bad["val"] == {"mean": None, "std": None, "seeds": 0}
     assert summary["best"]["axis"] == "base"
-    assert "diverged by step" in capsys.readouterr().out
+    assert "2 of 2 seeds diverged, by step" in capsys.readouterr().out
+    with (tmp_path / "some" / "results.csv").open() as file:
+        assert [row["val"] for row in csv.DictReader(file)][2:] == ["", ""]
+
+
+def test_one_diverged_seed_is_no_number_and_its_setting_no_choice():
+    config = dataclasses.replace(TINY, widths=(2.0,), combine=False)
+
+    def trainer(setting, seed):
+        lost = setting.width == 2 and seed == 1
+        return {"val": None if lost else 0.4 + 0.1 * setting.width, "parameters": 1}
+
+    base, wide = study.study(config, trainer)
+    assert wide["val"] == {"mean": 0.4 + 0.1 * 2, "std": None, "seeds": 1}
+    assert study.reliable([base, wide]) == [base]
+
+
+def test_a_cell_whose_weights_were_damaged_is_trained_anew(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(insights, "look", lambda *_: {})
+    summary = run(tmp_path / "run", "--axes")
+    weights = tmp_path / "run" / "cells" / f"{BASE.stem(1)}.pt"
+    whole, content = weights.read_bytes(), bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    capsys.readouterr()
+    again = run(tmp_path / "run", "--axes")
+    assert "is damaged or missing" in capsys.readouterr().out
+    assert again["test"] == summary["test"] and weights.read_bytes() == whole
+
+
+def test_one_seed_has_no_spread():
+    assert "±" not in study_report.percent({"mean": 0.5, "std": None})
+    assert "±" in study_report.percent({"mean": 0.5, "std": 0.0})
 
 
 @pytest.mark.parametrize("name", study.PRESETS)
@@ -177,8 +247,16 @@ def test_presets_can_be_built(name):
         ("--optimizers sgd lion", "lion"),
         ("--axes depths", "depths"),
         ("--rates 0", "must be above 0"),
+        ("--rates nan", "--rates nan: must be a finite number"),
+        ("--rates 1 1", "each of them once"),
+        ("--cutout 99", "--cutout 99: the images are 8x8"),
+        ("--batch-size 500", "--batch-size 500: digits has 60 train images"),
+        ("--dataset photos", "photos has no labels"),
+        ("--name a/b", "plain name"),
+        ("--seeds 0 0", "each of them once"),
+        ("--seeds 99999999999999999999", "--seeds"),
         ("--widths -1", "must be above 0"),
-        ("--val-fraction 0", "validation chooses"),
+        ("--val-fraction 0", "--val-fraction 0.0: must be in (0, 1)"),
         ("--steps 1", "--steps"),
         ("--amp", "--amp needs a GPU"),
         ("--dataset nonsense", "nonsense"),
