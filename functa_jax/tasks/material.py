@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common import datasets
+from common.checks import Seed
 from common.errors import UserError
 from common.runs import environment, write_json
 from functa_jax.functaset import SPLITS, Functaset, load_functaset
@@ -23,7 +24,7 @@ class TaskConfig:
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     out: Path | None = None
     """Folder for the report; default tasks/ in the run folder."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random in the task."""
 
 
