@@ -192,12 +192,8 @@ def announce(what, about, models, cases, val, test):
 
     cases: how often all is fitted; val, test: images (n, h, w, C).
     """
-    seconds = []
-    for _ in range(2):  # the first compiles
-        began = time.monotonic()
-        refine(models.functa, Seen(val), models.gaussian, NOISES[-1])
-        seconds.append(time.monotonic() - began)
-    compiling, pace = seconds[0] - seconds[1], seconds[1] / len(val) / fitting.REFINE_STEPS
+    first, again = trial(lambda: refine(models.functa, Seen(val), models.gaussian, NOISES[-1]))
+    compiling, pace = first - again, again / len(val) / fitting.REFINE_STEPS
     once = max(MOST_STEPS, models.functa.inner_steps) + 2 * fitting.REFINE_STEPS
     by_prior = len(fitting.PRIOR_LEVELS) * fitting.PRIOR_STEPS if models.prior is not None else 0
     choosing = (len(NOISES) - 1) * fitting.REFINE_STEPS + 2 * by_prior
@@ -208,6 +204,15 @@ def announce(what, about, models, cases, val, test):
         f"report in {about.out}",
         flush=True,
     )
+
+
+def trial(work):
+    """Seconds that work() takes at first, when it compiles, and when it is called again."""
+    times = [time.monotonic()]
+    for _ in range(2):
+        work()
+        times.append(time.monotonic())
+    return np.diff(times)
 
 
 def tabulate(rows, case, pictures, originals, where=None):
