@@ -74,7 +74,10 @@ def load(config):
         raise UserError(f"{path} was made from other images than those of {data.name} found")
     if config.seed < 0:
         raise UserError(f"--seed {config.seed}: must not be negative")
-    return Material(functa, functaset, data, config.out or folder / "tasks")
+    out = config.out or folder / "tasks"
+    if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
+        raise UserError(f"--out {out}: a file lies where the report's folder should be")
+    return Material(functa, functaset, data, out)
 
 
 def report(material, task, config, rows, figures, remarks=()):

@@ -146,9 +146,13 @@ def command(task, run, out, *more):
     return partial(cli.run, task.main, task.Config, args=list(map(str, flags)))
 
 
-def test_denoise(run, tmp_path, monkeypatch):
+def test_denoise(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(estimates, "NOISES", (0.1, 0.4))
     command(denoise, run, tmp_path, "--noise", "0.1")()
+    said = capsys.readouterr().out
+    assert "12 test images, settings chosen on 3 validation images" in said
+    # The inner loop, Adam, one more noise (100 steps each); no diffusion prior.
+    assert f"{12 * 210 + 3 * 310:,} steps of fitting one image, about" in said
     report = read_json(tmp_path / "denoise.json")
     methods = {row["method"]: row["noise 0.1"] for row in report["rows"]}
     few = f"PCA, {report['numbers']} numbers"
@@ -178,6 +182,14 @@ def test_interpolate(run, tmp_path):
     assert written == {"interpolate.json", *report["figures"]} and len(written) == 4
     with Image.open(tmp_path / "interpolate.gif") as gif:
         assert gif.n_frames == 8 and gif.info["loop"] == 0
+
+
+def test_a_report_does_not_go_where_a_file_lies(run, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert "a file lies where" in refusal(capsys, command(denoise, run, file))
+    assert "a file lies where" in refusal(capsys, command(denoise, run, file / "deeper"))
+    assert file.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -345,6 +345,15 @@ def test_images_without_a_split_are_refused():
         estimates.spaced(datasets.load("photos").val, 3)
 
 
+def test_fewer_images_than_asked_for_are_taken_and_said(capsys):
+    about = SimpleNamespace(data=datasets.load("digits"))
+    val, test = estimates.images(about, 21)
+    assert (len(val), len(test)) == (6, 21) and not capsys.readouterr().out
+    val, test = estimates.images(about, 1000)
+    assert (len(val), len(test)) == (len(about.data.val), len(about.data.test))
+    assert "--count 1000: digits has 360 test images; all are taken" in capsys.readouterr().out
+
+
 # ---- for the tests of the commands ----
 
 
