@@ -30,6 +30,7 @@ CHECK = struct.Struct("<I")
 COLUMNS = np.dtype([("mean", "<f4"), ("step", "<f4"), ("low", "<i2"), ("levels", "<u2")])
 MOST = 2**16 - 1  # of a frequency in the file
 MOST_BITS = 14  # low and levels are 16-bit
+MOST_NUMBERS = 2**28  # in one file: 1 GiB once they are read
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +141,12 @@ class Sizes:
 def write(path, name, codec, values):
     """Write rows (n, d) in a file, whole or not at all; returns its Sizes.
 
-    name: 16 hexadecimal digits that say whose numbers these are (Functa.hash).
+    name: 16 hexadecimal digits that say whose numbers these are (Functa.hash). UserError if there
+    are more than MOST_NUMBERS, which `read` would refuse.
     """
+    if values.size > MOST_NUMBERS:
+        most = MOST_NUMBERS // values.shape[1]
+        raise UserError(f"{len(values):,} rows are too many for one file: at most {most:,}")
     data, sizes = packed(name, codec, values)
     try:
         with atomic(path) as temporary:
@@ -163,10 +168,12 @@ def packed(name, codec, values):
     return data + CHECK.pack(zlib.crc32(data)), Sizes(fixed, len(payload))
 
 
-def read(path, name):
+def read(path, name, numbers=None):
     """The rows float32 (n, d) of a file that `write` made under the same name.
 
-    Raises UserError, in one line, if it is missing, damaged, of another kind or another name.
+    numbers: what d must be, if that is known. Raises UserError, in one line, if it is missing,
+    damaged, of another kind or another name. Counts that ask for more memory than MOST_NUMBERS
+    take, or than the rest of the file can fill, are damage: it may come from anywhere.
     """
     try:
         data = Path(path).read_bytes()
@@ -177,15 +184,19 @@ def read(path, name):
     body, check = data[: -CHECK.size], data[-CHECK.size :]
     if len(body) < HEADER.size or CHECK.unpack(check) != (zlib.crc32(body),):
         raise UserError(f"{path} is damaged or cut short (its check sum is wrong)")
-    _, version, found, rows, numbers, *sizes = HEADER.unpack_from(body)
+    _, version, found, rows, columns, *sizes = HEADER.unpack_from(body)
     if version != VERSION:
         raise UserError(f"{path} is of version {version}, not {VERSION}; unpack it with that one")
     if found.hex() != name:
         raise UserError(f"{path} was packed with functa {found.hex()}, this one is {name}")
     tables = body[HEADER.size : HEADER.size + sizes[0]]
     try:
-        codec, payload = _codec(tables, numbers), body[HEADER.size + sizes[0] :]
-        # Twice the room that coder and rounding take: a false count must not ask for all memory.
+        if numbers not in (None, columns):
+            raise ValueError(f"it has {columns:,} numbers a row, not {numbers:,}")
+        if rows * columns > MOST_NUMBERS:
+            raise ValueError(f"it claims {rows:,} rows of {columns:,} numbers")
+        codec, payload = _codec(tables, columns), body[HEADER.size + sizes[0] :]
+        # Twice the room that coder and rounding take.
         if rows * codec.least_bits() > 16 * len(payload) + 64:
             raise ValueError(f"it has no room for {rows:,} rows")
         return codec.dequantise(codec.decode(payload, rows))
@@ -201,10 +212,13 @@ def _tables(codec):
 
 
 def _codec(tables, numbers):
-    data = zlib.decompress(tables)
+    most = numbers * (COLUMNS.itemsize + 2 * MOST)  # bytes: levels are 16-bit
+    data = zlib.decompressobj().decompress(tables, most + 1)
     columns = np.frombuffer(data, COLUMNS, numbers)
     frequencies = np.frombuffer(data, "<u2", offset=columns.nbytes)
-    if columns["levels"].sum() != len(frequencies):
+    if columns["levels"].sum() != len(frequencies) or not frequencies.all():
         raise ValueError("its tables do not fit its numbers")
+    if not (np.isfinite(columns["mean"]).all() and np.isfinite(columns["step"]).all()):
+        raise ValueError("its steps are not finite")
     tables = np.split(frequencies, np.cumsum(columns["levels"].astype(int))[:-1])
     return Codec(columns["mean"], columns["step"], columns["low"].astype(int), tables)

@@ -14,15 +14,17 @@ file. Points of COIN++ (Dupont et al. 2022), the published kin of this, are draw
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, Interval
 from common.errors import UserError
-from common.runs import atomic
+from common.runs import atomic, duration
 from common.split import first_line
 from functa_jax import evaluate
-from functa_jax.tasks import codec, material, rates
+from functa_jax.tasks import codec, estimates, material, rates
 from functa_jax.tasks.material import TaskConfig
 
 TRAIN_ROWS = 10_000  # images that are fitted anew, with more steps, for ranges and frequencies
@@ -30,17 +32,18 @@ VAL_ROWS = 1000  # images that choose the number of steps
 MOST_COMPONENTS = 3072  # of "all" of PCA
 RENDERED = 8192  # pictures to estimate how far each number moves them
 SHOWN = 10
+Bits = Annotated[int, Interval(1, codec.MOST_BITS)]
 
 
 @dataclass(frozen=True)
 class Config(TaskConfig):
     """How to fit, what to measure, or a file to pack or unpack."""
 
-    images: int = 2000
+    images: Count = 2000
     """Test images to measure, at most."""
-    steps: int = 10
+    steps: Count = 10
     """Inner steps of a longer fit; packing takes it or that of training, as validation says."""
-    bits: int = 6
+    bits: Bits = 6
     """Packing: 2^bits levels for the number that matters most; 3 to 8 are measured."""
     pack: Path | None = None
     """Images to pack: .npy, uint8 (n, h, w, C) or (n, h, w)."""
@@ -50,11 +53,7 @@ class Config(TaskConfig):
     """File that packing or unpacking (.npy) writes."""
 
     def __post_init__(self):
-        for field in ("images", "steps", "bits"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"--{field} {getattr(self, field)}: must be at least 1")
-        if self.bits > codec.MOST_BITS:
-            raise ValueError(f"--bits {self.bits}: must be at most {codec.MOST_BITS}")
+        checks.check(self)
         if self.pack and self.unpack:
             raise ValueError("give --pack or --unpack, not both")
         if bool(self.pack or self.unpack) != bool(self.to):
@@ -64,10 +63,20 @@ class Config(TaskConfig):
 def main(config):
     """Measure, or pack, or unpack."""
     if config.unpack:
+        _say_unused(config, "images", "steps", "bits", "functaset", "data_dir", "out")
         return _unpack(config)
     if config.pack:
+        _say_unused(config, "images", "out")
         return _pack(config)
+    _say_unused(config, "bits")
     return _measure(config)
+
+
+def _say_unused(config, *names):
+    given = [name for name in names if getattr(config, name) != getattr(Config, name)]
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    if given:
+        print(f"without effect here: {flags}", flush=True)
 
 
 # ---- files ----
@@ -90,7 +99,7 @@ def decode_file(path, functa):
 
     Raises UserError, in one line, if it is missing, damaged, or of another functa.
     """
-    return rendered(functa, codec.read(path, functa.hash))
+    return rendered(functa, codec.read(path, functa.hash, functa.config.numbers))
 
 
 def best_steps(found, steps):
@@ -100,6 +109,7 @@ def best_steps(found, steps):
     """
     functa, images = found.functa, found.data.val.images[:VAL_ROWS]
     if not len(images):
+        print(f"no validation images: {functa.inner_steps} steps, as in training", flush=True)
         return functa.inner_steps
     _, errors = functa.course(images, max(steps, functa.inner_steps))
     return max((functa.inner_steps, steps), key=evaluate.mean_psnr(errors).__getitem__)
@@ -194,10 +204,13 @@ def _measure(config):
     images = test[np.linspace(0, len(test) - 1, min(config.images, len(test))).astype(int)]
     shown = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int)
     steps = sorted({found.functa.inner_steps, config.steps})
+    _announce(found, images, steps)
     ours = {count: _latents(found, images, shown, count) for count in steps}
     pca = [_pca(found, images, shown, count) for count in _components(found)]
     others = {}
     for name, qualities in rates.QUALITIES.items():
+        if images.shape[-1] not in rates.CHANNELS[name]:
+            continue
         print(f"{name}: {len(images):,} images at {len(qualities)} qualities", flush=True)
         others[name] = rates.standard(name, images, shown)
     curves = [*ours.values(), *pca, *others.values()]
@@ -224,6 +237,19 @@ def _measure(config):
     ]
     remarks = _remarks(found, images, best, pca, others, published)
     return material.report(found, "compress", config, rows, figures, remarks)
+
+
+def _announce(found, images, steps):
+    """Say what is fitted, where the report goes and how long fitting takes, by a trial's pace."""
+    few = images[:64]
+    _, seconds = estimates.trial(lambda: found.functa.encode(few, steps[-1]))
+    kept = found.functaset.metadata.get("inner_steps")
+    anew = min(TRAIN_ROWS, len(found.data.train.images))
+    fits = {count: len(images) + (anew if count != kept else 0) for count in steps}
+    work = sum(count * number for count, number in fits.items())
+    said = " and ".join(f"{number:,} images with {count} steps" for count, number in fits.items())
+    time = duration(work * seconds / len(few) / steps[-1])
+    print(f"compress: fitting {said}, about {time}; report in {found.out}", flush=True)
 
 
 def _latents(found, images, shown, steps):
@@ -290,8 +316,11 @@ def _remarks(found, images, best, pca, others, published):
         + ", ".join(f"{curve[0].method}: {_psnr_at(curve, point.bare)}" for curve in pca)
         + ".",
     ]
-    if images.shape[-1] == 3:
-        remarks.append("JPEG and WebP store colour at half the resolution (4:2:0), the default.")
+    for name in rates.QUALITIES.keys() - others.keys():
+        remarks.append(f"No {name}: such a file cannot hold {images.shape[-1]} channels.")
+    if images.shape[-1] >= 3:
+        names = " and ".join(others)
+        remarks.append(f"Colour is stored at half the resolution (4:2:0), the default: {names}.")
     if published:
         remarks.append("COIN++: its published numbers, on CIFAR-10 test with networks of its own.")
     return remarks

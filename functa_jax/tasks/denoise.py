@@ -3,62 +3,62 @@
 A latent has fewer numbers than the picture, so most noise finds no place in it; how many steps the
 inner loop may take before it fits the rest is chosen on validation, for each noise by itself.
 Beside it: total variation (Chambolle 2004) and a Gaussian filter, which know only that pictures are
-smooth, each with its strength chosen on validation, and PCA, as a projection and with its prior.
+smooth, each with its strength chosen on validation, PCA with as many numbers, as a projection and
+with its prior, and PCA with all components, which is Wiener's filter.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_tv_chambolle
 
-from common import cli
+from common import checks, cli, seeds
+from common.checks import Count, Interval
+from functa_jax import evaluate
 from functa_jax.tasks import estimates, material
 from functa_jax.tasks.estimates import Estimate
-from functa_jax.tasks.fitting import Seen, pca_fit
+from functa_jax.tasks.fitting import Seen
+
+Noise = Annotated[float, Interval(0, 10, without_low=True)]
 
 
 @dataclass(frozen=True)
 class Config(material.TaskConfig):
     """How much noise, on how many images."""
 
-    noise: tuple[float, ...] = (0.05, 0.1, 0.2)
+    noise: tuple[Noise, ...] = (0.05, 0.1, 0.2)
     """Standard deviations of the Gaussian noise; pictures are in [0, 1]."""
-    count: int = 100
-    """Test images, evenly spaced; a quarter as many validation images choose all strengths."""
-    shown: int = 10
-    """Images in each figure."""
+    count: Count = 100
+    """Test images at most, evenly spaced; a quarter as many validation images choose all
+    strengths."""
+    shown: Count = 10
+    """Images in each figure, at most."""
 
     def __post_init__(self):
-        for name in ("count", "shown"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)}: must be at least 1")
-        for noise in self.noise:
-            if not 0 < noise < float("inf"):
-                raise ValueError(f"--noise {noise}: must be positive")
+        checks.check(self)
+        names = {f"{noise:g}" for noise in self.noise}
+        checks.require(self.noise, "noise", self.noise, "give one or more")
+        checks.require(len(names) == len(self.noise), "noise", self.noise, "give each once")
 
 
 def main(config):
     """The whole task; see the module's docstring."""
     about = material.load(config)
-    val = estimates.spaced(about.data.val, -(-config.count // 4))
-    test = estimates.spaced(about.data.test, config.count)
-    models = estimates.Models.of(about)
-    print(f"denoising {len(test)} test images", flush=True)
+    val, test = estimates.images(about, config.count)
+    models = estimates.Models.with_rivals(about)
+    estimates.announce("denoising", about, models, len(config.noise), val, test)
 
     rows, figures, chosen = {}, [], {}
-    for number, noise in enumerate(config.noise):
+    for noise in config.noise:
         name = f"noise {noise:g}"
-        rng = np.random.default_rng((config.seed, number))
-        noisy_val, noisy = (
-            (images + noise * rng.standard_normal(images.shape)).astype(np.float32)
-            for images in (val, test)
-        )
+        noisy_val = noisy_pictures(val, noise, (config.seed, "validation", name))
+        noisy = noisy_pictures(test, noise, (config.seed, "test", name))
         found = _estimates(models, noisy_val, noisy, val)
         pictures = {method: estimate.pictures for method, estimate in found.items()}
         pictures = {"as it is": np.clip(noisy, 0, 1), **pictures}
-        for method, images in pictures.items():
-            rows.setdefault(method, {"method": method})[name] = estimates.psnr(images, test)
+        estimates.tabulate(rows, name, pictures, test)
         chosen[name] = {method: estimate.chosen for method, estimate in found.items()}
         print(f"{name}: done", flush=True)
         figures.append(f"denoise_{noise:g}.png")
@@ -69,6 +69,7 @@ def main(config):
         f"PSNR in dB against the originals, mean over {len(test)} test images; the noise is not "
         f"clipped, all pictures shown are, to [0, 1]. One seed ({config.seed}).",
         f"Chosen on {len(val)} validation images: {estimates.said(chosen)}.",
+        *estimates.diverged(rows),
         *models.remarks(),
     ]
     material.report(about, "denoise", config, list(rows.values()), figures, remarks)
@@ -82,12 +83,27 @@ def _estimates(models, val, test, originals):
 
     found = estimates.estimates(models, Seen(val), Seen(test), measure)
     if models.pca is not None:
-        projected = [np.clip(pca_fit(models.pca, Seen(x), 0.0), 0, 1) for x in (val, test)]
-        found["PCA, projection"] = Estimate(projected[1], measure(projected[0]), {})
+        val_projected, projected = (_projection(models.pca, pictures) for pictures in (val, test))
+        name = f"PCA, {models.pca.n_components_} numbers, projection"
+        found[name] = Estimate(projected, measure(val_projected), {})
     for method, (filtered, name, strengths) in FILTERS.items():
-        strength, dB = estimates.best(strengths, lambda s, f=filtered: measure(f(val, s)))
-        found[method] = Estimate(filtered(test, strength), dB, {name: strength})
+        choice = estimates.best(
+            strengths, lambda s, f=filtered: measure(f(val, s)), estimates.WIDER
+        )
+        pictures = filtered(test, choice.value)
+        found[method] = Estimate(pictures, choice.measure, choice.said(name))
     return found
+
+
+def noisy_pictures(pictures, noise, path):
+    """Pictures (n, h, w, C) plus Gaussian noise, float32; path: seed and names of its stream."""
+    random = np.random.default_rng(seeds.fold(*path))
+    return (pictures + noise * random.standard_normal(pictures.shape)).astype(np.float32)
+
+
+def _projection(pca, pictures):
+    rows = pca.inverse_transform(pca.transform(evaluate.as_rows(pictures)))
+    return np.clip(rows, 0, 1).reshape(pictures.shape)
 
 
 def total_variation(pictures, weight):

@@ -1,9 +1,10 @@
 """Every way to fit what was seen of images (fitting.py), its settings chosen on validation images.
 
-What the tasks inpaint, superresolve and denoise share: the same rows for latents and PCA, the same
-PSNR, the same figure.
+What the tasks inpaint, superresolve and denoise share: rows for latents and for their linear rivals
+(wiener.py), the same PSNR, the same figure.
 """
 
+import time
 from functools import cache
 from typing import NamedTuple
 
@@ -12,23 +13,29 @@ from sklearn.decomposition import PCA
 
 from common.errors import UserError
 from common.plots import figure
+from common.runs import duration
 from functa_jax import evaluate
 from functa_jax.functa import Functa
-from functa_jax.tasks import material
-from functa_jax.tasks.fitting import Gaussian, course, pca_fit, refine, refine_by_prior
+from functa_jax.tasks import fitting, material, wiener
+from functa_jax.tasks.fitting import Gaussian, Seen, course, refine, refine_by_prior
 
 MOST_STEPS = 10  # of the inner loop, or as many as it was trained with
 NOISES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+WIDER = 2.0  # how far beyond the ends of such a list the next candidate lies
+WIDENED = 4  # times
 
 
 class Models(NamedTuple):
     """What can be fitted: a Functa, the Gaussian of its train latents, PCA with as many numbers
-    (None if the image has no more), a diffusion.Prior (None if there is no file of one)."""
+    (None if the image has no more), a diffusion.Prior of each (None if there is no file of one),
+    and the Normal of all pixels (None if it was not asked for)."""
 
     functa: Functa
     gaussian: Gaussian
     pca: PCA | None
     prior: "Prior | None"  # noqa: F821 -- imported if there is one
+    pca_prior: "Prior | None" = None  # noqa: F821
+    normal: wiener.Normal | None = None
 
     @classmethod
     def of(cls, about):
@@ -37,14 +44,28 @@ class Models(NamedTuple):
         pca = evaluate.pca(about.data.train.images, functa.config.numbers)
         return cls(functa, Gaussian.of(train), pca, find_prior(about))
 
+    @classmethod
+    def with_rivals(cls, about):
+        """As `of`, with all that stands beside latents where images are to be restored."""
+        models = cls.of(about)
+        prior = find_prior(about, "prior_pca.npz") if models.pca is not None else None
+        normal = wiener.Normal.of_images(about.data.train.images)
+        return models._replace(pca_prior=prior, normal=normal)
+
     def remarks(self):
-        """What a reader must know of rows that are missing."""
-        missing = []
+        """What a reader must know of priors, and of rows that are missing."""
+        said = []
+        if self.normal is not None:
+            said.append(
+                "PCA, all components: images as one Gaussian, its covariance shrunk by OAS as that "
+                "of latents is, their posterior mean in closed form (Wiener filter); no diffusion "
+                "prior is trained for it."
+            )
         if self.pca is None:
-            missing.append("No PCA row: an image has no more numbers than a latent.")
+            said.append("No PCA with as many numbers: an image has no more than a latent.")
         if self.prior is None:
-            missing.append("No diffusion prior (prior.npz; functa_jax.tasks.generate makes it).")
-        return missing
+            said.append("No diffusion prior (prior.npz; functa_jax.tasks.generate makes it).")
+        return said
 
 
 class Estimate(NamedTuple):
@@ -55,9 +76,12 @@ class Estimate(NamedTuple):
     chosen: dict
 
 
-def find_prior(about):
-    """The diffusion.Prior beside the report of a task's Material, prior.npz, or None."""
-    path = about.path("prior.npz")
+def find_prior(about, name="prior.npz"):
+    """The diffusion.Prior beside the report of a task's Material, or None.
+
+    prior_pca.npz is one of PCA's coefficients.
+    """
+    path = about.path(name)
     if not path.exists():
         return None
     from functa_jax.tasks.diffusion import load_prior
@@ -71,55 +95,140 @@ def find_prior(about):
 def estimates(models, val, test, measure):
     """{method: Estimate} of all models for what was Seen of validation and test images.
 
-    measure(pictures): how good pictures of the validation images are, in dB.
+    measure(pictures): how good pictures of the validation images are, in dB. Latents and PCA choose
+    among the same noises; with a diffusion prior around the noise that the Gaussian one chose.
     """
-    functa, gaussian, pca, prior = models
+    functa, gaussian, pca, prior, pca_prior, normal = models
+    found, noises = {}, {}
 
     def shown(latents):
         return np.clip(functa.decode(latents), 0, 1)
 
+    def add(name, method, candidates):
+        choice = best(candidates, lambda noise: measure(method(val, noise)), WIDER)
+        noises[name] = choice.value
+        found[name] = Estimate(method(test, choice.value), choice.measure, choice.said("noise"))
+
+    def around(name):
+        return noises[name] / WIDER, noises[name], noises[name] * WIDER
+
     most = max(MOST_STEPS, functa.inner_steps)
     courses = {seen: course(functa, seen, most) for seen in (val, test)}
-    k, dB = best(range(1, most + 1), lambda k: measure(shown(courses[val][:, k])))
-    found = {"latents, inner loop": Estimate(shown(courses[test][:, k]), dB, {"steps": k})}
+    steps = best(range(most + 1), lambda k: measure(shown(courses[val][:, k])))
+    pictures = shown(courses[test][:, steps.value])
+    found["latents, inner loop"] = Estimate(pictures, steps.measure, steps.said("steps"))
 
-    def further(seen, noise):
-        return shown(refine(functa, seen, gaussian, noise, start=courses[seen][:, k]))
+    further = {
+        seen: shown(refine(functa, seen, gaussian, 0.0, start=courses[seen][:, steps.value]))
+        for seen in (val, test)
+    }
+    found["latents, more steps (Adam)"] = Estimate(further[test], measure(further[val]), {})
 
     @cache
     def probable(seen, noise):
         return refine(functa, seen, gaussian, noise)
 
     def by_prior(seen, noise):
-        start = probable(seen, found["latents, Gaussian prior"].chosen["noise"])
+        start = probable(seen, noises["latents, Gaussian prior"])
         return shown(refine_by_prior(functa, seen, start, prior, noise))
 
-    def by_pca(seen, noise):
-        return np.clip(pca_fit(pca, seen, noise), 0, 1)
+    add("latents, Gaussian prior", lambda *to: shown(probable(*to)), NOISES)
+    if prior is not None:
+        add("latents, diffusion prior", by_prior, around("latents, Gaussian prior"))
 
-    def below(name):
-        """The noise that a method chose and the two below it, to spare time."""
-        return NOISES[: NOISES.index(found[name].chosen["noise"]) + 1][-3:]
+    def linear(normal):
+        return lambda *to: np.clip(wiener.most_probable(normal, *to), 0, 1)
 
-    methods = {
-        "latents, more steps (Adam)": (further, lambda: (0.0,)),
-        "latents, Gaussian prior": (lambda *args: shown(probable(*args)), lambda: NOISES),
-        "latents, diffusion prior": (prior and by_prior, lambda: below("latents, Gaussian prior")),
-        "PCA, Gaussian prior": (pca and by_pca, lambda: NOISES),
-    }
-    for name, (method, candidates) in methods.items():
-        if method:
-            noises = candidates()
-            noise, dB = best(noises, lambda noise, method=method: measure(method(val, noise)))
-            chosen = {"noise": noise} if len(noises) > 1 else {}
-            found[name] = Estimate(method(test, noise), dB, chosen)
+    if pca is not None:
+        name, by_few = f"PCA, {pca.n_components_} numbers", linear(wiener.Normal.of_pca(pca))
+        add(f"{name}, Gaussian prior", by_few, NOISES)
+
+        def by_pca_prior(seen, noise):
+            start = by_few(seen, noises[f"{name}, Gaussian prior"])
+            return np.clip(wiener.by_prior(pca, seen, start, pca_prior, noise), 0, 1)
+
+        if pca_prior is not None:
+            add(f"{name}, diffusion prior", by_pca_prior, around(f"{name}, Gaussian prior"))
+    if normal is not None:
+        add("PCA, all components, Gaussian prior", linear(normal), NOISES)
     return found
 
 
-def best(candidates, measure):
-    """(the candidate that measures most, its measure)."""
-    measured = [(candidate, measure(candidate)) for candidate in candidates]
-    return max(measured, key=lambda pair: pair[1])
+class Choice(NamedTuple):
+    """A candidate, its measure, and whether it lies at an end of all that were tried."""
+
+    value: float
+    measure: float
+    last: bool
+
+    def said(self, name):
+        """{name: the candidate as text}; that it lies at an end is said."""
+        return {name: material.text(self.value) + " (the last tried)" * self.last}
+
+
+def best(candidates, measure, wider=None):
+    """The Choice of the candidate that measures most in dB; hundredths and less decide nothing.
+
+    wider: where the first or last candidate is the best, one `wider` times further is tried too, up
+    to WIDENED times. Candidates whose measure is not finite are out; UserError if all are.
+    """
+    measured, left = {value: measure(value) for value in candidates}, WIDENED if wider else 0
+    while True:
+        finite = {value: dB for value, dB in measured.items() if np.isfinite(dB)}
+        if not finite:
+            raise UserError("no setting gives finite pictures of the validation images")
+        value = max(finite, key=lambda value: round(finite[value], 2))
+        low, high = min(measured), max(measured)
+        last = low < high and value in (low, high)
+        if not (last and left):
+            return Choice(value, finite[value], last)
+        further = value / wider if value == low else value * wider
+        measured[further] = measure(further)
+        left -= 1
+
+
+def announce(what, about, models, cases, val, test):
+    """Say what is fitted, where the report goes and how long it takes, by the pace of a trial.
+
+    cases: how often all is fitted; val, test: images (n, h, w, C).
+    """
+    first, again = trial(lambda: refine(models.functa, Seen(val), models.gaussian, NOISES[-1]))
+    compiling, pace = first - again, again / len(val) / fitting.REFINE_STEPS
+    once = max(MOST_STEPS, models.functa.inner_steps) + 2 * fitting.REFINE_STEPS
+    by_prior = len(fitting.PRIOR_LEVELS) * fitting.PRIOR_STEPS if models.prior is not None else 0
+    choosing = (len(NOISES) - 1) * fitting.REFINE_STEPS + 2 * by_prior
+    steps = cases * (len(val) * (once + by_prior + choosing) + len(test) * (once + by_prior))
+    print(
+        f"{what}: {len(test)} test images, settings chosen on {len(val)} validation images; "
+        f"{steps:,} steps of fitting one image, about {duration(steps * pace + 6 * compiling)}; "
+        f"report in {about.out}",
+        flush=True,
+    )
+
+
+def trial(work):
+    """Seconds that work() takes at first, when it compiles, and when it is called again."""
+    times = [time.monotonic()]
+    for _ in range(2):
+        work()
+        times.append(time.monotonic())
+    return np.diff(times)
+
+
+def tabulate(rows, case, pictures, originals, where=None):
+    """Put the PSNR of {method: pictures} as column `case` into {method: row of the table}.
+
+    A method that leaves a picture with a number that is not finite gets None.
+    """
+    for method, images in pictures.items():
+        dB = psnr(images, originals, where)
+        rows.setdefault(method, {"method": method})[case] = dB if np.isfinite(dB) else None
+
+
+def diverged(rows):
+    """A remark on what `tabulate` left empty, as a list."""
+    names = [row["method"] for row in rows.values() if None in row.values()]
+    return [f"Not measured (-), as a fit diverged: {'; '.join(names)}."] if names else []
 
 
 def said(chosen):
@@ -140,6 +249,17 @@ def psnr(pictures, originals, where=None):
     return float(evaluate.mean_psnr((error * where).sum((1, 2)) / where.sum((1, 2))))
 
 
+def images(about, count):
+    """(validation, test) images of a task's Material, floats in [0, 1], evenly spaced.
+
+    At most `count` of test, and a quarter as many of validation; that there are fewer is said.
+    """
+    val, test = spaced(about.data.val, -(-count // 4)), spaced(about.data.test, count)
+    if len(test) < count:
+        print(f"--count {count}: {about.data.name} has {len(test):,} test images; all are taken")
+    return val, test
+
+
 def spaced(split, count):
     """At most `count` images of a split, evenly spaced, as float32 (n, h, w, C) in [0, 1]."""
     if not len(split):
@@ -155,12 +275,21 @@ def gallery(path, rows):
     with figure(path, len(rows), count, size=size, squeeze=False) as (_, axes):
         for line, (name, pictures) in zip(axes, rows.items(), strict=True):
             for ax, picture in zip(line, pictures, strict=True):
-                shown = np.broadcast_to(np.clip(picture, 0, 1), (*picture.shape[:2], 3))
-                hidden = np.isnan(shown).any(axis=-1, keepdims=True)
-                ax.imshow(np.where(hidden, (0.25, 0.4, 0.75), shown))
+                ax.imshow(_as_colours(picture))
             for ax in line:
                 ax.set(xticks=[], yticks=[])
                 ax.grid(False)
                 for spine in ax.spines.values():
                     spine.set_visible(False)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+
+
+def _as_colours(picture):
+    """A picture (h, w, C) of 1, 3 or 4 channels as RGB on white, NaN pixels blue."""
+    picture = np.clip(picture, 0, 1)
+    colours, alpha = (
+        (picture[..., :3], picture[..., 3:]) if picture.shape[-1] == 4 else (picture, 1)
+    )
+    shown = np.broadcast_to(alpha * colours + 1 - alpha, (*picture.shape[:2], 3))
+    hidden = np.isnan(shown).any(axis=-1, keepdims=True)
+    return np.where(hidden, (0.25, 0.4, 0.75), shown)

@@ -14,8 +14,8 @@ the most probable latent if latents are N(mean, S), as the train latents' are ab
 seen is f(z) with Gaussian errors of standard deviation `noise`: the noise in it and what latents
 cannot show. It starts from the mean: from the inner loop's latents, which what was hidden may
 have led astray, it takes several times as many steps. `refine_by_prior` puts a diffusion prior in
-the Gaussian's place, and `pca_fit` PCA in the network's, in closed form. Steps and noise are chosen
-on validation (estimates.py).
+the Gaussian's place; wiener.py has a linear model in the network's, in closed form. Steps and noise
+are chosen on validation (estimates.py).
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
+from sklearn.covariance import OAS
 
 from functa_jax import evaluate, inner_loop, siren
 from functa_jax.devices import AXIS, REPLICATED
@@ -66,11 +67,12 @@ class Gaussian:
 
     @classmethod
     def of(cls, latents):
-        """Mean and covariance of latents (n, ...); no variance is below a millionth of the most."""
+        """Mean and covariance, shrunk by OAS as in wiener.py, of latents (n, ...)."""
         rows = evaluate.as_rows(np.asarray(latents, np.float64))
-        variances, axes = np.linalg.eigh(np.atleast_2d(np.cov(rows, rowvar=False)))
-        scales = np.sqrt(np.maximum(variances, max(1e-6 * variances[-1], 1e-24)))
-        return cls(rows.mean(axis=0), scales[:, None] * axes.T, axes / scales)
+        found = OAS(store_precision=False).fit(rows)
+        variances, axes = np.linalg.eigh(found.covariance_)
+        scales = np.sqrt(np.maximum(variances, 1e-24))  # latents may be all alike
+        return cls(found.location_, scales[:, None] * axes.T, axes / scales)
 
     @classmethod
     def isotropic(cls, mean, spread):
@@ -142,26 +144,6 @@ def refine_by_prior(functa, seen, latents, prior, noise):
         around = Gaussian.isotropic(prior.mean.ravel(), float(level * prior.scale))
         latents = refine(functa, seen, around, noise, start=found, around=found, steps=PRIOR_STEPS)
     return latents
-
-
-def pca_fit(pca, seen, noise):
-    """Images (n, H, W, C) of PCA's most probable coefficients, a fitted sklearn PCA of them."""
-    n, height, width, channels = seen.pictures.shape
-    fine = (-1, height * seen.oversample, width * seen.oversample, channels)
-    basis, mean = (
-        block_means(x.reshape(fine).astype(np.float64), seen.oversample)
-        for x in (pca.components_, pca.mean_)
-    )
-    basis, target = evaluate.as_rows(basis), evaluate.as_rows(seen.pictures - mean)
-    ridge = np.diag(max(noise**2, 1e-12) / np.maximum(pca.explained_variance_, 1e-12))
-    weights = np.repeat(evaluate.as_rows(seen.weights), channels, axis=1)
-    masks, which = np.unique(weights, axis=0, return_inverse=True)
-    coefficients = np.empty((n, len(basis)))
-    for number, mask in enumerate(masks):
-        rows = which.ravel() == number
-        known = basis * mask
-        coefficients[rows] = np.linalg.solve(known @ basis.T + ridge, known @ target[rows].T).T
-    return pca.inverse_transform(coefficients).reshape(n, *fine[1:])
 
 
 def block_means(pictures, factor):

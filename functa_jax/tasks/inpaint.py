@@ -3,7 +3,8 @@
 A functa is a function of all coordinates, so a pixel that is not looked at needs no stand-in: it
 is left out of the loss. How well the hidden ones come out says what the shared network knows about
 images. Beside it: interpolation between the visible pixels (linear, biharmonic), which knows only
-that pictures are smooth, and PCA, which knows as many numbers per image.
+that pictures are smooth, PCA with as many numbers per image, and PCA with all components (Wiener's
+filter).
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import QhullError
 from skimage.restoration import inpaint_biharmonic
 
-from common import cli
+from common import checks, cli, seeds
+from common.checks import Count, InnerShare
 from common.errors import UserError
 from functa_jax.tasks import estimates, material
 from functa_jax.tasks.fitting import Seen
@@ -24,39 +26,35 @@ from functa_jax.tasks.fitting import Seen
 class Config(material.TaskConfig):
     """What is hidden, and from how many images."""
 
-    hidden: tuple[float, ...] = (0.5, 0.8)
+    hidden: tuple[InnerShare, ...] = (0.5, 0.8)
     """Shares of pixels hidden at random, in (0, 1); besides, the lower half and a box are."""
-    box: float = 0.5
+    box: InnerShare = 0.5
     """Side of the hidden box in the middle, as a share of the image's, in (0, 1)."""
-    count: int = 100
-    """Test images, evenly spaced; a quarter as many validation images choose steps and noise."""
-    shown: int = 10
-    """Images in each figure."""
+    count: Count = 100
+    """Test images at most, evenly spaced; a quarter as many validation images choose steps and
+    noise."""
+    shown: Count = 10
+    """Images in each figure, at most."""
 
     def __post_init__(self):
-        for name in ("count", "shown"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)}: must be at least 1")
-        for name, share in (*(("hidden", share) for share in self.hidden), ("box", self.box)):
-            if not 0 < share < 1:
-                what = "hides every pixel" if share >= 1 else "hides no pixel"
-                raise ValueError(f"--{name} {share}: {what}; give a share between 0 and 1")
+        checks.check(self)
+        names = {f"{share:g}" for share in self.hidden}
+        checks.require(len(names) == len(self.hidden), "hidden", self.hidden, "give each once")
 
 
 def main(config):
     """The whole task; see the module's docstring."""
     about = material.load(config)
     kinds = masks(config, about.functa.resolution)
-    val = estimates.spaced(about.data.val, -(-config.count // 4))
-    test = estimates.spaced(about.data.test, config.count)
-    models = estimates.Models.of(about)
-    print(f"inpainting {len(test)} test images, {', '.join(kinds)} hidden", flush=True)
+    val, test = estimates.images(about, config.count)
+    models = estimates.Models.with_rivals(about)
+    estimates.announce(f"inpainting, {', '.join(kinds)}", about, models, len(kinds), val, test)
 
     rows, figures, chosen = {}, [], {}
-    for number, (kind, draw) in enumerate(kinds.items()):
-        rng = np.random.default_rng((config.seed, number))
+    for kind, draw in kinds.items():
         val_mask, test_mask = (
-            np.stack([draw(rng) for _ in images]).astype(np.float32) for images in (val, test)
+            drawn(draw, len(images), (config.seed, split, kind))
+            for images, split in ((val, "validation"), (test, "test"))
         )
         found = estimates.estimates(
             models,
@@ -68,9 +66,7 @@ def main(config):
         for name, fill in FILLS.items():
             filled = [fill(*pair) for pair in zip(test, test_mask > 0, strict=True)]
             pictures[name] = np.clip(filled, 0, 1)
-        for name, images in pictures.items():
-            dB = estimates.psnr(images, test, test_mask == 0)
-            rows.setdefault(name, {"method": name})[kind] = dB
+        estimates.tabulate(rows, kind, pictures, test, test_mask == 0)
         chosen[kind] = {name: estimate.chosen for name, estimate in found.items()}
         print(f"{kind}: done", flush=True)
         figures.append(f"inpaint_{kind.removesuffix(' %').replace(' ', '_')}.png")
@@ -79,6 +75,7 @@ def main(config):
         f"PSNR in dB over hidden pixels alone, mean over {len(test)} test images; visible pixels "
         f"count for nothing. All pictures are clipped to [0, 1]. One seed ({config.seed}).",
         f"Chosen on {len(val)} validation images: {estimates.said(chosen)}.",
+        *estimates.diverged(rows),
         *models.remarks(),
     ]
     material.report(about, "inpaint", config, list(rows.values()), figures, remarks)
@@ -119,6 +116,12 @@ def masks(config, resolution):
             what = "no pixel" if mask.all() else "every pixel"
             raise UserError(f"mask {name!r} hides {what} of {height}x{width}: choose another share")
     return kinds
+
+
+def drawn(draw, count, path):
+    """Masks (count, h, w), float32, 1 where visible; path: seed and names of their stream."""
+    random = np.random.default_rng(seeds.fold(*path))
+    return np.stack([draw(random) for _ in range(count)]).astype(np.float32)
 
 
 # ---- what knows nothing of a network ----

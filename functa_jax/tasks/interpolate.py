@@ -120,7 +120,7 @@ def _ways(models, pixels, latents):
 
     pixels (m, 2, d) in [0, 1], latents (m, 2, *latent_shape).
     """
-    functa, gaussian, pca, prior = models
+    functa, gaussian, pca, prior, *_ = models
     ends, shape = np.moveaxis(latents, 1, 0), functa.config.latent_shape
     ways = {"pixels, cross-fade": lambda t: linear(*np.moveaxis(pixels, 1, 0), t)}
     if pca is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common import datasets
+from common.checks import Seed
 from common.errors import UserError
 from common.runs import environment, write_json
 from functa_jax.functaset import SPLITS, Functaset, load_functaset
@@ -23,7 +24,7 @@ class TaskConfig:
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     out: Path | None = None
     """Folder for the report; default tasks/ in the run folder."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random in the task."""
 
 
@@ -73,7 +74,10 @@ def load(config):
         raise UserError(f"{path} was made from other images than those of {data.name} found")
     if config.seed < 0:
         raise UserError(f"--seed {config.seed}: must not be negative")
-    return Material(functa, functaset, data, config.out or folder / "tasks")
+    out = config.out or folder / "tasks"
+    if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
+        raise UserError(f"--out {out}: a file lies where the report's folder should be")
+    return Material(functa, functaset, data, out)
 
 
 def report(material, task, config, rows, figures, remarks=()):

@@ -21,7 +21,8 @@ QUALITIES = {
     "JPEG": (5, 10, 20, 35, 50, 65, 80, 90, 95),
     "WebP": (0, 10, 25, 50, 70, 85, 95, 100),
 }
-WEBP_HEADER = 12 + 8 + 10  # RIFF, chunk, and frame header: but for sizes the same in all files
+CHANNELS = {"JPEG": (1, 3), "WebP": (1, 3, 4)}  # that such a file can hold
+WEBP_FRAME_HEADER = 10  # but for sizes the same in all files, as RIFF's and the chunks' are
 FLOOR = 1 / 12 / 255**2  # the error of rounding to 8 bits: no PSNR counts more than 58.9 dB
 COIN = (  # bits per pixel, dB: COIN++ on CIFAR-10, quantised and entropy coded (its results/)
     *((0.548, 24.22), (1.10, 27.03), (1.65, 28.90), (2.20, 30.45)),
@@ -93,8 +94,10 @@ def one_file(method, image, quality):
         # Huffman tables of its own make a file smaller, and leave no header that files share.
         whole = len(_saved(picture, "JPEG", quality=quality, optimize=True))
     else:
-        data = _saved(picture.convert("RGB"), "WEBP", quality=quality, method=6)
-        bare, whole = len(data) - WEBP_HEADER, len(data)
+        whole_colour = picture if picture.mode == "RGBA" else picture.convert("RGB")
+        # exact: what no one sees where alpha is 0 counts here as every number does.
+        data = _saved(whole_colour, "WEBP", quality=quality, method=6, exact=True)
+        bare, whole = webp_data_bytes(data), len(data)
     decoded = Image.open(io.BytesIO(data)).convert(picture.mode)
     return bare, whole, np.asarray(decoded).reshape(image.shape)
 
@@ -115,6 +118,18 @@ def jpeg_scan_bytes(data):
     while data[place : place + 2] != b"\xff\xda":  # start of scan
         place = skip(place)
     return len(data) - skip(place) - 2
+
+
+def webp_data_bytes(data):
+    """Bytes of a lossy WebP file without headers: its colours and, if it has one, its alpha."""
+    place, total = 12, -WEBP_FRAME_HEADER  # after RIFF's header
+    while place < len(data):
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        size += size % 2
+        if data[place : place + 4] in (b"VP8 ", b"ALPH"):
+            total += size
+        place += 8 + size
+    return total
 
 
 def bytes_at(curve, psnr, size):

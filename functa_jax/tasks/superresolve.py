@@ -3,19 +3,24 @@
 A functa has no resolution of its own. Two ways to meet a small picture: the function at the centres
 of its pixels, or, as a camera sees it, the function averaged over each of them; validation chooses.
 What the latent then adds between the pixels is what the shared network learned from large images.
-Beside it: interpolation by Pillow (nearest, bicubic, Lanczos), and PCA fitted through the averages.
+Beside it: interpolation by Pillow (nearest, bicubic, Lanczos), and PCA fitted through the averages,
+with as many numbers and with all components (Wiener's filter).
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
-from common import cli
+from common import checks, cli
+from common.checks import LARGEST, Count, Interval
 from common.errors import UserError
 from functa_jax.tasks import estimates, material
 from functa_jax.tasks.fitting import Seen, block_means
 
+Factor = Annotated[int, Interval(2, LARGEST)]
+Side = Annotated[int, Interval(1, 4096)]  # ten pictures of that side fit in memory
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bicubic": Image.Resampling.BICUBIC,
@@ -27,23 +32,22 @@ FILTERS = {
 class Config(material.TaskConfig):
     """How much smaller the pictures are that latents are fitted to."""
 
-    factor: tuple[int, ...] = (2, 4)
+    factor: tuple[Factor, ...] = (2, 4)
     """Factors, each of which divides the sides of the images."""
-    resolution: int | None = None
+    resolution: Side | None = None
     """Side in pixels of the large pictures; default 8 times the images'."""
-    count: int = 100
-    """Test images, evenly spaced; a quarter as many validation images choose steps and noise."""
-    shown: int = 10
-    """Images in each figure."""
+    count: Count = 100
+    """Test images at most, evenly spaced; a quarter as many validation images choose steps and
+    noise."""
+    shown: Count = 10
+    """Images in each figure, at most."""
 
     def __post_init__(self):
-        for name in ("resolution", "count", "shown"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} {value}: must be at least 1")
-        for factor in self.factor:
-            if factor < 2:
-                raise ValueError(f"--factor {factor}: must be at least 2")
+        checks.check(self)
+        checks.require(self.factor, "factor", self.factor, "give one or more")
+        checks.require(
+            len(set(self.factor)) == len(self.factor), "factor", self.factor, "give each once"
+        )
 
 
 def main(config):
@@ -53,10 +57,9 @@ def main(config):
     for factor in config.factor:
         if any(side % factor for side in sides):
             raise UserError(f"--factor {factor} does not divide {sides[0]}x{sides[1]} pixels")
-    val = estimates.spaced(about.data.val, -(-config.count // 4))
-    test = estimates.spaced(about.data.test, config.count)
-    models = estimates.Models.of(about)
-    print(f"super-resolution of {len(test)} test images", flush=True)
+    val, test = estimates.images(about, config.count)
+    models = estimates.Models.with_rivals(about)
+    estimates.announce("super-resolution", about, models, 2 * len(config.factor), val, test)
 
     rows, figures, chosen = {}, [], {}
     for factor in config.factor:
@@ -64,9 +67,7 @@ def main(config):
         found = _estimates(models, block_means(val, factor), small, val, factor)
         pictures = {name: estimate.pictures for name, estimate in found.items()}
         pictures |= {name: enlarge(small, sides, name) for name in FILTERS}
-        for name, images in pictures.items():
-            dB = estimates.psnr(images, test)
-            rows.setdefault(name, {"method": name})[f"x {factor}"] = dB
+        estimates.tabulate(rows, f"x {factor}", pictures, test)
         chosen[f"x {factor}"] = {name: estimate.chosen for name, estimate in found.items()}
         print(f"factor {factor}: done", flush=True)
         figures.append(f"superresolve_x{factor}.png")
@@ -80,6 +81,7 @@ def main(config):
         f"PSNR in dB against the originals, mean over {len(test)} test images; small pictures are "
         f"means over blocks. All pictures are clipped to [0, 1]. One seed ({config.seed}).",
         f"Chosen on {len(val)} validation images: {estimates.said(chosen)}.",
+        *estimates.diverged(rows),
         "superresolve_large.png goes beyond the originals, where nothing can be measured.",
         *models.remarks(),
     ]
@@ -95,7 +97,7 @@ def _estimates(models, val, test, originals, factor):
     found = {}
     for way, oversample in {"averages": factor, "centres": 1}.items():
         if way == "centres":  # PCA knows pixels alone
-            models = models._replace(pca=None)
+            models = models._replace(pca=None, normal=None)
         seen = (Seen(val, oversample=oversample), Seen(test, oversample=oversample))
         for name, estimate in estimates.estimates(models, *seen, measure).items():
             estimate.chosen["seen as"] = way

@@ -18,6 +18,7 @@ from common.errors import UserError
 from functa_jax import exporter, functa, siren
 from functa_jax.functaset import load_functaset
 from functa_jax.tasks import codec, compress, material, rates
+from tests import tfds
 from tests.refusals import refusal
 
 RANDOM = np.random.default_rng(0)
@@ -188,11 +189,62 @@ def test_files_of_others_are_named(packed, tmp_path):
     assert "damaged" in complaint(path, with_check(packed[:header] + b"?" * 50))
     fewer = codec.HEADER.pack(codec.MAGIC, 1, bytes.fromhex(NAME), 1, 9, len(packed), 0)
     assert "damaged" in complaint(path, with_check(fewer + packed[header:-4]))
-    # A count of rows that would ask for more memory than there is.
+    with pytest.raises(UserError, match="3 numbers a row, not 4"):
+        codec.read(written(path, packed), NAME, 4)
+
+
+def written(path, data):
+    path.write_bytes(data)
+    return path
+
+
+def with_field(data, place, value):
+    """A file with another number in its header, and a right check sum."""
+    fields = list(codec.HEADER.unpack_from(data))
+    fields[place] = value
+    return with_check(codec.HEADER.pack(*fields) + data[codec.HEADER.size : -codec.CHECK.size])
+
+
+def test_counts_that_ask_for_more_memory_than_there_is(packed, tmp_path):
+    path = tmp_path / "x"
+    assert "claims 4,294,967,295 rows" in complaint(path, with_field(packed, 3, 2**32 - 1))
+    assert "no room for 1,000,000 rows" in complaint(path, with_field(packed, 3, 10**6))
+    # Numbers of one level take no room at all: only the most that a file may hold bounds them.
+    constant = codec.fit(np.ones((5, 3)), 4, np.ones(3))
+    free = codec.packed(NAME, constant, np.ones((7, 3)))[0]
+    assert codec.read(written(path, free), NAME).shape == (7, 3)
+    assert "claims" in complaint(path, with_field(free, 3, codec.MOST_NUMBERS // 3 + 1))
+
+
+def test_tables_that_unpack_without_end(packed, tmp_path):
+    """A thousand times the file's size, and more than its numbers can have."""
+    bomb = zlib.compress(bytes(2**24), 9)
     fields = list(codec.HEADER.unpack_from(packed))
-    fields[3] = 2**32 - 1
-    body = codec.HEADER.pack(*fields) + packed[header:-4]
-    assert "no room for 4,294,967,295 rows" in complaint(path, with_check(body))
+    fields[4], fields[5], fields[6] = 1, len(bomb), 0
+    body = codec.HEADER.pack(*fields) + bomb
+    assert "damaged" in complaint(tmp_path / "x", with_check(body))
+
+
+@pytest.mark.parametrize("field, value", [("mean", np.nan), ("step", np.inf)])
+def test_tables_that_would_make_pictures_of_nothing(field, value, tmp_path):
+    coder = codec.fit(gaussian(200), 5, np.ones(3))
+    data = codec.packed(NAME, coder, gaussian(4))[0]
+    getattr(coder, field)[1] = value
+    tables = zlib.compress(codec._tables(coder), 9)
+    fields = list(codec.HEADER.unpack_from(data))
+    start = codec.HEADER.size + fields[5]
+    fields[5] = len(tables)
+    body = codec.HEADER.pack(*fields) + tables + data[start : -codec.CHECK.size]
+    assert "not finite" in complaint(tmp_path / "x", with_check(body))
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(codec, "MOST_NUMBERS", 30)
+    coder = codec.fit(gaussian(200), 5, np.ones(3))
+    codec.write(tmp_path / "x", NAME, coder, gaussian(10))
+    assert codec.read(tmp_path / "x", NAME).shape == (10, 3)
+    with pytest.raises(UserError, match="11 rows are too many for one file: at most 10"):
+        codec.write(tmp_path / "y", NAME, coder, gaussian(11))
 
 
 def test_missing_file(tmp_path):
@@ -246,6 +298,19 @@ def test_webp_header_is_what_two_files_share():
         assert data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 "
         assert data[23:26] == b"\x9d\x01\x2a"  # start code of a key frame (RFC 6386, 9.1)
     assert files[0][23:30] == files[1][23:30]  # with 16 x 16 after it
+
+
+def test_alpha_is_kept_whole_and_counted():
+    images = pictures(3, 16, 4)
+    images[0, ..., 3] = 255  # opaque: WebP then leaves alpha out
+    images[1, :8, :, 3] = 0
+    for number, image in enumerate(images):
+        bare, whole, decoded = rates.one_file("WebP", image, 100)
+        np.testing.assert_array_equal(decoded[..., 3], image[..., 3])  # WebP's alpha is lossless
+        data = rates._saved(Image.fromarray(image), "WEBP", quality=100, method=6, exact=True)
+        headers = 12 + 8 + 10 if number == 0 else 12 + 18 + 8 + 8 + 10  # with VP8X and ALPH
+        assert bare == whole - headers == rates.webp_data_bytes(data)
+        assert rates.mean_psnr(decoded[None], image[None]) > 25
 
 
 def test_psnr_in_closed_form():
@@ -353,6 +418,32 @@ def test_command_measures(run, tmp_path, monkeypatch, capsys):
         assert 0 < row["bits/pixel"] < row["bits/pixel, whole files"] and row["PSNR (dB)"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {"compress.json", *report["figures"]}
     assert "The network weighs" in capsys.readouterr().out
+
+
+def test_a_kind_of_file_that_cannot_hold_the_channels_is_left_out_and_said(
+    tmp_path, monkeypatch, capsys
+):
+    images = pictures(60, 8, 4)
+    data = tmp_path / "data"
+    labels = np.arange(60) % 3
+    splits = {"train": tfds.rows_of(images[:40], labels), "test": tfds.rows_of(images[40:], labels)}
+    tfds.write_tfds(data, "rgba", splits, num_classes=3, shape=(8, 8, 4))
+    config = siren.ModelConfig(channels=4, width=8, depth=3, latent_dim=4, w0=5.0)
+    model = functa.Functa(config, siren.init(config, 0), (8, 8), metadata={"data": "rgba"})
+    run = tmp_path / "run"
+    run.mkdir()
+    model.save(run / "functa.npz")
+    exporter.export(model, datasets.load("rgba", data), run / "functaset.npz")
+    (run / "config.json").write_text(json.dumps({"dataset": "rgba"}))
+    monkeypatch.setattr(compress, "RENDERED", 8)
+    command("--run", run, "--data-dir", data, "--steps", 3, "--bits", 7)
+    report = json.loads((run / "tasks" / "compress.json").read_text())
+    methods = {row["method"] for row in report["rows"]}
+    assert "WebP" in methods and "JPEG" not in methods
+    said = capsys.readouterr().out
+    assert "No JPEG: such a file cannot hold 4 channels." in said
+    assert "without effect here: --bits" in said
+    assert "fitting 20 images with 3 steps, about" in said
 
 
 # ---- refusals ----

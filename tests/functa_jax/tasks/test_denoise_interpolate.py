@@ -40,6 +40,23 @@ def test_filters_keep_constants_and_smooth_each_picture_by_itself(name):
     )
 
 
+@given(st.integers(0, 99), st.sampled_from([0.05, 0.3]))
+@settings(max_examples=10)
+def test_noise_has_its_spread_and_streams_of_its_own(seed, noise):
+    pictures = np.full((40, 8, 8, 1), 0.5)
+    draws = [
+        (denoise.noisy_pictures(pictures, noise, path) - pictures) / noise
+        for path in ((seed, "test", "a"), (seed, "validation", "a"), (seed + 1, "test", "a"))
+    ]
+    bound = 5 / np.sqrt(pictures.size)
+    for number, draw in enumerate(draws):
+        assert abs(draw.mean()) < bound and abs(draw.std() - 1) < bound
+        for other in draws[:number]:
+            assert abs(np.mean(draw * other)) < bound
+    fewer = denoise.noisy_pictures(pictures[:7], noise, (seed, "test", "a"))
+    np.testing.assert_allclose((fewer - pictures[:7]) / noise, draws[0][:7], atol=1e-5)
+
+
 def test_little_strength_changes_little():
     pictures = RANDOM.random((2, 8, 8, 1))
     np.testing.assert_allclose(denoise.blurred(pictures, 0.1), pictures, atol=1e-6)
@@ -129,14 +146,20 @@ def command(task, run, out, *more):
     return partial(cli.run, task.main, task.Config, args=list(map(str, flags)))
 
 
-def test_denoise(run, tmp_path, monkeypatch):
+def test_denoise(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(estimates, "NOISES", (0.1, 0.4))
     command(denoise, run, tmp_path, "--noise", "0.1")()
+    said = capsys.readouterr().out
+    assert "12 test images, settings chosen on 3 validation images" in said
+    # The inner loop, Adam, one more noise (100 steps each); no diffusion prior.
+    assert f"{12 * 210 + 3 * 310:,} steps of fitting one image, about" in said
     report = read_json(tmp_path / "denoise.json")
     methods = {row["method"]: row["noise 0.1"] for row in report["rows"]}
+    few = f"PCA, {report['numbers']} numbers"
     assert list(methods) == [
         *("as it is", "latents, inner loop", "latents, more steps (Adam)"),
-        *("latents, Gaussian prior", "PCA, Gaussian prior", "PCA, projection"),
+        *("latents, Gaussian prior", f"{few}, Gaussian prior"),
+        *("PCA, all components, Gaussian prior", f"{few}, projection"),
         *("total variation", "Gaussian filter"),
     ]
     assert methods["as it is"] == pytest.approx(20, abs=3)  # 0.1 in dB, but for the clipping
@@ -161,12 +184,22 @@ def test_interpolate(run, tmp_path):
         assert gif.n_frames == 8 and gif.info["loop"] == 0
 
 
+def test_a_report_does_not_go_where_a_file_lies(run, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert "a file lies where" in refusal(capsys, command(denoise, run, file))
+    assert "a file lies where" in refusal(capsys, command(denoise, run, file / "deeper"))
+    assert file.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     "task, flags, words",
     [
-        (denoise, ("--noise", "0"), "--noise 0.0: must be positive"),
-        (denoise, ("--noise", "0.1", "nan"), "--noise nan"),
+        (denoise, ("--noise", "0"), "--noise 0.0: must be in (0, 10]"),
+        (denoise, ("--noise", "0.1", "nan"), "--noise nan: must be a finite number"),
+        (denoise, ("--noise", "0.1", "0.1"), "--noise 0.1 0.1: give each once"),
         (denoise, ("--count", "0"), "--count 0"),
+        (denoise, ("--seed", "-1"), "--seed -1"),
         (interpolate, ("--frames", "8"), "--frames 8: give an odd number"),
         (interpolate, ("--frames", "1"), "--frames 1"),
         (interpolate, ("--shown", "0"), "--shown 0"),

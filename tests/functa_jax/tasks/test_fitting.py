@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.covariance import oas
 from sklearn.decomposition import PCA
 
 from common import datasets
@@ -18,8 +19,9 @@ from common.runs import write_json
 from functa_jax import exporter, siren
 from functa_jax.functa import Functa
 from functa_jax.inner_loop import image_loss
-from functa_jax.tasks import estimates, fitting
+from functa_jax.tasks import estimates, fitting, wiener
 from functa_jax.tasks.fitting import Gaussian, Seen
+from functa_jax.tasks.wiener import Normal
 
 PLAIN = siren.ModelConfig(1, width=8, depth=3, latent_dim=4, w0=5.0, rate_start=1.0)
 CELLS = replace(PLAIN, channels=2, grid=2, coordinates="local")
@@ -145,7 +147,7 @@ def fits(functa, seen):
     yield fitting.course(functa, seen, STEPS)
     yield fitting.refine(functa, seen, gaussian, 0.1)
     rows = np.random.default_rng(1).random((20, functa.config.channels * SIDE**2))
-    yield fitting.pca_fit(PCA(3).fit(rows), seen, 0.1)
+    yield wiener.most_probable(Normal.of_pca(PCA(3).fit(rows)), seen, 0.1)
 
 
 def test_hidden_pixels_do_not_matter(functa):
@@ -252,52 +254,24 @@ def test_whitening(noise):
     gaussian = Gaussian.of(latents)
     white = gaussian.whiten(latents)
     np.testing.assert_allclose(white.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(np.cov(white.T), np.eye(3), atol=1e-3)
+    covariance = oas(latents)[0]
+    np.testing.assert_allclose(gaussian.factor.T @ gaussian.factor, covariance, atol=1e-6)
+    turned = gaussian.inverse.T @ covariance @ gaussian.inverse
+    np.testing.assert_allclose(turned, np.eye(3), atol=1e-6)
     np.testing.assert_allclose(gaussian.colour(white, (3,)), latents, atol=1e-5)
 
 
-def test_latents_that_never_vary_are_kept():
-    latents = np.concatenate([RANDOM.normal(size=(20, 2)), np.full((20, 1), 7.0)], axis=1)
+def test_many_latents_are_hardly_shrunk():
+    latents = RANDOM.normal(size=(20_000, 3)) @ np.diag([5, 1, 0.3])
     gaussian = Gaussian.of(latents)
-    assert np.isfinite(gaussian.whiten(latents)).all()
+    np.testing.assert_allclose(np.cov(gaussian.whiten(latents).T), np.eye(3), atol=0.02)
+
+
+def test_latents_that_never_vary_are_kept():
+    gaussian = Gaussian.of(np.full((20, 3), 7.0))
+    assert np.isfinite(gaussian.whiten(np.full((2, 3), 7.0))).all()
     found = gaussian.colour(RANDOM.normal(size=(9, 3)), (3,))
-    np.testing.assert_allclose(found[:, 2], 7, atol=0.02)
-
-
-# ---- PCA ----
-
-
-@pytest.fixture(scope="module")
-def pca():
-    rows = np.random.default_rng(2).normal(size=(60, 32)) @ np.diag(np.linspace(2, 0.1, 32))
-    return PCA(6).fit(rows)  # of pictures 4 x 4, two channels
-
-
-def test_pca_of_all_pixels_is_its_projection_shrunk(pca):
-    rows = RANDOM.normal(size=(5, 32))
-    coefficients = pca.transform(rows)
-    for noise in (0.0, 0.7):
-        shrunk = coefficients * pca.explained_variance_ / (pca.explained_variance_ + noise**2)
-        found = fitting.pca_fit(pca, Seen(rows.reshape(5, 4, 4, 2)), noise)
-        np.testing.assert_allclose(found.reshape(5, -1), pca.inverse_transform(shrunk), atol=1e-6)
-
-
-def test_pca_of_masked_averages_is_the_augmented_least_squares(pca):
-    noise, small = 0.3, RANDOM.normal(size=(4, 2, 2, 2))
-    mask = np.array([[[1, 0], [1, 1]], [[0, 0], [0, 1]], [[1, 0], [1, 1]], [[1, 1], [1, 1]]])
-    found = fitting.pca_fit(pca, Seen(small, mask, oversample=2), noise)
-    average = np.zeros((8, 32))  # of 4 x 4 pixels over blocks of 2 x 2, both channels
-    for row, (i, j, c) in enumerate(np.ndindex(2, 2, 2)):
-        for k, m in np.ndindex(2, 2):
-            average[row, ((2 * i + k) * 4 + 2 * j + m) * 2 + c] = 1 / 4
-    for n in range(4):
-        known = np.repeat(mask[n].ravel(), 2) > 0
-        a = (average @ pca.components_.T)[known]
-        y = (small[n].ravel() - average @ pca.mean_)[known]
-        ridge = np.diag(noise / np.sqrt(pca.explained_variance_))
-        c = np.linalg.lstsq(np.vstack([a, ridge]), np.append(y, np.zeros(6)), rcond=None)[0]
-        expected = pca.inverse_transform(c[None])[0]
-        np.testing.assert_allclose(found[n].ravel(), expected, atol=1e-8)
+    np.testing.assert_allclose(found, 7, atol=1e-6)
 
 
 # ---- choices ----
@@ -314,7 +288,51 @@ def test_psnr_is_the_mean_over_images_of_the_pixels_asked_for():
 
 
 def test_the_best_is_what_measures_most():
-    assert estimates.best([3, 1, 2], lambda x: -((x - 1.9) ** 2))[0] == 2
+    best = estimates.best([3, 1, 2], lambda x: -((x - 1.9) ** 2))
+    assert best.value == 2 and not best.last and best.said("steps") == {"steps": "2"}
+    best = estimates.best([3, 1, 2], lambda x: x)
+    assert best.value == 3 and best.last and "last tried" in best.said("steps")["steps"]
+
+
+@given(st.floats(-4, 4), st.integers(0, 2), st.integers(1, 3))
+def test_a_list_is_widened_to_a_peak_beyond_its_ends(peak, first, length):
+    """A parabola over log2 of the candidates: the nearest power of two, as far as it may go."""
+    start = [2.0**e for e in range(first - 2, first - 2 + length + 1)]
+    best = estimates.best(start, lambda x: -((np.log2(x) - peak) ** 2), 2.0)
+    low, high = first - 2 - estimates.WIDENED, first - 2 + length + estimates.WIDENED
+    at = np.log2(best.value)
+    assert low <= at <= high
+    assert best.last == (at in (low, high))
+    if not best.last:
+        assert abs(at - peak) <= 0.51
+
+
+def test_candidates_that_differ_by_nothing_are_not_widened():
+    tried = []
+    best = estimates.best([1.0, 2.0, 4.0], lambda x: tried.append(x) or 30 + 1e-4 / x, 2.0)
+    assert best.value == 1.0 and not best.last and tried == [1.0, 2.0, 4.0, 0.5]
+
+
+def test_what_diverges_is_not_chosen_and_leaves_its_cell_empty():
+    assert estimates.best([1, 2, 3], {1: np.nan, 2: 5.0, 3: 4.0}.get).value == 2
+    with pytest.raises(UserError, match="finite"):
+        estimates.best([1, 2], lambda x: np.nan)
+    rows, originals = {}, np.zeros((2, 4, 4, 1))
+    pictures = {"good": originals + 0.1, "bad": np.full_like(originals, np.nan)}
+    estimates.tabulate(rows, "x", pictures, originals)
+    assert rows["good"]["x"] == pytest.approx(20) and rows["bad"]["x"] is None
+    assert ["bad" in remark for remark in estimates.diverged(rows)] == [True]
+    assert not estimates.diverged({"good": rows["good"]})
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_galleries_show_every_kind_of_picture(channels, tmp_path):
+    picture = np.full((2, 6, 6, channels), 0.5)
+    picture[:, 0, 0] = np.nan
+    estimates.gallery(tmp_path / "x.png", {"seen": picture})
+    shown = estimates._as_colours(picture[0])
+    assert shown.shape == (6, 6, 3) and shown[0, 0, 2] > shown[0, 0, 0]
+    np.testing.assert_allclose(shown[1, 1], 0.75 if channels == 4 else 0.5)
 
 
 def test_settings_are_said_by_method():
@@ -325,6 +343,15 @@ def test_settings_are_said_by_method():
 def test_images_without_a_split_are_refused():
     with pytest.raises(UserError, match="no validation"):
         estimates.spaced(datasets.load("photos").val, 3)
+
+
+def test_fewer_images_than_asked_for_are_taken_and_said(capsys):
+    about = SimpleNamespace(data=datasets.load("digits"))
+    val, test = estimates.images(about, 21)
+    assert (len(val), len(test)) == (6, 21) and not capsys.readouterr().out
+    val, test = estimates.images(about, 1000)
+    assert (len(val), len(test)) == (len(about.data.val), len(about.data.test))
+    assert "--count 1000: digits has 360 test images; all are taken" in capsys.readouterr().out
 
 
 # ---- for the tests of the commands ----

@@ -41,6 +41,15 @@ def test_random_masks_are_drawn_for_each_image_and_everywhere():
     assert np.abs(hidden - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 2000)
 
 
+def test_each_kind_and_split_has_masks_of_its_own():
+    draw = inpaint.masks(config(hidden=(0.5,)), (8, 8))["random 50 %"]
+    paths = [(0, split, kind) for split in ("test", "validation") for kind in ("a", "b")]
+    first, *others = (inpaint.drawn(draw, 6, path) for path in paths)
+    np.testing.assert_array_equal(first, inpaint.drawn(draw, 6, paths[0]))
+    np.testing.assert_array_equal(first[:2], inpaint.drawn(draw, 2, paths[0]))
+    assert all((first != other).any() for other in others)
+
+
 def test_half_and_box():
     kinds = inpaint.masks(config(box=0.5), (8, 6))
     half, box = kinds["half"](None), kinds["box"](None)
@@ -119,7 +128,8 @@ def test_the_command(run, tmp_path, monkeypatch):
     rows = {row.pop("method"): row for row in report["rows"]}
     assert list(rows) == [
         *("latents, inner loop", "latents, more steps (Adam)", "latents, Gaussian prior"),
-        *("PCA, Gaussian prior", "mean colour", "linear", "biharmonic"),
+        *(f"PCA, {report['numbers']} numbers, Gaussian prior",),
+        *("PCA, all components, Gaussian prior", "mean colour", "linear", "biharmonic"),
     ]
     for row in rows.values():
         assert list(row) == ["random 50 %", "half", "box"]
@@ -133,10 +143,11 @@ def test_the_command(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (("--hidden", "1"), "--hidden 1.0: hides every pixel"),
-        (("--hidden", "0.5", "0"), "--hidden 0.0: hides no pixel"),
+        (("--hidden", "1"), "--hidden 1.0: must be in (0, 1)"),
+        (("--hidden", "0.5", "0"), "--hidden 0.0: must be in (0, 1)"),
+        (("--hidden", "0.5", "0.5"), "--hidden 0.5 0.5: give each once"),
         (("--hidden", "0.999"), "mask 'random 99.9 %' hides every pixel of 8x8"),
-        (("--box", "1.5"), "--box 1.5: hides every pixel"),
+        (("--box", "1.5"), "--box 1.5: must be in (0, 1)"),
         (("--box", "nan"), "--box nan"),
         (("--count", "0"), "--count 0"),
         (("--shown", "-1"), "--shown -1"),

@@ -52,14 +52,14 @@ def test_the_better_way_on_validation_is_taken(monkeypatch):
     asked = []
 
     def tried(models, val, test, measure):
-        asked.append((val.oversample, test.oversample, models.pca))
+        asked.append((val.oversample, test.oversample, models.pca, models.normal))
         value = {"a": test.oversample, "b": -test.oversample}
         return {name: Estimate(None, dB, {"steps": 1}) for name, dB in value.items()}
 
     monkeypatch.setattr(estimates, "estimates", tried)
-    models = estimates.Models(None, None, "PCA", None)
+    models = estimates.Models(None, None, "PCA", None, normal="all")
     found = superresolve._estimates(models, *RANDOM.random((2, 3, 2, 2, 1)), None, 4)
-    assert asked == [(4, 4, "PCA"), (1, 1, None)]
+    assert asked == [(4, 4, "PCA", "all"), (1, 1, None, None)]
     assert {name: e.chosen["seen as"] for name, e in found.items()} == {
         "a": "averages",
         "b": "centres",
@@ -86,7 +86,8 @@ def test_the_command(run, tmp_path, monkeypatch):
     rows = {row.pop("method"): row for row in report["rows"]}
     assert list(rows) == [
         *("latents, inner loop", "latents, more steps (Adam)", "latents, Gaussian prior"),
-        *("PCA, Gaussian prior", "nearest", "bicubic", "Lanczos"),
+        *(f"PCA, {report['numbers']} numbers, Gaussian prior",),
+        *("PCA, all components, Gaussian prior", "nearest", "bicubic", "Lanczos"),
     ]
     assert all(list(row) == ["x 2"] and 0 < row["x 2"] < 40 for row in rows.values())
     assert report["figures"] == ["superresolve_x2.png", "superresolve_large.png"]
@@ -99,8 +100,9 @@ def test_the_command(run, tmp_path, monkeypatch):
     [
         (("--factor", "3"), "--factor 3 does not divide 8x8"),
         (("--factor", "2", "16"), "--factor 16 does not divide"),
-        (("--factor", "1"), "--factor 1: must be at least 2"),
-        (("--resolution", "0"), "--resolution 0: must be at least 1"),
+        (("--factor", "1"), "--factor 1: must be in [2,"),
+        (("--factor", "2", "2"), "--factor 2 2: give each once"),
+        (("--resolution", "0"), "--resolution 0: must be in [1, 4096]"),
         (("--count", "0"), "--count 0"),
     ],
 )
