@@ -18,6 +18,7 @@ from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
 
 LATENCY_IMAGES = 16  # in a batch
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 DENSE_SETTINGS = (  # what decides the dense network
     *("model", "model_args", "weights", "pretrained", "dataset", "images", "val_fraction"),
@@ -89,25 +90,36 @@ class Bench:
 
 
 def _search(method, path):
-    """The method's own training steps; one that serves all densities is kept in the file `path`."""
+    """The method's own training steps; one that serves all densities is kept in the file `path`.
+
+    Returns AdamW's moments of every parameter that was trained: dict of name -> dict.
+    """
     cell = method.cell
     if method.one_for_all and path.exists():
         kept = torch.load(path, map_location=cell.task.device, weights_only=True)
         cell.model.load_state_dict(kept["model"])
         method.resume(kept["found"])
-        return
+        return kept["moments"]
     optimizer = method.optimizer()
     method.start(optimizer)
     finetune.run(
         *(cell.task, cell.model, optimizer, cell.steps),
         seed=cell.seed,
+        whole=cell.whole,
         after=method.after_step,
         loss=method.loss,
     )
     method.finish()
+    moments = {
+        name: {key: optimizer.state[parameter][key] for key in MOMENTS}
+        for name, parameter in cell.model.named_parameters()
+        if MOMENTS[0] in optimizer.state.get(parameter, ())
+    }
     if method.one_for_all:
+        state = {"model": cell.model.state_dict(), "found": method.found(), "moments": moments}
         with atomic(path) as temporary:
-            torch.save({"model": cell.model.state_dict(), "found": method.found()}, temporary)
+            torch.save(state, temporary)
+    return moments
 
 
 def method_of(bench, key, model):
@@ -119,6 +131,7 @@ def method_of(bench, key, model):
         parameters=density.prunable(model, config.prunable),
         count=density.budget(model, key.density or 1.0, config.prunable),
         steps=math.ceil(method.share * config.steps),
+        whole=config.steps,
         rate=config.rate,
         decay=config.decay,
         seed=key.seed,
@@ -127,20 +140,28 @@ def method_of(bench, key, model):
 
 
 def run_cell(bench, folder, key):
-    """Prune, recover, evaluate; returns the row (dict) and writes the network to `folder`."""
+    """Prune, recover, evaluate; returns the row (dict) and writes the network to `folder`.
+
+    One warm-up and cosine lead through search and recovery, and AdamW's moments go over from one to
+    the other: for all methods alike, also for those whose weights go back to the dense network's,
+    and for every parameter that the search trained. Without moments Adam's first steps would have
+    full length, and the warm-up is over by then.
+    """
     config, task = bench.config, bench.task
     began = time.monotonic()
     model = copy.deepcopy(bench.model)
     method = method_of(bench, key, model)
     parameters = list(method.cell.parameters)
     cell, search = method.cell, method.cell.steps
-    if search:
-        _search(method, folder / key.search)
+    moments = _search(method, folder / key.search) if search else {}
     masks = method.masks(cell.count)
     if method.debias:
         model.load_state_dict(bench.model.state_dict())
     optimizer = finetune.optimizer_for(model, config.rate, config.decay)
-    density.hold(optimizer, dict(model.named_parameters()), masks)
+    named = dict(model.named_parameters())
+    for name, state in moments.items():
+        optimizer.state[named[name]] = {**state, "step": state["step"].cpu()}  # as AdamW has it
+    density.hold(optimizer, named, masks)
     teacher = bench.model.eval() if key.distil else None
 
     def loss(network, batch):

@@ -52,7 +52,7 @@ class Task:
             return (1 - weight) * loss + weight * 4 * distance
 
     @torch.no_grad()
-    def evaluate(self, model, images, batch_size=500):
+    def evaluate(self, model, images, batch_size=100):
         """dict of top1, top5 (shares) and loss (mean cross-entropy) over a split; None if empty."""
         model.eval()
         if not len(images):
@@ -89,23 +89,36 @@ def rate_at(step, steps, peak, warmup=0.1):
     return peak * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
 
 
-def total_rate(steps, peak):
-    """Sum of the learning rates of all steps: how far a constant pull would take a weight."""
-    return sum(rate_at(step, steps, peak) for step in range(steps))
+def total_rate(steps, whole, peak):
+    """Sum of the learning rates of the first `steps` of `whole`: how far a constant pull would take
+    a weight in them."""
+    return sum(rate_at(step, whole, peak) for step in range(steps))
 
 
 def run(
-    task, model, optimizer, steps, *, seed, first=0, after=None, loss=None, progress=None, keep=None
+    task,
+    model,
+    optimizer,
+    steps,
+    *,
+    seed,
+    first=0,
+    whole=None,
+    after=None,
+    loss=None,
+    progress=None,
+    keep=None,
 ):
-    """`steps` training steps; batches are those of the steps from `first` on.
+    """`steps` training steps, those from `first` on of `whole` (none: these are the last ones).
 
-    Each group's own rate is its peak, followed by `rate_at`. loss: (model, batch) -> tensor, by
-    default the task's. after: called with the step after each. keep: file that the state is written
+    Batches and rates are those of a step's number in the whole: each group's own rate is its peak,
+    followed by `rate_at`. loss: (model, batch) -> tensor, by default the task's. after: called with the step after each. keep: file that the state is written
     to every minute, and read from at the beginning if it exists. Raises UserError, naming the step,
     if the loss is not finite.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     loss = loss or task.loss
+    whole = whole or first + steps
     begin = 0
     if keep is not None and keep.exists():
         kept = torch.load(keep, map_location=task.device, weights_only=True)
@@ -116,7 +129,7 @@ def run(
     model.train()
     for step in range(begin, steps):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = rate_at(step, steps, peak)
+            group["lr"] = rate_at(first + step, whole, peak)
         value = loss(model, task.batch(seed, first + step))
         optimizer.zero_grad()
         value.backward()

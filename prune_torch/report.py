@@ -63,7 +63,8 @@ def show(rows, dense, stays_dense):
             means = figures.means(own, column)
             if None in means:
                 reached = figures.means(own, "density_all")[None][0]
-                print(f"{name:22s}{100 * means[None][0]:8.2f} at {reached:.3f}, {own[0]['note']}")
+                note = f", {own[0]['note']}" if own[0]["note"] else ""
+                print(f"{name:22s}{100 * means[None][0]:8.2f} at {reached:.3f}{note}")
             else:
                 found = [f"{100 * means[x][0]:8.2f}" if x in means else 8 * " " for x in levels]
                 print(f"{name:22s}" + "".join(found))

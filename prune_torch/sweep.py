@@ -197,15 +197,19 @@ def main(config, preset):
 
 
 def _cells(config, bench):
-    """Keys of the cells, and a line for each method at densities that it cannot reach."""
+    """Keys of the cells, and a line for each method at densities that it cannot reach.
+
+    Density by density, so that a stopped sweep has some with all methods.
+    """
     keys, refused = [], {}
-    for method in config.methods:
-        for level in (None,) if METHODS[method].chooses else config.densities:
-            why = method_of(bench, Key(method, level, 0), bench.model).refusal()
-            if why:
-                refused.setdefault((method, why), []).append(level)
-                continue
-            keys += [Key(method, level, *rest) for rest in product(config.seeds, config.distil)]
+    for level, method in product((None, *config.densities), config.methods):
+        if METHODS[method].chooses != (level is None):
+            continue
+        why = method_of(bench, Key(method, level, 0), bench.model).refusal()
+        if why:
+            refused.setdefault((method, why), []).append(level)
+            continue
+        keys += [Key(method, level, *rest) for rest in product(config.seeds, config.distil)]
     return keys, [
         f"{method}{''.join(f' {level:g}' for level in levels if level)} ({why})"
         for (method, why), levels in refused.items()

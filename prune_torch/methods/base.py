@@ -1,8 +1,9 @@
 """What a pruning method is: a few hooks around the training loop that all methods share.
 
-A cell of the sweep gives every method the same dense network and the same number of steps. The
-method may use a share of them to search, with hooks; then its masks are final, and the rest of the
-steps trains what is left. Most methods override `masks` and one more hook.
+A cell of the sweep gives every method the same dense network and the same number of steps, with the
+same learning rate in each. The method may use a share of them to search, with hooks; then its masks
+are final, and the rest of the steps trains what is left. Most methods override `masks` and one more
+hook.
 """
 
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ class Cell:
     """One cell of the sweep, as a method sees it.
 
     task: batches and loss. model: the network, dense at first. parameters: dict of the prunable
-    ones. count: of them to keep. steps: of the search. rate, decay: of AdamW. seed: of batches and
-    draws.
+    ones. count: of them to keep. steps: of the search. whole: steps of search and recovery, under
+    one warm-up and cosine. rate, decay: of AdamW. seed: of batches and draws.
     """
 
     task: finetune.Task
@@ -27,6 +28,7 @@ class Cell:
     parameters: dict
     count: int
     steps: int
+    whole: int
     rate: float
     decay: float
     seed: int
