@@ -112,9 +112,9 @@ def run(
     """`steps` training steps, those from `first` on of `whole` (none: these are the last ones).
 
     Batches and rates are those of a step's number in the whole: each group's own rate is its peak,
-    followed by `rate_at`. loss: (model, batch) -> tensor, by default the task's. after: called with the step after each. keep: file that the state is written
-    to every minute, and read from at the beginning if it exists. Raises UserError, naming the step,
-    if the loss is not finite.
+    followed by `rate_at`. loss: (model, batch) -> tensor, by default the task's. after: called with
+    the step after each. keep: file that the state is written to every minute, and read from at the
+    beginning if it exists. Raises UserError, naming the step, if the loss is not finite.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     loss = loss or task.loss
