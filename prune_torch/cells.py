@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
 
+from common import seeds
 from common.runs import Progress, atomic, content_hash, read_json, write_json
 from prune_torch import compact, density, finetune, pack, vit
 from prune_torch.methods import METHODS
@@ -134,7 +135,7 @@ def method_of(bench, key, model):
         whole=config.steps,
         rate=config.rate,
         decay=config.decay,
-        seed=key.seed,
+        seed=seeds.fold(key.seed, "cell"),  # not the batches of the dense network
     )
     return method(cell)
 
@@ -168,7 +169,7 @@ def run_cell(bench, folder, key):
         return task.loss(network, batch, teacher, key.distil)
 
     finetune.run(
-        *(task, model, optimizer, config.steps - search), seed=key.seed, first=search, loss=loss
+        *(task, model, optimizer, config.steps - search), seed=cell.seed, first=search, loss=loss
     )
     test = task.evaluate(model, task.test)
     found = density.count(model)

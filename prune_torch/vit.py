@@ -8,6 +8,7 @@ from timm.models import load_checkpoint, load_state_dict
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch.nn import functional as F
 
+from common import seeds
 from common.errors import UserError
 from common.split import first_line
 from prune_torch import compact
@@ -20,7 +21,7 @@ def build(config, classes):
     seed. Weights of another number of classes lose their head. Raises UserError in one line for
     unknown models and weights that do not fit.
     """
-    torch.manual_seed(config.seed)
+    torch.manual_seed(seeds.fold(config.seed, "weights"))
     arguments = {"num_classes": classes, **config.model_args}
     try:
         hub = config.pretrained and config.weights is None

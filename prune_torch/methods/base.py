@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from common import seeds
 from prune_torch import density, finetune
 
 
@@ -34,8 +35,8 @@ class Cell:
     seed: int
 
     def generator(self):
-        """A CPU generator of this cell's seed."""
-        return torch.Generator().manual_seed(self.seed)
+        """A CPU generator of this cell's draws, a stream apart from that of its batches."""
+        return torch.Generator().manual_seed(seeds.fold(self.seed, "draws"))
 
 
 class Method:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import datasets
+from common import datasets, seeds
 from prune_torch import cells, compact, density, finetune, pack, vit
 from prune_torch.methods import METHODS, structured
 from prune_torch.methods.base import Cell, cubic
@@ -139,7 +139,7 @@ def test_moments_go_over_to_the_recovery(bench, tmp_path):
     """Dense training, stopped in between as a search is, ends as dense training ends."""
     whole = copy.deepcopy(bench.model)
     optimizer = finetune.optimizer_for(whole, CONFIG.rate, CONFIG.decay)
-    finetune.run(bench.task, whole, optimizer, CONFIG.steps, seed=0)
+    finetune.run(bench.task, whole, optimizer, CONFIG.steps, seed=seeds.fold(0, "cell"))
     late = run_cell(bench, tmp_path, "magnitude-late", 1.0)
     control = run_cell(bench, tmp_path, "unpruned", None)
     assert late["steps"] == control["steps"] == CONFIG.steps
