@@ -6,9 +6,8 @@ import time
 import torch
 from torch.nn import functional as F
 
-from common import batches
+from common import batches, checkpoints
 from common.errors import UserError
-from common.runs import atomic
 
 SECONDS = 60.0  # between two checkpoints
 
@@ -53,10 +52,13 @@ class Task:
 
     @torch.no_grad()
     def evaluate(self, model, images, batch_size=100):
-        """dict of top1, top5 (shares) and loss (mean cross-entropy) over a split; None if empty."""
-        model.eval()
+        """dict of top1, top5 (shares) and loss (mean cross-entropy) over a split.
+
+        Raises ValueError if the split is empty.
+        """
         if not len(images):
-            return None
+            raise ValueError("a split without images has no accuracy")
+        model.eval()
         found = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
         for pixels, labels in zip(
             images.pixels.split(batch_size), images.labels.split(batch_size), strict=True
@@ -113,15 +115,14 @@ def run(
 
     Batches and rates are those of a step's number in the whole: each group's own rate is its peak,
     followed by `rate_at`. loss: (model, batch) -> tensor, by default the task's. after: called with
-    the step after each. keep: file that the state is written to every minute, and read from at the
-    beginning if it exists. Raises UserError, naming the step, if the loss is not finite.
+    the step after each. keep: folder of checkpoints, one a minute; the newest good one is where it
+    begins. Raises UserError, naming the step, if the loss is not finite.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     loss = loss or task.loss
     whole = whole or first + steps
     begin = 0
-    if keep is not None and keep.exists():
-        kept = torch.load(keep, map_location=task.device, weights_only=True)
+    if keep is not None and (kept := checkpoints.newest(keep, task.device)):
         model.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
         begin = kept["step"]
@@ -139,10 +140,11 @@ def run(
             after(step)
         if progress is not None:
             progress.advance(1 if step > begin else begin + 1)
-        if (step % 50 == 49 or step == steps - 1) and not torch.isfinite(value):
+        due = keep is not None and time.monotonic() - saved > SECONDS
+        looked = due or step % 50 == 49 or step == steps - 1
+        if looked and not torch.isfinite(value):
             raise UserError(f"the loss is not finite at step {step + 1}; lower the learning rate")
-        if keep is not None and time.monotonic() - saved > SECONDS:
-            with atomic(keep) as temporary:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save({**state, "step": step + 1}, temporary)
+        if due:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpoints.save(keep, step + 1, {**state, "step": step + 1})
             saved = time.monotonic()

@@ -3,7 +3,7 @@
 import csv
 
 from common.runs import atomic, read_json, write_json
-from prune_torch import compact, density, figures, tokens
+from prune_torch import compact, density, figures, fitting, tokens
 from prune_torch.methods import METHODS
 
 COLUMNS = (
@@ -79,7 +79,8 @@ def _merging(config, bench, run):
     """The curve of token merging, kept in a file."""
     path = run.path("token_merging.json")
     kept = read_json(path) if path.exists() else []
-    if [row["r"] for row in kept] != list(config.merge):
-        kept = tokens.curve(bench.task, bench.model, config.merge)
+    rates = fitting.merged_tokens(config, bench.model)
+    if [row["r"] for row in kept] != list(rates):
+        kept = tokens.curve(bench.task, bench.model, rates)
         write_json(path, kept)
     return kept

@@ -118,10 +118,12 @@ class Method:
 
             layer = model.get_submodule(name.rpartition(".")[0])
             hooks.append(layer.register_forward_pre_hook(hook))
-        for number in range(batches):
-            model(task.batch(self.cell.seed, number)[0])
-        for hook in hooks:
-            hook.remove()
+        try:
+            for number in range(batches):
+                model(task.batch(self.cell.seed, number)[0])
+        finally:
+            for hook in hooks:
+                hook.remove()
         self.passes += batches
 
 

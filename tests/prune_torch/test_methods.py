@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import datasets, seeds
+from common.errors import UserError
 from prune_torch import cells, compact, density, finetune, pack, vit
 from prune_torch.methods import METHODS, structured
 from prune_torch.methods.base import Cell, cubic
@@ -35,7 +36,9 @@ def bench():
     model = timm.create_model("vit_tiny_patch16_224", in_chans=1, num_classes=10, **shape)
     task = finetune.Task(CONFIG, digits, vit.Pixels(model, "cpu"), torch.device("cpu"))
     finetune.run(task, model, finetune.optimizer_for(model, 1e-2, 0.0), 10, seed=0)
-    return SimpleNamespace(config=CONFIG, task=task, model=model, device=torch.device("cpu"))
+    return SimpleNamespace(
+        config=CONFIG, task=task, model=model, device=torch.device("cpu"), made_from="dense"
+    )
 
 
 def run_cell(bench, folder, name, level, seed=0, distil=0.0):
@@ -307,6 +310,17 @@ def test_wanda_is_magnitude_if_all_inputs_are_alike(bench):
             assert row[kept].min() >= row[~kept].max()
 
 
+def test_hooks_go_when_a_pass_is_stopped(bench):
+    method = METHODS["wanda"](cell(bench))
+
+    def stop(name, rows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        method.watch_inputs(method.cell.parameters, stop)
+    assert not any(layer._forward_pre_hooks for layer in method.cell.model.modules())
+
+
 def test_snip_scores_are_the_change_of_the_loss(bench):
     """|g w| against the loss with one weight set to zero, for small weights."""
     method = METHODS["snip"](cell(bench))
@@ -445,9 +459,25 @@ def test_a_killed_training_goes_on_bit_for_bit(bench, tmp_path, monkeypatch):
 
     whole = train(None, None)
     with pytest.raises(KeyboardInterrupt):
-        train(7, tmp_path / "state.pt")
-    resumed = train(None, tmp_path / "state.pt")
+        train(7, tmp_path / "state")
+    newest = sorted((tmp_path / "state").glob("*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-9] + b"other end")  # falls back to the one before
+    resumed = train(None, tmp_path / "state")
     assert all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+def test_a_state_that_cannot_be_read_stops_the_training_and_stays(bench, tmp_path):
+    model = copy.deepcopy(bench.model)
+    optimizer = finetune.optimizer_for(model, 1e-3, 0.05)
+    kept = tmp_path / f"{5:010d}-{'0' * 16}.pt"
+    kept.write_bytes(b"anything")
+    with pytest.raises(UserError, match=r"no checkpoint in .* is good"):
+        finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
+    kept.unlink()
+    kept.mkdir()  # reading it is an OSError, as without permission
+    with pytest.raises(UserError, match="cannot be read"):
+        finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
+    assert kept.exists()
 
 
 def test_dessilbis_masks_of_one_search_are_nested(bench):
@@ -468,6 +498,27 @@ def test_one_search_serves_all_densities(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(METHODS["dessilbi"], "optimizer", None)  # no second search
     both = run_cell(bench, tmp_path / "both", "dessilbi", 0.7)
     assert {**both, "seconds": 0} == {**alone, "seconds": 0}
+
+
+def test_a_search_serves_no_other_network_or_protocol(bench):
+    key = cells.Key("dessilbi", 0.5, 0)
+    others = [
+        SimpleNamespace(**{**vars(bench), "made_from": "dense-other"}),
+        SimpleNamespace(**{**vars(bench), "config": copy.copy(CONFIG)}),
+    ]
+    others[1].config.rate *= 2
+    assert len({key.search(b) for b in (bench, *others)}) == 3
+
+
+def test_a_damaged_search_is_not_used_and_not_deleted(bench, tmp_path):
+    run_cell(bench, tmp_path, "dessilbi", 0.5)
+    (kept,) = tmp_path.glob("dessilbi-search-*/*.pt")
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content)
+    with pytest.raises(UserError, match="is good"):
+        run_cell(bench, tmp_path, "dessilbi", 0.7)
+    assert kept.read_bytes() == content
 
 
 def test_random_masks_differ_by_seed_alone(bench):
