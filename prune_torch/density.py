@@ -7,22 +7,41 @@ Only the prunable ones may become zero; by default these are the matrices of the
 import re
 
 import torch
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 PRUNABLE = {  # what may become zero: pattern of parameter names
     "blocks": r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])\.weight",
     "matrices": r"(blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])|patch_embed\.proj|head)\.weight",
 }
+MAKERS = (prune.BasePruningMethod, WeightNorm, SpectralNorm)  # hooks that make a weight
 
 
 def prunable(model, kind="blocks"):
     """The parameters that may become zero: dict of name -> parameter, in the model's order.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are none, and as `refuse_masked`.
     """
+    refuse_masked(model)
     found = {n: p for n, p in model.named_parameters() if re.fullmatch(PRUNABLE[kind], n)}
     if not found:
         raise ValueError("no prunable parameters; is it a timm Vision Transformer?")
     return found
+
+
+def refuse_masked(model):
+    """ValueError naming the first layer whose weight is not a parameter, but made from others.
+
+    So are those that torch.nn.utils.prune masks, parametrised ones, weight and spectral norm.
+    """
+    for name, layer in model.named_modules():
+        hooks = layer._forward_pre_hooks.values()
+        if any(isinstance(hook, MAKERS) for hook in hooks) or parametrize.is_parametrized(layer):
+            raise ValueError(
+                f"{name} is masked or parametrised: make it permanent first "
+                "(torch.nn.utils.prune.remove, parametrize.remove_parametrizations)"
+            )
 
 
 def budget(model, density, kind="blocks"):
@@ -114,10 +133,10 @@ def hold(optimizer, parameters, masks):
 
 def count(model):
     """What is in the model as it is: a dict of nonzero, total, density_all and density_blocks, that
-    of the blocks' matrices."""
+    of the blocks' matrices. ValueError as `prunable`."""
+    blocks = prunable(model).values()
     total = sum(p.numel() for p in model.parameters())
     nonzero = sum(int(p.count_nonzero()) for p in model.parameters())
-    blocks = prunable(model).values()
     kept = sum(int(p.count_nonzero()) for p in blocks)
     return {
         "nonzero": nonzero,

@@ -50,7 +50,11 @@ def accuracy(path, rows, dense, classes):
     with figure(path, 1, 2, size=(11, 4.6)) as (made, axes):
         for axis, column in zip(axes, ("top1", "top5"), strict=True):
             for number, (name, own) in enumerate(lines(rows).items()):
-                _line(axis, number, name, own, "density_all", column)
+                if own[0]["method"] == "unpruned":
+                    level = 100 * means(own, column)[None][0]
+                    axis.axhline(level, color="black", linestyle="-.", linewidth=1, label=name)
+                else:
+                    _line(axis, number, name, own, "density_all", column)
             axis.axhline(100 * dense[column], color="gray", linestyle=":", label="dense")
             axis.set(xlabel="density: nonzero / all parameters", xlim=(0, 1))
         chance = 100 * min(1, 5 / classes)

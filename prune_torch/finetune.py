@@ -6,9 +6,8 @@ import time
 import torch
 from torch.nn import functional as F
 
-from common import batches
+from common import batches, checkpoints
 from common.errors import UserError
-from common.runs import atomic
 
 SECONDS = 60.0  # between two checkpoints
 
@@ -52,11 +51,14 @@ class Task:
             return (1 - weight) * loss + weight * 4 * distance
 
     @torch.no_grad()
-    def evaluate(self, model, images, batch_size=500):
-        """dict of top1, top5 (shares) and loss (mean cross-entropy) over a split; None if empty."""
-        model.eval()
+    def evaluate(self, model, images, batch_size=100):
+        """dict of top1, top5 (shares) and loss (mean cross-entropy) over a split.
+
+        Raises ValueError if the split is empty.
+        """
         if not len(images):
-            return None
+            raise ValueError("a split without images has no accuracy")
+        model.eval()
         found = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
         for pixels, labels in zip(
             images.pixels.split(batch_size), images.labels.split(batch_size), strict=True
@@ -89,26 +91,38 @@ def rate_at(step, steps, peak, warmup=0.1):
     return peak * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
 
 
-def total_rate(steps, peak):
-    """Sum of the learning rates of all steps: how far a constant pull would take a weight."""
-    return sum(rate_at(step, steps, peak) for step in range(steps))
+def total_rate(steps, whole, peak):
+    """Sum of the learning rates of the first `steps` of `whole`: how far a constant pull would take
+    a weight in them."""
+    return sum(rate_at(step, whole, peak) for step in range(steps))
 
 
 def run(
-    task, model, optimizer, steps, *, seed, first=0, after=None, loss=None, progress=None, keep=None
+    task,
+    model,
+    optimizer,
+    steps,
+    *,
+    seed,
+    first=0,
+    whole=None,
+    after=None,
+    loss=None,
+    progress=None,
+    keep=None,
 ):
-    """`steps` training steps; batches are those of the steps from `first` on.
+    """`steps` training steps, those from `first` on of `whole` (none: these are the last ones).
 
-    Each group's own rate is its peak, followed by `rate_at`. loss: (model, batch) -> tensor, by
-    default the task's. after: called with the step after each. keep: file that the state is written
-    to every minute, and read from at the beginning if it exists. Raises UserError, naming the step,
-    if the loss is not finite.
+    Batches and rates are those of a step's number in the whole: each group's own rate is its peak,
+    followed by `rate_at`. loss: (model, batch) -> tensor, by default the task's. after: called with
+    the step after each. keep: folder of checkpoints, one a minute; the newest good one is where it
+    begins. Raises UserError, naming the step, if the loss is not finite.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     loss = loss or task.loss
+    whole = whole or first + steps
     begin = 0
-    if keep is not None and keep.exists():
-        kept = torch.load(keep, map_location=task.device, weights_only=True)
+    if keep is not None and (kept := checkpoints.newest(keep, task.device)):
         model.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
         begin = kept["step"]
@@ -116,7 +130,7 @@ def run(
     model.train()
     for step in range(begin, steps):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = rate_at(step, steps, peak)
+            group["lr"] = rate_at(first + step, whole, peak)
         value = loss(model, task.batch(seed, first + step))
         optimizer.zero_grad()
         value.backward()
@@ -126,10 +140,11 @@ def run(
             after(step)
         if progress is not None:
             progress.advance(1 if step > begin else begin + 1)
-        if (step % 50 == 49 or step == steps - 1) and not torch.isfinite(value):
+        due = keep is not None and time.monotonic() - saved > SECONDS
+        looked = due or step % 50 == 49 or step == steps - 1
+        if looked and not torch.isfinite(value):
             raise UserError(f"the loss is not finite at step {step + 1}; lower the learning rate")
-        if keep is not None and time.monotonic() - saved > SECONDS:
-            with atomic(keep) as temporary:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save({**state, "step": step + 1}, temporary)
+        if due:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpoints.save(keep, step + 1, {**state, "step": step + 1})
             saved = time.monotonic()

@@ -3,7 +3,7 @@
 import csv
 
 from common.runs import atomic, read_json, write_json
-from prune_torch import compact, density, figures, tokens
+from prune_torch import compact, density, figures, fitting, tokens
 from prune_torch.methods import METHODS
 
 COLUMNS = (
@@ -63,7 +63,8 @@ def show(rows, dense, stays_dense):
             means = figures.means(own, column)
             if None in means:
                 reached = figures.means(own, "density_all")[None][0]
-                print(f"{name:22s}{100 * means[None][0]:8.2f} at {reached:.3f}, {own[0]['note']}")
+                note = f", {own[0]['note']}" if own[0]["note"] else ""
+                print(f"{name:22s}{100 * means[None][0]:8.2f} at {reached:.3f}{note}")
             else:
                 found = [f"{100 * means[x][0]:8.2f}" if x in means else 8 * " " for x in levels]
                 print(f"{name:22s}" + "".join(found))
@@ -78,7 +79,8 @@ def _merging(config, bench, run):
     """The curve of token merging, kept in a file."""
     path = run.path("token_merging.json")
     kept = read_json(path) if path.exists() else []
-    if [row["r"] for row in kept] != list(config.merge):
-        kept = tokens.curve(bench.task, bench.model, config.merge)
+    rates = fitting.merged_tokens(config, bench.model)
+    if [row["r"] for row in kept] != list(rates):
+        kept = tokens.curve(bench.task, bench.model, rates)
         write_json(path, kept)
     return kept

@@ -8,15 +8,29 @@ pictures. A stopped sweep goes on where it was, cell by cell.
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from common import cli
+from common import checks, cli
+from common.checks import (
+    LARGEST,
+    Count,
+    CountOrZero,
+    InnerShare,
+    Interval,
+    Name,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seed,
+    Share,
+)
 from common.errors import UserError
-from common.runs import Progress, Run, write_json
-from prune_torch import density, report, workers
+from common.runs import Progress, Run, Stopping, write_json
+from prune_torch import fitting, report, workers
 from prune_torch.cells import Key, method_of
 from prune_torch.methods import METHODS
 
+SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"}
 NOT_IDENTITY = (
     *("data_dir", "download", "out", "name", "device", "jobs", "ray", "checkpointing"),
     *("methods", "densities", "seeds", "distil", "merge"),  # a sweep may be widened
@@ -29,14 +43,14 @@ class Config:
 
     methods: tuple[str, ...] = tuple(METHODS)
     """Methods, by name."""
-    densities: tuple[float, ...] = tuple(round(0.1 * i, 1) for i in range(1, 10))
+    densities: tuple[PositiveShare, ...] = tuple(round(0.1 * i, 1) for i in range(1, 10))
     """Nonzero parameters / all parameters."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Seeds of batches and draws; the dense network is the same for all."""
 
     model: str = "vit_tiny_patch16_224"
     """timm's name of a Vision Transformer."""
-    model_args: dict[str, int] = field(default_factory=dict)
+    model_args: dict[str, CountOrZero] = field(default_factory=dict)
     """Arguments of timm.create_model besides the name and the number of classes."""
     pretrained: bool = False
     """Take timm's trained weights from the hub."""
@@ -49,31 +63,31 @@ class Config:
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     download: bool = False
     """Let torchvision download the data set if it is missing."""
-    images: int | None = None
+    images: Count | None = None
     """Use only this many images of each split; none uses all."""
-    val_fraction: float = 0.1
+    val_fraction: InnerShare = 0.1
     """Share of train that is held out for validation."""
     augment: bool = False
     """Random crops with 4 pixels of padding, and mirror images."""
 
-    batch_size: int = 64
+    batch_size: Count = 64
     """Images per step."""
-    dense_steps: int = 400
-    """Training steps of the dense network."""
-    dense_rate: float = 1e-3
+    dense_steps: CountOrZero = 400
+    """Training steps of the dense network; 0 takes --weights as they are."""
+    dense_rate: Positive = 1e-3
     """Its learning rate (AdamW, warm-up, cosine)."""
-    steps: int = 120
+    steps: Annotated[int, Interval(2, LARGEST)] = 120
     """Training steps of each cell, search and recovery together."""
-    rate: float = 5e-4
+    rate: Positive = 5e-4
     """Learning rate of each cell."""
-    decay: float = 0.01
+    decay: NotNegative = 0.01
     """Weight decay of matrices."""
-    distil: tuple[float, ...] = (0.0,)
+    distil: tuple[Share, ...] = (0.0,)
     """Weights of distillation from the dense network in the recovery, each a sweep of its own; 0
     uses labels alone."""
-    merge: tuple[int, ...] = (0, 1, 2, 4, 8)
+    merge: tuple[CountOrZero, ...] | None = None
     """Token merging, for the picture of accuracy against compute: tokens merged in each block of
-    the dense network."""
+    the dense network; default 0 1 2 4 8, as far as there are tokens."""
     prunable: Literal["blocks", "matrices"] = "blocks"
     """What may become zero: the matrices of the blocks, or also patch embedding and head."""
     amp: bool = False
@@ -81,48 +95,30 @@ class Config:
     checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the dense network."""
-    jobs: int = 1
+    jobs: Count = 1
     """Cells side by side, each on its own GPU or share of the cores."""
     ray: str | None = None
     """Run the cells on a Ray cluster, one a GPU or core: its address, "auto", or "local"."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
-    name: str | None = None
+    name: Name | None = None
     """Suffix of the run folder."""
     out: Path | None = None
     """Run folder; default runs/prune-PRESET[-NAME]."""
 
     def __post_init__(self):
         unknown = [name for name in self.methods if name not in METHODS]
-        if unknown:
-            raise ValueError(f"unknown method {unknown[0]!r}; methods: {', '.join(METHODS)}")
-        wrong = [level for level in self.densities if not 0 < level <= 1]
-        if wrong:
-            raise ValueError(f"--densities must lie in (0, 1], got {wrong[0]}")
-        wrong = [weight for weight in self.distil if not 0 <= weight <= 1]
-        if wrong:
-            raise ValueError(f"--distil must lie in [0, 1], got {wrong[0]}")
+        checks.require(not unknown, "methods", unknown[:1], f"there are {', '.join(METHODS)}")
         for name in ("methods", "densities", "seeds", "distil"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} needs at least one")
-        if min(self.merge, default=0) < 0:
-            raise ValueError("--merge must not be negative")
-        for name in ("rate", "dense_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be above 0")
-        if self.decay < 0:
-            raise ValueError("--decay must not be negative")
-        if not 0 <= self.val_fraction < 1:
-            raise ValueError("--val-fraction must lie in [0, 1)")
-        if self.images is not None and self.images < 1:
-            raise ValueError("--images must be at least 1")
-        if self.steps < 2:
-            raise ValueError("--steps must be at least 2")
-        for name in ("batch_size", "dense_steps", "jobs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        checks.check(self)
+        for name in SIZES & self.model_args.keys():
+            checks.require(self.model_args[name] > 0, name, 0, "must be at least 1")
+        given = self.dense_steps or self.pretrained or self.weights
+        checks.require(given, "dense_steps", 0, "needs --weights or --pretrained")
 
 
 SMALL = {"img_size": 32, "patch_size": 4}
@@ -165,7 +161,7 @@ def main(config, preset):
     """Run what is missing, then write table and pictures of all cells in the folder; returns the
     rows (dicts)."""
     bench = workers.make_bench(config)
-    _refuse_unreachable(config, bench.model)
+    fitting.refuse_unfit(config, bench)
     keys, refused = _cells(config, bench)
     if not keys:
         raise UserError(f"nothing to run: {refused[0]}")
@@ -174,18 +170,21 @@ def main(config, preset):
     )
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{len(keys)} cells, {len(missing)} to run; writing to {run.folder}", flush=True)
+    for line in fitting.without_effect(config):
+        print(line)
     for line in refused:
         print(f"left out: {line}")
-    dense = bench.dense(run.folder)
+    file, dense = bench.dense(run.folder)
     print(f"dense network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
     failed = 0
     with Progress(len(keys), "cell", start=len(keys) - len(missing)) as progress:
-        for key, row in workers.rows(config, bench, run, missing):
+        for key, row in workers.rows(config, bench, file, run, missing):
             if isinstance(row, UserError):
                 failed += 1
                 progress.say(f"{key.stem} failed: {row}")
                 continue
             write_json(_row_path(run, key), row)
+            Stopping.kept = f"{progress.done + 1} finished cells in {run.folder}"
             progress.advance(1, top1=f"{key.stem}: {100 * row['top1']:.2f} %")
     rows = report.finished(run)
     if not rows:
@@ -197,27 +196,23 @@ def main(config, preset):
 
 
 def _cells(config, bench):
-    """Keys of the cells, and a line for each method at densities that it cannot reach."""
+    """Keys of the cells, and a line for each method at densities that it cannot reach.
+
+    Density by density, so that a stopped sweep has some with all methods.
+    """
     keys, refused = [], {}
-    for method in config.methods:
-        for level in (None,) if METHODS[method].chooses else config.densities:
-            why = method_of(bench, Key(method, level, 0), bench.model).refusal()
-            if why:
-                refused.setdefault((method, why), []).append(level)
-                continue
-            keys += [Key(method, level, *rest) for rest in product(config.seeds, config.distil)]
-    return keys, [
+    for level, method in product((None, *config.densities), config.methods):
+        if METHODS[method].chooses != (level is None):
+            continue
+        why = method_of(bench, Key(method, level, 0), bench.model).refusal()
+        if why:
+            refused.setdefault((method, why), []).append(level)
+            continue
+        keys += [Key(method, level, *rest) for rest in product(config.seeds, config.distil)]
+    return list(dict.fromkeys(keys)), [
         f"{method}{''.join(f' {level:g}' for level in levels if level)} ({why})"
         for (method, why), levels in refused.items()
     ]
-
-
-def _refuse_unreachable(config, model):
-    try:
-        for level in config.densities:
-            density.budget(model, level, config.prunable)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def _row_path(run, key):

@@ -1,13 +1,17 @@
 """Vision Transformers from timm: small ones built here, large ones with their trained weights."""
 
+import pickle
+import re
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
 from timm.models import load_checkpoint, load_state_dict
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch.nn import functional as F
 
+from common import seeds
 from common.errors import UserError
 from common.split import first_line
 from prune_torch import compact
@@ -17,13 +21,13 @@ def build(config, classes):
     """The timm model of these settings, with a new head for `classes`.
 
     config: model (timm's name), model_args (dict), weights (file or None), pretrained (bool),
-    seed. Weights of another number of classes lose their head. Raises UserError in one line for
-    unknown models and weights that do not fit.
+    dense_steps, seed. Weights of another number of classes lose their head. Raises UserError in one
+    line for unknown models, weights that do not fit, and a new head that nothing would train.
     """
-    torch.manual_seed(config.seed)
+    torch.manual_seed(seeds.fold(config.seed, "weights"))
     arguments = {"num_classes": classes, **config.model_args}
+    hub = config.pretrained and config.weights is None
     try:
-        hub = config.pretrained and config.weights is None
         model = timm.create_model(config.model, pretrained=hub, **arguments)
     except Exception as error:  # timm, the hub and the network raise many kinds
         raise UserError(f"{config.model}: {first_line(error)}") from None
@@ -32,37 +36,99 @@ def build(config, classes):
     except ValueError as error:
         raise UserError(f"{config.model}: {error}") from None
     if config.weights is not None:
-        load(model, config.weights)
+        whole = load(model, config.weights)
+    else:
+        whole = hub and timm.get_pretrained_cfg(config.model).num_classes == classes
+    if not whole and not config.dense_steps:
+        raise UserError(f"--dense-steps 0: a new head for {classes} classes needs training")
     return model
 
 
 def load(model, path):
     """Weights from a file: .safetensors, .pth (plain tensors), or Google's .npz, as timm reads it.
 
-    A head of another size is left as it is, positions of another image size are resampled. Raises
-    UserError naming the file if they do not fit.
+    A head of another size is left as it is, positions of another image size are resampled. Returns
+    whether the head came, too. Raises UserError naming the file, the first name that does not fit
+    and both shapes.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist")
     try:
         if path.suffix == ".npz":
-            load_checkpoint(model, str(path))
-            return
+            return _load_google(model, path)
         state = load_state_dict(str(path), weights_only=True)
         state = checkpoint_filter_fn(state, model)  # positions of another image size, and the like
-        head = model.get_classifier()
-        name = next(n for n, module in model.named_modules() if module is head)
-        if state.get(f"{name}.weight", head.weight).shape != head.weight.shape:
-            state = {key: value for key, value in state.items() if not key.startswith(f"{name}.")}
-        missing, unexpected = model.load_state_dict(state, strict=False)
+    except UserError:
+        raise
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} holds more than tensors; save the model's state_dict alone") from (
+            None
+        )
     except Exception as error:  # damaged files raise many kinds
         raise UserError(
             f"{path} does not fit {type(model).__name__}: {first_line(error)}"
         ) from None
-    missing = [key for key in missing if not key.startswith(f"{name}.")]
-    if missing or unexpected:
-        raise UserError(f"{path} does not fit the model: {(missing + unexpected)[0]}")
+    own, heads = model.state_dict(), _heads(model)
+    for head in heads:
+        name = f"{head}.weight"
+        if name in state and len(state[name]) != len(own[name]):
+            state = {k: v for k, v in state.items() if not k.startswith(f"{head}.")}
+    for name, tensor in state.items():
+        if name in own:
+            _compare(path, name, tensor.shape, name, own[name].shape)
+            if not tensor.isfinite().all():
+                raise UserError(f"{path} cannot be used: {name} is not finite")
+    fresh = {name for name in own if name.startswith(tuple(f"{head}." for head in heads))}
+    missing = [name for name in own if name not in state and name not in fresh]
+    unexpected = [name for name in state if name not in own]
+    if missing:
+        raise UserError(f"{path} does not fit the model: it has no {missing[0]}")
+    if unexpected:
+        raise UserError(f"{path} does not fit the model, which has no {unexpected[0]}")
+    model.load_state_dict(state, strict=False)
+    return fresh <= state.keys()
+
+
+def _heads(model):
+    """Names of the layers that give the classes; a distilled model has two."""
+    named = {layer: name for name, layer in model.named_modules()}
+    found = model.get_classifier()
+    return [named[layer] for layer in (found if isinstance(found, tuple) else (found,))]
+
+
+def _load_google(model, path):
+    with np.load(path, allow_pickle=False) as file:
+        shapes = {name: file[name].shape for name in file.files}
+    first = next((name for name in shapes if name.endswith("embedding/kernel")), None)
+    if first is None:
+        raise UserError(f"{path} does not fit the model: it has no embedding/kernel")
+    prefix = first.removesuffix("embedding/kernel")
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    width = "patch_embed.proj.weight"
+    _compare(path, first, shapes[first][-1:], width, own[width][:1])
+    blocks = [name for name in shapes if re.search(r"encoderblock_\d+/.*Dense_0/bias$", name)]
+    if blocks and len(blocks) != len(model.blocks):
+        raise UserError(
+            f"{path} does not fit the model: {len(blocks)} blocks in the file, "
+            f"{len(model.blocks)} in the model"
+        )
+    for name in blocks:
+        number = re.search(r"encoderblock_(\d+)/", name)[1]
+        bias = f"blocks.{number}.mlp.fc1.bias"
+        _compare(path, name, shapes[name], bias, own[bias])
+    load_checkpoint(model, str(path))
+    return shapes.get(f"{prefix}head/bias") == (model.num_classes,)
+
+
+def _compare(path, name, shape, own_name, own_shape):
+    """UserError unless a tensor of a file has the model's shape."""
+    if tuple(shape) != tuple(own_shape):
+        called = "" if name == own_name else f"{own_name} "
+        raise UserError(
+            f"{path} does not fit the model: {name} is {tuple(shape)} in the file, "
+            f"{called}{tuple(own_shape)} in the model"
+        )
 
 
 class Pixels:
@@ -81,7 +147,7 @@ class Pixels:
     def __call__(self, pixels):
         """uint8 (n, c, h, w) -> float32 (n, channels, side, side)."""
         images = pixels.float() / 255
-        if images.shape[-1] != self.side:
+        if images.shape[-2:] != (self.side, self.side):
             size = (self.side, self.side)
             images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
         if images.shape[1] != self.channels:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,8 +19,8 @@ from prune_torch.cells import Bench, run_cell
 from prune_torch.methods import METHODS
 
 
-def make_bench(config, number=0, bare=False):
-    """The data and the untrained network on the device of worker `number`. bare: of `Bench`."""
+def make_bench(config, number=0, dense=None):
+    """The data and the network on the device of worker `number`. dense: of `Bench`."""
     gpus = torch.cuda.device_count()
     device = config.device or (f"cuda:{number % gpus}" if gpus else None)
     data_set = datasets.load(
@@ -29,15 +30,15 @@ def make_bench(config, number=0, bare=False):
         images=config.images,
         val_fraction=config.val_fraction,
     )
-    return Bench(config, data_set, batches.choose_device(device), bare)
+    return Bench(config, data_set, batches.choose_device(device), dense)
 
 
-def rows(config, bench, run, keys):
+def rows(config, bench, dense, run, keys):
     """(key, row) of each cell, as they are finished; a UserError in place of the row of one that
     could not be made.
 
-    bench: as for one worker, its dense network in the run folder. Networks are written to the run
-    folder's cells/.
+    bench: as for one worker, with its dense network, whose file is `dense`. Networks are written to
+    the run folder's cells/.
     """
     folder = run.path("cells")
     # One search for all densities: its first cell makes it, the others come when it is there.
@@ -45,12 +46,12 @@ def rows(config, bench, run, keys):
     followers = [k for k in keys if leaders.get((k.method, k.seed), k) != k]
     parts = [[k for k in keys if k not in followers], followers]
     if config.ray is not None:
-        yield from _by_ray(config, run.folder, folder, parts)
+        yield from _by_ray(config, bench, dense, folder, parts)
     elif config.jobs == 1 or len(keys) < 2:
         for key in keys:
             yield key, attempt(bench, folder, key)
     else:
-        yield from _by_processes(config, run.folder, folder, parts)
+        yield from _by_processes(config, dense, folder, parts)
 
 
 def attempt(bench, folder, key):
@@ -61,10 +62,10 @@ def attempt(bench, folder, key):
         return error
 
 
-def _by_processes(config, run_folder, folder, parts):
+def _by_processes(config, dense, folder, parts):
     context = get_context("spawn")
     counter = context.Value("i", 0)
-    arguments = (config, run_folder, max(1, cores() // config.jobs), counter)
+    arguments = (config, dense, max(1, cores() // config.jobs), counter)
     with ProcessPoolExecutor(config.jobs, context, _start, arguments) as pool:
         try:
             for keys in parts:
@@ -78,15 +79,15 @@ def _by_processes(config, run_folder, folder, parts):
             raise
 
 
-def _start(config, run_folder, threads, counter):
+def _start(config, dense, threads, counter):
     global _bench
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with counter.get_lock():
         number = counter.value
         counter.value += 1
-    _bench = make_bench(config, number, bare=True)
-    _bench.dense(run_folder)
+    _bench = make_bench(config, number, dense)
 
 
 def _end_with_parent():
@@ -103,28 +104,23 @@ class Remote:
     """A worker on some machine of a Ray cluster: it gets files as bytes and gives files as bytes,
     so that the machines need no common folder but the data set."""
 
-    def __init__(self, config, files):
-        """files: dict of name -> bytes, those of the dense network."""
+    def __init__(self, config, name, contents):
+        """Name and bytes of the dense network's file."""
         self.folder = Path(tempfile.mkdtemp(prefix="prune-"))
-        self._write(files)
-        self.bench = make_bench(config, bare=True)  # Ray shows each worker its own GPU alone
-        self.bench.dense(self.folder)
-
-    def _write(self, files):
-        for name, contents in files.items():
-            (self.folder / name).write_bytes(contents)
+        _write(self.folder, {name: contents})
+        # Ray shows each worker its own GPU alone.
+        self.bench = make_bench(config, dense=self.folder / name)
 
     def run(self, key, files):
         """(key, row or UserError, files): the network, and the search that it began with.
 
         files: searches of earlier cells.
         """
-        self._write(files)
+        _write(self.folder, files)
         row = attempt(self.bench, self.folder, key)
-        paths = [self.folder / f"{key.stem}.safetensors", self.folder / key.search]
-        found = {path.name: path.read_bytes() for path in paths if path.exists()}
-        for path in paths:
-            path.unlink(missing_ok=True)
+        found = _read(self.folder, [f"{key.stem}.safetensors", f"{key.search(self.bench)}/*.pt"])
+        for name in found:
+            (self.folder / name).unlink()
         return key, row, found
 
     def close(self):
@@ -132,7 +128,19 @@ class Remote:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _by_ray(config, run_folder, folder, parts):
+def _read(folder, patterns):
+    """dict of name in `folder` -> bytes."""
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def _write(folder, files):
+    for name, contents in files.items():
+        with atomic(folder / name) as temporary:
+            temporary.write_bytes(contents)
+
+
+def _by_ray(config, bench, dense, folder, parts):
     try:
         import ray
         from ray.util import ActorPool
@@ -152,18 +160,15 @@ def _by_ray(config, run_folder, folder, parts):
         gpus = int(ray.cluster_resources().get("GPU", 0))
         places = gpus or int(ray.cluster_resources().get("CPU", 1))
         jobs = min(places, sum(map(len, parts)))
-        dense = ray.put({path.name: path.read_bytes() for path in run_folder.glob("dense-*")})
+        contents = ray.put(dense.read_bytes())
         worker = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(Remote)
-        workers = [worker.remote(config, dense) for _ in range(jobs)]
+        workers = [worker.remote(config, dense.name, contents) for _ in range(jobs)]
         for keys in parts:
-            names = {key.search for key in keys if (folder / key.search).exists()}
-            searches = ray.put({name: (folder / name).read_bytes() for name in names})
+            searches = ray.put(_read(folder, {f"{key.search(bench)}/*.pt" for key in keys}))
             for key, row, files in ActorPool(workers).map_unordered(
                 lambda actor, key, files=searches: actor.run.remote(key, files), keys
             ):
-                for name, contents in files.items():
-                    with atomic(folder / name) as temporary:
-                        temporary.write_bytes(contents)
+                _write(folder, files)
                 yield key, row
         ray.get([actor.close.remote() for actor in workers])
     finally:

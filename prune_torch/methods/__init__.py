@@ -1,11 +1,11 @@
 """Every method by name: a new one is a file here and a line in this dict."""
 
-from prune_torch.methods.control import Random
+from prune_torch.methods.control import Random, Unpruned
 from prune_torch.methods.dessilbi import DessiLBIPath
 from prune_torch.methods.gradual import Gradual
 from prune_torch.methods.l1 import ProximalL1
 from prune_torch.methods.lottery import Lottery
-from prune_torch.methods.magnitude import ERK, Layerwise, Magnitude, MagnitudeFloor
+from prune_torch.methods.magnitude import ERK, Layerwise, Magnitude, MagnitudeFloor, MagnitudeLate
 from prune_torch.methods.movement import MovementHard, MovementSoft, Supermask
 from prune_torch.methods.pq_index import PQIndex
 from prune_torch.methods.rigl import SET, RigL
@@ -18,7 +18,9 @@ from prune_torch.methods.wanda import Wanda
 
 METHODS = {
     "random": Random,
+    "unpruned": Unpruned,
     "magnitude": Magnitude,
+    "magnitude-late": MagnitudeLate,
     "magnitude-floor": MagnitudeFloor,
     "layerwise": Layerwise,
     "erk": ERK,

@@ -1,8 +1,9 @@
 """What a pruning method is: a few hooks around the training loop that all methods share.
 
-A cell of the sweep gives every method the same dense network and the same number of steps. The
-method may use a share of them to search, with hooks; then its masks are final, and the rest of the
-steps trains what is left. Most methods override `masks` and one more hook.
+A cell of the sweep gives every method the same dense network and the same number of steps, with the
+same learning rate in each. The method may use a share of them to search, with hooks; then its masks
+are final, and the rest of the steps trains what is left. Most methods override `masks` and one more
+hook.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from common import seeds
 from prune_torch import density, finetune
 
 
@@ -18,8 +20,8 @@ class Cell:
     """One cell of the sweep, as a method sees it.
 
     task: batches and loss. model: the network, dense at first. parameters: dict of the prunable
-    ones. count: of them to keep. steps: of the search. rate, decay: of AdamW. seed: of batches and
-    draws.
+    ones. count: of them to keep. steps: of the search. whole: steps of search and recovery, under
+    one warm-up and cosine. rate, decay: of AdamW. seed: of batches and draws.
     """
 
     task: finetune.Task
@@ -27,13 +29,14 @@ class Cell:
     parameters: dict
     count: int
     steps: int
+    whole: int
     rate: float
     decay: float
     seed: int
 
     def generator(self):
-        """A CPU generator of this cell's seed."""
-        return torch.Generator().manual_seed(self.seed)
+        """A CPU generator of this cell's draws, a stream apart from that of its batches."""
+        return torch.Generator().manual_seed(seeds.fold(self.seed, "draws"))
 
 
 class Method:
@@ -115,10 +118,12 @@ class Method:
 
             layer = model.get_submodule(name.rpartition(".")[0])
             hooks.append(layer.register_forward_pre_hook(hook))
-        for number in range(batches):
-            model(task.batch(self.cell.seed, number)[0])
-        for hook in hooks:
-            hook.remove()
+        try:
+            for number in range(batches):
+                model(task.batch(self.cell.seed, number)[0])
+        finally:
+            for hook in hooks:
+                hook.remove()
         self.passes += batches
 
 

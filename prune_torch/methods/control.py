@@ -1,4 +1,4 @@
-"""Random masks: the control that every method has to beat."""
+"""What every method has to beat, random masks, and what none can hope for, no masks at all."""
 
 import torch
 
@@ -16,3 +16,13 @@ class Random(Method):
             for name, p in self.cell.parameters.items()
         }
         return top_masks(scores, count)
+
+
+class Unpruned(Method):
+    """All weights stay: what the steps of a cell make of the dense network."""
+
+    chooses = True
+    inexact = "weights that are zero by themselves"
+
+    def masks(self, count):
+        return {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}

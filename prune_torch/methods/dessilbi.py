@@ -26,7 +26,7 @@ class DessiLBIPath(Method):
         cell = self.cell
         twentieth = sum(p.numel() for p in cell.parameters.values()) // 20
         lowest = smallest(cell.parameters, twentieth)
-        nu = finetune.total_rate(cell.steps, cell.rate) / FORGOTTEN
+        nu = finetune.total_rate(cell.steps, cell.whole, cell.rate) / FORGOTTEN
         rest = [(n, p) for n, p in cell.model.named_parameters() if n not in cell.parameters]
         optimizer = DessiLBI(
             [

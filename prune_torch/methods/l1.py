@@ -10,7 +10,7 @@ class ProximalL1(Method):
     """After every step each weight moves towards zero by (learning rate) * λ.
 
     λ is such that, without a gradient, just the weights that are too many would end at zero: the
-    (n - count)-th smallest |w| over the sum of the learning rates. Nothing is tuned.
+    (n - count)-th smallest |w| over the sum of the search's learning rates. Nothing is tuned.
     """
 
     share = 0.5
@@ -19,7 +19,7 @@ class ProximalL1(Method):
     def start(self, optimizer):
         cell = self.cell
         surplus = sum(p.numel() for p in cell.parameters.values()) - cell.count
-        way = finetune.total_rate(cell.steps, cell.rate)
+        way = finetune.total_rate(cell.steps, cell.whole, cell.rate)
         self.penalty = smallest(cell.parameters, surplus) / way
         self.optimizer_used = optimizer
 

@@ -11,7 +11,8 @@ ROUND = 0.2  # of what is left goes in each round
 class Lottery(Method):
     """Train, remove a fifth of what is left, go back to the dense network's weights; repeat.
 
-    Each round trains for the whole search; the rounds beyond the first are extra passes.
+    Each round is the whole search once more, batches and rates too; the rounds beyond the first are
+    extra passes.
     """
 
     share = 0.3
@@ -45,6 +46,6 @@ class Lottery(Method):
         handle = density.hold(optimizer, cell.parameters, self.now)
         self.passes += cell.steps
         finetune.run(
-            *(cell.task, cell.model, optimizer, cell.steps), seed=cell.seed, first=self.passes
+            *(cell.task, cell.model, optimizer, cell.steps), seed=cell.seed, whole=cell.whole
         )
         handle.remove()

@@ -15,6 +15,19 @@ class Magnitude(Method):
         return density.top_masks(magnitudes(self.cell.parameters), count)
 
 
+class MagnitudeLate(Magnitude):
+    """Global, but after dense training for as many steps as the longest search: its control."""
+
+    share = 0.75  # as RigL's
+    one_for_all = True
+
+    def found(self):
+        return {}
+
+    def resume(self, found):
+        """The trained network is all."""
+
+
 class MagnitudeFloor(Method):
     """Global, but every layer keeps its largest 2 %, so that none is cut through."""
 

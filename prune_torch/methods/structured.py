@@ -160,7 +160,7 @@ class GroupLasso(Structured):
     def start(self, optimizer):
         levels = torch.cat(self.scores())
         surplus = levels[~self.chosen(levels, self.cell.count)]
-        way = finetune.total_rate(self.cell.steps, self.cell.rate)
+        way = finetune.total_rate(self.cell.steps, self.cell.whole, self.cell.rate)
         self.penalty = float(surplus.max()) / way if len(surplus) else 0.0
         self.optimizer_used = optimizer
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from timm.models.vision_transformer import VisionTransformer
+from torch.nn.utils import parametrizations, prune
 
 from prune_torch import density
 
@@ -91,6 +92,32 @@ def test_impossible_densities_are_refused():
         density.budget(model, 0.01)
     with pytest.raises(ValueError, match="Vision Transformer"):
         density.prunable(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda layer: prune.l1_unstructured(layer, "weight", amount=0.5),
+        lambda layer: parametrizations.orthogonal(layer, "weight"),
+        torch.nn.utils.weight_norm,
+        torch.nn.utils.spectral_norm,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning")
+def test_weights_that_are_made_from_others_are_refused_not_miscounted(mask):
+    model = tiny_vit()
+    mask(model.blocks[1].mlp.fc1)
+    for use in (density.count, density.prunable, lambda model: density.budget(model, 0.5)):
+        with pytest.raises(ValueError, match=r"blocks\.1\.mlp\.fc1 is masked or parametrised"):
+            use(model)
+
+
+def test_a_mask_made_permanent_is_counted():
+    model = tiny_vit()
+    layer, before = model.blocks[1].mlp.fc1, density.count(model)["nonzero"]
+    prune.l1_unstructured(layer, "weight", amount=100)
+    prune.remove(layer, "weight")
+    assert density.count(model)["nonzero"] == before - 100
 
 
 def test_the_matrices_of_vit_tiny_are_96_percent():

@@ -37,7 +37,7 @@ def cell(bench, model=None, kind="blocks"):
     model = copy.deepcopy(model or bench.model)
     return Cell(
         *(bench.task, model, density.prunable(model, kind), 0),
-        **{"steps": 0, "rate": 1e-3, "decay": 0.05, "seed": 0},
+        **{"steps": 0, "whole": 20, "rate": 1e-3, "decay": 0.05, "seed": 0},
     )
 
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import datasets
+from common import datasets, seeds
+from common.errors import UserError
 from prune_torch import cells, compact, density, finetune, pack, vit
 from prune_torch.methods import METHODS, structured
 from prune_torch.methods.base import Cell, cubic
@@ -35,7 +36,9 @@ def bench():
     model = timm.create_model("vit_tiny_patch16_224", in_chans=1, num_classes=10, **shape)
     task = finetune.Task(CONFIG, digits, vit.Pixels(model, "cpu"), torch.device("cpu"))
     finetune.run(task, model, finetune.optimizer_for(model, 1e-2, 0.0), 10, seed=0)
-    return SimpleNamespace(config=CONFIG, task=task, model=model, device=torch.device("cpu"))
+    return SimpleNamespace(
+        config=CONFIG, task=task, model=model, device=torch.device("cpu"), made_from="dense"
+    )
 
 
 def run_cell(bench, folder, name, level, seed=0, distil=0.0):
@@ -48,7 +51,7 @@ def cell(bench, level=0.5, seed=0):
     parameters = density.prunable(model)
     return Cell(
         *(bench.task, model, parameters, density.budget(model, level)),
-        **{"steps": 10, "rate": 1e-3, "decay": 0.05, "seed": seed},
+        **{"steps": 10, "whole": 20, "rate": 1e-3, "decay": 0.05, "seed": seed},
     )
 
 
@@ -98,8 +101,67 @@ def test_whole_groups_are_written_without_their_dead_parts(bench, name, tmp_path
 def test_a_method_with_a_density_of_its_own_reports_it(bench, name, tmp_path):
     row = run_cell(bench, tmp_path, name, None)
     assert row["density"] is None
-    assert 0.2 < row["density_all"] < 1
-    assert not row["exact"] and row["note"]
+    if name == "unpruned":
+        assert (row["exact"], row["density_all"], row["note"]) == (True, 1.0, "")
+    else:
+        assert 0.2 < row["density_all"] < 1
+        assert not row["exact"] and row["note"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_at_the_same_rates_on_the_same_batches(
+    bench, name, tmp_path, monkeypatch
+):
+    """One warm-up and cosine over a cell, whatever part of it is search."""
+    seen, run = [], finetune.run
+
+    def record(task, model, optimizer, steps, **options):
+        step = optimizer.step
+
+        def noted(*arguments):
+            seen[-1].append(optimizer.param_groups[0]["lr"])
+            return step(*arguments)
+
+        optimizer.step = noted
+        seen.append([options.get("first", 0)])
+        run(task, model, optimizer, steps, **options)
+
+    monkeypatch.setattr(finetune, "run", record)
+    row = run_cell(bench, tmp_path, name, 0.6)
+    wanted = [finetune.rate_at(step, CONFIG.steps, CONFIG.rate) for step in range(CONFIG.steps)]
+    (first, *rates), rounds, (last, *recovery) = seen[0], seen[1:-1], seen[-1]
+    if len(seen) == 1:
+        rates = []
+    assert first == 0 and last == len(rates)
+    assert rates + recovery == wanted
+    assert rounds == [[0, *rates]] * len(rounds)  # of the lottery, counted
+    assert row["extra_passes"] >= len(rounds) * len(rates)
+
+
+def test_moments_go_over_to_the_recovery(bench, tmp_path):
+    """Dense training, stopped in between as a search is, ends as dense training ends."""
+    whole = copy.deepcopy(bench.model)
+    optimizer = finetune.optimizer_for(whole, CONFIG.rate, CONFIG.decay)
+    finetune.run(bench.task, whole, optimizer, CONFIG.steps, seed=seeds.fold(0, "cell"))
+    late = run_cell(bench, tmp_path, "magnitude-late", 1.0)
+    control = run_cell(bench, tmp_path, "unpruned", None)
+    assert late["steps"] == control["steps"] == CONFIG.steps
+    for row in (late, control):
+        kept = pack.load(tmp_path / row["checkpoint"])
+        assert all(torch.equal(kept[n], v) for n, v in whole.state_dict().items())
+
+
+def test_late_magnitude_keeps_the_largest_after_the_longest_search(bench, tmp_path):
+    late = METHODS["magnitude-late"]
+    assert late.share == max(method.share for method in METHODS.values())
+    trained = copy.deepcopy(bench.model)
+    optimizer = finetune.optimizer_for(trained, 1e-3, 0.05)
+    finetune.run(bench.task, trained, optimizer, 10, seed=0, whole=20)
+    method = late(cell(bench))
+    cells._search(method, tmp_path / "search.pt")
+    sizes = {n: p.detach().abs() for n, p in density.prunable(trained).items()}
+    found, wanted = method.masks(method.cell.count), density.top_masks(sizes, method.cell.count)
+    assert all(torch.equal(found[n], wanted[n]) for n in wanted)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -137,7 +199,7 @@ def test_what_is_masked_stays_zero_under_momentum_and_decay(
         assert all(not bool(named[n][~mask].any()) for n, mask in found.items())
 
     finetune.run(bench.task, model, recovery, 5, seed=0, after=check)
-    assert sum(int((~mask).sum()) for mask in found.values()) > 0
+    assert any(not mask.all() for mask in found.values()) == (name != "unpruned")
 
 
 def test_methods_leave_the_dense_network_alone(bench, tmp_path):
@@ -246,6 +308,17 @@ def test_wanda_is_magnitude_if_all_inputs_are_alike(bench):
         size = method.cell.parameters[name].detach().abs()
         for row, kept in zip(size, mask, strict=True):
             assert row[kept].min() >= row[~kept].max()
+
+
+def test_hooks_go_when_a_pass_is_stopped(bench):
+    method = METHODS["wanda"](cell(bench))
+
+    def stop(name, rows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        method.watch_inputs(method.cell.parameters, stop)
+    assert not any(layer._forward_pre_hooks for layer in method.cell.model.modules())
 
 
 def test_snip_scores_are_the_change_of_the_loss(bench):
@@ -386,9 +459,25 @@ def test_a_killed_training_goes_on_bit_for_bit(bench, tmp_path, monkeypatch):
 
     whole = train(None, None)
     with pytest.raises(KeyboardInterrupt):
-        train(7, tmp_path / "state.pt")
-    resumed = train(None, tmp_path / "state.pt")
+        train(7, tmp_path / "state")
+    newest = sorted((tmp_path / "state").glob("*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-9] + b"other end")  # falls back to the one before
+    resumed = train(None, tmp_path / "state")
     assert all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+def test_a_state_that_cannot_be_read_stops_the_training_and_stays(bench, tmp_path):
+    model = copy.deepcopy(bench.model)
+    optimizer = finetune.optimizer_for(model, 1e-3, 0.05)
+    kept = tmp_path / f"{5:010d}-{'0' * 16}.pt"
+    kept.write_bytes(b"anything")
+    with pytest.raises(UserError, match=r"no checkpoint in .* is good"):
+        finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
+    kept.unlink()
+    kept.mkdir()  # reading it is an OSError, as without permission
+    with pytest.raises(UserError, match="cannot be read"):
+        finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
+    assert kept.exists()
 
 
 def test_dessilbis_masks_of_one_search_are_nested(bench):
@@ -409,6 +498,27 @@ def test_one_search_serves_all_densities(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(METHODS["dessilbi"], "optimizer", None)  # no second search
     both = run_cell(bench, tmp_path / "both", "dessilbi", 0.7)
     assert {**both, "seconds": 0} == {**alone, "seconds": 0}
+
+
+def test_a_search_serves_no_other_network_or_protocol(bench):
+    key = cells.Key("dessilbi", 0.5, 0)
+    others = [
+        SimpleNamespace(**{**vars(bench), "made_from": "dense-other"}),
+        SimpleNamespace(**{**vars(bench), "config": copy.copy(CONFIG)}),
+    ]
+    others[1].config.rate *= 2
+    assert len({key.search(b) for b in (bench, *others)}) == 3
+
+
+def test_a_damaged_search_is_not_used_and_not_deleted(bench, tmp_path):
+    run_cell(bench, tmp_path, "dessilbi", 0.5)
+    (kept,) = tmp_path.glob("dessilbi-search-*/*.pt")
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content)
+    with pytest.raises(UserError, match="is good"):
+        run_cell(bench, tmp_path, "dessilbi", 0.7)
+    assert kept.read_bytes() == content
 
 
 def test_random_masks_differ_by_seed_alone(bench):

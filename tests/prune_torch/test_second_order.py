@@ -36,7 +36,7 @@ def method_at(bench, level, kind="blocks"):
     return SparseGPT(
         Cell(
             *(bench.task, model, density.prunable(model, kind), density.budget(model, level, kind)),
-            **{"steps": 0, "rate": 1e-3, "decay": 0.05, "seed": 0},
+            **{"steps": 0, "whole": 20, "rate": 1e-3, "decay": 0.05, "seed": 0},
         )
     )
 

@@ -2,15 +2,20 @@
 
 import csv
 import dataclasses
+import re
+from pathlib import Path
+from typing import get_type_hints
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from common import cli, plots
+from common import checks, cli, plots
 from common.errors import UserError
 from common.runs import read_json
-from prune_torch import pack, sweep, workers
+from prune_torch import fitting, pack, sweep, vit, workers
+from tests import tfds
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -128,9 +133,105 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys, mo
     assert [float(row["density"]) for row in table(tmp_path)] == [0.8]
 
 
-def test_training_goes_on_without_a_validation_split(tmp_path):
-    (row,) = run(tmp_path, "--methods", "random", "--densities", 0.8, "--val-fraction", 0)
-    assert row["val_top1"] is None
+def prepared(folder, version="1.0.0", classes=3, channels=1, labels=True, seed=0):
+    """A small TFDS set "small"."""
+    images = tfds.pictures(90, channels=channels, seed=seed)
+    rows = tfds.rows_of(images, np.arange(90) % classes if labels else None)
+    known = {"num_classes": classes if labels else None, "shape": (8, 8, channels)}
+    parts = {"train": rows[:70], "test": rows[70:]}
+    tfds.write_tfds(folder, "small", parts, version=version, **known)
+
+
+DATA = ("--dataset", "small", "--methods", "magnitude", "--densities")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ({"labels": False}, "small has no labels"),
+        ({"channels": 3}, "small has 3 channels, the model takes 1 (--in-chans 3)"),
+        ({"classes": 1}, "all train images of small are of one class"),
+    ],
+)
+def test_data_that_the_model_cannot_take_are_refused_first(tmp_path, capsys, kind, said):
+    prepared(tmp_path, **kind)
+    words = (*DATA, 0.5, "--data-dir", tmp_path)
+    assert said in refusal(capsys, lambda: run(tmp_path / "run", *words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_is_bound_to_its_images(tmp_path, capsys):
+    prepared(tmp_path)
+    words = (*DATA, 0.5, "--data-dir", tmp_path)
+    run(tmp_path / "run", *words)
+    before = (tmp_path / "run" / "results.csv").read_bytes()
+    prepared(tmp_path, "1.0.1", seed=1)  # the newest version is read
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", *words, 0.7)
+    assert "was made from other images" in capsys.readouterr().err
+    assert (tmp_path / "run" / "results.csv").read_bytes() == before
+
+
+def test_a_sweep_is_bound_to_the_content_of_its_weights(tmp_path, capsys, monkeypatch):
+    """Any path to it will do; and without training it is pruned as it is."""
+    state = vit.build(TINY, 10).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    words = ("--methods", "unpruned", "--dense-steps", 0, "--weights")
+    (row,) = run(tmp_path / "run", *words, tmp_path / "w.safetensors")
+    (dense,) = (tmp_path / "run").glob("dense-*.safetensors")
+    assert all(torch.equal(v, state[n]) for n, v in load_file(dense).items())
+    monkeypatch.chdir(tmp_path)
+    assert run(tmp_path / "run", *words, "w.safetensors") == [row]
+    state["head.bias"] += 1
+    save_file(state, tmp_path / "w.safetensors")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", *words, "w.safetensors")
+    assert "other settings (weights" in capsys.readouterr().err
+
+
+def test_a_damaged_dense_network_is_said_and_kept(tmp_path, capsys):
+    run(tmp_path, "--methods", "random", "--densities", 0.5)
+    (dense,) = tmp_path.glob("dense-*.safetensors")
+    content = bytearray(dense.read_bytes())
+    content[-5] ^= 64  # one number is another, and nothing in the format tells
+    dense.write_bytes(content)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--methods", "random", "--densities", 0.5, 0.7)
+    assert f"{dense} is damaged" in capsys.readouterr().err
+    assert dense.read_bytes() == content
+
+
+def test_a_real_defect_keeps_its_traceback(tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(workers, "run_cell", broken)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, "--methods", "random", "--densities", 0.5)
+
+
+def test_flags_without_effect_are_said():
+    assert fitting.without_effect(sweep.PRESETS["digits"]) == []
+    config = dataclasses.replace(TINY, ray="auto", jobs=2, device="cpu")
+    assert fitting.without_effect(config) == [
+        "--jobs has no effect with --ray",
+        "--device has no effect with --ray",
+    ]
+    config = dataclasses.replace(TINY, weights=Path("w"), pretrained=True, dense_steps=0)
+    assert fitting.without_effect(config) == [
+        "--pretrained has no effect with --weights",
+        "--dense-rate has no effect with --dense-steps 0",
+    ]
+
+
+def test_every_number_of_the_settings_has_its_bounds():
+    hints = get_type_hints(sweep.Config, include_extras=True)
+    for item in dataclasses.fields(sweep.Config):
+        if re.search(r"\b(int|float)\b", str(hints[item.name])):
+            assert checks.constraints(hints[item.name]), item.name
 
 
 def test_a_method_that_chooses_its_density_has_one_cell(tmp_path):
@@ -154,21 +255,39 @@ def test_cells_on_a_ray_cluster_give_the_same_rows(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--methods magnitud", "unknown method 'magnitud'"),
-        ("--densities 0", "--densities must lie in (0, 1]"),
-        ("--densities 1.5", "--densities must lie in (0, 1]"),
+        ("--methods magnitud", "--methods magnitud: there are random,"),
+        ("--densities 0", "--densities 0.0: must be in (0, 1]"),
+        ("--densities 0.5 1.5", "--densities 1.5: must be in (0, 1]"),
+        ("--densities nan", "--densities nan: must be a finite number"),
         ("--densities 0.001", "not reachable"),
         ("--model vit_nonsense", "vit_nonsense"),
         ("--model resnet18", "resnet18"),
         ("--methods", "--methods"),
         ("--methods heads --densities 0.4", "nothing to run: heads 0.4"),
-        ("--merge -1", "--merge must not be negative"),
-        ("--rate -1", "--rate must be above 0"),
+        ("--merge -1", "--merge -1: must be"),
+        ("--merge 0 3", "--merge 3: of 4 patches a block can merge 2 at most"),
+        ("--rate -1", "--rate -1.0: must be above 0"),
+        ("--rate nan", "--rate nan: must be a finite number"),
+        ("--dense-rate inf", "--dense-rate inf: must be a finite number"),
+        ("--steps 1", "--steps 1: must be in [2"),
+        ("--batch-size 100000", "--batch-size 100000: digits has only 64 train images"),
+        ("--images 3", "--batch-size 16: digits has only 3 train images"),
+        ("--val-fraction 0", "--val-fraction 0.0: must be in (0, 1)"),
+        ("--img-size 7", "--img-size 7 is no multiple of --patch-size 4"),
+        ("--patch-size 3", "--img-size 8 is no multiple of --patch-size 3"),
+        ("--patch-size 0", "--patch-size 0: must be at least 1"),
+        ("--embed-dim 13", "vit_tiny_patch16_224"),
+        ("--seeds 0 -1", "--seeds -1: must be in"),
+        ("--seeds 99999999999999", "--seeds 99999999999999: must be in"),
+        ("--seed 12345678901234567890", "--seed 12345678901234567890: must be in"),
+        ("--name ../x", "--name ../x: must be a plain name"),
+        ("--dense-steps 0", "--dense-steps 0: needs --weights or --pretrained"),
+        ("--dataset photos", "photos has no labels"),
         ("--device nonsense", "--device nonsense"),
-        ("--images 0", "--images must be at least 1"),
+        ("--images 0", "--images 0: must be"),
         ("--weights nowhere.pth", "nowhere.pth does not exist"),
-        ("--distil 2", "--distil must lie in [0, 1]"),
-        ("--jobs 0", "--jobs must be at least 1"),
+        ("--distil 2", "--distil 2.0: must be in [0, 1]"),
+        ("--jobs 0", "--jobs 0: must be"),
         ("--dataset nonsense", "nonsense"),
     ],
 )

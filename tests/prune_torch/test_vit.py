@@ -1,6 +1,7 @@
 """Weights from files in three formats, whole commands from local weights, pixels."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from common import cli
+from common.errors import UserError
 from prune_torch import sweep, vit
 
 torch.set_num_threads(1)
@@ -94,6 +96,56 @@ def test_positions_of_other_image_sizes_are_resampled(tmp_path, suffix):
     torch.testing.assert_close(model.pos_embed.detach(), torch.full((1, 5, 12), 0.5))
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".npz"])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"embed_dim": 24}, r"24.* in the file, .*12.* in the model"),
+        ({"depth": 3}, "blocks"),
+        ({"mlp_ratio": 2}, r"24.* in the file, .*48.* in the model"),
+    ],
+)
+def test_weights_of_another_shape_are_named_with_both_shapes(tmp_path, suffix, changes, said):
+    path = write(saved_model(**changes), tmp_path / f"weights{suffix}")
+    with pytest.raises(UserError, match=said) as caught:
+        vit.build(dataclasses.replace(TINY, weights=path), 10)
+    assert "\n" not in str(caught.value) and path.name in str(caught.value)
+
+
+def test_files_with_more_than_tensors_or_without_sense_are_refused(tmp_path):
+    state = saved_model().state_dict()
+    torch.save({"state_dict": state, "settings": SimpleNamespace(lr=1)}, tmp_path / "all.pth")
+    state["norm.weight"][3] = torch.nan
+    torch.save(state, tmp_path / "nan.pth")
+    for name, said in (("all.pth", "state_dict alone"), ("nan.pth", "norm.weight is not finite")):
+        with pytest.raises(UserError, match=said):
+            vit.build(dataclasses.replace(TINY, weights=tmp_path / name), 10)
+
+
+@pytest.mark.parametrize(("classes", "came"), [(7, False), (10, True)])
+def test_both_heads_of_a_distilled_model_come_or_stay(tmp_path, classes, came):
+    name = "deit_tiny_distilled_patch16_224"
+    saved = timm.create_model(name, num_classes=classes, **SHAPE)
+    path = write(saved, tmp_path / "weights.pth")
+    model = timm.create_model(name, num_classes=10, **SHAPE)
+    assert vit.load(model, path) == came
+    assert torch.equal(model.blocks[1].mlp.fc1.weight, saved.blocks[1].mlp.fc1.weight)
+    if came:
+        assert torch.equal(model.head_dist.weight, saved.head_dist.weight)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_a_head_that_nothing_would_train_is_refused(tmp_path, suffix):
+    for classes in (10, 7):
+        path = write(saved_model(classes), tmp_path / f"weights{suffix}")
+        config = dataclasses.replace(TINY, weights=path, dense_steps=0)
+        if classes == 10:
+            assert torch.isfinite(vit.build(config, 10).head.weight).all()
+        else:
+            with pytest.raises(UserError, match="--dense-steps 0: a new head for 10 classes"):
+                vit.build(config, 10)
+
+
 def test_the_in21k_command_works_from_a_local_file(tmp_path):
     """The whole preset, with Google's names in the file, on a network cut down to seconds."""
     path = write(saved_model(classes=21), tmp_path / "in21k.npz")
@@ -113,3 +165,7 @@ def test_pixels_are_resized_and_normalised_as_the_model_wants():
     found = vit.Pixels(model, "cpu")(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8))
     assert found.shape == (2, 3, 16, 16)
     torch.testing.assert_close(found, torch.ones_like(found))  # timm's mean and deviation are 0.5
+    narrow = torch.zeros(
+        (2, 1, 8, 16), dtype=torch.uint8
+    )  # of the right width
+    assert vit.Pixels(model, "cpu")(narrow).shape == (2, 3, 16, 16)
