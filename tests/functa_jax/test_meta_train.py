@@ -98,8 +98,8 @@ MISTAKES = {
     "unknown preset": (["digit"], "did you mean digits"),
     "unknown flag": (["--latentdim", "3"], "--latent-dim"),
     "no number": (["--steps", "many"], "many"),
-    "no steps": (["--steps", "0"], "--steps 0: must be positive"),
-    "negative noise": (["--noise", "-1"], "--noise -1.0: must not be negative"),
+    "no steps": (["--steps", "0"], "--steps 0: must be in [1, 2147483647]"),
+    "negative noise": (["--noise", "-1"], "--noise -1.0: must be at least 0"),
     "one layer": (["--depth", "1"], "--depth 1"),
     "average": (["--ema", "1"], "--ema 1.0: must be in [0, 1)"),
     "range": (["--rate-range", "1", "0"], "is empty"),
@@ -109,7 +109,7 @@ MISTAKES = {
     "too many points": (["--inner-points", "65"], "digits images have only 64 pixels"),
     "too large a batch": (["--batch-size", "9999"], "digits has only 1293 train images"),
     "odd resolution": (["--resolution", "5"], "resolution 5 is impossible"),
-    "photographs": (["--dataset", "photos"], "photos has no validation or test images"),
+    "photographs": (["--dataset", "photos"], "photos has 2 train, 0 validation and 0 test images"),
 }
 
 

@@ -135,7 +135,7 @@ def test_one_step_is_clipped_adam_by_hand():
     )
     state, metrics = trained(outer, 1, steps=1)
     np.testing.assert_allclose(metrics["loss"][0], loss, rtol=1e-5)
-    norm = float(optax.global_norm(gradient))
+    norm = float(optax.tree.norm(gradient))
     np.testing.assert_allclose(metrics["gradient_norm"][0], norm, rtol=1e-4)
     # Adam's first step is rate * g / (|g| + eps), whatever the betas.
     clipped = jax.tree.map(lambda g: g * min(1, 0.01 / norm), gradient)

@@ -212,14 +212,14 @@ def command(*flags):
     ("flags", "said"),
     [
         (("--grid", "3"), "--grid 3 does not divide digits images of 8x8"),
-        (("--grid", "0"), "--grid 0: must be positive"),
+        (("--grid", "0"), "--grid 0: must be in [1,"),
         (("--map-size", "3"), "--map-size 3: needs --grid"),
         (("--coordinates", "local"), "--coordinates local: needs --grid"),
         (("--grid", "4", "--inner-points", "5"), "digits cells have only 4 pixels"),
         (("--inner-rate", "0.1", "--rates-of-steps"), "constant rates cannot be learned too"),
-        (("--rate-start", "-1"), "--rate-start -1.0: must be positive"),
-        (("--inner-steps", "0"), "--inner-steps 0: must be positive"),
-        (("--classifier-rows", "0"), "--classifier-rows 0: must be positive"),
+        (("--rate-start", "-1"), "--rate-start -1.0: must be above 0"),
+        (("--inner-steps", "0"), "--inner-steps 0: must be in [1,"),
+        (("--classifier-rows", "0"), "--classifier-rows 0: must be in [1,"),
         (("--update", "gauss_newton", "--first-order"), "a Gauss-Newton step is not a gradient"),
     ],
 )

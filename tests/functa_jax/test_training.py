@@ -1,13 +1,17 @@
 """Training: data order, exact resume after any kill, damaged checkpoints, divergence, processes."""
 
+import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,8 +19,9 @@ from hypothesis import strategies as st
 
 from common import datasets
 from common.errors import UserError
-from common.runs import Run, read_rows
-from functa_jax import functa, siren, training
+from common.runs import Run, Stopping, read_rows
+from functa_jax import functa, outer_loop, siren, training
+from functa_jax.checkpoints import Checkpoints
 from functa_jax.meta_train import Config
 
 TINY = Config(
@@ -38,10 +43,13 @@ FLAGS = [
     *("--inner-points", "40", "--eval-every", "4", "--dispatch", "3"),
 ]
 DATA = datasets.load("digits", images=32)
+MODEL = training.model_config(TINY, DATA.train.images)
+START = jax.device_get(outer_loop.init_state(MODEL, training.outer_config(TINY)))
+START |= {"seconds": np.zeros((), np.float32), "best": np.zeros((), np.float32)}
 
 
 def trained(folder, config=TINY):
-    return training.train(config, DATA, Run(folder, {"test": 1}))[0]
+    return training.train(config, DATA, Run(folder, {}, data_fingerprint=DATA.fingerprint))[0]
 
 
 @pytest.fixture(scope="module")
@@ -72,49 +80,128 @@ def test_epochs_and_seeds_differ_in_order():
     assert len({tuple(order) for order in orders}) == 4
 
 
-def newest_checkpoint(folder):
-    return max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
+def checkpoints_of(folder):
+    """File names in order of steps."""
+    return sorted((folder / "checkpoints").glob("*.npz"))
 
 
-def spoil_bytes(checkpoint):
-    largest = max((p for p in checkpoint.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    data = bytearray(largest.read_bytes())
-    data[len(data) // 2] ^= 255
-    largest.write_bytes(data)
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
-def cut_files(checkpoint):
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def remove_arrays(checkpoint):
-    for path in (checkpoint / "state").rglob("*"):
-        if path.is_file():
-            path.unlink()
-
-
-@pytest.mark.parametrize("spoil", [spoil_bytes, cut_files, remove_arrays])
+@pytest.mark.parametrize("spoil", [flip_a_bit, cut, lambda path: path.write_bytes(b"")])
 def test_damaged_newest_checkpoint_falls_back_and_ends_the_same(spoil, whole, tmp_path, capsys):
     folder = tmp_path / "run"
     trained(folder)
-    spoil(newest_checkpoint(folder))
+    before = checkpoints_of(folder)
+    spoil(before[-1])
     capsys.readouterr()
     assert_same(trained(folder), whole[0])
     said = capsys.readouterr().out
-    assert "checkpoint 12 is damaged and was skipped" in said
+    assert f"checkpoint {before[-1].name} is damaged and was skipped" in said
     assert "resuming from the checkpoint at step 8" in said
     assert [row["step"] for row in read_rows(folder / "metrics.jsonl")] == [3, 4, 7, 8, 11, 12]
+    after = checkpoints_of(folder)
+    assert [path.name[:10] for path in after] == ["0000000004", "0000000008", "0000000012"]
+    state = Checkpoints(folder / "checkpoints").restore(START)
+    assert state["step"] == 12  # the good one has taken the place of the damaged one
 
 
-@pytest.mark.slow
-def test_all_checkpoints_damaged_starts_again(whole, tmp_path):
-    folder = tmp_path / "run"
-    trained(folder)
-    for checkpoint in (folder / "checkpoints").iterdir():
-        cut_files(checkpoint)
-    assert_same(trained(folder), whole[0])
+def nothing_changes(folder, message, config=TINY):
+    """Training on is refused in one line, and leaves every file as it was."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=message) as refusal:
+        trained(folder, config)
+    assert "\n" not in str(refusal.value)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """A copy of the run folder of a training."""
+    return Path(shutil.copytree(whole[1], tmp_path / "copy"))
+
+
+def test_nothing_is_deleted_if_no_checkpoint_is_good(finished):
+    for path in checkpoints_of(finished):
+        cut(path)
+    nothing_changes(finished, "no checkpoint in .* is good; move them away to begin anew")
+
+
+def test_checkpoints_of_another_layout_stay(finished):
+    for path in checkpoints_of(finished):
+        path.unlink()
+    (finished / "checkpoints" / "12").mkdir()
+    (finished / "checkpoints" / "12" / "state").write_text("of another version")
+    nothing_changes(finished, "no checkpoint in .* is good")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+        OSError(errno.ESTALE, os.strerror(errno.ESTALE)),
+        OSError(errno.EIO, os.strerror(errno.EIO)),
+        MemoryError(),
+    ],
+    ids=lambda error: getattr(error, "strerror", None) or "memory",
+)
+@pytest.mark.parametrize("method", ["read_bytes", "iterdir"])
+def test_a_checkpoint_that_cannot_be_read_stops_the_run(error, method, finished, monkeypatch):
+    if isinstance(error, MemoryError) and method == "iterdir":
+        pytest.skip("a folder is small")
+    plain = getattr(Path, method)
+
+    def failing(path):
+        if "checkpoints" in str(path):
+            raise error
+        return plain(path)
+
+    monkeypatch.setattr(Path, method, failing)
+    with pytest.raises(
+        UserError, match=f"cannot be read: {error.strerror}" if error.args else "memory"
+    ):
+        trained(finished)
+    monkeypatch.undo()
+    assert len(checkpoints_of(finished)) == 3
+    assert len(read_rows(finished / "metrics.jsonl")) == 6
+
+
+CHANGES = {
+    "a new array": lambda state: state | {"new": np.zeros(3)},
+    "one less": lambda state: {k: v for k, v in state.items() if k != "damping"},
+    "64 bits": lambda state: jax.tree.map(
+        lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, state
+    ),
+    "another shape": lambda state: state | {"damping": np.ones(2, np.float32)},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_whole_checkpoint_with_other_arrays_is_refused_by_name(change, finished):
+    checkpoints = Checkpoints(finished / "checkpoints")
+    state = checkpoints.restore(START)
+    checkpoints.save(change(state) | {"step": np.int32(13)})
+    message = "was written by another version: (new|damping|best|ema/.*) is .* there, .* here"
+    nothing_changes(finished, message)
+
+
+def test_a_checkpoint_is_what_was_saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    assert checkpoints.restore(START) is None
+    random = np.random.default_rng(0)
+    state = jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), START)
+    state = {**state, "step": np.array(1234, np.int32), "best": np.array(-np.inf, np.float32)}
+    for holder in (checkpoints, Checkpoints(None)):
+        holder.save(state)
+        jax.tree.map(np.testing.assert_array_equal, holder.restore(START), state)
+    assert Stopping.kept == f"step 1,234 in {tmp_path / 'run'}"
 
 
 def command(folder, *flags):
@@ -125,7 +212,8 @@ def test_killed_at_any_moment_resumes_bit_for_bit(whole, tmp_path):
     folder = tmp_path / "run"
     for moment in (4, 8):  # from a checkpoint on, wherever it is by then
         process = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (folder / "checkpoints" / str(moment)).is_dir():
+        name = f"checkpoints/{moment:010d}-*.npz"
+        while process.poll() is None and not list(folder.glob(name)):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
