@@ -72,7 +72,7 @@ def _files(folder, suffix):
 def _entries(folder):
     try:
         return list(folder.iterdir()) if folder.exists() else []
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         raise unreadable(folder, error) from None
 
 

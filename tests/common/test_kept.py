@@ -1,4 +1,4 @@
-"""common.kept: files to resume from are whole or absent, replaced in order, never deleted unread."""
+"""common.kept: files to resume from: whole or absent, replaced in order, not deleted unread."""
 
 import pytest
 from hypothesis import given
@@ -63,7 +63,7 @@ def test_damaged_ones_are_said_and_stay(tmp_path):
     assert len(said) == 1 and "0000000003" in said[0]
     damage(tmp_path, 2)
     damage(tmp_path, 1)
-    with pytest.raises(UserError, match="no checkpoint in .* is good"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is good"):
         kept.newest(tmp_path, ".pt", said.append)
     assert steps(tmp_path) == [1, 2, 3]
 
