@@ -1,7 +1,9 @@
 """Training: data order, exact resume after any kill, damaged checkpoints, divergence, processes."""
 
 import errno
+import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -42,6 +44,8 @@ FLAGS = [
     *("--batch-size", "8", "--steps", "12", "--warmup", "2", "--noise", "0.01"),
     *("--inner-points", "40", "--eval-every", "4", "--dispatch", "3"),
 ]
+NOTHING_KEPT = "error: stopped; nothing was kept yet"
+SLOW = pytest.mark.slow
 DATA = datasets.load("digits", images=32)
 MODEL = training.model_config(TINY, DATA.train.images)
 START = jax.device_get(outer_loop.init_state(MODEL, training.outer_config(TINY)))
@@ -221,32 +225,117 @@ def test_killed_at_any_moment_resumes_bit_for_bit(whole, tmp_path):
     assert [{**row, "seconds": 0} for row in mine] == [{**row, "seconds": 0} for row in theirs]
 
 
-@pytest.mark.slow
-def test_two_processes_are_one(whole, tmp_path):
+def together(folder, *flags):
+    """Two processes of one command: their exit codes, standard outputs and standard errors."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-    environment = {**os.environ, "XLA_FLAGS": flags}
+    xla = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     processes = [
         subprocess.Popen(
             command(
-                tmp_path / f"run{number}",
+                folder / f"run{number}",
                 *("--coordinator", f"127.0.0.1:{port}", "--processes", "2"),
-                *("--process", str(number)),
+                *("--process", str(number), *flags),
             ),
-            env=environment,
+            env={**os.environ, "XLA_FLAGS": xla},
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for number in (0, 1)
     ]
-    said = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    said = [process.communicate(timeout=400) for process in processes]
+    return [process.returncode for process in processes], *zip(*said, strict=True)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_and_end_together(whole, tmp_path):
+    codes, said, complaints = together(tmp_path)
+    assert codes == [0, 0], complaints
     assert "in 2 process(es)" in said[0]
     assert_same(functa.load(tmp_path / "run0"), whole[0], tolerance=1e-5)
     assert not (tmp_path / "run1").exists()  # the first process alone writes
+
+    codes, said, complaints = together(tmp_path)
+    assert codes == [0, 0], complaints
+    assert "is complete; nothing to do" in said[0]
+    assert said[1] == ""
+
+    for flags, reason in ((["--width", "9"], "width 8 -> 9"), (["--batch-size", "7"], "4 devices")):
+        codes, _, complaints = together(tmp_path, *flags)
+        assert codes == [2, 2]
+        for complaint in complaints:
+            (line,) = [line for line in complaint.splitlines() if not line.startswith("[Gloo]")]
+            assert line.startswith("error: ") and reason in line
+
+
+@pytest.mark.parametrize("moment", ["import", "start", pytest.param("training", marks=SLOW)])
+def test_control_c_is_one_line_that_names_what_is_kept(moment, tmp_path):
+    folder = tmp_path / "run"
+    seen = {
+        "import": lambda: True,
+        "start": (folder / "config.json").exists,
+        "training": lambda: len(checkpoints_of(folder)) > 1,
+    }[moment]
+    process = subprocess.Popen(
+        command(folder, "--steps", "1000000", "--eval-every", "20"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not seen():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    lines = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 130, lines
+    (line,) = [line for line in lines if line.startswith("error: ")]
+    assert "Traceback" not in "".join(lines)
+    if moment == "training":
+        assert re.search(rf"goes on from step [\d,]+ in {folder}$", line)
+    elif moment == "import":
+        assert line in ("error: stopped before the work began", NOTHING_KEPT)
+
+
+@pytest.mark.slow
+def test_control_c_at_any_moment(tmp_path):
+    for delay in np.linspace(0.2, 20, 12):
+        process = subprocess.Popen(
+            command(tmp_path / "run", "--steps", "1000000", "--eval-every", "20"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        complaint = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, (delay, complaint)
+        assert "Traceback" not in complaint
+
+
+ENVIRONMENTS = {
+    "64 bits": ({"JAX_ENABLE_X64": "1"}, None),
+    "no such GPU": ({"JAX_PLATFORMS": "cuda"}, "JAX cannot start cuda here"),
+    "no such platform": ({"JAX_PLATFORMS": "abacus"}, "JAX cannot start abacus here"),
+}
+
+
+@pytest.mark.parametrize("environment, refused", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_environments(environment, refused, whole, tmp_path):
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        command(folder), capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    if refused is None:
+        assert done.returncode == 0, done.stderr
+        assert_same(functa.load(folder), whole[0], tolerance=1e-5)
+        return
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert refused in done.stderr
+    assert not folder.exists()
 
 
 def test_non_finite_loss_stops_with_the_step_named(tmp_path):
@@ -266,6 +355,76 @@ def test_roll_back_halves_the_rate_and_ends(tmp_path, capsys):
     assert rows[-1]["step"] == 24
     assert all(np.isfinite(value).all() for value in siren.flatten(result.params).values())
     assert "outer rate times 0.5" in capsys.readouterr().out
+
+
+@given(
+    st.lists(st.floats(5, 15, width=32), min_size=1, max_size=200),
+    st.lists(st.integers(1, 60), min_size=1, max_size=5),
+    st.integers(1, 120),
+)
+def test_the_guard_does_not_see_how_steps_are_dispatched(psnrs, dispatches, eval_every):
+    """Only after which step a collapse is noticed may differ, never between two checkpoints."""
+
+    def course(dispatches):
+        """(first fault or None, best at each checkpoint) of a training with these PSNRs."""
+        guard, step, numbers, bests = training.Guard(-np.inf, 4.0), 0, iter(dispatches), []
+        while step < len(psnrs):
+            after = min(step + next(numbers), len(psnrs), (step // eval_every + 1) * eval_every)
+            part = np.array(psnrs[step:after])
+            metrics = {"psnr": part, "loss": 0 * part, "gradient_norm": 0 * part}
+            due = after % eval_every == 0 or after == len(psnrs)
+            fault = guard.fault(step, metrics, due)
+            if fault:
+                return fault, bests
+            step = after
+            if due:
+                bests.append(guard.best)
+        return None, bests
+
+    assert course(itertools.cycle(dispatches)) == course(itertools.cycle([training.GUARDED_STEPS]))
+
+
+def test_a_collapse_is_told_from_one_bad_step():
+    def course(psnr):
+        guard = training.Guard(20.0, 4.0)
+        return guard.fault(100, {"psnr": psnr, "loss": psnr, "gradient_norm": psnr}, True)
+
+    one, all_ = np.full(50, 20.0), np.full(50, 15.9)
+    one[7] = 0.0
+    assert course(one) is None
+    assert course(all_) == "training collapsed by step 150: 15.9 dB after 20.0 dB"
+    one[7] = np.nan
+    assert course(one) == "the loss is not finite at step 108"
+
+
+def test_training_without_a_run_folder_is_the_same(whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_same(training.train(TINY, DATA, None)[0], whole[0])
+    config = replace(TINY, outer_rate=1e30, warmup=0, on_divergence="rollback")
+    with pytest.raises(UserError, match="after 10 roll-backs"):
+        training.train(config, DATA, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_count_of_roll_backs_outlives_a_stop(tmp_path, monkeypatch):
+    """It is the damping's logarithm: ten in all, however often the command is given again."""
+    config = replace(TINY, outer_rate=1e30, warmup=0, on_divergence="rollback")
+    restore, calls = Checkpoints.restore, []
+
+    def stopped(self, *args):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return restore(self, *args)
+
+    monkeypatch.setattr(Checkpoints, "restore", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", config)
+    with pytest.raises(UserError, match="after 10 roll-backs"):
+        trained(tmp_path / "run", config)
+    events = [row["damping"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
+    assert min(events) == 2.0**-10
+    assert len(calls) == 1 + 3 + 1 + 1 + 7  # starts, roll-backs before and after, the stop
 
 
 def test_roll_backs_come_to_an_end(tmp_path, monkeypatch):
