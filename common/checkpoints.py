@@ -1,16 +1,13 @@
-"""Checkpoints of PyTorch runs that survive kills and damage.
+"""Checkpoints of PyTorch runs; how they survive kills and damage: common/kept.py."""
 
-The name of a file holds the step and a digest of its bytes: `0000004690-1f2e3d4c5b6a7988.pt`.
-"""
-
-import hashlib
 import io
 import pickle
 
 import torch
 
+from common import kept
 from common.errors import UserError
-from common.runs import Stopping, atomic
+from common.runs import atomic
 from common.split import first_line
 
 
@@ -21,12 +18,7 @@ def save(folder, step, state, keep=2):
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getvalue()
-    with atomic(folder / f"{step:010d}-{_digest(content)}.pt") as temporary:
-        temporary.write_bytes(content)
-    Stopping.kept = f"step {step:,} in {folder.parent}"
-    for old in sorted(folder.glob("*.pt"))[:-keep]:
-        old.unlink()
+    kept.save(folder, step, buffer.getvalue(), ".pt", keep)
 
 
 def newest(folder, device, say=print):
@@ -35,18 +27,8 @@ def newest(folder, device, say=print):
     Nothing is deleted here. UserError if a file cannot be read, or if none of those there is good:
     then it is the user who decides to begin anew.
     """
-    paths = sorted(folder.glob("*.pt"), reverse=True)
-    for path in paths:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from None
-        if path.stem.split("-")[-1] == _digest(content):
-            return _loaded(path, io.BytesIO(content), device)
-        say(f"checkpoint {path.name} is damaged and was skipped")
-    if paths:
-        raise UserError(f"no checkpoint in {folder} is good; move them away to begin anew")
-    return None
+    found = kept.newest(folder, ".pt", say)
+    return found and _loaded(found[0], io.BytesIO(found[1]), device)
 
 
 def write(path, state):
@@ -69,7 +51,3 @@ def _loaded(path, source, device):
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is no checkpoint ({first_line(error)})") from None
-
-
-def _digest(content):
-    return hashlib.sha256(content).hexdigest()[:16]

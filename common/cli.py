@@ -9,6 +9,7 @@ import difflib
 import io
 import os
 import re
+import signal
 import sys
 
 import tyro
@@ -28,6 +29,8 @@ def run(main, config_type, presets=None, args=None):
     for stream in (sys.stdout, sys.stderr):  # a Γ in a help text must not end a job
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if as_program:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         if presets is None:
             return main(parse(config_type, None, args))
@@ -44,6 +47,23 @@ def run(main, config_type, presets=None, args=None):
     except BrokenPipeError:  # whoever read our output has gone: `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except Exception:
+        if not Stopping.asked:
+            raise
+        _stop(as_program)  # XLA turns the KeyboardInterrupt of a callback into an error of its own
+
+
+GRACE = 5  # seconds
+
+
+def _interrupt(*_):
+    """Ctrl-C raises KeyboardInterrupt as ever, but ends the command also where a library swallows
+    it, as some do while they are imported."""
+    Stopping.asked = True
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGALRM, lambda *_: _stop(as_program=True))
+        signal.alarm(GRACE)
+    raise KeyboardInterrupt
 
 
 def _stop(as_program):

@@ -69,6 +69,7 @@ class Stopping:
     """
 
     kept = None
+    asked = False  # whether Ctrl-C was pressed
 
 
 class Run:

@@ -10,9 +10,10 @@ Importing this package does not import JAX; the names below do, when first used.
 """
 
 from common.interrupts import quiet_imports
-from functa_jax.functaset import Functaset, load_functaset
 
 quiet_imports()
+
+from functa_jax.functaset import Functaset, load_functaset  # noqa: E402
 
 __all__ = ["Functa", "Functaset", "load", "load_functaset"]
 

@@ -54,7 +54,13 @@ def _gauss_newton(model, residuals, latent, number, penalty):
     By cg_iterations steps of conjugate gradients from zero (Nocedal & Wright 2006, algorithm
     5.3), preconditioned by the step's learned rates; one is a gradient step of the best length.
     A scan: JAX's own `cg` has the gradients of the exact solution, which few iterations are not.
+    Cells that are independent of each other have each their own conjugate gradients.
     """
+    axes = -1 if model.config.independent else tuple(range(latent.ndim))
+
+    def dot(a, b):
+        return jnp.sum(a * b, axes, keepdims=True)
+
     residual, push = jax.linearize(residuals, latent)
     pull = jax.linear_transpose(push, latent)
 
@@ -67,14 +73,14 @@ def _gauss_newton(model, residuals, latent, number, penalty):
     def iteration(carried, _):
         solution, left, direction, before = carried
         preconditioned = model.step(left, number)
-        size = jnp.sum(left * preconditioned)
+        size = dot(left, preconditioned)
         direction = preconditioned + size / (before + tiny) * direction
         image = pulled(push(direction), direction)
-        length = size / (jnp.sum(direction * image) + tiny)
+        length = size / (dot(direction, image) + tiny)
         return (solution + length * direction, left - length * image, direction, size), None
 
     zero = jnp.zeros_like(latent)
-    start = zero, left, zero, jnp.ones((), latent.dtype)
+    start = zero, left, zero, jnp.ones_like(dot(zero, zero))
     (solution, *_), _ = lax.scan(iteration, start, length=model.config.cg_iterations)
     return solution, jnp.mean(residual**2)
 

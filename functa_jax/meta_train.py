@@ -4,14 +4,28 @@ One command does the whole job: train, evaluate beside PCA, draw, export functas
 from the latents, and write summary.json. The same command on the same folder resumes.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
-from common import cli, datasets
+from common import checks, cli, datasets
+from common.checks import (
+    LARGEST,
+    Count,
+    CountOrZero,
+    Finite,
+    Interval,
+    Name,
+    NotNegative,
+    Positive,
+    Seed,
+    ShareBelowOne,
+)
 from common.errors import UserError
 from common.runs import Run, duration
 
@@ -33,26 +47,26 @@ class Config:
 
     dataset: str = "digits"
     """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
-    resolution: int | None = None
+    resolution: Count | None = None
     """Side in pixels to reduce images to (must divide their own); none keeps it."""
-    images: int | None = None
+    images: Annotated[int, Interval(2, LARGEST)] | None = None
     """Use only this many images of each split; none uses all."""
     data_dir: Path | None = None
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     download: bool = False
     """Let torchvision download the data set if it is missing."""
 
-    width: int = 64
+    width: Count = 64
     """Units in each sine layer."""
-    depth: int = 4
+    depth: Annotated[int, Interval(2, 1000)] = 4
     """Linear layers in all: first, depth - 2 hidden, last."""
-    latent_dim: int = 32
+    latent_dim: Count = 32
     """Numbers in each image's latent, or with --grid in each cell of it."""
-    w0: float = 20.0
+    w0: Positive = 20.0
     """Frequency of the sine layers, sin(w0 x)."""
     modulation: Literal["shift", "scale_shift"] = "shift"
     """What the latent modulates in each unit."""
-    grid: int | None = None
+    grid: Count | None = None
     """Spatial functa: cells per side of the latent; none: one vector for the whole image."""
     interpolation: Literal["nearest", "bilinear", "blend"] = "nearest"
     """What a point takes from the grid: its own cell's shifts, a mean of those of the four around,
@@ -62,118 +76,108 @@ class Config:
     coordinates: Literal["global", "local"] = "global"
     """Coordinates in the image, or in the cell that a point lies in."""
 
-    inner_steps: int = 3
+    inner_steps: Count = 3
     """Steps that fit one latent."""
-    inner_rate: float | None = None
+    inner_rate: Positive | None = None
     """Constant rate of the inner loop; none learns one rate per latent number (meta-SGD)."""
     rates_of_steps: bool = False
     """Learn other rates in each inner step."""
-    rate_start: float | None = None
+    rate_start: Positive | None = None
     """Where learned rates start; none: at random in 0.005 ... 0.1, as DeepMind's."""
     update: Literal["rates", "matrix", "gauss_newton"] = "rates"
     """Learned rates of latent numbers, a learned matrix that preconditions their gradient, or
     Gauss-Newton steps by conjugate gradients that the rates precondition."""
-    cg_iterations: int = 1
+    cg_iterations: Count = 1
     """Conjugate gradients in a Gauss-Newton step (other updates have none); 1 is a gradient step of
     the best length."""
     start: Literal["zero", "pca"] = "zero"
     """Where latents start: at zero, or at a linear function of the pixels, PCA at first."""
-    rate_range: tuple[float, float] = (0.0, 1.0)
+    rate_range: tuple[Finite, Finite] = (0.0, 1.0)
     """Learned rates are clipped to this range after every outer step (a matrix is not)."""
     first_order: bool = False
     """Ignore second derivatives in the outer gradient (cheaper, worse)."""
-    inner_points: int | None = None
+    inner_points: Count | None = None
     """Random pixels per inner loss; none uses all."""
-    outer_points: int | None = None
+    outer_points: Count | None = None
     """Random pixels per outer loss; none uses all."""
-    penalty: float = 0.0
+    penalty: NotNegative = 0.0
     """Weight of mean(latent^2) in both losses."""
-    noise: float = 0.0
+    noise: NotNegative = 0.0
     """Standard deviation of the noise added to latents before the outer loss."""
 
-    steps: int = 3000
+    steps: Count = 3000
     """Outer steps."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Images per outer step, over all devices."""
     optimizer: Literal["adam", "muon"] = "adam"
     """Of the outer loop; muon: Muon for the layers' weights and Adam for all else."""
-    outer_rate: float = 1e-3
+    outer_rate: Positive = 1e-3
     """Learning rate of the outer optimizer."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Outer rate over the steps: constant, or cosine decay to zero."""
-    warmup: int = 100
+    warmup: CountOrZero = 100
     """Outer steps of linear warm-up."""
-    clip_norm: float | None = 1.0
+    clip_norm: Positive | None = 1.0
     """Norm that the outer gradient is clipped to; none does not clip."""
-    ema: float = 0.999
+    ema: ShareBelowOne = 0.999
     """Decay of the moving average of parameters, which is what gets evaluated and exported."""
 
-    eval_every: int = 500
+    eval_every: Count = 500
     """Outer steps between validations; a checkpoint is written with each."""
-    dispatch: int = 50
+    dispatch: Count = 50
     """Outer steps in one call of the device."""
     on_divergence: Literal["stop", "rollback"] = "stop"
     """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate."""
-    collapse: float = 4.0
+    collapse: Positive = 4.0
     """Fall of the mean training PSNR below its best that counts as a collapse, in dB."""
-    classifier_rows: int = 20_000
+    classifier_rows: Count = 20_000
     """Training latents for the classifier, at most."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights, the order of images and all noise."""
 
-    name: str = ""
+    name: Name = ""
     """Appended to the run folder's name."""
     out: Path | None = None
     """Run folder; default runs/meta_train-PRESET[-NAME]."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT|auto")] = None
     """Several processes: address of process 0, or auto to ask the cluster (Slurm, MPI, ...)."""
-    processes: int | None = None
+    processes: Count | None = None
     """How many processes take part (with --coordinator HOST:PORT)."""
-    process: int | None = None
+    process: CountOrZero | None = None
     """Number of this process, 0 first."""
 
     def __post_init__(self):
-        positive = (
-            "width latent_dim batch_size steps eval_every dispatch w0 outer_rate cg_iterations "
-            "inner_steps classifier_rows"
-        )
-        for field in positive.split():
-            _require(getattr(self, field) > 0, field, "must be positive", self)
-        for field in ("warmup", "penalty", "noise", "seed"):
-            _require(getattr(self, field) >= 0, field, "must not be negative", self)
-        for field in (
-            "resolution",
-            "images",
-            "inner_rate",
-            "inner_points",
-            "outer_points",
-            "clip_norm",
-            "grid",
-            "rate_start",
-        ):
-            value = getattr(self, field)
-            _require(value is None or value > 0, field, "must be positive, or none", self)
+        checks.check(self)
+
+        def require(good, field, why):
+            checks.require(good, field, getattr(self, field), why)
+
         linear = self.start == "zero" or (
             self.interpolation == "nearest" and self.inner_points is None
         )
-        _require(linear, "start", "needs nearest cells, all of whose pixels are seen", self)
-        _require(self.depth >= 2, "depth", "a SIREN has a first and a last layer", self)
-        _require(0 <= self.ema < 1, "ema", "must be in [0, 1)", self)
+        require(linear, "start", "needs nearest cells, all of whose pixels are seen")
         learned = self.inner_rate is None or (self.update == "rates" and not self.rates_of_steps)
-        _require(learned, "inner_rate", "constant rates cannot be learned too", self)
+        require(learned, "inner_rate", "constant rates cannot be learned too")
         exact = not (self.first_order and self.update == "gauss_newton")
-        _require(exact, "first_order", "a Gauss-Newton step is not a gradient", self)
+        require(exact, "first_order", "a Gauss-Newton step is not a gradient")
         for field in ("map_size", "coordinates", "interpolation"):
-            plain = getattr(self, field) == type(self).__dataclass_fields__[field].default
-            _require(plain or self.grid is not None, field, "needs --grid", self)
-        _require(self.rate_range[0] <= self.rate_range[1], "rate_range", "is empty", self)
-        together = self.coordinator in (None, "auto") or None not in (self.processes, self.process)
-        _require(together, "coordinator", "needs --processes and --process", self)
+            plain = getattr(self, field) == _default(field)
+            require(plain or self.grid is not None, field, "needs --grid")
+        require(self.rate_range[0] <= self.rate_range[1], "rate_range", "is empty")
+        numbered = (self.processes, self.process)
+        if self.coordinator in (None, "auto"):
+            for field in ("processes", "process"):
+                alone = getattr(self, field) is None
+                require(alone, field, "needs --coordinator HOST:PORT, of process 0")
+        else:
+            address = re.fullmatch(r"\S+:\d{1,5}", self.coordinator)
+            require(address, "coordinator", "must be HOST:PORT, of process 0, or auto")
+            require(None not in numbered, "coordinator", "needs --processes and --process")
+            require(self.process < self.processes, "process", f"--processes is {self.processes}")
 
 
-def _require(good, field, why, config):
-    if not good:
-        raise ValueError(f"--{field.replace('_', '-')} {getattr(config, field)}: {why}")
+def _default(field):
+    return Config.__dataclass_fields__[field].default
 
 
 SPATIAL = {  # a grid of cells, each with its neighbours in view
@@ -276,33 +280,35 @@ PRESETS = {
 def main(config, preset="digits"):
     """The whole job; see the module's docstring."""
     began = time.monotonic()
-    data = datasets.load(
-        config.dataset,
-        config.data_dir,
-        download=config.download,
-        resolution=config.resolution,
-        images=config.images,
-    )
-    _check_data(config, data)
 
     from functa_jax import devices
 
-    devices.one_cpu_device_per_core()
     if config.coordinator:
         devices.join_cluster(config.coordinator, config.processes, config.process)
+    devices.one_cpu_device_per_core()
     import jax
 
     from functa_jax import report, training
 
-    run = None
-    if jax.process_index() == 0:
-        run = Run.of("meta_train", preset, config, data, not_identity=NOT_IDENTITY)
-    if run is not None and run.summary() is not None:
-        print(f"{run.folder} is complete; nothing to do (delete it, or give --name, to run again)")
-        print(report.table(run))
-        return
-    functa, seconds = training.train(config, data, run)
-    if run is not None:
+    first = jax.process_index() == 0
+
+    def prepare():
+        data = datasets.load(
+            config.dataset,
+            config.data_dir,
+            download=config.download,
+            resolution=config.resolution,
+            images=config.images,
+        )
+        _check_data(config, data)
+        devices.data_mesh(config.batch_size)
+        if not first:
+            return data, None
+        return data, Run.of("meta_train", preset, config, data, not_identity=NOT_IDENTITY)
+
+    def finish():
+        if run is None:
+            return
         before = time.monotonic()
         report.write(config, data, run, functa, train_seconds=seconds)
         print(report.table(run))
@@ -311,13 +317,46 @@ def main(config, preset="digits"):
             f"evaluation, export and classifiers took {after}; all together "
             f"{duration(time.monotonic() - began)}"
         )
-    devices.wait_for_all()
+
+    data, run = devices.everywhere(prepare)
+    complete = devices.everywhere(lambda: first and run.summary() is not None)
+    if devices.of_first(np.int32(complete)):
+        if first:
+            print(
+                f"{run.folder} is complete; nothing to do (delete it, or give --name, to run again)"
+            )
+            print(report.table(run))
+        return
+    if first:
+        _say_what_has_no_effect(config)
+    functa, seconds = training.train(config, data, run)
+    devices.everywhere(finish)
+
+
+def _say_what_has_no_effect(config):
+    constant = config.inner_rate is not None
+    unused = {
+        "cg_iterations": (config.update != "gauss_newton", "without --update gauss_newton"),
+        "rate_range": (constant or config.update == "matrix", "on rates that are not learned"),
+        "rate_start": (constant, "beside --inner-rate"),
+    }
+    for field, (idle, why) in unused.items():
+        if idle and getattr(config, field) != _default(field):
+            print(f"--{field.replace('_', '-')} has no effect {why}")
 
 
 def _check_data(config, data):
-    if len(data.val) == 0 or len(data.test) == 0:
-        raise UserError(f"{data.name} has no validation or test images to learn about images from")
-    height, width, _ = data.train.images.shape[1:]
+    if len(data.val) == 0 or len(data.test) == 0 or len(data.train) < 2:
+        raise UserError(
+            f"{data.name} has {len(data.train)} train, {len(data.val)} validation and "
+            f"{len(data.test)} test images: too few to learn about images from"
+        )
+    height, width, channels = data.train.images.shape[1:]
+    if min(height, width) < 1 or channels not in (1, 3, 4):
+        raise UserError(
+            f"{data.name} images are {height}x{width} with {channels} channels: only grey, RGB "
+            "and RGBA images can be learned"
+        )
     if config.grid and (height % config.grid or width % config.grid):
         raise UserError(
             f"--grid {config.grid} does not divide {data.name} images of {height}x{width}"
@@ -325,22 +364,15 @@ def _check_data(config, data):
     by_cells = config.grid is not None and config.interpolation == "nearest"
     points = height * width // (config.grid**2 if by_cells else 1)
     for field in ("inner_points", "outer_points"):
-        if (getattr(config, field) or 0) > points:
-            raise UserError(
-                f"--{field.replace('_', '-')} {getattr(config, field)}: {data.name} "
-                f"{'cells' if by_cells else 'images'} have only {points} pixels"
-            )
+        kind = "cells" if by_cells else "images"
+        what = f"{data.name} {kind} have only {points} pixels"
+        checks.refuse_beyond(field, getattr(config, field), points, what)
     if config.start == "pca":
-        numbers = points * data.train.images.shape[-1]
-        most = min(numbers, len(data.train) * (config.grid or 1) ** 2)
-        if config.latent_dim > most:
-            raise UserError(
-                f"--latent-dim {config.latent_dim}: --start pca can give {data.name} {most} at most"
-            )
-    if config.batch_size > len(data.train):
-        raise UserError(
-            f"--batch-size {config.batch_size}: {data.name} has only {len(data.train)} train images"
-        )
+        most = min(points * channels, len(data.train) * (config.grid or 1) ** 2)
+        what = f"--start pca can give {data.name} {most} at most"
+        checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
+    what = f"{data.name} has only {len(data.train)} train images"
+    checks.refuse_beyond("batch_size", config.batch_size, len(data.train), what)
 
 
 if __name__ == "__main__":

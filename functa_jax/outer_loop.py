@@ -18,6 +18,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from optax import contrib
 
+from common import seeds
 from functa_jax import siren
 from functa_jax.devices import AXIS, REPLICATED
 from functa_jax.inner_loop import fit, image_loss, images_at_once, points_and_batch, psnr
@@ -135,13 +136,19 @@ def init_state(model_config, outer):
     `damping` multiplies the outer rate; it is 1 until a roll-back halves it.
     """
     params = siren.init(model_config, outer.seed)
+    moments = jax.tree.map(_single, optimizer(outer).init(params))
     return {
         "params": params,
         "ema": jax.tree.map(jnp.copy, params),
-        "optimizer": optimizer(outer).init(params),
+        "optimizer": moments,
         "step": jnp.zeros((), jnp.int32),
-        "damping": jnp.ones(()),
+        "damping": jnp.ones((), jnp.float32),
     }
+
+
+def _single(x):
+    """In 64-bit mode optax makes constants of that length; all else is float32 even then."""
+    return x.astype(jnp.float32) if x.dtype == jnp.float64 else x
 
 
 def outer_step(model_config, outer, state, coords, images, positions):
@@ -150,12 +157,15 @@ def outer_step(model_config, outer, state, coords, images, positions):
     positions (b,): places of these images in the whole batch, which seed their noise.
     Returns the new state and {"loss", "psnr", "gradient_norm"}, means over all devices.
     """
-    step_key = jax.random.fold_in(jax.random.key(outer.seed), state["step"])
-    noise_key, *point_keys = jax.random.split(step_key, 3)
-    keys = jax.vmap(partial(jax.random.fold_in, noise_key))(positions)
+
+    def key(use):
+        stream = jax.random.fold_in(jax.random.key(outer.seed), seeds.number(use))
+        return jax.random.fold_in(stream, state["step"])
+
+    keys = jax.vmap(partial(jax.random.fold_in, key("noise")))(positions)
     points = tuple(
-        None if count is None else jax.random.permutation(key, len(coords))[:count]
-        for count, key in zip((outer.inner_points, outer.outer_points), point_keys, strict=True)
+        None if count is None else jax.random.permutation(key(use), len(coords))[:count]
+        for use, count in (("inner", outer.inner_points), ("outer", outer.outer_points))
     )
     at_once = images_at_once(*points_and_batch(images[:, : outer.inner_points]))
     while len(images) % at_once:
@@ -172,7 +182,7 @@ def outer_step(model_config, outer, state, coords, images, positions):
         params["inner_rate"] = jnp.clip(params["inner_rate"], *outer.rate_range)
     step = state["step"] + 1
     # A young average forgets its start sooner.
-    decay = jnp.minimum(outer.ema, step / (step + 9.0))
+    decay = jnp.minimum(outer.ema, step / (step + jnp.float32(9)))
     state = {
         "params": params,
         "ema": optax.incremental_update(params, state["ema"], 1 - decay),
@@ -180,7 +190,7 @@ def outer_step(model_config, outer, state, coords, images, positions):
         "step": step,
         "damping": state["damping"],
     }
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     return state, {"loss": loss, "psnr": decibels, "gradient_norm": norm}
 
 

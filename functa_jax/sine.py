@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# pi in two parts: k * PI_A is exact in float32 for the k below 2**8 in use (Cody & Waite 1980,
-# "Software Manual for the Elementary Functions", chapter 8).
+# pi in two parts: k * PI_A is exact in float32 up to k = 162, that is for |x| <= 510 (Cody & Waite
+# 1980, "Software Manual for the Elementary Functions", chapter 8).
 PI_A, PI_B = 3.141571044921875, 2.160866824851837e-05
 
 # Weighted minimax polynomials in r**2 on [-pi/2, pi/2]: sin r = r + r**3 * SIN(r**2) and

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
+from common import seeds
 from functa_jax.sine import sine
 
 
@@ -86,6 +87,12 @@ class ModelConfig:
     def by_cells(self):
         """Whether points are worked on cell by cell, in the order of `points`."""
         return self.grid is not None and self.interpolation == "nearest"
+
+    @property
+    def independent(self):
+        """Whether each cell is a small functa of its own: its pixels and its latent are no other's
+        concern."""
+        return self.by_cells and self.map_size == 1
 
     @property
     def named(self):
@@ -267,9 +274,9 @@ def _first_rates(config, key):
     """Initial learned rates: (L,), or (L, L) of a preconditioner, with a first axis for steps."""
     shape = (config.latent_dim,)
     if config.rate_start is None:  # DeepMind's initial range of meta-SGD rates
-        rates = jax.random.uniform(key, shape, minval=0.005, maxval=0.1)
+        rates = jax.random.uniform(key, shape, jnp.float32, minval=0.005, maxval=0.1)
     else:
-        rates = jnp.full(shape, config.rate_start)
+        rates = jnp.full(shape, config.rate_start, jnp.float32)
     rates = jnp.diag(rates) if config.update == "matrix" else rates
     return rates if config.step_rates is None else jnp.stack([rates] * config.step_rates)
 
@@ -311,7 +318,7 @@ def init(config, seed):
     def fresh(key):
         return nnx.to_pure_dict(nnx.state(ModulatedSiren(config, rngs=nnx.Rngs(key))))
 
-    return fresh(jax.random.key(seed))
+    return fresh(jax.random.fold_in(jax.random.key(seed), seeds.number("weights")))
 
 
 def with_params(config, params):

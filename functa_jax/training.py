@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from sklearn.decomposition import PCA
 
+from common import seeds
 from common.errors import UserError
 from common.runs import Progress, duration
 from functa_jax import devices, outer_loop, siren
@@ -17,6 +18,7 @@ from functa_jax.functa import Functa
 
 VALIDATION_IMAGES = 1000
 MAX_ROLLBACKS = 10
+GUARDED_STEPS = 50  # outer steps whose mean PSNR is held against the best so far
 PCA_ROWS, PCA_START = 100_000, 0.1
 
 
@@ -42,7 +44,7 @@ def pca_encoder(model, pixels):
     n = min(len(pixels), PCA_ROWS // model.cells)
     by_cell = pixels[:n].reshape(n, model.encoded_pixels, model.cells, model.channels)
     rows = by_cell.transpose(0, 2, 1, 3).reshape(n * model.cells, -1) / np.float32(255)
-    pca = PCA(model.latent_dim, random_state=0).fit(rows)
+    pca = PCA(model.latent_dim, svd_solver="covariance_eigh").fit(rows)
     kernel = PCA_START * pca.components_.T / np.sqrt(pca.explained_variance_ + 1e-8)
     return {"kernel": kernel, "bias": -pca.mean_ @ kernel}
 
@@ -57,14 +59,14 @@ def rows_of_step(seed, step, images, batch_size):
     """Which training images step `step` sees (batch_size,): a function of seed and step alone."""
     per_epoch = images // batch_size
     epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng((seed, epoch)).permutation(images)
+    order = np.random.default_rng(seeds.fold(seed, "order", epoch)).permutation(images)
     return order[place * batch_size : (place + 1) * batch_size]
 
 
 def train(config, data, run):
     """Train to config.steps, from the newest good checkpoint if there is one.
 
-    run: the Run to write to, or None on processes other than the first.
+    run: the Run to write to; None keeps all in memory (so do processes other than the first).
     Returns (Functa with averaged parameters, seconds spent training in all).
     """
     model, outer = model_config(config, data.train.images), outer_config(config)
@@ -73,21 +75,22 @@ def train(config, data, run):
     if run is not None:
         _announce(config, data, run, model, mesh)
     say = print if run is not None else (lambda *_: None)
+    checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
 
     start = jax.device_get(outer_loop.init_state(model, outer))
     if model.encoded_pixels is not None:
         encoder = jax.tree.map(np.float32, pca_encoder(model, pixels))
         start["params"]["encoder"], start["ema"]["encoder"] = encoder, dict(encoder)
     # A checkpoint also holds the seconds spent so far and the best training PSNR.
-    start |= {"seconds": np.zeros(()), "best": np.array(-np.inf)}
-    checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
+    start |= {"seconds": np.zeros((), np.float32), "best": np.array(-np.inf, np.float32)}
     state = checkpoints.restore(start, say)
     if state is None:
         checkpoints.save(start)
         state = dict(start)
     else:
         say(f"resuming from the checkpoint at step {int(state['step']):,}")
-    step, seconds_before, best = int(state["step"]), state.pop("seconds"), state.pop("best")
+    step, seconds_before = int(state["step"]), float(state.pop("seconds"))
+    guard = Guard(float(state.pop("best")), config.collapse)
     if run is not None:
         run.forget_after(step)
 
@@ -118,7 +121,7 @@ def train(config, data, run):
         functa.save(run.path("functa.npz"))
 
     state = devices.put(state, mesh)
-    began, rollbacks = time.monotonic(), 0
+    began = time.monotonic()
     with Progress(config.steps, "step", start=step) as progress:
         while step < config.steps:
             until = min(step + config.dispatch, config.steps, _next(step, config.eval_every))
@@ -130,15 +133,16 @@ def train(config, data, run):
             rows = devices.put(np.array(rows, np.int32), mesh, by_image)
             state, metrics = run_steps(state, *fixed, rows, positions)
             metrics = devices.fetch(metrics)
-            fault = _fault(metrics, step, best, config.collapse)
+            due = until % config.eval_every == 0 or until == config.steps
+            fault = guard.fault(step, metrics, due)
             if fault:
-                rollbacks += 1
-                _stop_or_go_on(config, fault, rollbacks)
                 damping = devices.fetch(state["damping"]) / 2
+                _stop_or_go_on(config, fault, damping)
                 state = checkpoints.restore(start, say)
                 state["damping"] = damping
                 checkpoints.save(state)
-                step, _, best = int(state["step"]), state.pop("seconds"), state.pop("best")
+                step, _ = int(state["step"]), state.pop("seconds")
+                guard = Guard(float(state.pop("best")), config.collapse)
                 state = devices.put(state, mesh)
                 progress.advance(step - progress.done)
                 if run is not None:
@@ -154,17 +158,15 @@ def train(config, data, run):
             )
             step = until
             row = {name: float(value.mean()) for name, value in metrics.items()}
-            best = max(best, row["psnr"])
-            seconds = float(seconds_before + time.monotonic() - began)
-            due = step % config.eval_every == 0 or step == config.steps
+            seconds = seconds_before + time.monotonic() - began
             if run is not None:
                 if due:
                     evaluate(state, row)
                 run.log(step=step, seconds=round(seconds, 2), **row)
             if due:
-                numbers = {"seconds": np.array(seconds), "best": np.array(best)}
+                numbers = {"seconds": np.float32(seconds), "best": np.float32(guard.best)}
                 checkpoints.save({**devices.fetch(state), **numbers})
-    return functa_of(state), float(seconds_before + time.monotonic() - began)
+    return functa_of(state), seconds_before + time.monotonic() - began
 
 
 def _next(step, every):
@@ -177,21 +179,45 @@ def _rate(progress, steps, batch_size):
     return (progress.done - progress.start + steps) * batch_size / elapsed
 
 
-def _fault(metrics, step, best, collapse):
-    """What went wrong in these steps, in words that name the step, or None."""
-    bad = ~np.isfinite(metrics["loss"] + metrics["gradient_norm"])
-    if bad.any():
-        return f"the loss is not finite at step {step + int(bad.argmax()) + 1:,}"
-    mean = float(metrics["psnr"].mean())
-    if mean < best - collapse:
-        return f"training collapsed by step {step + len(bad):,}: {mean:.1f} dB after {best:.1f} dB"
-    return None
+class Guard:
+    """Watches a training for a loss that is not finite and for a collapse.
+
+    The mean training PSNR of every GUARDED_STEPS steps after a checkpoint (and of those left before
+    the next one) is held against the best so far, however many steps a dispatch has.
+    best: of these means, dB, carried on from the checkpoint; collapse: the fall that is one, dB.
+    """
+
+    def __init__(self, best, collapse):
+        self.best, self.collapse, self.recent = best, collapse, []
+
+    def fault(self, step, metrics, checkpoint):
+        """What went wrong in the steps after `step`, in words that name the step, or None.
+
+        metrics: arrays (S,); checkpoint: whether one follows them.
+        """
+        bad = ~np.isfinite(metrics["loss"] + metrics["gradient_norm"])
+        if bad.any():
+            return f"the loss is not finite at step {step + int(bad.argmax()) + 1:,}"
+        for number, psnr in enumerate(metrics["psnr"], 1):
+            self.recent.append(float(psnr))
+            last = checkpoint and number == len(metrics["psnr"])
+            if len(self.recent) < GUARDED_STEPS and not last:
+                continue
+            mean, self.recent = np.mean(self.recent), []
+            if mean < self.best - self.collapse:
+                return (
+                    f"training collapsed by step {step + number:,}: {mean:.1f} dB after "
+                    f"{self.best:.1f} dB"
+                )
+            self.best = float(np.float32(max(self.best, mean)))  # as a checkpoint holds it
+        return None
 
 
-def _stop_or_go_on(config, fault, rollbacks):
+def _stop_or_go_on(config, fault, damping):
+    """damping: of the outer rate after this roll-back, 2**-n after n of them."""
     if config.on_divergence == "stop":
         raise UserError(f"{fault}; lower --outer-rate, or give --on-divergence rollback")
-    if rollbacks > MAX_ROLLBACKS:
+    if damping < 2.0**-MAX_ROLLBACKS:
         raise UserError(f"{fault}, after {MAX_ROLLBACKS} roll-backs; lower --outer-rate")
 
 

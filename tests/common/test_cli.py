@@ -4,6 +4,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, fields
@@ -161,3 +162,36 @@ def test_no_traceback_when_the_reader_has_gone():
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("usage: python -m functa_jax.meta_train [digits|")
     assert done.stderr == ""
+
+
+SWALLOWED = """
+import time
+from dataclasses import dataclass
+from common import cli
+@dataclass
+class Config:
+    x: int = 0
+def main(_):
+    while True:
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            {answer}
+cli.GRACE = 1
+cli.run(main, Config)
+"""
+
+
+@pytest.mark.parametrize("answer", ["pass", "raise RuntimeError('INTERNAL: callback failed')"])
+def test_control_c_ends_a_command_whose_libraries_swallow_it(answer):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SWALLOWED.format(answer=answer)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "error: stopped; nothing was kept yet\n"
+    assert process.returncode == 130

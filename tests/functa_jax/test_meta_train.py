@@ -8,7 +8,10 @@ import pytest
 
 import functa_jax
 from common import cli
-from functa_jax import meta_train
+from common.datasets import Dataset
+from common.errors import UserError
+from common.split import Split
+from functa_jax import meta_train, training
 from functa_jax.meta_train import PRESETS, Config
 from tests.refusals import refusal
 from tests.tfds import pictures, rows_of, write_tfds
@@ -98,8 +101,8 @@ MISTAKES = {
     "unknown preset": (["digit"], "did you mean digits"),
     "unknown flag": (["--latentdim", "3"], "--latent-dim"),
     "no number": (["--steps", "many"], "many"),
-    "no steps": (["--steps", "0"], "--steps 0: must be positive"),
-    "negative noise": (["--noise", "-1"], "--noise -1.0: must not be negative"),
+    "no steps": (["--steps", "0"], "--steps 0: must be in [1, 2147483647]"),
+    "negative noise": (["--noise", "-1"], "--noise -1.0: must be at least 0"),
     "one layer": (["--depth", "1"], "--depth 1"),
     "average": (["--ema", "1"], "--ema 1.0: must be in [0, 1)"),
     "range": (["--rate-range", "1", "0"], "is empty"),
@@ -109,7 +112,23 @@ MISTAKES = {
     "too many points": (["--inner-points", "65"], "digits images have only 64 pixels"),
     "too large a batch": (["--batch-size", "9999"], "digits has only 1293 train images"),
     "odd resolution": (["--resolution", "5"], "resolution 5 is impossible"),
-    "photographs": (["--dataset", "photos"], "photos has no validation or test images"),
+    "collapse": (["--collapse", "nan"], "--collapse nan: must be a finite number"),
+    "endless rates": (["--rate-range", "0", "inf"], "--rate-range inf: must be a finite number"),
+    "no processes": (["--processes", "0"], "--processes 0: must be in [1,"),
+    "a process alone": (["--process", "5"], "--process 5: needs --coordinator"),
+    "auto": (["--coordinator", "auto", "--processes", "2"], "--processes 2: needs --coordinator"),
+    "a process too many": (
+        ["--coordinator", "localhost:1", "--processes", "2", "--process", "2"],
+        "--process 2: --processes is 2",
+    ),
+    "no port": (["--coordinator", "localhost"], "must be HOST:PORT"),
+    "long seed": (["--seed", "12345678901234567890"], "--seed 12345678901234567890: must be in"),
+    "negative seed": (["--seed", "-1"], "--seed -1: must be in [0,"),
+    "a folder as name": (["--name", "../../x"], "--name ../../x: must be a plain name"),
+    "one image": (["--images", "1", "--batch-size", "1"], "--images 1: must be in [2,"),
+    "few images": (["--images", "3"], "--batch-size 64: digits has only 3 train images"),
+    "outer points": (["--outer-points", "65"], "digits images have only 64 pixels"),
+    "photographs": (["--dataset", "photos"], "photos has 2 train, 0 validation and 0 test images"),
 }
 
 
@@ -118,6 +137,36 @@ def test_a_mistake_is_one_line_before_any_work(args, message, tmp_path, capsys, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FUNCTA_DATA", str(tmp_path / "nothing"))
     assert message in refusal(capsys, lambda: run(*args))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--cg-iterations", "2"], "--cg-iterations has no effect without --update gauss_newton"),
+        (["--inner-rate", "0.1", "--rate-start", "1"], "--rate-start has no effect"),
+        (["--inner-rate", "0.1", "--rate-range", "0", "2"], "--rate-range has no effect"),
+        (["--update", "matrix", "--rate-range", "0", "2"], "--rate-range has no effect"),
+    ],
+)
+def test_a_flag_without_effect_is_said(flags, said, tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise UserError("far enough")
+
+    monkeypatch.setattr(training, "train", stop)
+    with pytest.raises(SystemExit):
+        run("digits", *SMALL, *flags, "--out", tmp_path / "run")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "no effect" in line]
+    assert said in line
+
+
+@pytest.mark.parametrize("shape", [(40, 8, 8, 2), (40, 8, 8, 7), (40, 0, 8, 1), (1, 8, 8, 1)])
+def test_data_that_cannot_be_learned_are_refused_first(shape, tmp_path, capsys, monkeypatch):
+    images = np.zeros(shape, np.uint8)
+    part = Split(images, np.zeros(len(images), np.int64), np.arange(len(images)))
+    odd = Dataset("odd", part, part, part, 1, "00")
+    monkeypatch.setattr(meta_train.datasets, "load", lambda *_, **__: odd)
+    assert "odd" in refusal(capsys, lambda: run(*SMALL, "--out", tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -124,6 +124,18 @@ def test_the_same_twice_bit_for_bit():
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.parametrize("kind", ["adam", "muon"])
+def test_all_is_single_precision_in_64_bit_mode_too(kind):
+    outer = replace(EVERYTHING, optimizer=kind, schedule="cosine")
+    plain, _ = trained(outer, 1, steps=2)
+    compiled_train.cache_clear()
+    with jax.enable_x64(True):
+        wide, _ = trained(outer, 1, steps=2)
+    compiled_train.cache_clear()
+    assert {x.dtype.name for x in jax.tree.leaves(wide)} == {"float32", "int32"}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), plain, wide)
+
+
 def test_one_step_is_clipped_adam_by_hand():
     outer = replace(OUTER, clip_norm=0.01)
     coords, _, _ = batch()
@@ -135,7 +147,7 @@ def test_one_step_is_clipped_adam_by_hand():
     )
     state, metrics = trained(outer, 1, steps=1)
     np.testing.assert_allclose(metrics["loss"][0], loss, rtol=1e-5)
-    norm = float(optax.global_norm(gradient))
+    norm = float(optax.tree.norm(gradient))
     np.testing.assert_allclose(metrics["gradient_norm"][0], norm, rtol=1e-4)
     # Adam's first step is rate * g / (|g| + eps), whatever the betas.
     clipped = jax.tree.map(lambda g: g * min(1, 0.01 / norm), gradient)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functa_jax.sine import polynomial_sincos, sincos, sine
+from functa_jax.sine import PI_A, PI_B, polynomial_sincos, sincos, sine
 
 # As users compile it; the tests ask for less, to save time.
 OPTIMIZED = jax.jit(sincos, compiler_options={"xla_backend_optimization_level": 3})
@@ -69,3 +69,13 @@ def test_double_precision_uses_the_full_sine():
 def test_nan_and_infinity_are_not_hidden():
     assert np.isnan(sine(jnp.float32(np.nan)))
     assert np.isnan(sine(jnp.float32(np.inf)))
+
+
+def test_multiples_of_the_first_part_of_pi_are_exact_in_use():
+    def exact(k):  # in float64 the product of two float32 has no rounding
+        return np.float32(k) * np.float32(PI_A) == np.float64(k) * PI_A
+
+    assert all(exact(k) for k in range(163))
+    assert not exact(163)
+    assert 162.5 * np.pi > 510  # round(x / pi) is 162 at most up to there
+    assert abs(PI_A + PI_B - np.pi) < 1e-12

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common import cli
 from functa_jax import meta_train, siren
 from functa_jax.functa import Functa
-from functa_jax.inner_loop import encode
+from functa_jax.inner_loop import encode, fit
 from functa_jax.siren import ModelConfig
 from tests.refusals import refusal
 
@@ -148,18 +148,60 @@ def test_one_cell_is_plain_functa(kind, modulation):
     np.testing.assert_allclose(psnr, expected_psnr, atol=1e-4)
 
 
-def test_independent_cells_are_small_images_of_their_own():
+UPDATES = {
+    "rates": {},
+    "constant": {"inner_rate": 0.3},
+    "rates of steps": {"step_rates": 2},
+    "matrix": {"update": "matrix"},
+    "gauss-newton, 1": {"update": "gauss_newton"},
+    "gauss-newton, 3": {"update": "gauss_newton", "cg_iterations": 3, "step_rates": 2},
+    "start": {"update": "gauss_newton", "encoded_pixels": (SIDE // S) ** 2},
+}
+
+
+def fitted(config, params, images, first_order=False):
+    """Latents of images (n, h, w, C) after three steps with a penalty."""
+    coords = siren.points(config, images.shape[1:3])
+
+    @jax.jit
+    def fit_all(pixels):
+        model = siren.with_params(config, params)
+        return jax.vmap(
+            lambda image: fit(model, coords, image, 3, penalty=0.01, first_order=first_order)[0]
+        )(pixels)
+
+    return np.asarray(fit_all(siren.arrange(config, images)))
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_independent_cells_are_small_images_of_their_own(update, first_order):
     """Nearest, local, 1 x 1: encoding an image is encoding each of its cells as an image; so a
-    cell's gradient does not depend on the number of cells."""
-    config = KINDS["nearest-1-local"]
+    cell's steps depend neither on the number of cells nor on what the others hold."""
+    config = replace(KINDS["nearest-1-local"], **update)
+    assert config.independent
     params = siren.init(config, 1)
-    latents, _ = Functa(config, params, (SIDE, SIDE)).encode(IMAGES)
+    latents = fitted(config, params, IMAGES, first_order)
     p = SIDE // S
     cells = IMAGES.reshape(3, S, p, S, p, 2).transpose(0, 1, 3, 2, 4, 5).reshape(-1, p, p, 2)
-    alone, _ = Functa(replace(config, grid=None, coordinates="global"), params, (p, p)).encode(
-        cells
-    )
-    np.testing.assert_allclose(latents.reshape(-1, L), alone, atol=1e-5)
+    whole = replace(config, grid=None, coordinates="global")
+    alone = fitted(whole, params, cells, first_order)
+    assert np.abs(alone).max() > 0.01
+    np.testing.assert_allclose(latents.reshape(-1, L), alone, atol=2e-4)
+
+
+@pytest.mark.parametrize("coordinates", ["local", "global"])
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_other_pixels_move_other_latents_only_through_neighbours(update, coordinates):
+    changed = IMAGES.copy()
+    changed[:, : SIDE // S, : SIDE // S] = 1 - changed[:, : SIDE // S, : SIDE // S]
+    for map_size in (1, 3):
+        config = replace(KINDS[f"nearest-{map_size}-{coordinates}"], **update)
+        params = siren.init(config, 1)
+        moved = np.abs(fitted(config, params, changed) - fitted(config, params, IMAGES)).max(-1)
+        assert (moved[:, 0, 0] > 1e-3).all()
+        moved[:, 0, 0] = 0
+        assert (moved.max() <= 1e-6) == (map_size == 1)
 
 
 # ---- rates ----
@@ -212,14 +254,14 @@ def command(*flags):
     ("flags", "said"),
     [
         (("--grid", "3"), "--grid 3 does not divide digits images of 8x8"),
-        (("--grid", "0"), "--grid 0: must be positive"),
+        (("--grid", "0"), "--grid 0: must be in [1,"),
         (("--map-size", "3"), "--map-size 3: needs --grid"),
         (("--coordinates", "local"), "--coordinates local: needs --grid"),
         (("--grid", "4", "--inner-points", "5"), "digits cells have only 4 pixels"),
         (("--inner-rate", "0.1", "--rates-of-steps"), "constant rates cannot be learned too"),
-        (("--rate-start", "-1"), "--rate-start -1.0: must be positive"),
-        (("--inner-steps", "0"), "--inner-steps 0: must be positive"),
-        (("--classifier-rows", "0"), "--classifier-rows 0: must be positive"),
+        (("--rate-start", "-1"), "--rate-start -1.0: must be above 0"),
+        (("--inner-steps", "0"), "--inner-steps 0: must be in [1,"),
+        (("--classifier-rows", "0"), "--classifier-rows 0: must be in [1,"),
         (("--update", "gauss_newton", "--first-order"), "a Gauss-Newton step is not a gradient"),
     ],
 )

@@ -1,13 +1,19 @@
 """Training: data order, exact resume after any kill, damaged checkpoints, divergence, processes."""
 
+import errno
+import itertools
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,8 +21,9 @@ from hypothesis import strategies as st
 
 from common import datasets
 from common.errors import UserError
-from common.runs import Run, read_rows
-from functa_jax import functa, siren, training
+from common.runs import Run, Stopping, read_rows
+from functa_jax import functa, outer_loop, siren, training
+from functa_jax.checkpoints import Checkpoints
 from functa_jax.meta_train import Config
 
 TINY = Config(
@@ -37,11 +44,16 @@ FLAGS = [
     *("--batch-size", "8", "--steps", "12", "--warmup", "2", "--noise", "0.01"),
     *("--inner-points", "40", "--eval-every", "4", "--dispatch", "3"),
 ]
+NOTHING_KEPT = "error: stopped; nothing was kept yet"
+SLOW = pytest.mark.slow
 DATA = datasets.load("digits", images=32)
+MODEL = training.model_config(TINY, DATA.train.images)
+START = jax.device_get(outer_loop.init_state(MODEL, training.outer_config(TINY)))
+START |= {"seconds": np.zeros((), np.float32), "best": np.zeros((), np.float32)}
 
 
 def trained(folder, config=TINY):
-    return training.train(config, DATA, Run(folder, {"test": 1}))[0]
+    return training.train(config, DATA, Run(folder, {}, data_fingerprint=DATA.fingerprint))[0]
 
 
 @pytest.fixture(scope="module")
@@ -72,49 +84,125 @@ def test_epochs_and_seeds_differ_in_order():
     assert len({tuple(order) for order in orders}) == 4
 
 
-def newest_checkpoint(folder):
-    return max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
+def checkpoints_of(folder):
+    """File names in order of steps."""
+    return sorted((folder / "checkpoints").glob("*.npz"))
 
 
-def spoil_bytes(checkpoint):
-    largest = max((p for p in checkpoint.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    data = bytearray(largest.read_bytes())
-    data[len(data) // 2] ^= 255
-    largest.write_bytes(data)
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
-def cut_files(checkpoint):
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def remove_arrays(checkpoint):
-    for path in (checkpoint / "state").rglob("*"):
-        if path.is_file():
-            path.unlink()
-
-
-@pytest.mark.parametrize("spoil", [spoil_bytes, cut_files, remove_arrays])
+@pytest.mark.parametrize("spoil", [flip_a_bit, cut, lambda path: path.write_bytes(b"")])
 def test_damaged_newest_checkpoint_falls_back_and_ends_the_same(spoil, whole, tmp_path, capsys):
     folder = tmp_path / "run"
     trained(folder)
-    spoil(newest_checkpoint(folder))
+    before = checkpoints_of(folder)
+    spoil(before[-1])
     capsys.readouterr()
     assert_same(trained(folder), whole[0])
     said = capsys.readouterr().out
-    assert "checkpoint 12 is damaged and was skipped" in said
+    assert f"checkpoint {before[-1].name} is damaged and was skipped" in said
     assert "resuming from the checkpoint at step 8" in said
     assert [row["step"] for row in read_rows(folder / "metrics.jsonl")] == [3, 4, 7, 8, 11, 12]
+    after = checkpoints_of(folder)
+    assert [path.name[:10] for path in after] == ["0000000004", "0000000008", "0000000012"]
+    state = Checkpoints(folder / "checkpoints").restore(START)
+    assert state["step"] == 12  # the good one has taken the place of the damaged one
 
 
-@pytest.mark.slow
-def test_all_checkpoints_damaged_starts_again(whole, tmp_path):
-    folder = tmp_path / "run"
-    trained(folder)
-    for checkpoint in (folder / "checkpoints").iterdir():
-        cut_files(checkpoint)
-    assert_same(trained(folder), whole[0])
+def nothing_changes(folder, message, config=TINY):
+    """Training on is refused in one line, and leaves every file as it was."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=message) as refusal:
+        trained(folder, config)
+    assert "\n" not in str(refusal.value)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """A copy of the run folder of a training."""
+    return Path(shutil.copytree(whole[1], tmp_path / "copy"))
+
+
+def test_nothing_is_deleted_if_no_checkpoint_is_good(finished):
+    for path in checkpoints_of(finished):
+        cut(path)
+    nothing_changes(finished, "no checkpoint in .* is good; move them away to begin anew")
+
+
+def test_checkpoints_of_another_layout_stay(finished):
+    for path in checkpoints_of(finished):
+        path.unlink()
+    (finished / "checkpoints" / "12").mkdir()
+    (finished / "checkpoints" / "12" / "state").write_text("of another version")
+    nothing_changes(finished, "no checkpoint in .* is good")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+        OSError(errno.ESTALE, os.strerror(errno.ESTALE)),
+        OSError(errno.EIO, os.strerror(errno.EIO)),
+        MemoryError(),
+    ],
+    ids=lambda error: getattr(error, "strerror", None) or "memory",
+)
+@pytest.mark.parametrize("method", ["read_bytes", "iterdir"])  # of the file, of its folder
+def test_a_checkpoint_that_cannot_be_read_stops_the_run(error, method, finished, monkeypatch):
+    plain = getattr(Path, method)
+
+    def failing(path):
+        if "checkpoints" in str(path):
+            raise error
+        return plain(path)
+
+    monkeypatch.setattr(Path, method, failing)
+    reason = error.strerror if isinstance(error, OSError) else "out of memory"
+    with pytest.raises(UserError, match=f"cannot be read: {reason}"):
+        trained(finished)
+    monkeypatch.undo()
+    assert len(checkpoints_of(finished)) == 3
+    assert len(read_rows(finished / "metrics.jsonl")) == 6
+
+
+CHANGES = {
+    "a new array": lambda state: state | {"new": np.zeros(3)},
+    "one less": lambda state: {k: v for k, v in state.items() if k != "damping"},
+    "64 bits": lambda state: jax.tree.map(
+        lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, state
+    ),
+    "another shape": lambda state: state | {"damping": np.ones(2, np.float32)},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_whole_checkpoint_with_other_arrays_is_refused_by_name(change, finished):
+    checkpoints = Checkpoints(finished / "checkpoints")
+    state = checkpoints.restore(START)
+    checkpoints.save(change(state) | {"step": np.int32(13)})
+    message = "was written by another version: (new|damping|best|ema/.*) is .* there, .* here"
+    nothing_changes(finished, message)
+
+
+def test_a_checkpoint_is_what_was_saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    assert checkpoints.restore(START) is None
+    random = np.random.default_rng(0)
+    state = jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), START)
+    state = {**state, "step": np.array(1234, np.int32), "best": np.array(-np.inf, np.float32)}
+    for holder in (checkpoints, Checkpoints(None)):
+        holder.save(state)
+        jax.tree.map(np.testing.assert_array_equal, holder.restore(START), state)
+    assert Stopping.kept == f"step 1,234 in {tmp_path / 'run'}"
 
 
 def command(folder, *flags):
@@ -125,7 +213,8 @@ def test_killed_at_any_moment_resumes_bit_for_bit(whole, tmp_path):
     folder = tmp_path / "run"
     for moment in (4, 8):  # from a checkpoint on, wherever it is by then
         process = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (folder / "checkpoints" / str(moment)).is_dir():
+        name = f"checkpoints/{moment:010d}-*.npz"
+        while process.poll() is None and not list(folder.glob(name)):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -136,32 +225,117 @@ def test_killed_at_any_moment_resumes_bit_for_bit(whole, tmp_path):
     assert [{**row, "seconds": 0} for row in mine] == [{**row, "seconds": 0} for row in theirs]
 
 
-@pytest.mark.slow
-def test_two_processes_are_one(whole, tmp_path):
+def together(folder, *flags):
+    """Two processes of one command: their exit codes, standard outputs and standard errors."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-    environment = {**os.environ, "XLA_FLAGS": flags}
+    xla = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     processes = [
         subprocess.Popen(
             command(
-                tmp_path / f"run{number}",
+                folder / f"run{number}",
                 *("--coordinator", f"127.0.0.1:{port}", "--processes", "2"),
-                *("--process", str(number)),
+                *("--process", str(number), *flags),
             ),
-            env=environment,
+            env={**os.environ, "XLA_FLAGS": xla},
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for number in (0, 1)
     ]
-    said = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    said = [process.communicate(timeout=400) for process in processes]
+    return [process.returncode for process in processes], *zip(*said, strict=True)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_and_end_together(whole, tmp_path):
+    codes, said, complaints = together(tmp_path)
+    assert codes == [0, 0], complaints
     assert "in 2 process(es)" in said[0]
     assert_same(functa.load(tmp_path / "run0"), whole[0], tolerance=1e-5)
     assert not (tmp_path / "run1").exists()  # the first process alone writes
+
+    codes, said, complaints = together(tmp_path)
+    assert codes == [0, 0], complaints
+    assert "is complete; nothing to do" in said[0]
+    assert said[1] == ""
+
+    for flags, reason in ((["--width", "9"], "width 8 -> 9"), (["--batch-size", "7"], "4 devices")):
+        codes, _, complaints = together(tmp_path, *flags)
+        assert codes == [2, 2]
+        for complaint in complaints:
+            (line,) = [line for line in complaint.splitlines() if not line.startswith("[Gloo]")]
+            assert line.startswith("error: ") and reason in line
+
+
+@pytest.mark.parametrize("moment", ["import", "start", pytest.param("training", marks=SLOW)])
+def test_control_c_is_one_line_that_names_what_is_kept(moment, tmp_path):
+    folder = tmp_path / "run"
+    seen = {
+        "import": lambda: True,
+        "start": (folder / "config.json").exists,
+        "training": lambda: len(checkpoints_of(folder)) > 1,
+    }[moment]
+    process = subprocess.Popen(
+        command(folder, "--steps", "1000000", "--eval-every", "20"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not seen():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    lines = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 130, lines
+    (line,) = [line for line in lines if line.startswith("error: ")]
+    assert "Traceback" not in "".join(lines)
+    if moment == "training":
+        assert re.search(rf"goes on from step [\d,]+ in {folder}$", line)
+    elif moment == "import":
+        assert line in ("error: stopped before the work began", NOTHING_KEPT)
+
+
+@pytest.mark.slow
+def test_control_c_at_any_moment(tmp_path):
+    for delay in np.linspace(0.2, 20, 12):
+        process = subprocess.Popen(
+            command(tmp_path / "run", "--steps", "1000000", "--eval-every", "20"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        complaint = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, (delay, complaint)
+        assert "Traceback" not in complaint
+
+
+ENVIRONMENTS = {
+    "64 bits": ({"JAX_ENABLE_X64": "1"}, None),
+    "no such GPU": ({"JAX_PLATFORMS": "cuda"}, "JAX cannot start cuda here"),
+    "no such platform": ({"JAX_PLATFORMS": "abacus"}, "JAX cannot start abacus here"),
+}
+
+
+@pytest.mark.parametrize("environment, refused", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_environments(environment, refused, whole, tmp_path):
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        command(folder), capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    if refused is None:
+        assert done.returncode == 0, done.stderr
+        assert_same(functa.load(folder), whole[0], tolerance=1e-5)
+        return
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert refused in done.stderr
+    assert not folder.exists()
 
 
 def test_non_finite_loss_stops_with_the_step_named(tmp_path):
@@ -181,6 +355,76 @@ def test_roll_back_halves_the_rate_and_ends(tmp_path, capsys):
     assert rows[-1]["step"] == 24
     assert all(np.isfinite(value).all() for value in siren.flatten(result.params).values())
     assert "outer rate times 0.5" in capsys.readouterr().out
+
+
+@given(
+    st.lists(st.floats(5, 15, width=32), min_size=1, max_size=200),
+    st.lists(st.integers(1, 60), min_size=1, max_size=5),
+    st.integers(1, 120),
+)
+def test_the_guard_does_not_see_how_steps_are_dispatched(psnrs, dispatches, eval_every):
+    """Only after which step a collapse is noticed may differ, never between two checkpoints."""
+
+    def course(dispatches):
+        """(first fault or None, best at each checkpoint) of a training with these PSNRs."""
+        guard, step, numbers, bests = training.Guard(-np.inf, 4.0), 0, iter(dispatches), []
+        while step < len(psnrs):
+            after = min(step + next(numbers), len(psnrs), (step // eval_every + 1) * eval_every)
+            part = np.array(psnrs[step:after])
+            metrics = {"psnr": part, "loss": 0 * part, "gradient_norm": 0 * part}
+            due = after % eval_every == 0 or after == len(psnrs)
+            fault = guard.fault(step, metrics, due)
+            if fault:
+                return fault, bests
+            step = after
+            if due:
+                bests.append(guard.best)
+        return None, bests
+
+    assert course(itertools.cycle(dispatches)) == course(itertools.cycle([training.GUARDED_STEPS]))
+
+
+def test_a_collapse_is_told_from_one_bad_step():
+    def course(psnr):
+        guard = training.Guard(20.0, 4.0)
+        return guard.fault(100, {"psnr": psnr, "loss": psnr, "gradient_norm": psnr}, True)
+
+    one, all_ = np.full(50, 20.0), np.full(50, 15.9)
+    one[7] = 0.0
+    assert course(one) is None
+    assert course(all_) == "training collapsed by step 150: 15.9 dB after 20.0 dB"
+    one[7] = np.nan
+    assert course(one) == "the loss is not finite at step 108"
+
+
+def test_training_without_a_run_folder_is_the_same(whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_same(training.train(TINY, DATA, None)[0], whole[0])
+    config = replace(TINY, outer_rate=1e30, warmup=0, on_divergence="rollback")
+    with pytest.raises(UserError, match="after 10 roll-backs"):
+        training.train(config, DATA, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_count_of_roll_backs_outlives_a_stop(tmp_path, monkeypatch):
+    """It is the damping's logarithm: ten in all, however often the command is given again."""
+    config = replace(TINY, outer_rate=1e30, warmup=0, on_divergence="rollback")
+    restore, calls = Checkpoints.restore, []
+
+    def stopped(self, *args):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return restore(self, *args)
+
+    monkeypatch.setattr(Checkpoints, "restore", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", config)
+    with pytest.raises(UserError, match="after 10 roll-backs"):
+        trained(tmp_path / "run", config)
+    events = [row["damping"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
+    assert min(events) == 2.0**-10
+    assert len(calls) == 1 + 3 + 1 + 1 + 7  # starts, roll-backs before and after, the stop
 
 
 def test_roll_backs_come_to_an_end(tmp_path, monkeypatch):
