@@ -1,9 +1,9 @@
 """Pictures of landscapes: the paper's panels, the course's bands, accuracy against rate."""
 
-from statistics import mean
+import numpy as np
 
 from common.plots import figure
-from optim_torch.bands import across, best_rates, local, summary
+from optim_torch.bands import across, best_rates, local, rank, summary
 
 COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
 TITLES = {"none": "without normalisation", "batch": "batch normalisation"}
@@ -21,7 +21,8 @@ def draw(folder, found):
     norms = list(dict.fromkeys(spec.norm for spec in found))
     best = best_rates(found)
     if len(rates) > 1:
-        same = max(rates, key=lambda r: sum(_val(found, norm, r) for norm in norms))
+        ranks = {(row["norm"], row["rate"]): rank(row) for row in summary(found)}
+        same = max(rates, key=lambda r: np.sum([ranks[norm, r] for norm in norms], 0).tolist())
         panels(folder / "landscape_same_rate.png", found, dict.fromkeys(norms, same))
         panels(folder / "landscape_best_rates.png", found, best)
         usable_rates(folder / "rates.png", found)
@@ -31,20 +32,18 @@ def draw(folder, found):
         panels(folder / "landscape.png", found, best)
 
 
-def _val(found, norm, rate):
-    own = [float(t["val"]) for spec, t in found.items() if (spec.norm, spec.rate) == (norm, rate)]
-    return mean(own)
-
-
 def panels(path, found, rates):
-    """Loss, change of the gradient and β along the line, one colour a normaliser; first seed.
+    """Loss, change of the gradient and β along the line, one colour a normaliser; of the first
+    seed that did not diverge, if there is one.
 
     rates: dict of normaliser -> learning rate.
     """
     with figure(path, 1, 3, size=(11, 3.2)) as (_, axes):
         for (norm, rate), colour in zip(rates.items(), COLOURS, strict=False):
-            trace = next(t for s, t in found.items() if (s.norm, s.rate) == (norm, rate))
-            own, label = local(trace), f"{TITLES.get(norm, norm)}, {rate:g}"
+            seeds = [t for s, t in found.items() if (s.norm, s.rate) == (norm, rate)]
+            trace = min(seeds, key=lambda t: bool(t["diverged"]))
+            note = " (diverged)" if trace["diverged"] else ""
+            own, label = local(trace), f"{TITLES.get(norm, norm)}, {rate:g}{note}"
             for axis, what in zip(axes, ("loss", "change"), strict=False):
                 _fill(axis, own["step"], own[f"{what}_low"], own[f"{what}_high"], colour, label)
             for number, length in enumerate(trace["lengths"]):
@@ -54,12 +53,17 @@ def panels(path, found, rates):
                     **{"color": colour, "linewidth": 0.6, "alpha": 1 - 0.2 * number},
                     label=f"{label}: {length:g} x rate" if number == 0 else None,
                 )
-        axes[0].set(ylabel="loss along the gradient", yscale="log")
-        axes[1].set(ylabel="change of the gradient", yscale="log")
-        axes[2].set(ylabel="effective β, a line a length", yscale="log")
-        for axis in axes:
-            axis.set(xlabel="step")
-            axis.legend(fontsize=7)
+        _finish(axes[0], "loss along the gradient")
+        _finish(axes[1], "change of the gradient")
+        _finish(axes[2], "effective β, a line a length")
+
+
+def _finish(axis, measure):
+    """Labels, and a log axis where anything is above 0: one class alone has no loss at all."""
+    drawn = np.concatenate([line.get_ydata() for line in axis.lines])
+    scale = "log" if np.any(drawn > 0) else "linear"
+    axis.set(xlabel="step", ylabel=measure, yscale=scale)
+    axis.legend(fontsize=7)
 
 
 def _fill(axis, step, low, high, colour, label):
@@ -69,35 +73,46 @@ def _fill(axis, step, low, high, colour, label):
 
 
 def usable_rates(path, found):
-    """Test accuracy against the learning rate: mean and standard deviation over seeds."""
+    """Test accuracy against the learning rate: mean and standard deviation over the seeds that did
+    not diverge; a cross at the bottom for a rate where some did."""
     rows = summary(found)
     with figure(path, size=(4.5, 3.2)) as (_, axis):
         for norm, colour in zip(dict.fromkeys(r["norm"] for r in rows), COLOURS, strict=False):
             own = sorted((r for r in rows if r["norm"] == norm), key=lambda r: r["rate"])
+            known = [r for r in own if r["test"]]
             axis.errorbar(
-                [r["rate"] for r in own],
-                [100 * r["test"]["mean"] for r in own],
-                [100 * (r["test"]["std"] or 0) for r in own],
-                **{"marker": "o", "color": colour, "label": TITLES.get(norm, norm)},
+                [r["rate"] for r in known],
+                [100 * r["test"]["mean"] for r in known],
+                [100 * (r["test"]["std"] or 0) for r in known],
+                marker="o",
+                color=colour,
+                label=TITLES.get(norm, norm),
             )
+            for r in own:
+                if r["diverged"]:
+                    where = {"transform": axis.get_xaxis_transform(), "clip_on": False}
+                    axis.plot(r["rate"], 0, "x", color=colour, **where)
+        if any(r["diverged"] for r in rows):
+            axis.plot([], [], "x", color="black", label="rates at which some diverge")
         axis.set(xlabel="learning rate", ylabel="test accuracy in %", xscale="log")
         axis.legend(fontsize=7)
 
 
-def course_bands(path, found, what, definition="steps"):
-    """A band over models of several rates for each normaliser, of the first seed.
+def course_bands(path, found, what, definition="steps", *, diverged=False):
+    """A band over models of several rates for each normaliser, of its first seed.
 
-    what, definition: of `bands.across`. Returns (figure, dict of normaliser -> (steps, min_curve,
-    max_curve)).
+    what, definition, diverged: of `bands.across`. Returns (figure, dict of normaliser -> (steps,
+    min_curve, max_curve)); the legend names the rates that are left out.
     """
-    first = min(spec.seed for spec in found)
     numbers = {}
     with figure(path, size=(5.5, 3.4)) as (made, axis):
         norms = dict.fromkeys(spec.norm for spec in found)
         for norm, colour in zip(norms, COLOURS, strict=False):
-            own = [t for s, t in found.items() if (s.norm, s.seed) == (norm, first)]
-            numbers[norm] = across(own, what, definition)
-            _fill(axis, *numbers[norm], colour, TITLES.get(norm, norm))
-        axis.set(xlabel="step", ylabel=f"{MEASURES[what]}, over rates", yscale="log")
-        axis.legend(fontsize=7)
+            first = min(spec.seed for spec in found if spec.norm == norm)
+            own = {s.rate: t for s, t in found.items() if (s.norm, s.seed) == (norm, first)}
+            numbers[norm] = across(list(own.values()), what, definition, diverged=diverged)
+            out = [f"{rate:g}" for rate, t in own.items() if t["diverged"] and not diverged]
+            label = TITLES.get(norm, norm) + (f", without {', '.join(out)}" if out else "")
+            _fill(axis, *numbers[norm], colour, label)
+        _finish(axis, f"{MEASURES[what]}, over rates")
     return made, numbers
