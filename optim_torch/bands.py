@@ -18,10 +18,7 @@ def band(values):
     A model that diverged counts as long as it lasted.
     """
     values = np.asarray(values, dtype=float)
-    known = ~np.isnan(values).all(0)
-    low, high = (np.full(values.shape[1], np.nan) for _ in range(2))
-    low[known], high[known] = np.nanmin(values[:, known], 0), np.nanmax(values[:, known], 0)
-    return low, high
+    return tuple(reduce(values, 0, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
 
 
 def local(trace):

@@ -84,7 +84,9 @@ def show(table, run):
             count = f"{row['diverged']} of {row['seeds']}" if row["seeds"] > 1 else "it"
             print(f"{which}: {count} diverged or ended at chance, not in these numbers and bands")
         if row["no_gradient"]:
-            print(f"{which}: {row['no_gradient']} probes found no finite gradient other than 0")
+            print(
+                f"{which}: no gradient to go along in {row['no_gradient']} probes (0 or not finite)"
+            )
     print(f"\n{run.folder}: summary.json, traces/, figures/")
 
 

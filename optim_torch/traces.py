@@ -6,6 +6,7 @@ distance); every few steps a `probe` along a line (the paper's).
 
 import dataclasses
 import json
+import shutil
 import time
 from dataclasses import dataclass
 
@@ -137,8 +138,7 @@ def record(config, spec, data_set, device, folder, progress):
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, metadata=json.dumps(wanted), **arrays)
     Stopping.kept = f"{spec.stem} in {folder}"
-    for checkpoint in kept.glob("*.pt"):
-        checkpoint.unlink()
+    shutil.rmtree(kept, ignore_errors=True)
     return arrays
 
 
@@ -270,7 +270,7 @@ class _Trace:
 
     def arrays(self):
         """The whole trace, with accuracies of the network as it is now."""
-        found, finite = {}, all(bool(p.isfinite().all()) for p in self.model.parameters())
+        found, finite = {}, all(bool(t.isfinite().all()) for t in self.model.state_dict().values())
         for name, images in (("val", self.val), ("test", self.test)):
             known = finite and len(images)
             found[name] = accuracy(self.model, images, self.normalise) if known else np.nan
