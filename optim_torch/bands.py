@@ -38,23 +38,26 @@ def local(trace):
     }
 
 
-def across(models, what, definition="steps", *, diverged=False):
+def across(models, what, definition="steps", *, counted=None):
     """The course's band over models of several rates: (steps, min_curve, max_curve).
 
     models: their traces. what: "loss"; "change", of the gradient; or "beta", change over distance.
     definition: "steps": from each step of a model to the next (2020); "line": along the gradient's
-    direction, at the length of the learning rate or next to it (2023). Models that diverged
-    (`traces.has_diverged`) are left out unless `diverged`; nan where none is left.
+    direction, at the length of the learning rate or next to it (2023). counted: a bool for each
+    model, whether it is in the band; None: all that did not diverge (`traces.has_diverged`) are.
+    The curves are nan where none is.
     """
     check_definition(definition)
-    counted = [trace for trace in models if diverged or not trace["diverged"]]
+    if counted is None:
+        counted = [not trace["diverged"] for trace in models]
+    used = [trace for trace, inside in zip(models, counted, strict=True) if inside]
     if what == "loss" or definition == "steps":
         steps = np.arange(len(models[0]["loss"]))
-        values = [_ratio(t["change"], t["moved"]) if what == "beta" else t[what] for t in counted]
+        values = [_ratio(t["change"], t["moved"]) if what == "beta" else t[what] for t in used]
     else:
         steps, own = models[0]["probed"], int(np.abs(np.log(models[0]["lengths"])).argmin())
-        values = [trace[f"point_{what}"][:, own] for trace in counted]
-    return steps, *band(np.reshape(values, (len(counted), len(steps))))
+        values = [trace[f"point_{what}"][:, own] for trace in used]
+    return steps, *band(np.reshape(values, (len(used), len(steps))))
 
 
 def check_definition(definition):
@@ -64,8 +67,9 @@ def check_definition(definition):
 
 
 def _ratio(change, moved):
-    """nan where nothing moved."""
-    return np.divide(change, moved, out=np.full_like(change, np.nan), where=moved > 0)
+    """nan where nothing moved, or both are beyond all bounds."""
+    with np.errstate(invalid="ignore"):
+        return np.divide(change, moved, out=np.full_like(change, np.nan), where=moved > 0)
 
 
 def summary(found):

@@ -18,7 +18,7 @@ MEASURES = {
 def draw(folder, found):
     """All pictures of a run: the paper's panels, the course's, and accuracy against rate."""
     rates = list(dict.fromkeys(spec.rate for spec in found))
-    norms = list(dict.fromkeys(spec.norm for spec in found))
+    norms = _norms(found)
     best = best_rates(found)
     if len(rates) > 1:
         ranks = {(row["norm"], row["rate"]): rank(row) for row in summary(found)}
@@ -30,6 +30,10 @@ def draw(folder, found):
             course_bands(folder / f"{name}.png", found, what)
     else:
         panels(folder / "landscape.png", found, best)
+
+
+def _norms(found):
+    return list(dict.fromkeys(spec.norm for spec in found))
 
 
 def panels(path, found, rates):
@@ -77,7 +81,7 @@ def usable_rates(path, found):
     not diverge; a cross at the bottom for a rate where some did."""
     rows = summary(found)
     with figure(path, size=(4.5, 3.2)) as (_, axis):
-        for norm, colour in zip(dict.fromkeys(r["norm"] for r in rows), COLOURS, strict=False):
+        for number, (norm, colour) in enumerate(zip(_norms(found), COLOURS, strict=False)):
             own = sorted((r for r in rows if r["norm"] == norm), key=lambda r: r["rate"])
             known = [r for r in own if r["test"]]
             axis.errorbar(
@@ -91,7 +95,7 @@ def usable_rates(path, found):
             for r in own:
                 if r["diverged"]:
                     where = {"transform": axis.get_xaxis_transform(), "clip_on": False}
-                    axis.plot(r["rate"], 0, "x", color=colour, **where)
+                    axis.plot(r["rate"], 0.04 * number, "x", color=colour, **where)
         if any(r["diverged"] for r in rows):
             axis.plot([], [], "x", color="black", label="rates at which some diverge")
         axis.set(xlabel="learning rate", ylabel="test accuracy in %", xscale="log")
@@ -101,18 +105,22 @@ def usable_rates(path, found):
 def course_bands(path, found, what, definition="steps", *, diverged=False):
     """A band over models of several rates for each normaliser, of its first seed.
 
-    what, definition, diverged: of `bands.across`. Returns (figure, dict of normaliser -> (steps,
-    min_curve, max_curve)); the legend names the rates that are left out.
+    what, definition: of `bands.across`. A rate at which any of these models diverged is left out
+    for all, since bands over different rates cannot be compared, and named; diverged: none is.
+    Returns (figure, dict of normaliser -> (steps, min_curve, max_curve)), nan where none is left.
     """
+    first = {norm: min(s.seed for s in found if s.norm == norm) for norm in _norms(found)}
+    models = {spec: t for spec, t in found.items() if spec.seed == first[spec.norm]}
+    out = sorted({spec.rate for spec, t in models.items() if t["diverged"] and not diverged})
     numbers = {}
     with figure(path, size=(5.5, 3.4)) as (made, axis):
-        norms = dict.fromkeys(spec.norm for spec in found)
-        for norm, colour in zip(norms, COLOURS, strict=False):
-            first = min(spec.seed for spec in found if spec.norm == norm)
-            own = {s.rate: t for s, t in found.items() if (s.norm, s.seed) == (norm, first)}
-            numbers[norm] = across(list(own.values()), what, definition, diverged=diverged)
-            out = [f"{rate:g}" for rate, t in own.items() if t["diverged"] and not diverged]
-            label = TITLES.get(norm, norm) + (f", without {', '.join(out)}" if out else "")
-            _fill(axis, *numbers[norm], colour, label)
+        for norm, colour in zip(first, COLOURS, strict=False):
+            own = {spec.rate: t for spec, t in models.items() if spec.norm == norm}
+            counted = [rate not in out for rate in own]
+            numbers[norm] = across(list(own.values()), what, definition, counted=counted)
+            _fill(axis, *numbers[norm], colour, TITLES.get(norm, norm))
         _finish(axis, f"{MEASURES[what]}, over rates")
+        if out:
+            rates = ", ".join(f"{rate:g}" for rate in out)
+            axis.set_title(f"without rate {rates}, at which some diverge", fontsize=8)
     return made, numbers

@@ -172,11 +172,11 @@ def test_a_network_killed_by_a_great_rate_is_found_at_chance(digits, tmp_path):
     for what in ("loss", "change", "beta"):
         for definition in ("steps", "line"):
             both, alone, every = (
-                bands.across(models, what, definition, diverged=diverged)
-                for models, diverged in (
-                    (list(found.values()), False),
-                    ([found[good]], False),
-                    (list(found.values()), True),
+                bands.across(models, what, definition, counted=counted)
+                for models, counted in (
+                    (list(found.values()), None),
+                    ([found[good]], [True]),
+                    (list(found.values()), [True, True]),
                 )
             )
             np.testing.assert_array_equal(both, alone)
@@ -398,6 +398,19 @@ def test_a_rate_at_which_seeds_diverge_is_said_and_never_the_best(tmp_path, caps
     assert (dead["diverged"], dead["test"], good["diverged"]) == (1, None, 0)
     assert "none at rate 3: it diverged or ended at chance" in capsys.readouterr().out
     assert bands.rank(good) > bands.rank(dead)
+
+
+def test_bands_of_all_normalisers_are_over_the_same_rates(digits, tmp_path):
+    """A rate that one of them cannot take is left out for both."""
+    specs = [traces.Spec(norm, rate, 0) for norm in ("none", "batch") for rate in (0.05, 0.1)]
+    found = {spec: record(TINY, spec, digits, tmp_path) for spec in specs}
+    for spec, trace in found.items():
+        trace["diverged"] = spec == traces.Spec("none", 0.05, 0)
+    made, numbers = landscape_figures.course_bands(tmp_path / "a.png", found, "loss")
+    for norm in ("none", "batch"):
+        kept = found[traces.Spec(norm, 0.1, 0)]["loss"]
+        assert np.array_equal(numbers[norm][1], kept) and np.array_equal(numbers[norm][2], kept)
+    assert "without rate 0.05" in made.axes[0].get_title()
 
 
 def row(diverged, val, loss):
