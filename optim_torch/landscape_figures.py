@@ -4,8 +4,10 @@ import numpy as np
 
 from common.plots import figure
 from optim_torch.bands import across, best_rates, local, rank, summary
+from optim_torch.models.vgg_a import NORMS
 
-COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
+PALETTE = ("red", "blue", "green", "orange", "purple", "brown", "pink")
+COLOURS = dict(zip(("none", *NORMS), [f"tab:{name}" for name in PALETTE], strict=True))
 TITLES = {"none": "without normalisation", "batch": "batch normalisation"}
 COURSE = {"VGG_Loss_Landscape": "loss", "VGG_Grad_Pred": "change", "VGG_Beta_Smooth": "beta"}
 MEASURES = {
@@ -43,18 +45,22 @@ def panels(path, found, rates):
     rates: dict of normaliser -> learning rate.
     """
     with figure(path, 1, 3, size=(11, 3.2)) as (_, axes):
-        for (norm, rate), colour in zip(rates.items(), COLOURS, strict=False):
+        for norm, rate in rates.items():
             seeds = [t for s, t in found.items() if (s.norm, s.rate) == (norm, rate)]
             trace = min(seeds, key=lambda t: bool(t["diverged"]))
             note = " (diverged)" if trace["diverged"] else ""
             own, label = local(trace), f"{TITLES.get(norm, norm)}, {rate:g}{note}"
             for axis, what in zip(axes, ("loss", "change"), strict=False):
-                _fill(axis, own["step"], own[f"{what}_low"], own[f"{what}_high"], colour, label)
+                _fill(
+                    axis, own["step"], own[f"{what}_low"], own[f"{what}_high"], COLOURS[norm], label
+                )
             for number, length in enumerate(trace["lengths"]):
                 axes[2].plot(
                     own["step"],
                     own["beta"][:, number],
-                    **{"color": colour, "linewidth": 0.6, "alpha": 1 - 0.2 * number},
+                    color=COLOURS[norm],
+                    linewidth=0.6,
+                    alpha=max(0.2, 1 - 0.2 * number),
                     label=f"{label}: {length:g} x rate" if number == 0 else None,
                 )
         _finish(axes[0], "loss along the gradient")
@@ -81,7 +87,7 @@ def usable_rates(path, found):
     not diverge; a cross at the bottom for a rate where some did."""
     rows = summary(found)
     with figure(path, size=(4.5, 3.2)) as (_, axis):
-        for number, (norm, colour) in enumerate(zip(_norms(found), COLOURS, strict=False)):
+        for number, norm in enumerate(_norms(found)):
             own = sorted((r for r in rows if r["norm"] == norm), key=lambda r: r["rate"])
             known = [r for r in own if r["test"]]
             axis.errorbar(
@@ -89,13 +95,13 @@ def usable_rates(path, found):
                 [100 * r["test"]["mean"] for r in known],
                 [100 * (r["test"]["std"] or 0) for r in known],
                 marker="o",
-                color=colour,
+                color=COLOURS[norm],
                 label=TITLES.get(norm, norm),
             )
             for r in own:
                 if r["diverged"]:
                     where = {"transform": axis.get_xaxis_transform(), "clip_on": False}
-                    axis.plot(r["rate"], 0.04 * number, "x", color=colour, **where)
+                    axis.plot(r["rate"], 0.04 * number, "x", color=COLOURS[norm], **where)
         if any(r["diverged"] for r in rows):
             axis.plot([], [], "x", color="black", label="rates at which some diverge")
         axis.set(xlabel="learning rate", ylabel="test accuracy in %", xscale="log")
@@ -114,11 +120,11 @@ def course_bands(path, found, what, definition="steps", *, diverged=False):
     out = sorted({spec.rate for spec, t in models.items() if t["diverged"] and not diverged})
     numbers = {}
     with figure(path, size=(5.5, 3.4)) as (made, axis):
-        for norm, colour in zip(first, COLOURS, strict=False):
+        for norm in first:
             own = {spec.rate: t for spec, t in models.items() if spec.norm == norm}
             counted = [rate not in out for rate in own]
             numbers[norm] = across(list(own.values()), what, definition, counted=counted)
-            _fill(axis, *numbers[norm], colour, TITLES.get(norm, norm))
+            _fill(axis, *numbers[norm], COLOURS[norm], TITLES.get(norm, norm))
         _finish(axis, f"{MEASURES[what]}, over rates")
         if out:
             rates = ", ".join(f"{rate:g}" for rate in out)

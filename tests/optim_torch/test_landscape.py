@@ -419,7 +419,13 @@ def row(diverged, val, loss):
 
 
 def test_rates_are_ranked_by_divergence_then_validation_then_training_loss():
-    in_order = [row(2, None, None), row(1, 0.9, 0.1), row(0, 0.5, 0.1), row(0, 0.6, 0.2)]
+    in_order = [
+        row(2, None, None),
+        row(1, 0.9, 0.1),
+        row(0, 0.5, 0.1),
+        row(0, 0.6, 0.3),
+        row(0, 0.6, 0.2),
+    ]
     assert [bands.rank(r) for r in in_order] == sorted(map(bands.rank, in_order))
     unheld = [row(1, None, None), row(0, None, 0.2), row(0, None, 0.1)]
     assert [bands.rank(r) for r in unheld] == sorted(map(bands.rank, unheld))
