@@ -84,7 +84,7 @@ def _fill(axis, step, low, high, colour, label):
 
 def usable_rates(path, found):
     """Test accuracy against the learning rate: mean and standard deviation over the seeds that did
-    not diverge; a cross at the bottom for a rate where some did."""
+    not diverge; a cross at the top for a rate where some did."""
     rows = summary(found)
     with figure(path, size=(4.5, 3.2)) as (_, axis):
         for number, norm in enumerate(_norms(found)):
@@ -101,7 +101,7 @@ def usable_rates(path, found):
             for r in own:
                 if r["diverged"]:
                     where = {"transform": axis.get_xaxis_transform(), "clip_on": False}
-                    axis.plot(r["rate"], 0.04 * number, "x", color=COLOURS[norm], **where)
+                    axis.plot(r["rate"], 1 - 0.04 * number, "x", color=COLOURS[norm], **where)
         if any(r["diverged"] for r in rows):
             axis.plot([], [], "x", color="black", label="rates at which some diverge")
         axis.set(xlabel="learning rate", ylabel="test accuracy in %", xscale="log")
