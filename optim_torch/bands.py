@@ -139,7 +139,7 @@ def load(*folders):
         if spec in found:
             raise UserError(f"{path} is of a network that was read already ({spec.stem})")
         if first is not None:
-            traces.refuse_others(path, settings, first)
+            traces.refuse_others(path, settings, first, "such networks cannot be compared")
         found[spec], first = trace, settings
     if not found:
         raise UserError(f"{', '.join(map(str, folders))}: no traces of optim_torch.landscape")

@@ -96,12 +96,12 @@ def read(path):
     return settings, arrays
 
 
-def refuse_others(path, found, wanted):
-    """UserError unless a file's settings are those wanted."""
+def refuse_others(path, found, wanted, advice="move it away or delete it"):
+    """UserError, which ends in the advice, unless a file's settings are those wanted."""
     differing = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
     if differing:
         changes = ", ".join(f"{n} {found.get(n)} instead of {wanted.get(n)}" for n in differing)
-        raise UserError(f"{path} is of other settings ({changes}); move it away or delete it")
+        raise UserError(f"{path} is of other settings ({changes}); {advice}")
 
 
 def record(config, spec, data_set, device, folder, progress):

@@ -1,5 +1,6 @@
 """common.cli: presets and flags; every mistake is one line on stderr and exit code 2."""
 
+import io
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -69,6 +70,14 @@ MISTAKES = [
 @pytest.mark.parametrize("args, message", MISTAKES)
 def test_a_mistake_is_one_line(args, message, capsys):
     assert message in refusal(capsys, lambda: called(*args))
+
+
+def test_a_mistake_has_no_frame_where_there_is_ascii_alone(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(UserError) as refusal:
+        cli.parse(Config, Config(), ["--width", "0"])
+    assert str(refusal.value).endswith("--width 0: must be positive")
+    assert "--- " not in str(refusal.value)
 
 
 def test_a_missing_flag_is_one_line(capsys):
