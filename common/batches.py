@@ -37,7 +37,7 @@ def choose_device(name):
     """The torch device of that name, or the best there is; UserError if it cannot be used."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device).item()
+        torch.zeros(1, device=device).item()  # "meta" holds no numbers
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: {first_line(error)}") from None
     return device

@@ -120,7 +120,7 @@ def _name(program):
 
 def _one_line(complaint):
     """tyro's framed message as one line: no frame, no title, and one suggestion at most."""
-    text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", complaint)
+    text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{5,}", " ", complaint)  # also ASCII frames
     lines = [line.strip() for line in text.splitlines() if line.strip()][1:]
     message = re.split(r"Argument helptext:|For full helptext", " ".join(lines))[0].strip()
     message = re.sub(r"^Error parsing \w+: ", "", message)  # of a Config that refused its values

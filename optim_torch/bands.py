@@ -8,6 +8,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.runs import spread
+from optim_torch import traces
 from optim_torch.traces import Spec
 
 
@@ -17,10 +18,7 @@ def band(values):
     A model that diverged counts as long as it lasted.
     """
     values = np.asarray(values, dtype=float)
-    known = ~np.isnan(values).all(0)
-    low, high = (np.full(values.shape[1], np.nan) for _ in range(2))
-    low[known], high[known] = np.nanmin(values[:, known], 0), np.nanmax(values[:, known], 0)
-    return low, high
+    return tuple(reduce(values, 0, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
 
 
 def local(trace):
@@ -40,81 +38,109 @@ def local(trace):
     }
 
 
-def across(traces, what, definition="steps"):
+def across(models, what, definition="steps", *, counted=None):
     """The course's band over models of several rates: (steps, min_curve, max_curve).
 
-    what: "loss"; "change", of the gradient; or "beta", change over distance. definition: "steps":
-    from each step of a model to the next (2020); "line": along the gradient's direction, at the
-    length of the learning rate or next to it (2023).
+    models: their traces. what: "loss"; "change", of the gradient; or "beta", change over distance.
+    definition: "steps": from each step of a model to the next (2020); "line": along the gradient's
+    direction, at the length of the learning rate or next to it (2023). counted: a bool for each
+    model, whether it is in the band; None: all that did not diverge (`traces.has_diverged`) are.
+    The curves are nan where none is.
     """
+    check_definition(definition)
+    if counted is None:
+        counted = [not trace["diverged"] for trace in models]
+    used = [trace for trace, inside in zip(models, counted, strict=True) if inside]
+    if what == "loss" or definition == "steps":
+        steps = np.arange(len(models[0]["loss"]))
+        values = [_ratio(t["change"], t["moved"]) if what == "beta" else t[what] for t in used]
+    else:
+        steps, own = models[0]["probed"], int(np.abs(np.log(models[0]["lengths"])).argmin())
+        values = [trace[f"point_{what}"][:, own] for trace in used]
+    return steps, *band(np.reshape(values, (len(used), len(steps))))
+
+
+def check_definition(definition):
+    """ValueError for an unknown one."""
     if definition not in ("steps", "line"):
         raise ValueError(f'definition must be "steps" or "line", got {definition!r}')
-    if what == "loss" or definition == "steps":
-        values = [
-            trace["change"] / trace["moved"] if what == "beta" else trace[what] for trace in traces
-        ]
-        return np.arange(len(values[0])), *band(values)
-    own = int(np.abs(np.log(traces[0]["lengths"])).argmin())
-    return traces[0]["probed"], *band([trace[f"point_{what}"][:, own] for trace in traces])
+
+
+def _ratio(change, moved):
+    """nan where nothing moved, or both are beyond all bounds."""
+    with np.errstate(invalid="ignore"):
+        return np.divide(change, moved, out=np.full_like(change, np.nan), where=moved > 0)
 
 
 def summary(found):
     """A row (dict) for each normaliser and rate; medians over steps, means over seeds.
 
-    found: dict of `traces.Spec` -> trace.
+    found: dict of `traces.Spec` -> trace. All numbers but these three counts are over networks that
+    did not diverge (`traces.has_diverged`), None where none is left or nothing was measured: seeds,
+    diverged, no_gradient (probes that found no gradient to go along, in all networks).
     """
     table = []
     for norm, rate in dict.fromkeys((spec.norm, spec.rate) for spec in found):
         own = [trace for spec, trace in found.items() if (spec.norm, spec.rate) == (norm, rate)]
-        measured = [local(trace) for trace in own]
+        good = [trace for trace in own if not trace["diverged"]]
+        measured = [local(trace) for trace in good]
+        lengths = own[0]["lengths"].tolist()
         table.append(
             {
-                **{"norm": norm, "rate": rate, "seeds": len(own)},
-                **{
-                    split: spread(float(trace[split]) for trace in own) for split in ("val", "test")
-                },
-                "loss_width": _median([m["loss_high"] - m["loss_low"] for m in measured]),
-                "change_most": _median([m["change_high"] for m in measured]),
-                "beta": [_median([m["beta"][:, i] for m in measured]) for i in _lengths(own)],
-                "beta_most": _median([m["beta_most"] for m in measured]),
-                "lengths": own[0]["lengths"].tolist(),
-                "last_loss": _median([trace["loss"][-50:] for trace in own]),
-                "diverged": sum(bool(np.isnan(trace["loss"][-1])) for trace in own),
+                **{"norm": norm, "rate": rate, "seeds": len(own), "diverged": len(own) - len(good)},
+                **{split: _spread(trace[split] for trace in good) for split in ("val", "test")},
+                "loss_width": _median(m["loss_high"] - m["loss_low"] for m in measured),
+                "change_most": _median(m["change_high"] for m in measured),
+                "beta": [_median(m["beta"][:, i] for m in measured) for i in range(len(lengths))],
+                "beta_most": _median(m["beta_most"] for m in measured),
+                "lengths": lengths,
+                "last_loss": _median(trace["loss"][-50:] for trace in good),
+                "no_gradient": sum(int(trace["no_gradient"]) for trace in own),
             }
         )
     return table
 
 
-def _lengths(traces):
-    return range(len(traces[0]["lengths"]))
+def _spread(accuracies):
+    known = [float(accuracy) for accuracy in accuracies if np.isfinite(accuracy)]
+    return spread(known) if known else None
 
 
 def _median(arrays):
-    values = np.concatenate(arrays)
+    values = np.concatenate([*arrays, []])
     values = values[np.isfinite(values)]
-    return float(np.median(values)) if len(values) else float("nan")
+    return float(np.median(values)) if len(values) else None
 
 
 def best_rates(found):
-    """dict of normaliser -> the rate of the best validation accuracy, mean over seeds."""
+    """dict of normaliser -> its best rate, as `rank` says."""
     rows = summary(found)
     norms = dict.fromkeys(row["norm"] for row in rows)
-    return {
-        norm: max((r for r in rows if r["norm"] == norm), key=lambda r: r["val"]["mean"])["rate"]
-        for norm in norms
-    }
+    return {norm: max((r for r in rows if r["norm"] == norm), key=rank)["rate"] for norm in norms}
 
 
-def load(folder):
-    """dict of `traces.Spec` -> trace, of a run folder of optim_torch.landscape.
+def rank(row):
+    """To compare rows of one normaliser: the fewest seeds diverged; the best validation accuracy,
+    mean over seeds; where it ties, or nothing is held out, the lowest training loss at the end."""
+    last = np.inf if row["last_loss"] is None else row["last_loss"]
+    return -row["diverged"], row["val"]["mean"] if row["val"] else 0, -last
 
-    UserError if there is none.
+
+def load(*folders):
+    """dict of `traces.Spec` -> trace, of run folders of optim_torch.landscape.
+
+    Read from the files' own metadata. UserError if there is none, if two are of one network, or if
+    anything but normaliser, rate and seed differs between them.
     """
-    found = {}
-    for path in sorted(folder.glob("traces/*.npz")):
-        norm, rate, seed = path.stem.rsplit("-", 2)
-        with np.load(path) as arrays:
-            found[Spec(norm, float(rate[1:]), int(seed[1:]))] = dict(arrays)
+    found, first = {}, None
+    for path in (path for folder in folders for path in sorted(folder.glob("traces/*.npz"))):
+        settings, trace = traces.read(path)
+        spec = Spec(**{name: settings.pop(name) for name in ("norm", "rate", "seed")})
+        if spec in found:
+            raise UserError(f"{path} is of a network that was read already ({spec.stem})")
+        if first is not None:
+            traces.refuse_others(path, settings, first, "such networks cannot be compared")
+        found[spec], first = trace, settings
     if not found:
-        raise UserError(f"{folder} holds no traces of optim_torch.landscape")
+        raise UserError(f"{', '.join(map(str, folders))}: no traces of optim_torch.landscape")
     return found

@@ -22,27 +22,45 @@ from optim_torch.landscape_settings import COURSE_RATES, NOT_IDENTITY, Settings,
 OUT = "runs/landscape-course"
 
 
-def VGG_Loss_Landscape(runs=None, path="VGG_Loss_Landscape.png", *, out=OUT, **settings):
+def VGG_Loss_Landscape(
+    runs=None, path="VGG_Loss_Landscape.png", *, out=OUT, diverged=False, **settings
+):
     """Band of the training loss. Returns (figure, curves); the picture is written to `path`.
 
     runs: a run folder or a list of them; None trains in the run folder `out` (which goes on where
     it was, and serves the other functions too) with `settings`: fields of
     `landscape_settings.Settings` (n_items, rates, device ...).
+    diverged: count models that diverged (`traces.has_diverged`), too.
+
+    Raises, before anything is trained or written, ValueError for impossible settings and UserError
+    for data that cannot be used, a folder of other settings or images, or one without traces.
     """
-    return course_bands(path, _traces(runs, out, settings), "loss")
+    return course_bands(path, _traces(runs, out, settings), "loss", diverged=diverged)
 
 
-def VGG_Grad_Pred(runs=None, path="VGG_Grad_Pred.png", definition="steps", *, out=OUT, **settings):
+def VGG_Grad_Pred(
+    runs=None, path="VGG_Grad_Pred.png", definition="steps", *, out=OUT, diverged=False, **settings
+):
     """Band of the change of the gradient: from each step to the next ("steps", 2020), or along the
     gradient's direction ("line", 2023). Otherwise as `VGG_Loss_Landscape`."""
-    return course_bands(path, _traces(runs, out, settings), "change", definition)
+    bands.check_definition(definition)
+    found = _traces(runs, out, settings)
+    return course_bands(path, found, "change", definition, diverged=diverged)
 
 
 def VGG_Beta_Smooth(
-    runs=None, path="VGG_Beta_Smooth.png", definition="steps", *, out=OUT, **settings
+    runs=None,
+    path="VGG_Beta_Smooth.png",
+    definition="steps",
+    *,
+    out=OUT,
+    diverged=False,
+    **settings,
 ):
     """Band of the change of the gradient over the distance moved; as `VGG_Grad_Pred`."""
-    return course_bands(path, _traces(runs, out, settings), "beta", definition)
+    bands.check_definition(definition)
+    found = _traces(runs, out, settings)
+    return course_bands(path, found, "beta", definition, diverged=diverged)
 
 
 def _traces(runs, out, settings):
@@ -50,8 +68,7 @@ def _traces(runs, out, settings):
         return _trained(Path(out), settings)
     if settings:
         raise UserError(f"{', '.join(settings)}: only for training, without run folders")
-    folders = [runs] if isinstance(runs, str | Path) else runs
-    return {spec: trace for folder in folders for spec, trace in bands.load(Path(folder)).items()}
+    return bands.load(*map(Path, [runs] if isinstance(runs, str | Path) else runs))
 
 
 def _trained(folder, settings):

@@ -9,7 +9,7 @@ was. The instrument for a model of your own: `from optim_torch.landscape import 
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import batches, cli
+from common import batches, checks, cli
 from common.runs import Run, duration
 from optim_torch import bands, landscape_figures, traces
 from optim_torch.landscape_settings import COURSE_RATES, NOT_IDENTITY, Settings, load_data
@@ -22,7 +22,7 @@ __all__ = ["Config", "main", "probe"]
 class Config(Settings):
     """The networks, their training, what is measured, and where to write."""
 
-    name: str | None = None
+    name: checks.Name | None = None
     """Suffix of the run folder."""
     out: Path | None = None
     """Run folder; default runs/landscape-PRESET[-NAME]."""
@@ -30,8 +30,12 @@ class Config(Settings):
 
 PRESETS = {
     "digits": Config(
-        **{"dataset": "digits", "model": "VGG_A_Light", "batch_size": 64},
-        **{"steps": 400, "probe_every": 5, "rates": (0.03, 0.1, 0.3, 1.0)},
+        dataset="digits",
+        model="VGG_A_Light",
+        batch_size=64,
+        steps=400,
+        probe_every=5,
+        rates=(0.03, 0.1, 0.3, 1.0),
     ),
     "cifar10-light": Config(
         model="VGG_A_Light", rates=(0.02, 0.05, 0.1, 0.2), steps=1500, probe_every=20
@@ -45,7 +49,6 @@ def main(config, preset):
     """Train what is missing, measure, draw; returns the summary."""
     device = batches.choose_device(config.device)
     data_set, specs = load_data(config), traces.specs(config)
-    traces.build(config, specs[0], data_set)  # an impossible one is refused before any file
     run = Run.of("landscape", preset, config, data_set, not_identity=NOT_IDENTITY)
     passes = cost(config.lengths) * -(-config.steps // config.probe_every)
     print(
@@ -65,17 +68,37 @@ def main(config, preset):
 
 
 def show(table, run):
-    """Print the summary, a line for each network and rate."""
+    """Print the summary, a line for each network and rate, and what is not in its numbers."""
     print("\nnorm    rate      test accuracy     width of loss   change of gradient   β: shortest")
     print("                                                       (medians over steps)    longest")
     for row in table:
-        low, *_, high = row["beta"]
+        _, betas = zip(*sorted(zip(row["lengths"], row["beta"], strict=True)), strict=True)
         print(
-            f"{row['norm']:7s} {row['rate']:<8g} {100 * row['test']['mean']:6.2f} ± "
-            f"{100 * (row['test']['std'] or 0):4.2f} %   {row['loss_width']:12.4f}   "
-            f"{row['change_most']:15.4f}      {low:9.3f} {high:9.3f}"
+            f"{row['norm']:7s} {row['rate']:<8g} {_percent(row['test']):16s} "
+            f"{_number(row['loss_width'], 4):>14s}   {_number(row['change_most'], 4):>15s}      "
+            f"{_number(betas[0], 3):>9s} {_number(betas[-1], 3):>9s}"
         )
+    for row in table:
+        which = f"{row['norm']} at rate {row['rate']:g}"
+        if row["diverged"]:
+            count = f"{row['diverged']} of {row['seeds']}" if row["seeds"] > 1 else "it"
+            print(f"{which}: {count} diverged or ended at chance, not in these numbers and bands")
+        if row["no_gradient"]:
+            print(
+                f"{which}: no gradient to go along in {row['no_gradient']} probes (0 or not finite)"
+            )
     print(f"\n{run.folder}: summary.json, traces/, figures/")
+
+
+def _percent(spread):
+    if spread is None:
+        return "     -"
+    std = "" if spread["std"] is None else f" ± {100 * spread['std']:4.2f}"
+    return f"{100 * spread['mean']:6.2f}{std} %"
+
+
+def _number(value, digits):
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -21,10 +21,15 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import UninitializedParameter
 
 from optim_torch import structure
 
 DIRECTIONS = ("gradient", "optimizer", "random")
+
+
+class NoDirection(ValueError):
+    """Loss or gradient are not finite where the probe begins, or the gradient is zero."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +99,23 @@ def probe(
     the other processes: loss and g are those of this process's batch (but SyncBatchNorm waits for
     all processes, so let all probe).
 
-    Raises ValueError, with nothing changed, for impossible lengths, directions and parameters, and
-    if loss or gradient at w are not finite or the gradient is zero.
+    Raises ValueError, with nothing changed, for impossible lengths, directions, parameters,
+    batches, losses and optimizers; its kind `NoDirection` if loss or gradient at w are not finite
+    or the gradient is zero.
     """
     if isinstance(model, DistributedDataParallel):
         model = model.module
-    lengths = [float(length) for length in lengths]
-    if not lengths or not all(0 < length < math.inf for length in lengths):
+    try:
+        lengths = [float(length) for length in lengths]
+        good = lengths and all(0 < length < math.inf for length in lengths)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
         raise ValueError(f"lengths must be one or more positive finite numbers, got {lengths}")
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise ValueError("batch must be a pair of inputs and targets")
     chosen = _chosen(model, parameters)
     if direction == "optimizer":
         _refuse_unfit(optimizer, chosen)
@@ -113,9 +125,9 @@ def probe(
     norm = _norm(here)
     for name, value in (("loss", loss), ("gradient", norm)):
         if not math.isfinite(value):
-            raise ValueError(f"the {name} is not finite here ({value}): there is nothing to probe")
+            raise NoDirection(f"the {name} is not finite here ({value}): there is nothing to probe")
     if norm == 0:
-        raise ValueError("the gradient is zero: there is no direction to probe")
+        raise NoDirection("the gradient is zero: there is no direction to probe")
     if direction == "gradient":
         line = [-g for g in here]
     elif direction == "optimizer":
@@ -147,6 +159,10 @@ def _point(evaluate, parameters, here, line, length):
 def _chosen(model, names):
     """The parameters that need a gradient and go by the names, each with its own name."""
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if any(isinstance(p, UninitializedParameter) for p in trainable.values()):
+        raise ValueError("the model is lazy and has no weights yet: show it a batch first")
+    if isinstance(names, str):
+        raise ValueError(f"parameters must be a list of names, got {names!r}")
     chosen = trainable if names is None else {}
     for asked in names or ():
         found = {name: p for name, p in trainable.items() if f"{name}.".startswith(f"{asked}.")}
@@ -161,6 +177,9 @@ def _chosen(model, names):
 def _refuse_unfit(optimizer, chosen):
     if optimizer is None:
         raise ValueError('direction "optimizer" needs an optimizer')
+    if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
+        kind = type(optimizer).__name__
+        raise ValueError(f"{kind} cannot step with one dense gradient: there is no line to probe")
     held = set(_held(optimizer))
     missing = [name for name, parameter in chosen.items() if parameter not in held]
     if missing:
@@ -183,8 +202,16 @@ def _evaluate(model, loss_fn, batch, parameters):
         torch.autocast(tensors[0].device.type, enabled=False),
     ):
         loss = loss_fn(model(inputs), targets)
-        # The model may not use them all: zeros, not None.
-        return loss.item(), torch.autograd.grad(loss, tensors, materialize_grads=True)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            shape = getattr(loss, "shape", type(loss).__name__)
+            raise ValueError(f"loss_fn must give a scalar tensor, got {shape}")
+        if not loss.requires_grad:
+            raise ValueError(
+                "the loss does not depend on the parameters (or torch.inference_mode is on)"
+            )
+        # The model may not use them all: zeros, not None. An embedding's may be sparse.
+        gradients = torch.autograd.grad(loss, tensors, materialize_grads=True)
+        return loss.item(), tuple(gradient.to_dense() for gradient in gradients)
 
 
 @contextlib.contextmanager

@@ -77,6 +77,14 @@ def test_a_mistake_is_one_line(args, message, capsys):
     assert message in refusal(capsys, lambda: called(*args))
 
 
+def test_a_mistake_has_no_frame_where_there_is_ascii_alone(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(UserError) as refusal:
+        cli.parse(Config, Config(), ["--width", "0"])
+    assert str(refusal.value).endswith("--width 0: must be positive")
+    assert "--- " not in str(refusal.value)
+
+
 def test_a_missing_flag_is_one_line(capsys):
     assert "--run" in refusal(capsys, lambda: cli.run(lambda config: config, Required, args=[]))
     assert cli.run(lambda config: config, Required, args=["--run", "x"]).run == Path("x")

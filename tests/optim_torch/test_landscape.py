@@ -1,28 +1,38 @@
 """Traces, bands and the landscape command, against slow recomputation."""
 
 import dataclasses
+import json
+import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.nn import functional as F
 
-from common import batches, cli, plots
+from common import batches, checkpoints, cli, plots
 from common.errors import UserError
-from common.runs import Progress
-from optim_torch import bands, course, landscape, traces
+from common.runs import Progress, Stopping
+from optim_torch import bands, course, landscape, landscape_figures, traces
 from optim_torch.landscape_settings import load_data
+from optim_torch.probe import probe
+from tests import tfds
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
 
 TINY = dataclasses.replace(
     landscape.PRESETS["digits"],
-    **{"scale": 0.25, "batch_size": 16, "n_items": 64, "steps": 6, "probe_every": 2},
-    **{"rates": (0.05, 0.1), "device": "cpu"},
+    scale=0.25,
+    batch_size=16,
+    n_items=64,
+    steps=6,
+    probe_every=2,
+    rates=(0.05, 0.1),
+    device="cpu",
 )
 SPEC = traces.Spec("batch", 0.05, 3)
 
@@ -91,8 +101,17 @@ def test_probes_do_not_change_training(digits, tmp_path, direction):
     assert one["point_loss"].shape == (6, 4) and two["point_loss"].shape == (1, 4)
 
 
-def test_a_killed_trace_goes_on_bit_for_bit(digits, tmp_path, monkeypatch):
-    whole = record(TINY, SPEC, digits, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        dataclasses.replace(
+            TINY, model="VGG_A_Dropout", scale=0.05, optimizer="adam", direction="random"
+        ),
+    ],
+)
+def test_a_killed_trace_goes_on_bit_for_bit(digits, tmp_path, monkeypatch, config):
+    whole = record(config, SPEC, digits, tmp_path / "whole")
     monkeypatch.setattr(traces, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     advance = traces._Trace.advance
 
@@ -103,19 +122,185 @@ def test_a_killed_trace_goes_on_bit_for_bit(digits, tmp_path, monkeypatch):
 
     monkeypatch.setattr(traces._Trace, "advance", kill)
     with pytest.raises(KeyboardInterrupt):
-        record(TINY, SPEC, digits, tmp_path / "cut")
+        record(config, SPEC, digits, tmp_path / "cut")
     monkeypatch.setattr(traces._Trace, "advance", advance)
-    assert same(record(TINY, SPEC, digits, tmp_path / "cut"), whole)
-    assert same(record(TINY, SPEC, digits, tmp_path / "cut"), whole)  # now from its file
+    assert Stopping.kept == f"step 3 in {tmp_path / 'cut'}"
+    monkeypatch.setattr(Stopping, "kept", None)
+    assert same(record(config, SPEC, digits, tmp_path / "cut"), whole)
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == [f"{SPEC.stem}.npz"]
+    monkeypatch.setattr(Stopping, "kept", None)
+    assert same(record(config, SPEC, digits, tmp_path / "cut"), whole)  # now from its file
+    assert SPEC.stem in Stopping.kept
 
 
 def test_a_network_that_diverges_ends_its_trace_alone(digits, tmp_path):
     config = dataclasses.replace(TINY, rates=(1e30,), steps=12)
-    trace = record(config, traces.Spec("none", 1e30, 0), digits, tmp_path)
+    spec = traces.Spec("none", 1e30, 0)
+    trace = record(config, spec, digits, tmp_path)
     assert np.isnan(trace["loss"][-1]) and np.isfinite(trace["loss"][0])
-    assert trace["test"] == 0
-    (row,) = bands.summary({traces.Spec("none", 1e30, 0): trace})
-    assert row["diverged"] == 1
+    assert np.isnan(trace["val"]) and np.isnan(trace["test"])
+    (row,) = bands.summary({spec: trace})
+    assert (row["seeds"], row["diverged"], row["test"], row["loss_width"]) == (1, 1, None, None)
+    ended = int(np.isnan(trace["loss"]).argmax())  # the first step without a loss: none begins it
+    reached = trace["here_loss"][: -(-ended // config.probe_every)]
+    assert trace["no_gradient"] == row["no_gradient"] == np.isnan(reached).sum()
+
+
+@given(st.integers(2, 20), st.floats(0.5, 1.5), st.floats(0, 1), st.integers(1, 10_000))
+def test_chance_is_the_entropy_of_the_labels_and_the_largest_class(classes, share, accuracy, n):
+    """Equal classes: log(classes) and 1 / classes, in closed form."""
+    labels = np.repeat(np.arange(classes), 3)
+    losses = np.concatenate([np.full(90, 0.1), np.full(10, share * math.log(classes))])
+    error = math.sqrt((1 - 1 / classes) / classes / n)
+    expected = share > 0.99 and accuracy <= 1 / classes + 2 * error
+    assume(abs(share - 0.99) > 1e-9 and abs(accuracy - 1 / classes - 2 * error) > 1e-9)
+    assert traces.has_diverged(losses, labels, accuracy, n) == expected
+    assert traces.has_diverged(losses, labels, math.nan, 0) == (share > 0.99)  # none held out
+    assert traces.has_diverged(np.append(losses, math.inf), labels, 1.0, n)
+    assert traces.has_diverged(np.append(losses, math.nan), labels, 1.0, n)
+    assert not traces.has_diverged(np.zeros(5), np.zeros(9), 1.0, n)  # one class
+
+
+def test_a_network_killed_by_a_great_rate_is_found_at_chance(digits, tmp_path):
+    """Its loss is finite: all ReLUs are dead and the answer is the same for all images."""
+    config = dataclasses.replace(TINY, steps=40)
+    dead, good = traces.Spec("none", 3.0, 0), traces.Spec("none", 0.1, 0)
+    found = {spec: record(config, spec, digits, tmp_path) for spec in (dead, good)}
+    assert np.isfinite(found[dead]["loss"]).all()
+    assert found[dead]["diverged"] and not found[good]["diverged"]
+    assert bands.best_rates(found) == {"none": 0.1}
+    for what in ("loss", "change", "beta"):
+        for definition in ("steps", "line"):
+            both, alone, every = (
+                bands.across(models, what, definition, counted=counted)
+                for models, counted in (
+                    (list(found.values()), None),
+                    ([found[good]], [True]),
+                    (list(found.values()), [True, True]),
+                )
+            )
+            np.testing.assert_array_equal(both, alone)
+            assert (every[2] > both[2]).any() or (every[1] < both[1]).any()
+    step, low, high = bands.across([found[dead]], "loss")
+    assert len(step) == 40 and np.isnan(low).all() and np.isnan(high).all()
+
+
+def test_only_probes_without_a_gradient_are_passed_over(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(traces, "probe", lambda *_, **__: probe.missing)
+    with pytest.raises(AttributeError):
+        record(TINY, SPEC, digits, tmp_path)
+    one_class = dataclasses.replace(
+        digits,
+        **{
+            part: dataclasses.replace(
+                getattr(digits, part), labels=0 * getattr(digits, part).labels
+            )
+            for part in ("train", "val", "test")
+        },
+        num_classes=1,
+    )
+    monkeypatch.setattr(traces, "probe", probe)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = {SPEC: record(TINY, SPEC, one_class, tmp_path)}
+        assert not found[SPEC]["loss"].any() and found[SPEC]["no_gradient"] == 3
+        assert bands.summary(found)[0]["beta"] == [None] * 4
+        landscape_figures.draw(tmp_path / "figures", found)  # a linear axis
+        for what in ("loss", "change", "beta"):
+            landscape_figures.course_bands(tmp_path / "band.png", found, what)
+
+
+def test_every_seed_and_step_has_a_random_direction_of_its_own(digits, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(*words, generator, **options):
+        seen.append(generator.initial_seed())
+        return probe(*words, generator=generator, **options)
+
+    monkeypatch.setattr(traces, "probe", watched)
+    config = dataclasses.replace(TINY, direction="random")
+    for seed in (0, 1):
+        record(config, dataclasses.replace(SPEC, seed=seed), digits, tmp_path / "one")
+    assert len(set(seen)) == len(seen) == 6
+    record(config, dataclasses.replace(SPEC, seed=0), digits, tmp_path / "two")
+    assert seen[6:] == seen[:3]
+
+
+# ---- files ----
+
+
+def test_traces_are_read_back_by_their_metadata(digits, tmp_path):
+    """5e-05 in a name has a hyphen, and %g rounds: the name is not read."""
+    rates = (5e-05, 0.1, 0.1 * (1 + 2**-52), 1.0)
+    config = dataclasses.replace(TINY, steps=1)
+    specs = [traces.Spec(norm, rate, 7) for norm in ("none", "linf") for rate in rates]
+    for spec in specs:
+        record(config, spec, digits, tmp_path / "traces")
+    for path in (tmp_path / "traces").iterdir():
+        path.rename(path.with_stem(f"renamed-{hash(path)}"))
+    assert set(bands.load(tmp_path)) == set(specs)
+
+
+@given(st.floats(1e-30, 1e30), st.floats(1e-30, 1e30))
+def test_other_rates_have_other_names(one, two):
+    assert (one == two) == (traces.Spec("l1", one, 0).stem == traces.Spec("l1", two, 0).stem)
+
+
+def test_traces_of_other_settings_or_images_are_refused(digits, tmp_path):
+    record(TINY, SPEC, digits, tmp_path)
+    with pytest.raises(UserError, match="steps 6 instead of 7") as refusal:
+        record(dataclasses.replace(TINY, steps=7), SPEC, digits, tmp_path)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match="data_fingerprint"):
+        record(TINY, SPEC, dataclasses.replace(digits, fingerprint="0" * 16), tmp_path)
+    path = tmp_path / f"{SPEC.stem}.npz"
+    path.rename(tmp_path / f"{dataclasses.replace(SPEC, seed=4).stem}.npz")
+    with pytest.raises(UserError, match="seed 3 instead of 4"):
+        record(TINY, dataclasses.replace(SPEC, seed=4), digits, tmp_path)
+    _, arrays = traces.read(tmp_path / f"{dataclasses.replace(SPEC, seed=4).stem}.npz")
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match="does not say what it was made from"):
+        record(TINY, SPEC, digits, tmp_path)
+
+
+@pytest.mark.parametrize("state", [{"made_from": {}}, {"step": 1}, [1, 2], {"model": None}])
+def test_a_checkpoint_that_does_not_fit_gets_one_line(digits, tmp_path, state):
+    if isinstance(state, dict) and "model" in state:
+        state["made_from"] = traces.made_from(TINY, SPEC, digits)
+    checkpoints.save(tmp_path / SPEC.stem, 3, state)
+    with pytest.raises(UserError) as refusal:
+        record(TINY, SPEC, digits, tmp_path)
+    assert "\n" not in str(refusal.value) and str(tmp_path / SPEC.stem) in str(refusal.value)
+    assert list((tmp_path / SPEC.stem).glob("*.pt"))  # nothing that was not understood is deleted
+
+
+@pytest.fixture(scope="module")
+def written(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written")
+    record(TINY, SPEC, digits, folder)
+    return folder / f"{SPEC.stem}.npz"
+
+
+@given(st.data())
+def test_a_damaged_trace_is_refused_or_read_as_it_was(written, data):
+    content = bytearray(written.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    damaged = written.with_name("damaged.npz")
+    damaged.write_bytes(content)
+    try:
+        settings, arrays = traces.read(damaged)
+    except UserError as refusal:
+        assert "\n" not in str(refusal) and str(damaged) in str(refusal)
+    else:
+        expected = traces.read(written)
+        assert settings == expected[0] and arrays.keys() == expected[1].keys()
+        assert all(np.array_equal(arrays[n], expected[1][n], equal_nan=True) for n in arrays)
+
+
+# ---- bands ----
 
 
 @given(hnp.arrays(float, (3, 5), elements=st.one_of(st.floats(-9, 9), st.just(np.nan))))
@@ -129,8 +314,23 @@ def test_bands_are_minimum_and_maximum_of_what_is_there(values):
             assert np.isnan(low[step]) and np.isnan(high[step])
 
 
+def test_runs_apart_band_together_if_they_are_of_one_kind(tmp_path):
+    """Each normaliser's first seed, which need not be the same."""
+    run(tmp_path / "plain", "--norms", "none", "--steps", 12)
+    run(tmp_path / "batch", "--norms", "batch", "--steps", 12, "--seeds", 1)
+    run(tmp_path / "longer", "--norms", "l1", "--steps", 13)
+    both = [tmp_path / "plain", tmp_path / "batch"]
+    _, numbers = course.VGG_Loss_Landscape(both, tmp_path / "a.png", diverged=True)
+    for folder in both:
+        (norm,) = {spec.norm for spec in bands.load(folder)}
+        losses = [trace["loss"] for trace in bands.load(folder).values()]
+        assert np.array_equal(numbers[norm][1], np.minimum(*losses))
+    with pytest.raises(UserError, match="steps 13 instead of 12"):
+        course.VGG_Loss_Landscape([*both, tmp_path / "longer"], tmp_path / "b.png")
+
+
 def test_the_courses_functions_band_models_and_the_papers_lengths(tmp_path):
-    run(tmp_path, "--norms", "batch")
+    run(tmp_path, "--norms", "batch", "--steps", 30)
     found = bands.load(tmp_path)
     one, two = found.values()
     _, numbers = course.VGG_Loss_Landscape(tmp_path, tmp_path / "a.png")
@@ -143,9 +343,13 @@ def test_the_courses_functions_band_models_and_the_papers_lengths(tmp_path):
     _, numbers = course.VGG_Grad_Pred([tmp_path], tmp_path / "c.png", "line")
     step, low, _ = numbers["batch"]
     at_the_rate = [trace["point_change"][:, 1] for trace in (one, two)]  # lengths 0.5, 1, 2, 4
-    assert np.array_equal(low, np.minimum(*at_the_rate)) and step.tolist() == [0, 2, 4]
-    with pytest.raises(ValueError, match='"steps" or "line"'):
-        course.VGG_Grad_Pred([tmp_path], tmp_path / "d.png", "other")
+    assert np.array_equal(low, np.minimum(*at_the_rate)) and step.tolist() == [*range(0, 30, 2)]
+    for function in (course.VGG_Grad_Pred, course.VGG_Beta_Smooth):  # before anything is trained
+        with pytest.raises(ValueError, match='"steps" or "line"'):
+            function(None, tmp_path / "d.png", "other", out=tmp_path / "no")
+    with pytest.raises(UserError, match="read already"):
+        course.VGG_Loss_Landscape([tmp_path, tmp_path], tmp_path / "d.png")
+    assert not (tmp_path / "no").exists() and not (tmp_path / "d.png").exists()
     local = bands.local(one)
     assert np.array_equal(local["loss_high"], one["point_loss"].max(1))
     assert np.array_equal(local["beta_most"], one["point_beta"].max(1))
@@ -155,7 +359,7 @@ def test_the_courses_functions_train_for_themselves_once(tmp_path, monkeypatch):
     fields = ("dataset", "model", "scale", "batch_size", "n_items", "steps", "probe_every")
     settings = {name: getattr(TINY, name) for name in fields}
     settings |= {"rates": (0.001, 0.002), "device": "cpu", "out": tmp_path / "run"}
-    _, numbers = course.VGG_Loss_Landscape(None, tmp_path / "a.png", **settings)
+    _, numbers = course.VGG_Loss_Landscape(None, tmp_path / "a.png", diverged=True, **settings)
     assert set(numbers) == {"none", "batch"}
     losses = [t["loss"] for s, t in bands.load(tmp_path / "run").items() if s.norm == "none"]
     assert np.array_equal(numbers["none"][2], np.maximum(*losses))
@@ -167,7 +371,7 @@ def test_the_courses_functions_train_for_themselves_once(tmp_path, monkeypatch):
         course.VGG_Grad_Pred(tmp_path / "run", tmp_path / "d.png", steps=7)
 
 
-def test_the_command_measures_and_draws(tmp_path):
+def test_the_command_measures_and_draws(tmp_path, capsys):
     summary = run(tmp_path / "run", "--seeds", 0, 1)
     assert [(row["norm"], row["rate"], row["seeds"]) for row in summary["table"]] == [
         (norm, rate, 2) for norm in ("none", "batch") for rate in (0.05, 0.1)
@@ -178,8 +382,73 @@ def test_the_command_measures_and_draws(tmp_path):
         *("VGG_Loss_Landscape", "VGG_Grad_Pred", "VGG_Beta_Smooth"),
     }
     assert 0 < summary["probe_seconds"] < summary["seconds"]
-    run(tmp_path / "one", "--rates", 0.05, "--norms", "none", "l1")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert "±" in capsys.readouterr().out
+    words = ("--norms", "none", "l1", "--rates", 0.1, "--steps", 40, "--lengths", 2)
+    (plain, _) = run(tmp_path / "one", *words, "--val-fraction", 0)["table"]
+    assert plain["val"] is None and plain["test"]["std"] is None and len(plain["beta"]) == 1
+    assert f"{100 * plain['test']['mean']:.2f} %" in (said := capsys.readouterr().out)
+    assert "±" not in said  # of one seed there is none
     assert (tmp_path / "one" / "figures" / "landscape.png").exists()
+
+
+def test_a_rate_at_which_seeds_diverge_is_said_and_never_the_best(tmp_path, capsys):
+    summary = run(tmp_path, "--norms", "none", "--rates", 3, 0.1, "--steps", 40)
+    dead, good = summary["table"]
+    assert (dead["diverged"], dead["test"], good["diverged"]) == (1, None, 0)
+    assert "none at rate 3: it diverged or ended at chance" in capsys.readouterr().out
+    assert bands.rank(good) > bands.rank(dead)
+
+
+def test_bands_of_all_normalisers_are_over_the_same_rates(digits, tmp_path):
+    """A rate that one of them cannot take is left out for both."""
+    specs = [traces.Spec(norm, rate, 0) for norm in ("none", "batch") for rate in (0.05, 0.1)]
+    found = {spec: record(TINY, spec, digits, tmp_path) for spec in specs}
+    for spec, trace in found.items():
+        trace["diverged"] = spec == traces.Spec("none", 0.05, 0)
+    made, numbers = landscape_figures.course_bands(tmp_path / "a.png", found, "loss")
+    for norm in ("none", "batch"):
+        kept = found[traces.Spec(norm, 0.1, 0)]["loss"]
+        assert np.array_equal(numbers[norm][1], kept) and np.array_equal(numbers[norm][2], kept)
+    assert "without rate 0.05" in made.axes[0].get_title()
+
+
+def row(diverged, val, loss):
+    val = None if val is None else {"mean": val, "std": None}
+    return {"diverged": diverged, "val": val, "last_loss": loss}
+
+
+def test_rates_are_ranked_by_divergence_then_validation_then_training_loss():
+    in_order = [
+        row(2, None, None),
+        row(1, 0.9, 0.1),
+        row(0, 0.5, 0.1),
+        row(0, 0.6, 0.3),
+        row(0, 0.6, 0.2),
+    ]
+    assert [bands.rank(r) for r in in_order] == sorted(map(bands.rank, in_order))
+    unheld = [row(1, None, None), row(0, None, 0.2), row(0, None, 0.1)]
+    assert [bands.rank(r) for r in unheld] == sorted(map(bands.rank, unheld))
+
+
+def test_other_images_under_the_same_name_are_refused(tmp_path, capsys):
+    """The newest version of a set is what is read."""
+    words = ("--dataset", "chg", "--data-dir", tmp_path, "--n-items", -1, "--scale", 0.1)
+    small = {"steps": 2, "scale": 0.1, "device": "cpu", "batch_size": 16, "out": tmp_path / "own"}
+    small |= {"dataset": "chg", "data_dir": tmp_path, "norms": ("none",), "rates": (0.1,)}
+    for version, seed in (("1.0.0", 0), ("1.0.1", 1)):
+        pictures = tfds.pictures(60, seed=seed)
+        rows = tfds.rows_of(pictures, np.arange(60) % 2)
+        tfds.write_tfds(
+            tmp_path, "chg", {"train": rows, "test": rows}, num_classes=2, version=version
+        )
+        if version == "1.0.0":
+            run(tmp_path / "run", *words)
+            course.VGG_Loss_Landscape(None, tmp_path / "a.png", **small)
+            capsys.readouterr()
+    assert "other images" in refusal(capsys, lambda: run(tmp_path / "run", *words))
+    with pytest.raises(UserError, match="other images"):
+        course.VGG_Loss_Landscape(None, tmp_path / "b.png", **small)
 
 
 def test_a_subset_has_as_many_of_each_class():
@@ -189,25 +458,78 @@ def test_a_subset_has_as_many_of_each_class():
     assert len(data_set.test) == len(load_data(TINY).test) > 300
 
 
+@pytest.fixture(scope="module")
+def odd_data(tmp_path_factory):
+    """Sets that these networks cannot be trained on."""
+    folder = tmp_path_factory.mktemp("odd")
+    pictures = tfds.pictures(40)
+    tfds.write_tfds(folder, "nolabel", {"train": tfds.rows_of(pictures)})
+    rows = tfds.rows_of(pictures[:, :6], np.arange(40) % 2)
+    tfds.write_tfds(folder, "wide", {"train": rows}, num_classes=2, shape=(6, 8, 3))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--norms batchnorm", "unknown norm 'batchnorm'"),
-        ("--rates 0", "--rates must be above 0"),
-        ("--lengths -1", "--lengths must be above 0"),
+        ("--norms batchnorm", "unknown norm"),
+        ("--rates 0", "--rates 0.0: must be above 0"),
+        ("--rates nan", "--rates nan: must be a finite number"),
+        ("--rates 1e200", "--rates 1e+200: at length 1 it is beyond"),
+        ("--rates 1e-30 --lengths 1e-30", "at length 1e-30 it is beyond"),
+        ("--rates 0.1 0.1", "--rates 0.1 0.1: names one twice"),
+        ("--seeds 1 1", "names one twice"),
+        ("--seeds -1", "--seeds -1"),
+        ("--seeds 99999999999999999999", "--seeds"),
+        ("--lengths -1", "--lengths -1.0: must be above 0"),
+        ("--lengths nan", "--lengths nan"),
+        ("--lengths inf", "--lengths inf"),
+        ("--scale nan", "--scale nan"),
+        ("--scale 1e9", "--scale"),
         ("--model VGG_B", "VGG_B"),
-        ("--steps 0", "--steps must be at least 1"),
-        ("--n-items 5", "--n-items must be"),
+        ("--model VGG_A_BatchNorm", "VGG_A_BatchNorm"),  # VGG_A --norms batch
+        ("--steps 0", "--steps 0"),
+        ("--probe-every 0", "--probe-every 0"),
+        ("--batch-size 1", "--batch-size 1: normalisers need at least 2 images"),
+        ("--batch-size 2000 --n-items -1", "--batch-size 2000: digits has only 1,293 train images"),
+        ("--n-items 5", "--n-items 5: must be"),
+        ("--n-items 5000", "--n-items 5000: digits has only 1,293 train images"),
+        ("--n-items 1292", "--n-items 1292: cannot take"),
+        ("--val-fraction 1", "--val-fraction 1.0"),
+        ("--name ../x", "--name ../x: must be a plain name"),
         ("--dataset nonsense", "nonsense"),
+        ("--dataset nolabel", "nolabel has no labels"),
+        ("--dataset wide", "6x8"),
+        ("--dataset photos", "photos has no labels"),
         ("--device nonsense", "--device nonsense"),
+        ("--device meta", "--device meta"),
     ],
 )
-def test_mistakes_get_one_line_and_nothing_is_written(tmp_path, capsys, words, said):
-    line = refusal(capsys, lambda: run(tmp_path / "run", *words.split()))
+def test_mistakes_get_one_line_and_nothing_is_written(tmp_path, odd_data, capsys, words, said):
+    words = [*words.split(), "--data-dir", odd_data]
+    line = refusal(capsys, lambda: run(tmp_path / "run", *words))
     assert said in line
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": "VGG_A_BatchNorm"},
+        {"optimizer": "lion"},
+        {"direction": "up"},
+        {"rates": 0.1},
+        {"norms": "batch"},
+        {"rates": ()},
+        {"steps": 0},
+    ],
+)
+def test_impossible_settings_in_a_notebook_are_value_errors(tmp_path, settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        course.VGG_Loss_Landscape(None, tmp_path / "a.png", out=tmp_path / "run", **settings)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_without_traces_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no traces"):
+    with pytest.raises(UserError, match="no traces"):
         bands.load(tmp_path)

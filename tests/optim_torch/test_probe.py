@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from optim_torch import DessiLBI
-from optim_torch.probe import DIRECTIONS, cost, probe
+from optim_torch.probe import DIRECTIONS, NoDirection, cost, probe
 
 torch.set_num_threads(1)
 NO_CUDA = pytest.mark.skipif("not torch.cuda.is_available()")
@@ -252,7 +253,8 @@ def test_a_distributed_model_is_probed_without_the_others(tmp_path):
     assert found == probe(model, F.cross_entropy, batch, **options)
 
 
-ELSEWHERE = {"direction": "optimizer", "optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}
+ZERO = [torch.zeros(1)]
+ELSEWHERE = {"direction": "optimizer", "optimizer": torch.optim.SGD(ZERO, 0.1)}
 REFUSED = [
     ("lengths must be one or more positive", {"lengths": []}),
     ("lengths must be one or more positive", {"lengths": [0.1, 0]}),
@@ -264,6 +266,19 @@ REFUSED = [
     ("no parameter or module 'v'", {"parameters": ["w", "v"]}),
     ("no parameter or module ''", {"parameters": [""]}),
     ("no parameters to probe", {"parameters": []}),
+    ("parameters must be a list of names", {"parameters": "w"}),
+    ("lengths must be one or more positive", {"lengths": 0.1}),
+    ("lengths must be one or more positive", {"lengths": ["long"]}),
+    ("pair of inputs and targets", {"batch": torch.ones(2, 3)}),
+    ("pair of inputs and targets", {"batch": (1, 2, 3)}),
+    ("must give a scalar tensor", {"loss_fn": lambda w, _: w}),
+    ("must give a scalar tensor", {"loss_fn": lambda w, _: w.sum().item()}),
+    ("does not depend on the parameters", {"loss_fn": lambda w, _: w.detach().sum()}),
+    ("LBFGS cannot step", {"direction": "optimizer", "optimizer": torch.optim.LBFGS(ZERO)}),
+    (
+        "SparseAdam cannot step",
+        {"direction": "optimizer", "optimizer": torch.optim.SparseAdam(ZERO)},
+    ),
     ("gradient is zero", {"loss_fn": lambda w, _: 0 * w.sum()}),
     ("loss is not finite", {"loss_fn": lambda w, _: (w - 2).log().sum()}),
     ("gradient is not finite", {"loss_fn": lambda w, _: (w - 1).sqrt().sum()}),
@@ -277,3 +292,33 @@ def test_what_cannot_be_probed_is_refused(message, options):
         probe(Weights(torch.ones(3)), **options)
     with pytest.raises(ValueError, match=f"{message}|no parameter"):
         probe(Weights(torch.ones(3)).requires_grad_(False), **options)
+
+
+def test_only_what_the_point_itself_forbids_is_no_direction():
+    """So that a caller may pass over it without passing over its own mistakes."""
+    for message, options in REFUSED:
+        options = {"loss_fn": None, "batch": NO_BATCH, "lengths": LENGTHS, **options}
+        with pytest.raises(ValueError) as refusal:
+            probe(Weights(torch.ones(3)), **options)
+        of_the_point = "not finite" in message or "gradient is zero" in message
+        assert (refusal.type is NoDirection) == of_the_point
+
+
+def test_a_lazy_model_is_refused():
+    with pytest.raises(ValueError, match="show it a batch first"):
+        probe(nn.LazyLinear(2), F.mse_loss, (torch.ones(1, 3), torch.ones(1, 2)), lengths=LENGTHS)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_sparse_gradients_are_those_of_the_dense_embedding(direction):
+    batch = torch.tensor([0, 3, 3]), torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    found = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        model = nn.Embedding(5, 4, sparse=sparse)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        options = {"lengths": LENGTHS, "direction": direction, "optimizer": optimizer}
+        found.append(probe(model, F.mse_loss, batch, **options))
+    assert found[0].gradient == pytest.approx(found[1].gradient)
+    for dense, sparse in zip(found[0].points, found[1].points, strict=True):
+        assert dataclasses.astuple(sparse) == pytest.approx(dataclasses.astuple(dense))
