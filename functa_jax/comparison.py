@@ -51,11 +51,11 @@ class Task(NamedTuple):
     seed: int
 
 
-def compare(functa, data, *, numbers, count, steps, w0, seed):
+def compare(functa, data, *, numbers, count, steps, w0, seed, folder=None):
     """The whole comparison on `count` test images, evenly spaced.
 
     functa: None leaves its rows and the equal time out; numbers: per image, if there is none;
-    steps, w0: of the single-image networks. Returns Found.
+    steps, w0: of the single-image networks; folder: where PCA is kept. Returns Found.
     """
     count = min(count, len(data.val), len(data.test))
     images = _spaced(data.test, count)
@@ -63,7 +63,7 @@ def compare(functa, data, *, numbers, count, steps, w0, seed):
     task = Task(_floats(_spaced(data.val, count)), _floats(images), seed)
     if functa is not None:
         numbers = _functa(found, functa, images)
-    _pca(found, data.train.images, images, numbers)
+    _pca(found, data.train.images, images, numbers, folder)
     shapes = _sirens(found, task, shapes_below(numbers, images.shape[-1], w0), steps)
     if functa is not None:
         _equal_time(found, task, shapes, found.rows[0]["seconds_per_image"])
@@ -85,11 +85,13 @@ def _functa(found, functa, images):
     return numbers
 
 
-def _pca(found, train_images, images, numbers):
+def _pca(found, train_images, images, numbers, folder):
+    whole = evaluate.whole_pca(train_images, folder)
     for factor in (0.5, 1, 2, 4):
-        pca = evaluate.pca(train_images, max(1, int(factor * numbers)))
-        if pca is None:  # as many numbers as the image has
+        count = max(1, int(factor * numbers))
+        if count >= whole.n_components_:  # as many numbers as the image has
             break
+        pca = evaluate.first_components(whole, count)
         rows = evaluate.pixel_rows(images)
         seconds = _seconds(lambda pca=pca, rows=rows: pca.transform(rows)) / len(images)
         shared = 4 * (pca.components_.size + pca.mean_.size)

@@ -98,10 +98,9 @@ def directions(latents, count=DIRECTIONS):
 
     The deviation is that of the latents along the direction; k <= count directions have any.
     """
-    from sklearn.decomposition import PCA
+    from functa_jax.evaluate import as_rows, exact_pca, first_components
 
-    rows = latents.reshape(len(latents), -1).astype(np.float32)
-    pca = PCA(min(count, *rows.shape), random_state=0).fit(rows)
+    pca = first_components(exact_pca(as_rows(latents)), count)
     deviations = np.sqrt(pca.explained_variance_)
     kept = deviations > 1e-6 * deviations[0]
     return pca.components_[kept].reshape(-1, *latents.shape[1:]), deviations[kept]

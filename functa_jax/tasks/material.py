@@ -39,6 +39,7 @@ class Material:
     functaset: Functaset
     data: datasets.Dataset
     out: Path
+    folder: Path | None = None  # of the run, if there is one; keeps the PCA of its images
 
     def path(self, name):
         """A file of the report."""
@@ -73,7 +74,8 @@ def load(config):
         raise UserError(f"{path} was made from other images than those of {data.name} found")
     if config.seed < 0:
         raise UserError(f"--seed {config.seed}: must not be negative")
-    return Material(functa, functaset, data, config.out or folder / "tasks")
+    kept = folder if (folder / "config.json").exists() else None
+    return Material(functa, functaset, data, config.out or folder / "tasks", kept)
 
 
 def report(material, task, config, rows, figures, remarks=()):
