@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from operator import truediv
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, Positive
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,13 @@ class Config:
 
     json: bool = False
     """One JSON object a line instead of a table."""
-    rounds: int = 5
+    rounds: Count = 5
     """Times that ours and the reference take turns."""
-    seconds: float = 2.0
+    seconds: Positive = 2.0
     """Time for each turn."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 @dataclass(frozen=True)

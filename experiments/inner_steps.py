@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from common import cli, datasets
+from common import checks, cli, datasets
+from common.checks import Seed
 from common.plots import figure
 from common.runs import environment, read_rows, spread, write_json
 from experiments import runner
@@ -58,7 +59,7 @@ class Config:
     """More flags of functa_jax.meta_train, as one string."""
     variants: tuple[str, ...] = tuple(VARIANTS)
     """Variants to compare."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of each variant."""
     out: Path | None = None
     """Folder for the runs; default runs/inner_steps_NAME."""
@@ -66,6 +67,7 @@ class Config:
     """Folder for the table and the figure."""
 
     def __post_init__(self):
+        checks.check(self)
         for name in self.variants:
             if name not in VARIANTS:
                 raise ValueError(f"--variants {name}: no such one; there are {', '.join(VARIANTS)}")

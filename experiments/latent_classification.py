@@ -24,7 +24,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, CountOrZero
 from common.errors import UserError
 from common.plots import figure
 from common.runs import spread
@@ -44,21 +45,18 @@ COLOURS = {"latents": "C0", "PCA": "k", "pixels": "C1", "rebuilt": "C2"}
 class Config(tasks.TaskConfig):
     """Which run, and how much of its data."""
 
-    steps: tuple[int, ...] = (0, 1, 2, 3, 5, 10)
+    steps: tuple[CountOrZero, ...] = (0, 1, 2, 3, 5, 10)
     """Fitting steps to compare."""
-    images: int = 5000
+    images: Count = 5000
     """Training images, at most; the largest balanced subset is smaller."""
-    test_images: int = 5000
+    test_images: Count = 5000
     """Test images, at most."""
-    draws: int = 3
+    draws: Count = 3
     """Subsets of each size."""
 
     def __post_init__(self):
-        for field in ("images", "test_images", "draws"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"--{field.replace('_', '-')}: must be at least 1")
-        if not self.steps or min(self.steps) < 0:
-            raise ValueError(f"--steps {self.steps}: needs numbers of steps, not negative")
+        checks.check(self)
+        checks.require(self.steps, "steps", self.steps, "give one number of steps at least")
 
 
 def main(config):

@@ -33,7 +33,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, Seed
 from common.runs import environment, write_json
 from experiments import runner
 from functa_jax import figures
@@ -58,9 +59,9 @@ class Config:
 
     preset: str
     """Preset of functa_jax.meta_train."""
-    sizes: tuple[int, ...]
+    sizes: tuple[Count, ...]
     """Numbers per image."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Seeds of each size."""
     flags: str = ""
     """More flags of functa_jax.meta_train, as one string."""
@@ -68,6 +69,9 @@ class Config:
     """Folder for the runs; default runs/reconstruction_NAME."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 PRESETS = {

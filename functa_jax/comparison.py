@@ -13,7 +13,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from functa_jax import evaluate, single
+from functa_jax import evaluate, fit_grid, single
+from functa_jax.training import matmul_rate
 
 FACTORS = (1, 1.5, 2, 3, 4, 8)  # sizes of the networks, in the functa's numbers per image
 RATES = (3e-3, 1e-2, 3e-2)
@@ -68,6 +69,16 @@ def compare(functa, data, *, numbers, count, steps, w0, seed, folder=None):
     if functa is not None:
         _equal_time(found, task, shapes, found.rows[0]["seconds_per_image"])
     return found
+
+
+def seconds_of(shape, numbers, *, count, steps, w0):
+    """How long the fits of `compare` on images of a shape (h, w, C) take, about."""
+    height, width, channels = shape
+    tried = [s for group in shapes_below(numbers, channels, w0) for s in group]
+    flops = sum(s.step_flops(height * width) for s in tried) * count * steps
+    fits = len(RATES) + 1  # of each shape: to choose on validation, then on test
+    overhead = fit_grid.COMPILE_SECONDS + fits * steps * single.STEP_SECONDS
+    return len(tried) * overhead + fits * flops / (0.4 * matmul_rate())
 
 
 def _functa(found, functa, images):

@@ -47,7 +47,8 @@ class Functa:
         """Fit images and keep the whole course.
 
         images (n, h, w, C) or, with one channel, (n, h, w): uint8 or floats in [0, 1]; noise may
-        leave [0, 1] by a half, what is not finite or further out is a UserError. Returns latents (n, steps + 1, *config.latent_shape) and mean squared errors
+        leave [0, 1] by a half, what is not finite or further out is a UserError.
+        Returns latents (n, steps + 1, *config.latent_shape) and mean squared errors
         (n, steps + 1), float32: [:, k] are those after k steps.
         """
         steps = self.inner_steps if steps is None else _whole("steps", steps, 0)
@@ -139,6 +140,8 @@ def load(path):
         return Functa(config, params, tuple(about.pop("resolution")), **about)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except KeyError as error:
         raise UserError(f"{path} is not a functa: {error.args[0]}") from None
     except Exception as error:  # reading a damaged file may raise nearly anything
@@ -198,7 +201,7 @@ def _points(coords):
     coords = np.asarray(coords, np.float32)
     if coords.ndim != 2 or coords.shape[1] != 2:
         raise UserError(f"coords have shape {coords.shape}, not (M, 2), in [0, 1]^2")
-    if coords.size and not (-1e-6 <= coords.min() and coords.max() <= 1 + 1e-6):
+    if coords.size and not (coords.min() >= -1e-6 and coords.max() <= 1 + 1e-6):
         found = f"{coords.min():g} to {coords.max():g}"
         raise UserError(f"coords are {found}; points lie in [0, 1]^2, (row, column)")
     return coords

@@ -24,4 +24,5 @@ def checked(images):
 def to_float(images):
     """Images as float32 signals, uint8 divided by 255."""
     images = np.asarray(images)
-    return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+    floats = images.astype(np.float32)
+    return floats / 255 if images.dtype == np.uint8 else floats
