@@ -324,11 +324,6 @@ def test_latents_of_another_size_are_refused(shape):
     assert "(n, 4)" in fault(FUNCTA.decode, np.zeros(shape))
 
 
-@pytest.mark.parametrize("resolution", [0, -1, (8, 0)])
-def test_a_picture_without_pixels_is_refused(resolution):
-    assert "must be positive" in fault(FUNCTA.decode, LATENTS, resolution)
-
-
 # ---- what comes from users ----
 
 
