@@ -11,6 +11,7 @@ from functa_jax import classification, evaluate, exporter, figures
 from functa_jax.functaset import SPLITS, load_functaset
 
 SAME_IMAGES = ("data", "data_fingerprint", "train_images")  # of summaries to compare
+DRAWN = ("numbers", "test_psnr", "pca_test_psnr")
 LOADING = """import functa_jax
 functaset = functa_jax.load_functaset("{path}")
 x, y = functaset.train.latents, functaset.train.labels"""
@@ -81,7 +82,7 @@ def _panel_of_sizes(run):
             found = read_json(path)
         except (UserError, OSError):  # whatever lies beside the run is none of ours
             continue
-        ours = isinstance(found, dict) and mine.keys() <= found.keys()
+        ours = isinstance(found, dict) and found.keys() >= {*SAME_IMAGES, *DRAWN}
         if ours and all(found[key] == mine[key] for key in SAME_IMAGES):
             same.append(found)
     if len({found["numbers"] for found in same}) > 1:
@@ -102,7 +103,7 @@ def table(run):
         f"PCA with as many numbers       {'-' if pca is None else f'{pca:.2f} dB'}",
     ]
     for name, result in s["accuracy"].items():
-        low, high = result["interval"]
+        low, high = result.get("interval", (np.nan, np.nan))  # older runs have none
         p = f"   p {result['p']:.2g} against latents" if "p" in result else ""
         lines.append(
             f"test accuracy, {name:<15} {100 * result['test']:.2f} % "
