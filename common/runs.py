@@ -17,8 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from statistics import mean, stdev
 
-from tqdm import tqdm
-
 from common.errors import UserError
 
 
@@ -264,6 +262,8 @@ class Progress:
         self.said = self.began
         self.bar = None
         if sys.stderr.isatty():
+            from tqdm import tqdm  # not above: a functaset is read with NumPy alone
+
             self.bar = tqdm(total=total, initial=start, unit=unit, dynamic_ncols=True)
 
     def __enter__(self):
@@ -294,7 +294,7 @@ class Progress:
 
     def say(self, text):
         """Print a line without breaking the bar."""
-        tqdm.write(text) if self.bar is not None else print(text, flush=True)
+        self.bar.write(text) if self.bar is not None else print(text, flush=True)
 
 
 def duration(seconds):

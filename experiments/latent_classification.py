@@ -59,6 +59,7 @@ class Config(tasks.TaskConfig):
 
     def __post_init__(self):
         checks.check(self)
+        checks.require(self.steps, "steps", self.steps, "give one number of steps at least")
 
 
 def main(config):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from functa_jax import evaluate, single
+from functa_jax import evaluate, fit_grid, single
+from functa_jax.training import matmul_rate
 
 FACTORS = (1, 1.5, 2, 3, 4, 8)  # sizes of the networks, in the functa's numbers per image
 RATES = (3e-3, 1e-2, 3e-2)
@@ -51,11 +52,11 @@ class Task(NamedTuple):
     seed: int
 
 
-def compare(functa, data, *, numbers, count, steps, w0, seed):
+def compare(functa, data, *, numbers, count, steps, w0, seed, folder=None):
     """The whole comparison on `count` test images, evenly spaced.
 
     functa: None leaves its rows and the equal time out; numbers: per image, if there is none;
-    steps, w0: of the single-image networks. Returns Found.
+    steps, w0: of the single-image networks; folder: where PCA is kept. Returns Found.
     """
     count = min(count, len(data.val), len(data.test))
     images = _spaced(data.test, count)
@@ -63,11 +64,21 @@ def compare(functa, data, *, numbers, count, steps, w0, seed):
     task = Task(_floats(_spaced(data.val, count)), _floats(images), seed)
     if functa is not None:
         numbers = _functa(found, functa, images)
-    _pca(found, data.train.images, images, numbers)
+    _pca(found, data.train.images, images, numbers, folder)
     shapes = _sirens(found, task, shapes_below(numbers, images.shape[-1], w0), steps)
     if functa is not None:
         _equal_time(found, task, shapes, found.rows[0]["seconds_per_image"])
     return found
+
+
+def seconds_of(shape, numbers, *, count, steps, w0):
+    """How long the fits of `compare` on images of a shape (h, w, C) take, about."""
+    height, width, channels = shape
+    tried = [s for group in shapes_below(numbers, channels, w0) for s in group]
+    flops = sum(s.step_flops(height * width) for s in tried) * count * steps
+    fits = len(RATES) + 1  # of each shape: to choose on validation, then on test
+    overhead = fit_grid.COMPILE_SECONDS + fits * steps * single.STEP_SECONDS
+    return len(tried) * overhead + fits * flops / (0.4 * matmul_rate())
 
 
 def _functa(found, functa, images):
@@ -85,11 +96,13 @@ def _functa(found, functa, images):
     return numbers
 
 
-def _pca(found, train_images, images, numbers):
+def _pca(found, train_images, images, numbers, folder):
+    whole = evaluate.whole_pca(train_images, folder)
     for factor in (0.5, 1, 2, 4):
-        pca = evaluate.pca(train_images, max(1, int(factor * numbers)))
-        if pca is None:  # as many numbers as the image has
+        count = max(1, int(factor * numbers))
+        if count >= whole.n_components_:  # as many numbers as the image has
             break
+        pca = evaluate.first_components(whole, count)
         rows = evaluate.pixel_rows(images)
         seconds = _seconds(lambda pca=pca, rows=rows: pca.transform(rows)) / len(images)
         shared = 4 * (pca.components_.size + pca.mean_.size)

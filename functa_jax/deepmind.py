@@ -246,6 +246,8 @@ def main(config):
     with _naming(config.file):
         contents, source = _read(config.file)
         if "params" in contents:
+            if functa is not None:
+                raise ValueError("it holds weights; --weights is for modulations")
             result, name, loader = _as_functa(contents, source), "functa.npz", "load"
             text = _describe(result, contents["params"])
         else:

@@ -1,22 +1,20 @@
-"""How good are latents? Reconstruction beside PCA, and a classifier beside PCA and pixels.
+"""How good are latents? Their PSNR, and PCA beside it.
 
 Every figure stands beside PCA with as many numbers per image: one gradient step from zero is a
 linear encoder, and a latent that does not beat PCA has not earned its network.
 """
 
-import warnings
+import contextlib
+import hashlib
+from pathlib import Path
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+
+from common.runs import atomic
 
 STEPS_SHOWN = (0, 1, 2, 3, 10)
-SELECTION_ROWS = 10_000  # training rows for choosing among classifiers
+PIECE = 4096  # rows in memory at a time, in float64
 
 
 def mean_psnr(errors):
@@ -31,14 +29,84 @@ def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
     return {step: float(means[step]) for step in steps}
 
 
-def pca(train_images, components):
+# ---- PCA ----
+
+
+def pca(train_images, components, folder=None):
     """PCA with `components` numbers an image, fitted on images (n, h, w, C) uint8.
 
-    None if an image has no more than that many numbers, so that PCA would be a copy.
+    None if an image has no more than that many numbers, so that PCA would be a copy. folder: of
+    the run, as in `whole_pca`.
     """
     if components >= min(len(train_images), np.prod(train_images.shape[1:])):
         return None
-    return PCA(components, random_state=0).fit(pixel_rows(train_images))
+    return first_components(whole_pca(train_images, folder), components)
+
+
+def whole_pca(train_images, folder=None):
+    """The PCA of images (n, h, w, C) uint8 with all min(n, h*w*C) components.
+
+    folder: of the run, where it is kept as pca.npz, and found again while the images are the same.
+    """
+    path = folder and Path(folder) / "pca.npz"
+    digest = hashlib.sha256(repr(train_images.shape).encode())
+    digest.update(np.ascontiguousarray(train_images))
+    found = path and _kept(path, digest.hexdigest())
+    if not found:
+        found = exact_pca(as_rows(train_images), 1 / 255)
+        if path:
+            with contextlib.suppress(OSError), atomic(path) as temporary:  # a copy, to spare time
+                arrays = {name: getattr(found, name) for name in PARTS}
+                np.savez(temporary, images=digest.hexdigest(), **arrays)
+    return found
+
+
+def exact_pca(rows, scale=1.0):
+    """scikit-learn's PCA of `scale` times rows (n, d), with all min(n, d) components, float32.
+
+    By the covariance's eigenvectors in float64, piece by piece, where rows are more than numbers
+    (scikit-learn would take an approximate solver, or all rows as float64 at once).
+    """
+    n, numbers = rows.shape
+    if n <= numbers:
+        model = PCA(svd_solver="full").fit(np.float64(rows) * scale)
+        return _as_pca(model.mean_, model.components_, model.explained_variance_)
+    pieces = [rows[start : start + PIECE] for start in range(0, n, PIECE)]
+    mean = sum(piece.sum(axis=0, dtype=np.float64) for piece in pieces) / n
+    covariance = np.zeros((numbers, numbers))
+    for piece in pieces:
+        centred = piece - mean
+        covariance += centred.T @ centred
+    variances, vectors = np.linalg.eigh(covariance / (n - 1))
+    variances = np.maximum(variances[::-1], 0) * scale**2
+    return _as_pca(mean * scale, vectors.T[::-1], variances)
+
+
+def first_components(model, count):
+    """The PCA with the first `count` components of another."""
+    mean, components, variances = (getattr(model, name) for name in PARTS)
+    return _as_pca(mean, components[:count], variances[:count])
+
+
+PARTS = ("mean_", "components_", "explained_variance_")
+
+
+def _as_pca(mean, components, variances):
+    model = PCA(len(components))
+    model.n_components_ = len(components)
+    model.n_features_in_ = len(mean)
+    for name, value in zip(PARTS, (mean, components, variances), strict=True):
+        setattr(model, name, np.ascontiguousarray(value, np.float32))
+    return model
+
+
+def _kept(path, images):
+    """The PCA in a file if it is of these images; None otherwise, also of a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _as_pca(*(file[name] for name in PARTS)) if file["images"] == images else None
+    except Exception:  # reading a damaged file may raise nearly anything
+        return None
 
 
 def pca_psnr(model, images):
@@ -59,53 +127,3 @@ def as_rows(features):
 def pixel_rows(images):
     """uint8 images (n, h, w, C) -> float32 (n, h*w*C) in [0, 1]."""
     return as_rows(images).astype(np.float32) / 255
-
-
-def classify(train, val, test, rows, seed=0):
-    """Accuracy of the best scikit-learn classifier on features, chosen on validation.
-
-    train, val, test: (features (n, d), labels (n,)). At most `rows` training rows are used,
-    and fewer for choosing. Returns {"classifier", "rows", "val", "test"}, accuracies in [0, 1].
-    """
-    x, y = subset(*train, min(rows, SELECTION_ROWS), seed)
-    scores = {name: fitted(name, x, y).score(*val) for name in CLASSIFIERS}
-    best = max(scores, key=scores.get)
-    x, y = subset(*train, rows, seed)
-    model = fitted(best, x, y)
-    accuracies = {"val": float(model.score(*val)), "test": float(model.score(*test))}
-    return {"classifier": best, "rows": len(x), **accuracies}
-
-
-def _svm(c):
-    return lambda: SVC(C=c, cache_size=1000)
-
-
-CLASSIFIERS = {
-    "logistic regression": lambda: make_pipeline(
-        StandardScaler(), LogisticRegression(C=0.1, max_iter=300)
-    ),
-    "SVM, C=1": _svm(1.0),
-    "SVM, C=10": _svm(10.0),
-    "SVM, C=100": _svm(100.0),
-    "SVM, C=10, standardised": lambda: make_pipeline(
-        StandardScaler(), SVC(C=10.0, cache_size=1000)
-    ),
-}
-
-
-def fitted(name, x, y):
-    """The classifier of CLASSIFIERS, fitted to rows x (n, d) and labels y (n,)."""
-    with warnings.catch_warnings():  # logistic regression stops early on purpose
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return CLASSIFIERS[name]().fit(x, y)
-
-
-def subset(x, y, rows, seed):
-    """At most `rows` of the examples, each class in its proportion."""
-    if rows >= len(x):
-        return x, y
-    counts = np.unique(y, return_counts=True)[1]
-    possible = counts.min() > 1 and min(rows, len(x) - rows) >= len(counts)
-    stratify = y if possible else None
-    x, _, y, _ = train_test_split(x, y, train_size=rows, stratify=stratify, random_state=seed)
-    return x, y

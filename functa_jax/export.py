@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, CountOrZero, Seed
 from common.errors import UserError
 
 
@@ -26,28 +27,27 @@ class Config:
     """Let torchvision download the data set if it is missing."""
     out: Path | None = None
     """File to write; default functaset[-DATA][-xCOPIES].npz in the run folder."""
-    copies: int = 0
-    """Augmented copies of every training image, beside the image itself."""
+    copies: Count | None = None
+    """Augmented copies of every training image, beside the image itself; default none."""
     flip: bool | None = None
     """Mirror copies left-right half of the time; default yes, but not for digits."""
-    pad: int | None = None
+    pad: CountOrZero | None = None
     """Zero pixels that copies are padded by before a random crop; default an eighth of the side."""
     dtype: Literal["float32", "float16"] = "float32"
     """Type of the latents in the file; float16 halves it."""
-    shard_megabytes: int = 1000
+    shard_megabytes: Count = 1000
     """Latents in one file, at most; larger sets come in several."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the augmentation."""
 
     def __post_init__(self):
-        for field in ("copies", "pad", "seed"):
-            if (getattr(self, field) or 0) < 0:
-                raise ValueError(f"--{field} {getattr(self, field)}: must not be negative")
-        for field in ("flip", "pad"):
-            if getattr(self, field) is not None and not self.copies:
-                raise ValueError(f"--{field} needs --copies: only copies are augmented")
-        if self.shard_megabytes <= 0:
-            raise ValueError(f"--shard-megabytes {self.shard_megabytes}: must be positive")
+        checks.check(self)
+        for field, default in (("flip", None), ("pad", None), ("seed", 0)):
+            value = getattr(self, field)
+            needed = self.copies or value == default
+            checks.require(needed, field, value, "needs --copies: only copies are augmented")
+        named = self.out is None or (self.out.suffix == ".npz" and self.out.name != "functa.npz")
+        checks.require(named, "out", self.out, "must be a .npz file, other than functa.npz")
 
 
 def main(config):
@@ -66,21 +66,31 @@ def main(config):
     found, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
     if found != made_for:
         raise UserError(f"images of {name} are {found}; {config.run} was made for {made_for}")
+    side = min(found[:2])
+    checks.refuse_beyond("pad", config.pad, side - 1, f"images of {name} have only {side} pixels")
+    copies = config.copies or 0
     augmentation = exporter.Augmentation.of(
-        data, config.flip, config.pad, copies=config.copies, seed=config.seed
+        data, config.flip, config.pad, copies=copies, seed=config.seed
     )
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"
     stem += f"-{name}" if name != trained_on else ""
-    stem += f"-x{config.copies}" if config.copies else ""
+    stem += f"-x{copies}" if copies else ""
     out = config.out or folder / f"{stem}.npz"
-    rows = len(data.train) * (1 + config.copies) + len(data.val) + len(data.test)
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder, not a file")
+    rows = len(data.train) * (1 + copies) + len(data.val) + len(data.test)
     print(
-        f"fitting {rows:,} images of {name} ({config.copies} augmented copies of each training "
+        f"fitting {rows:,} images of {name} ({copies} augmented copies of each training "
         f"image) with {config.run}, {functa.inner_steps} steps each; writing {out}",
         flush=True,
     )
-    paths = exporter.export(functa, data, out, augmentation, config.dtype, config.shard_megabytes)
+    try:
+        paths = exporter.export(
+            functa, data, out, augmentation, config.dtype, config.shard_megabytes
+        )
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
     for path in paths:
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     print(f'load it: functa_jax.load_functaset("{out}")')

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common import datasets
+from common import datasets, seeds
 from common.errors import UserError
-from common.runs import Progress, read_json, write_json
+from common.runs import Progress, Stopping, read_json, write_json
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shards, shard_path
 
 BATCH = 2048
@@ -43,7 +43,7 @@ class Augmentation:
         """Copy number `copy` of images (n, h, w, C), the rows from `start` on."""
         if copy == 0:
             return images
-        random = np.random.default_rng((self.seed, copy, start))
+        random = np.random.default_rng(seeds.fold(self.seed, "augmentation", copy, start))
         count, height, width, _ = images.shape
         pad = self.pad
         padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
@@ -140,6 +140,8 @@ def _fit_all(functa, data, partial, augmentation, dtype):
             split = getattr(data, name)
             images = augmentation(split.images[start : start + BATCH], copy, start)
             latents, psnr = functa.encode(images)
+            if np.abs(latents).max(initial=0) > np.finfo(dtype).max:
+                raise UserError(f"latents of {name} are too large for {dtype}; use float32")
             row = copy * len(split) + start
             for column, values in (("latents", latents), ("psnr", psnr)):
                 array = columns[f"{name}_{column}"]
@@ -147,6 +149,7 @@ def _fit_all(functa, data, partial, augmentation, dtype):
                 if isinstance(array, np.memmap):
                     array.flush()
             write_json(done_file, number + 1)
+            Stopping.kept = f"batch {number + 1:,} in {partial}"
             progress.advance(len(psnr), psnr=f"{psnr.mean():.2f} dB")
     return columns
 

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import UserError
-from common.runs import Progress, atomic, duration
+from common.runs import Progress, Stopping, atomic
 from common.split import first_line
 from functa_jax import devices, resize, single
 from functa_jax.evaluate import mean_psnr
 from functa_jax.training import matmul_rate
 
-COMPILE_SECONDS = 3  # of one cell, about
+COMPILE_SECONDS = 4  # of one cell, about
+FIGURE_SECONDS = 30  # all figures, about
 
 
 class Cell(NamedTuple):
@@ -58,11 +59,9 @@ def fit_all(config, images, run):
     networks = len(config.images) * len(config.seeds)
     print(
         f"{len(missing)} of {len(cells)} cells to fit, {networks} networks each, "
-        f"{config.steps:,} steps; writing to {run.folder}"
+        f"{config.steps:,} steps; writing to {run.folder}",
+        flush=True,
     )
-    if missing:
-        seconds = COMPILE_SECONDS * len(missing) + total / (0.4e-6 * matmul_rate())
-        print(f"estimated time: {duration(seconds)}", flush=True)
     with Progress(total, "MFLOP") as progress:
         for cell in missing:
 
@@ -82,7 +81,16 @@ def fit_all(config, images, run):
             )
             with atomic(_path(run, cell)) as temporary:
                 np.savez(temporary, **fit._asdict())
+            Stopping.kept = f"cell {cell} in {run.folder}"
     return {cell: _load(_path(run, cell)) for cell in cells}
+
+
+def seconds_of(config, images, run):
+    """How long the cells that are missing take, about."""
+    missing = [cell for cell in cells_of(config) if not _path(run, cell).exists()]
+    mflop = sum(_mflop(config, cell, images[cell.size]) for cell in missing) * config.steps
+    overhead = COMPILE_SECONDS + config.steps * single.STEP_SECONDS
+    return len(missing) * overhead + mflop / (0.4e-6 * matmul_rate()) if missing else 0
 
 
 def _path(run, cell):
@@ -93,6 +101,8 @@ def _load(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             return single.Fit(*(file[name] for name in single.Fit._fields))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # reading a damaged file may raise nearly anything
         raise UserError(
             f"{path} is damaged ({first_line(error)}); delete it to fit again"
@@ -100,10 +110,10 @@ def _load(path):
 
 
 def _mflop(config, cell, images):
-    """Of one step of all networks: forward, and twice as much backward; at least 1."""
+    """Of one step of all networks, at least 1."""
     n, height, width, channels = images.shape
     points = min(config.points or height * width, height * width)
-    flops = 3 * cell.shape(config, channels).forward_flops(points) * n * len(config.seeds)
+    flops = cell.shape(config, channels).step_flops(points) * n * len(config.seeds)
     return max(1, round(flops / 1e6))
 
 

@@ -9,10 +9,12 @@ depths and sizes join what is there.
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from common import cli, datasets
+from common import checks, cli, datasets
+from common.checks import Count, CountOrZero, Interval, Name, Positive, Seed
 from common.errors import UserError
-from common.runs import Run, duration, read_json, write_json
+from common.runs import Run, duration, read_json, run_folder, write_json
 
 IDENTITY = (
     *("dataset", "images", "steps", "rate", "w0", "points", "seeds"),
@@ -27,54 +29,52 @@ class Config:
 
     dataset: str = "photos"
     """Data set: photos, digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
-    images: tuple[int, ...] = (0, 1)
+    images: tuple[CountOrZero, ...] = (0, 1)
     """Which images: rows of its train split."""
-    sizes: tuple[int, ...] = (32, 64)
+    sizes: tuple[Count, ...] = (32, 64)
     """Shorter sides in pixels that images are reduced to, by area means."""
-    widths: tuple[int, ...] = (16, 32, 64)
+    widths: tuple[Count, ...] = (16, 32, 64)
     """Units in each sine layer."""
-    depths: tuple[int, ...] = (3, 4, 5)
+    depths: tuple[Annotated[int, Interval(2, 1000)], ...] = (3, 4, 5)
     """Linear layers in all: first, depth - 2 hidden, last."""
 
-    steps: int = 500
+    steps: Count = 500
     """Steps of Adam."""
-    rate: float = 1e-3
+    rate: Positive = 1e-3
     """Learning rate, falling to zero along a cosine."""
-    w0: float = 30.0
+    w0: Positive = 30.0
     """Frequency of the sine layers, sin(w0 x); coordinates are in [0, 1]."""
-    points: int | None = None
+    points: Count | None = None
     """Random pixels per step; none uses all."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Seeds of initial weights and of drawn pixels: one network per image and seed."""
 
     compare: str | None = "digits"
     """Data set on which single-image networks, a functa and PCA are compared; none skips it."""
     run: Path | None = None
     """The functa: a run folder of functa_jax.meta_train; default runs/meta_train-COMPARE."""
-    compare_images: int = 64
+    compare_images: Count = 64
     """Test images in the comparison, and as many validation images for its choices."""
-    compare_steps: int = 1000
+    compare_steps: Count = 1000
     """Steps of Adam in the comparison."""
 
     data_dir: Path | None = None
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     download: bool = False
     """Let torchvision download a data set if it is missing."""
-    name: str = ""
+    name: Name = ""
     """Appended to the run folder's name."""
     out: Path | None = None
     """Run folder; default runs/fit_images-PRESET[-NAME]."""
 
     def __post_init__(self):
-        for name, least in {"images": 0, "sizes": 1, "widths": 1, "depths": 2, "seeds": 0}.items():
+        checks.check(self)
+        for name in ("images", "sizes", "widths", "depths", "seeds"):
             values = getattr(self, name)
-            if not values or min(values) < least or len(set(values)) < len(values):
-                shown = " ".join(map(str, values))
-                raise ValueError(f"--{name} {shown}: give different numbers, none below {least}")
-        for name in ("steps", "rate", "w0", "points", "compare_images", "compare_steps"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: must be positive")
+            different = values and len(set(values)) == len(values)
+            checks.require(different, name, values, "give different numbers, one at least")
+        needless = self.compare is None and self.run is not None
+        checks.require(not needless, "run", self.run, "needs --compare, the data set of that run")
 
 
 PRESETS = {
@@ -98,7 +98,7 @@ PRESETS = {
 def main(config, preset="photos"):
     """The whole job; see the module's docstring."""
     began = time.monotonic()
-    full = load_images(config)
+    full, source = load_images(config)
 
     from functa_jax import devices
 
@@ -106,20 +106,20 @@ def main(config, preset="photos"):
     from functa_jax import fit_figures, fit_grid
 
     functa, data = load_beside(config)
-    folder = config.out or Path("runs") / "-".join(
-        filter(None, ("fit_images", preset, config.name))
-    )
+    folder = run_folder("fit_images", preset, config)
     settings = {key: asdict(config)[key] for key in IDENTITY}
-    run = Run(folder, settings, data_fingerprint=data.fingerprint if data else None)
+    settings["compare_fingerprint"] = data.fingerprint if data else None
+    run = Run(folder, settings, data_fingerprint=source)
     made = {"cells": [str(cell) for cell in fit_grid.cells_of(config)]}
     made["functa"] = functa.hash if functa else None
     before = run.summary()
-    if before and all(before[key] == made[key] for key in made):
+    if before and all(before.get(key) == made[key] for key in made):
         print(f"{folder} is complete; nothing to do (delete it, or give --name, to run again)")
         print(table(before))
         return
 
     images = fit_grid.reduced(full, config.sizes)
+    announce(config, images, functa, data, run)
     fits = fit_grid.fit_all(config, images, run)
     rows = fit_grid.rows_of(config, fits, images)
     fit_grid.write_csv(run.path("results.csv"), rows)
@@ -142,7 +142,10 @@ def main(config, preset="photos"):
 
 
 def load_images(config):
-    """uint8 images (n, h, w, C) of the grid; a UserError if one, or a size, does not exist."""
+    """(uint8 images (n, h, w, C) of the grid, fingerprint of their data set).
+
+    UserError if an image or a size does not exist.
+    """
     data = _load(config, config.dataset)
     if max(config.images) >= len(data.train):
         raise UserError(
@@ -155,7 +158,7 @@ def load_images(config):
         raise UserError(
             f"--sizes {max(config.sizes)}: {data.name} images have only {shorter} pixels"
         )
-    return images
+    return images, data.fingerprint
 
 
 def load_beside(config):
@@ -163,8 +166,6 @@ def load_beside(config):
     from functa_jax.functa import load
 
     if config.compare is None:
-        if config.run is not None:
-            raise UserError(f"--run {config.run} needs --compare, the data set of that run")
         return None, None
     folder = _beside(config)
     functa = load(folder) if config.run or (folder / "functa.npz").exists() else None
@@ -191,12 +192,42 @@ def _load(config, name, resolution=None):
     return datasets.load(name, config.data_dir, download=config.download, resolution=resolution)
 
 
+def announce(config, images, functa, data, run):
+    """Print what flags do not do here, and how long all parts take, about."""
+    from functa_jax import comparison, fit_grid
+
+    pixels = min(batch.shape[1] * batch.shape[2] for batch in images.values())
+    if config.points and config.points >= pixels:
+        print(f"note: --points {config.points} are all pixels of the smallest images ({pixels})")
+    if data and config.compare_images > min(len(data.val), len(data.test)):
+        print(f"note: {data.name} has fewer than --compare-images {config.compare_images}")
+    grid, beside = fit_grid.seconds_of(config, images, run), 0
+    if data and not _compared(run, functa):
+        beside = comparison.seconds_of(
+            data.test.images.shape[1:],
+            functa.config.numbers if functa else NUMBERS,
+            count=config.compare_images,
+            steps=config.compare_steps,
+            w0=config.w0,
+        )
+    figures = fit_grid.FIGURE_SECONDS
+    parts = f"networks {duration(grid)}, comparison {duration(beside)}, figures {figures} s"
+    print(f"estimated time: {duration(grid + beside + figures)} ({parts})", flush=True)
+
+
+def _compared(run, functa):
+    """Whether the comparison with this functa is there."""
+    path = run.path("comparison.json")
+    found = read_json(path) if path.exists() else None
+    return isinstance(found, dict) and found.get("functa") == (functa.hash if functa else None)
+
+
 def compare(config, functa, data, run):
     """The comparison, or what a run before this one found; its figures and comparison.csv."""
     from functa_jax import comparison, fit_figures, fit_grid
 
     path, beside = run.path("comparison.json"), functa.hash if functa else None
-    if not path.exists() or read_json(path)["functa"] != beside:
+    if not _compared(run, functa):
         print(f"comparing on {data.name}", flush=True)
         folder = _beside(config)
         if functa and folder.is_dir() and not (folder / "summary.json").exists():
@@ -209,6 +240,7 @@ def compare(config, functa, data, run):
             steps=config.compare_steps,
             w0=config.w0,
             seed=config.seeds[0],
+            folder=run.folder,
         )
         fit_figures.comparison(run.path("figures/comparison.png"), found, data)
         fit_figures.galleries(run.path("figures/comparison_images.png"), found.pictures)

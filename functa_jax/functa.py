@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from common.errors import UserError
 from common.runs import atomic
 from common.split import first_line
-from functa_jax import siren
+from functa_jax import signals, siren
 from functa_jax.devices import AXIS, REPLICATED
 from functa_jax.inner_loop import encode, psnr
 
@@ -46,16 +46,17 @@ class Functa:
     def course(self, images, steps=None, batch_size=256):
         """Fit images and keep the whole course.
 
-        images (n, h, w, C) or, with one channel, (n, h, w): uint8 or floats in [0, 1].
+        images (n, h, w, C) or, with one channel, (n, h, w): uint8 or floats in [0, 1]; noise may
+        leave [0, 1] by a half, what is not finite or further out is a UserError.
         Returns latents (n, steps + 1, *config.latent_shape) and mean squared errors
         (n, steps + 1), float32: [:, k] are those after k steps.
         """
-        steps = self.inner_steps if steps is None else steps
+        steps = self.inner_steps if steps is None else _whole("steps", steps, 0)
         images = self._as_batch(images)
         coords = siren.points(self.config, self.resolution)
         encode_batch, *_ = _compiled(self.config, self.penalty)
         results = _in_batches(
-            lambda batch: encode_batch(self.params, coords, _to_float(batch), steps=steps),
+            lambda batch: encode_batch(self.params, coords, signals.to_float(batch), steps=steps),
             siren.arrange(self.config, images),
             batch_size,
         )
@@ -75,15 +76,14 @@ class Functa:
 
         resolution: a side or (height, width), default the training images'. With coords
         (M, 2) in [0, 1]^2, (row, column) order, colours (n, M, C) at these points instead.
+        UserError for other shapes, and for points outside, where nothing was learnt.
         """
         latents = np.asarray(latents, np.float32)
         expected = self.config.latent_shape
         if latents.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise UserError(f"latents have shape {latents.shape}, not (n, {wanted})")
-        shape = np.broadcast_to(self.resolution if resolution is None else resolution, 2).tolist()
-        if min(shape) < 1:
-            raise UserError(f"resolution {resolution}: must be positive")
+        shape = self.resolution if resolution is None else _sides(resolution)
         _, decode_pixels, decode_points = _compiled(self.config, self.penalty)
 
         def decoded(function, points):
@@ -91,7 +91,7 @@ class Functa:
             return np.concatenate([part for (part,) in parts])
 
         if coords is not None:
-            return decoded(decode_points, jnp.asarray(coords, jnp.float32))
+            return decoded(decode_points, jnp.asarray(_points(coords)))
         if all(side % (self.config.grid or 1) == 0 for side in shape):
             pixels = decoded(decode_pixels, siren.points(self.config, shape))
             return siren.restore(self.config, pixels, shape)
@@ -99,11 +99,9 @@ class Functa:
         return colours.reshape(len(latents), *shape, self.config.channels)
 
     def _as_batch(self, images):
-        images = np.asarray(images)
+        images = signals.checked(images)
         if images.ndim == 3 and self.config.channels == 1:
             images = images[..., None]
-        if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-            raise UserError(f"images are {images.dtype}; give uint8, or floats in [0, 1]")
         expected = (*self.resolution, self.config.channels)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise UserError(
@@ -142,6 +140,8 @@ def load(path):
         return Functa(config, params, tuple(about.pop("resolution")), **about)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except KeyError as error:
         raise UserError(f"{path} is not a functa: {error.args[0]}") from None
     except Exception as error:  # reading a damaged file may raise nearly anything
@@ -182,14 +182,36 @@ def _compiled(config, penalty):
     return encode_batch, *(jax.jit(sharded(f, images)) for f in (decode_pixels, decode_points))
 
 
-def _to_float(batch):
-    return batch.astype(np.float32) / 255 if batch.dtype == np.uint8 else batch.astype(np.float32)
+def _whole(name, value, least):
+    """A whole number that is at least `least`; UserError otherwise."""
+    if not isinstance(value, int | np.integer) or value < least:
+        raise UserError(f"{name} {value}: must be a whole number, at least {least}")
+    return int(value)
+
+
+def _sides(resolution):
+    """(height, width) of a side or of both."""
+    sides = np.atleast_1d(np.asarray(resolution, object))
+    if sides.shape not in ((1,), (2,)):
+        raise UserError(f"resolution {resolution}: give a side, or (height, width)")
+    return [_whole("resolution", side, 1) for side in np.broadcast_to(sides, 2)]
+
+
+def _points(coords):
+    coords = np.asarray(coords, np.float32)
+    if coords.ndim != 2 or coords.shape[1] != 2:
+        raise UserError(f"coords have shape {coords.shape}, not (M, 2), in [0, 1]^2")
+    if coords.size and not (coords.min() >= -1e-6 and coords.max() <= 1 + 1e-6):
+        found = f"{coords.min():g} to {coords.max():g}"
+        raise UserError(f"coords are {found}; points lie in [0, 1]^2, (row, column)")
+    return coords
 
 
 def _in_batches(function, rows, batch_size):
     """[function(batch)] as NumPy arrays, at least one; all batches are padded to one of few
     sizes, so that little is compiled."""
     devices = len(jax.local_devices())
+    batch_size = _whole("batch_size", batch_size, 1)
     size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
     size = -(-size // devices) * devices
     results = []

@@ -121,15 +121,32 @@ def _read(path):
                 split: Latents(*(file[f"{split}_{column}"] for column in COLUMNS))
                 for split in SPLITS
             }
-            return Functaset(
+            found = Functaset(
                 **splits,
                 mean=file["mean"],
                 std=file["std"],
                 metadata=json.loads(str(file["metadata"])),
             )
+        _check(found)
+        return found
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise UserError(f"{path} is larger than the memory that is left") from None
     except KeyError as error:
         raise UserError(f"{path} is not a functaset: {error.args[0]}") from None
     except Exception as error:  # reading a damaged file may raise nearly anything
         raise UserError(f"{path} is damaged or not a functaset ({first_line(error)})") from None
+
+
+def _check(functaset):
+    """ValueError unless all columns of a split have its rows, and all latents one shape."""
+    for name in SPLITS:
+        part = getattr(functaset, name)
+        rows = {len(getattr(part, column)) for column in COLUMNS}
+        if len(rows) > 1 or part.latents.shape[1:] != functaset.mean.shape:
+            raise ValueError(f"columns of {name} do not fit each other")
+    if functaset.std.shape != functaset.mean.shape or not isinstance(functaset.metadata, dict):
+        raise ValueError("mean, std and metadata do not fit each other")

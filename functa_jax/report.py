@@ -5,11 +5,13 @@ import os
 import jax
 import numpy as np
 
+from common.errors import UserError
 from common.runs import duration, read_json
-from functa_jax import evaluate, exporter, figures
-from functa_jax.functaset import load_functaset
+from functa_jax import classification, evaluate, exporter, figures
+from functa_jax.functaset import SPLITS, load_functaset
 
 SAME_IMAGES = ("data", "data_fingerprint", "train_images")  # of summaries to compare
+DRAWN = ("numbers", "test_psnr", "pca_test_psnr")
 LOADING = """import functa_jax
 functaset = functa_jax.load_functaset("{path}")
 x, y = functaset.train.latents, functaset.train.labels"""
@@ -21,7 +23,7 @@ def write(config, data, run, functa, train_seconds):
     steps_shown = sorted({*evaluate.STEPS_SHOWN, config.inner_steps})
     test_psnr = evaluate.psnr_after_steps(functa, data.test.images, steps_shown)
     numbers = functa.config.numbers
-    pca = evaluate.pca(data.train.images, numbers)
+    pca = evaluate.pca(data.train.images, numbers, run.folder)
     pca_psnr = None if pca is None else evaluate.pca_psnr(pca, data.test.images)
 
     shown = data.test.take(np.linspace(0, len(data.test) - 1, 10).astype(int))
@@ -33,16 +35,7 @@ def write(config, data, run, functa, train_seconds):
     exporter.export(functa, data, path)
     print(f"three lines load it:\n\n{LOADING.format(path=path)}\n", flush=True)
 
-    accuracy = {}
-    if data.num_classes:
-        for name, features in _features(data, load_functaset(path), pca).items():
-            accuracy[name] = evaluate.classify(*features, config.classifier_rows, config.seed)
-            result = accuracy[name]
-            print(
-                f"classifier on {name}: {100 * result['test']:.2f} % of test "
-                f"({result['classifier']}, {result['rows']:,} rows)",
-                flush=True,
-            )
+    accuracy = _accuracy(config, data, load_functaset(path), pca)
     run.write_summary(
         data=data.name,
         data_fingerprint=data.fingerprint,
@@ -65,36 +58,34 @@ def write(config, data, run, functa, train_seconds):
     _panel_of_sizes(run)
 
 
-def _features(data, functaset, pca):
-    """{name: three (features, labels)} for the classifiers: latents, PCA, raw pixels."""
-
-    def splits(features_of):
-        return [
-            (features_of(name), getattr(data, name).labels) for name in ("train", "val", "test")
-        ]
-
-    def pixels(name):
-        return evaluate.pixel_rows(getattr(data, name).images)
-
-    features = {
-        "latents": splits(
-            lambda name: evaluate.as_rows(
-                (getattr(functaset, name).latents - functaset.mean) / functaset.std.mean()
-            )
-        )
-    }
+def _accuracy(config, data, functaset, pca):
+    """What `classification.compare` finds on latents, PCA and pixels; {} if it cannot be done."""
+    labels = [getattr(data, name).labels for name in SPLITS]
+    if not data.num_classes or not classification.possible(np.concatenate(labels[:2])):
+        print(f"no classifiers: {data.name} has no two classes with two images each", flush=True)
+        return {}
+    pixels = [evaluate.pixel_rows(getattr(data, name).images) for name in SPLITS]
+    latents = [evaluate.as_rows(getattr(functaset, name).latents) for name in SPLITS]
+    features = {"latents": latents}
     if pca is not None:
-        features["PCA"] = splits(lambda name: pca.transform(pixels(name)))
-    features["pixels"] = splits(pixels)
-    return features
+        features["PCA"] = [pca.transform(rows) for rows in pixels]
+    features["pixels"] = pixels
+    print("choosing classifiers by cross-validation on train and validation", flush=True)
+    return classification.compare(features, labels, config.classifier_rows, config.seed)
 
 
 def _panel_of_sizes(run):
     """Draw PSNR against latent size if sibling runs on the same data have other sizes."""
-    mine = run.summary()
-    summaries = [read_json(path) for path in sorted(run.folder.parent.glob("*/summary.json"))]
-    same = [s for s in summaries if all(s.get(k) == mine[k] for k in SAME_IMAGES)]
-    if len({s.get("numbers") for s in same}) > 1:
+    mine, same = run.summary(), []
+    for path in sorted(run.folder.parent.glob("*/summary.json")):
+        try:
+            found = read_json(path)
+        except (UserError, OSError):  # whatever lies beside the run is none of ours
+            continue
+        ours = isinstance(found, dict) and found.keys() >= {*SAME_IMAGES, *DRAWN}
+        if ours and all(found[key] == mine[key] for key in SAME_IMAGES):
+            same.append(found)
+    if len({found["numbers"] for found in same}) > 1:
         figures.latent_sizes(run.path("figures/latent_sizes.png"), same)
 
 
@@ -112,7 +103,14 @@ def table(run):
         f"PCA with as many numbers       {'-' if pca is None else f'{pca:.2f} dB'}",
     ]
     for name, result in s["accuracy"].items():
-        lines.append(f"test accuracy, {name:<15} {100 * result['test']:.2f} %")
+        low, high = result.get("interval", (np.nan, np.nan))  # older runs have none
+        p = f"   p {result['p']:.2g} against latents" if "p" in result else ""
+        lines.append(
+            f"test accuracy, {name:<15} {100 * result['test']:.2f} % "
+            f"[{100 * low:.2f}, {100 * high:.2f}]{p}"
+        )
+    if s["accuracy"]:
+        lines.append("  [95 % interval (Wilson)]; p: as different by chance (McNemar, exact)")
     lines.append("")
     for name, what in (
         ("functa.npz", "the network: functa_jax.load(folder)"),

@@ -21,11 +21,14 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from common.errors import UserError
-from functa_jax import devices
+from common.seeds import number
+from functa_jax import devices, signals
 from functa_jax.inner_loop import images_at_once
 from functa_jax.siren import Siren, coordinate_grid
 
 NETWORKS = PartitionSpec(devices.AXIS)
+SINE_FLOPS = 150  # one sine with its derivatives and Adam, in time, about
+STEP_SECONDS = 1e-3  # of a step of however small networks on a CPU, about
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Shape:
         """Multiply-adds of one forward pass, twice their number."""
         inner = (self.depth - 2) * self.width**2
         return 2 * points * (2 * self.width + inner + self.width * self.channels)
+
+    def step_flops(self, points):
+        """Of a step: products forward and backward, and sines as what takes as long."""
+        sines = (self.depth - 1) * self.width * points
+        return 3 * self.forward_flops(points) + SINE_FLOPS * sines
 
 
 class Fit(NamedTuple):
@@ -96,20 +104,21 @@ def init(shape, seeds):
 def fit(shape, images, seeds, *, steps, rates, points=None, records=(), advanced=None):
     """Fit one network to each image by Adam on the mean squared error.
 
-    images (n, h, w, C), floats in [0, 1]; seeds (n,) of initial weights and of drawn pixels;
+    images (n, h, w, C), uint8 or floats in [0, 1]; seeds (n,) of initial weights and drawn pixels;
     rates: Adam's, one or (n,), falling to zero along a cosine; points: random pixels per step,
     None for all; records: steps after which errors over all pixels are kept (beside 0 and the
     last); advanced(steps, errors (n,)) is called at each of them.
 
     What becomes of a network depends on its image, seed and rate alone. Raises UserError if an
-    error is not finite.
+    error is not finite, and for images as signals.checked does.
     """
+    images = signals.to_float(signals.checked(images))
     n, height, width, _ = images.shape
     points = None if points is None or points >= height * width else points
     mesh = devices.data_mesh(n)
     put = partial(devices.put, mesh=mesh, spec=NETWORKS)
     coords = devices.put(np.asarray(coordinate_grid(height, width)), mesh)
-    targets = put(np.asarray(images, np.float32).reshape(n, height * width, -1))
+    targets = put(images.reshape(n, height * width, -1))
     seeds = np.broadcast_to(np.asarray(seeds, np.uint32), n)
     each = put((seeds, np.broadcast_to(np.asarray(rates, np.float32), n)))
     weights = init(shape, seeds)
@@ -148,8 +157,8 @@ def _advance(shape, points, mesh):
             weights, moments = state
             x, y = coords, target
             if points is not None:
-                # Far from the keys of the initial weights, which count up from zero.
-                key = jax.random.fold_in(jax.random.key(seed), jnp.uint32(1 << 31) + k)
+                stream = jax.random.fold_in(jax.random.key(seed), number("pixels"))
+                key = jax.random.fold_in(stream, k)
                 drawn = jax.random.randint(key, (points,), 0, len(coords))
                 x, y = coords[drawn], target[drawn]
             gradient = jax.grad(error_of)(weights, x, y)

@@ -6,14 +6,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec
-from sklearn.decomposition import PCA
 
 from common import seeds
 from common.errors import UserError
 from common.runs import Progress, duration
 from functa_jax import devices, outer_loop, siren
 from functa_jax.checkpoints import Checkpoints
-from functa_jax.evaluate import mean_psnr
+from functa_jax.evaluate import exact_pca, first_components, mean_psnr
 from functa_jax.functa import Functa
 
 VALIDATION_IMAGES = 1000
@@ -43,8 +42,8 @@ def pca_encoder(model, pixels):
     """
     n = min(len(pixels), PCA_ROWS // model.cells)
     by_cell = pixels[:n].reshape(n, model.encoded_pixels, model.cells, model.channels)
-    rows = by_cell.transpose(0, 2, 1, 3).reshape(n * model.cells, -1) / np.float32(255)
-    pca = PCA(model.latent_dim, svd_solver="covariance_eigh").fit(rows)
+    rows = by_cell.transpose(0, 2, 1, 3).reshape(n * model.cells, -1)
+    pca = first_components(exact_pca(rows, 1 / 255), model.latent_dim)
     kernel = PCA_START * pca.components_.T / np.sqrt(pca.explained_variance_ + 1e-8)
     return {"kernel": kernel, "bias": -pca.mean_ @ kernel}
 

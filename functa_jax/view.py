@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common import cli, datasets
+from common import checks, cli, datasets
+from common.checks import Count
 from common.errors import UserError
 from common.runs import atomic
 from functa_jax.functaset import load_functaset
@@ -32,7 +33,7 @@ class Config:
     """Run folder (or functa.npz file) of the trained functa."""
     functaset: Path | None = None
     """Its exported latents; default functaset.npz in the run folder."""
-    images: int = 64
+    images: Count = 64
     """Test images to show, spread over the whole split."""
     data_dir: Path | None = None
     """Folder with data sets, for the originals; default $FUNCTA_DATA or ~/.cache/functa."""
@@ -40,8 +41,9 @@ class Config:
     """File to write; default viewer.html in the run folder."""
 
     def __post_init__(self):
-        if self.images < 1:
-            raise ValueError(f"--images {self.images}: must be positive")
+        checks.check(self)
+        named = self.out is None or self.out.suffix in (".html", ".htm")
+        checks.require(named, "out", self.out, "must be a .html file")
 
 
 def main(config):
@@ -64,6 +66,8 @@ def main(config):
     if not len(functaset.test) or len(functaset.train) < 2:
         raise UserError("the functaset has no test images, or less than two train images, to show")
     count = min(config.images, len(functaset.test))
+    if count < config.images:
+        print(f"note: --images {config.images}: the functaset has only {count} test images")
     rows = np.linspace(0, len(functaset.test) - 1, count).astype(int)
     images, reason = originals(functaset, rows, config.data_dir)
     out = config.out or folder / "viewer.html"
@@ -98,10 +102,9 @@ def directions(latents, count=DIRECTIONS):
 
     The deviation is that of the latents along the direction; k <= count directions have any.
     """
-    from sklearn.decomposition import PCA
+    from functa_jax.evaluate import as_rows, exact_pca, first_components
 
-    rows = latents.reshape(len(latents), -1).astype(np.float32)
-    pca = PCA(min(count, *rows.shape), random_state=0).fit(rows)
+    pca = first_components(exact_pca(as_rows(latents)), count)
     deviations = np.sqrt(pca.explained_variance_)
     kept = deviations > 1e-6 * deviations[0]
     return pca.components_[kept].reshape(-1, *latents.shape[1:]), deviations[kept]

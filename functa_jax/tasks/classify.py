@@ -31,7 +31,7 @@ from common import cli
 from common.errors import UserError
 from common.plots import figure
 from common.runs import Progress
-from functa_jax import evaluate
+from functa_jax import classification, evaluate
 from functa_jax.exporter import Augmentation
 from functa_jax.tasks import features
 from functa_jax.tasks import material as tasks
@@ -194,28 +194,18 @@ SHALLOW = ("logistic regression", "SVM")
 
 
 def shallow(config, material, kind, name):
-    """The best of the settings that evaluate.CLASSIFIERS has for `name`, as an Entry.
+    """The best of the settings that classification.GRIDS has for `name`, as an Entry.
 
-    Trained on images without their augmented copies, as many as --rows; for choosing on fewer.
+    Chosen by cross-validation on train and validation and fitted to both, without augmented copies.
     """
     began, data = time.monotonic(), material.data
-    mean, std = features.scales(kind.train, "scalar")
-
-    def prepared(x):
-        return evaluate.as_rows((x - mean) / std)
-
-    x, y = prepared(kind.train[: len(data.train)]), data.train.labels
-    val = prepared(kind.val), data.val.labels
-    few = evaluate.subset(x, y, min(config.rows, evaluate.SELECTION_ROWS), config.seed)
-    names = [n for n in evaluate.CLASSIFIERS if n.startswith(name)]
-    scores = {n: evaluate.fitted(n, *few).score(*val) for n in names}
-    setting = max(scores, key=scores.get)
-    x, y = evaluate.subset(x, y, config.rows, config.seed)
-    model = evaluate.fitted(setting, x, y)
-    settings = setting.removeprefix(name).strip(", ") or "C=0.1, standardised"
-    score, seconds = float(model.score(*val)), time.monotonic() - began
-    entry = Entry(kind, name, settings, len(x), score, np.nan, seconds, None)
-    return entry._replace(predict=lambda x: model.predict(prepared(x)))
+    x = evaluate.as_rows(np.concatenate([kind.train[: len(data.train)], kind.val]))
+    labels = np.concatenate([data.train.labels, data.val.labels])
+    tried, model, rows = classification.choose(x, labels, config.rows, config.seed, (name,))
+    settings = str(tried.candidate).removeprefix(f"{name}, ")
+    seconds = time.monotonic() - began
+    entry = Entry(kind, name, settings, rows, tried.accuracy, tried.loss, seconds, None)
+    return entry._replace(predict=lambda x: model.predict(evaluate.as_rows(x)))
 
 
 def network(config, material, kind, name):

@@ -276,11 +276,10 @@ def _components(found):
 
 
 def _pca(found, images, shown, count):
-    from sklearn.decomposition import PCA
-
     print(f"PCA, {count} numbers", flush=True)
     train = evaluate.pixel_rows(found.data.train.images)
-    model = PCA(count, svd_solver="covariance_eigh").fit(train)
+    whole = evaluate.whole_pca(found.data.train.images, found.folder)
+    model = evaluate.first_components(whole, count)
 
     def render(rows):
         return rates.to_bytes(model.inverse_transform(rows)).reshape(-1, *images.shape[1:])

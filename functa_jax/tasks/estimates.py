@@ -41,7 +41,7 @@ class Models(NamedTuple):
     def of(cls, about):
         """Those of a task's Material; UserError if its prior.npz belongs to another functa."""
         functa, train = about.functa, about.functaset.train.latents
-        pca = evaluate.pca(about.data.train.images, functa.config.numbers)
+        pca = evaluate.pca(about.data.train.images, functa.config.numbers, about.folder)
         return cls(functa, Gaussian.of(train), pca, find_prior(about))
 
     @classmethod

@@ -41,7 +41,7 @@ def of_images(material, augment):
     kinds = [Features("latents", *latents, lambda x: material.functa.encode(x)[0], augment)]
     rows = augment or 2048 * copies
     images = [getattr(material.data, name).images for name in splits]
-    pca = evaluate.pca(images[0], kinds[0].numbers)
+    pca = evaluate.pca(images[0], kinds[0].numbers, material.folder)
     if pca is not None:
 
         def reduced(x):

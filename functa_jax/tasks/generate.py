@@ -123,7 +123,7 @@ def _codes(source):
     splits = [getattr(functaset, split) for split in ("train", "val", "test")]
     latents = [split.latents.astype(np.float32) for split in splits]
     codes = [Code("functa", *latents, splits[0].labels, decode, "prior.npz")]
-    pca = evaluate.pca(data.train.images, functa.config.numbers)
+    pca = evaluate.pca(data.train.images, functa.config.numbers, source.folder)
     if pca is not None:
         shape = data.train.images.shape[1:]
 

@@ -40,6 +40,7 @@ class Material:
     functaset: Functaset
     data: datasets.Dataset
     out: Path
+    folder: Path | None = None  # of the run, if there is one; keeps the PCA of its images
 
     def path(self, name):
         """A file of the report."""
@@ -77,7 +78,8 @@ def load(config):
     out = config.out or folder / "tasks"
     if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
         raise UserError(f"--out {out}: a file lies where the report's folder should be")
-    return Material(functa, functaset, data, out)
+    kept = folder if (folder / "config.json").exists() else None
+    return Material(functa, functaset, data, out, kept)
 
 
 def report(material, task, config, rows, figures, remarks=()):

@@ -93,7 +93,8 @@ def features_of(found):
         for name, split in splits.items()
     }
     features = {"latents": {name: rows.astype(np.float32) for name, rows in latents.items()}}
-    pca = evaluate.pca(found.data.train.images, found.functa.config.numbers)
+    numbers = found.functa.config.numbers
+    pca = evaluate.pca(found.data.train.images, numbers, found.folder)
     if pca is not None:
         features["PCA"] = {name: pca.transform(rows) for name, rows in pixels.items()}
     return {**features, "pixels": pixels}

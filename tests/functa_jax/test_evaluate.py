@@ -1,4 +1,4 @@
-"""Evaluation: averages of PSNR, PCA against its definition, classifiers chosen on validation."""
+"""Evaluation: averages of PSNR, PCA against its definition and kept with a run."""
 
 import numpy as np
 import pytest
@@ -82,76 +82,64 @@ def test_no_pca_that_would_be_a_copy(images):
     assert evaluate.pca(images, most - 1).n_components_ == most - 1
 
 
-# ---- classifiers ----
+@pytest.mark.parametrize("shape", [(60, 4, 6, 1), (24, 4, 6, 1), (10, 4, 6, 1), (50, 3, 3, 3)])
+def test_exact_pca_is_the_singular_value_decomposition(shape, monkeypatch):
+    monkeypatch.setattr(evaluate, "PIECE", 7)  # pieces, and a bit
+    images = RANDOM.integers(0, 256, shape, np.uint8)
+    rows = images.reshape(len(images), -1) / 255
+    centred = rows - rows.mean(0)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    found = evaluate.whole_pca(images)
+    count = min(rows.shape)
+    assert found.components_.shape == (count, rows.shape[1])
+    np.testing.assert_allclose(found.mean_, rows.mean(0), rtol=1e-6)
+    variances = singular**2 / (len(rows) - 1)
+    np.testing.assert_allclose(found.explained_variance_, variances, atol=1e-6)
+    rank = min(len(rows) - 1, rows.shape[1])
+    overlap = np.abs(np.sum(found.components_ * axes, axis=1))[:rank]
+    np.testing.assert_allclose(overlap, 1, atol=1e-4)
+    np.testing.assert_allclose(
+        evaluate.first_components(found, 3).transform(rows), found.transform(rows)[:, :3], atol=1e-5
+    )
 
 
-def blobs(rows, spread, seed):
-    """Features (rows, 3) about the unit vector of their label, of which there are three."""
-    random = np.random.default_rng(seed)
-    labels = np.arange(rows) % 3
-    return np.eye(3)[labels] + spread * random.normal(size=(rows, 3)), labels
+def test_exact_pca_keeps_small_components_that_float32_would_lose():
+    """Deviations from 1 down to 1e-6 about a mean of 1,000: all found to a few percent."""
+    deviations = np.logspace(0, -6, 7)
+    basis = np.linalg.qr(RANDOM.normal(size=(7, 7)))[0]
+    scores = np.linalg.qr(RANDOM.normal(size=(5000, 7)) - 0)[0]
+    scores -= scores.mean(0)
+    rows = 1000 + scores / scores.std(0, ddof=1) * deviations @ basis
+    found = evaluate.exact_pca(rows)
+    np.testing.assert_allclose(np.sqrt(found.explained_variance_), deviations, rtol=0.05)
 
 
-def test_separable_classes_are_told_apart():
-    result = evaluate.classify(*(blobs(90, 0.05, seed) for seed in range(3)), rows=60)
-    assert result["val"] == result["test"] == 1 and result["rows"] == 60
+def test_pca_is_kept_with_the_run_and_bound_to_its_images(tmp_path, monkeypatch):
+    first = evaluate.pca(TRAIN, 5, tmp_path)
+    path = tmp_path / "pca.npz"
+    fits, exact = [], evaluate.exact_pca
+
+    def counted(*args):
+        fits.append(args)
+        return exact(*args)
+
+    monkeypatch.setattr(evaluate, "exact_pca", counted)
+    again = evaluate.pca(TRAIN, 9, tmp_path)
+    np.testing.assert_array_equal(again.components_[:5], first.components_)
+    assert not fits
+    other = TRAIN.copy()
+    other[0, 0, 0, 0] ^= 1  # one bit of one pixel
+    evaluate.pca(other, 5, tmp_path)
+    assert len(fits) == 1
+    evaluate.pca(TRAIN.reshape(40, 6, 4, 1), 5, tmp_path)  # the same bytes in another shape
+    assert len(fits) == 2
+    path.write_bytes(path.read_bytes()[:-500])
+    evaluate.pca(TRAIN, 5, tmp_path)
+    assert len(fits) == 3
+    np.testing.assert_array_equal(evaluate.pca(TRAIN, 5, tmp_path).mean_, first.mean_)
+    assert len(fits) == 3 and list(tmp_path.iterdir()) == [path]
 
 
-def test_random_labels_are_guessed_at_chance():
-    random = np.random.default_rng(0)
-    splits = [(random.normal(size=(n, 4)), random.integers(0, 3, n)) for n in (200, 200, 600)]
-    result = evaluate.classify(*splits, rows=1000)
-    assert abs(result["test"] - 1 / 3) < 5 * np.sqrt(2 / 9 / 600)  # 5 standard deviations
-    assert result["rows"] == 200
-
-
-def test_test_labels_do_not_change_the_choice():
-    train, val, (x, y) = (blobs(90, 0.7, seed) for seed in range(3))
-    once = evaluate.classify(train, val, (x, y), rows=90)
-    other = evaluate.classify(train, val, (x, (y + 1) % 3), rows=90)
-    assert once["test"] != other["test"]
-    assert {**once, "test": None} == {**other, "test": None}
-
-
-class Always:
-    """A classifier with one answer, and a record of the rows it was given to learn from."""
-
-    def __init__(self, answer, fits):
-        self.answer, self.fits = answer, fits
-
-    def fit(self, x, y):
-        self.fits.append((self.answer, len(x), np.bincount(y).tolist()))
-        return self
-
-    def score(self, x, y):
-        return np.mean(y == self.answer)
-
-
-@pytest.fixture
-def constants(monkeypatch):
-    """Three constant classifiers in the place of ours; a list of their fits."""
-    fits = []
-    classifiers = {str(answer): lambda answer=answer: Always(answer, fits) for answer in range(3)}
-    monkeypatch.setattr(evaluate, "CLASSIFIERS", classifiers)
-    return fits
-
-
-def split_with(counts):
-    labels = np.repeat(range(3), counts)
-    return np.zeros((len(labels), 2)), labels
-
-
-@pytest.mark.parametrize("favourite", range(3))
-def test_the_best_on_validation_is_chosen(favourite, constants):
-    val = split_with(np.where(np.arange(3) == favourite, 8, 1))
-    test = split_with(np.where(np.arange(3) == favourite, 1, 12))
-    result = evaluate.classify(split_with([30, 6, 6]), val, test, rows=1000)
-    assert result == {"classifier": str(favourite), "rows": 42, "val": 0.8, "test": 1 / 25}
-
-
-def test_rows_are_limited_and_stratified(constants, monkeypatch):
-    monkeypatch.setattr(evaluate, "SELECTION_ROWS", 10)
-    train, other = split_with([50, 30, 20]), split_with([1, 2, 3])
-    assert evaluate.classify(train, other, other, rows=40)["rows"] == 40
-    choosing = [(answer, 10, [5, 3, 2]) for answer in range(3)]
-    assert constants == [*choosing, (2, 40, [20, 12, 8])]
+def test_pca_of_equal_images_rebuilds_them():
+    equal = np.repeat(TRAIN[:1], 40, axis=0)
+    assert evaluate.pca_psnr(evaluate.pca(equal, 3), equal) > 100

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common import cli, datasets
+from common.errors import UserError
 from common.split import Split
 from functa_jax import export, exporter, functa, siren
 from functa_jax.exporter import Augmentation
@@ -368,9 +369,14 @@ def test_command_needs_to_know_the_data(command, capsys, tmp_path):
     [
         *(
             ("--copies", "-1"),
+            ("--copies", "0"),
+            ("--out", "functa.npz"),
+            ("--out", "latents.txt"),
+            ("--flip", "True"),
             ("--pad", "1"),
             ("--pad", "-1"),
             ("--seed", "-1"),
+            ("--seed", "1"),
             ("--shard-megabytes", "0"),
         ),
         *(("--copies", "some"), ("--dtype", "int8"), ("--dataset", "none"), ("--colour", "red")),
@@ -396,3 +402,18 @@ def test_command_refuses_a_place_where_it_cannot_write(command, run_folder, caps
     with pytest.raises(SystemExit):
         command("--run", run_folder, "--out", tmp_path / "file" / "functaset.npz")
     assert f"error: cannot write in {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_command_refuses_crops_beside_the_image(command, run_folder, capsys, tmp_path):
+    flags = ("--copies", "1", "--pad", "8", "--out", tmp_path / "out.npz")
+    message = refused(command, capsys, "--run", run_folder, *flags)
+    assert "--pad 8: images of digits have only 8 pixels" in message
+
+
+def test_latents_that_half_precision_cannot_hold_are_refused(tmp_path):
+    far = {**DIGITS.params, "inner_rate": np.full(DIGITS.config.latent_dim, 1e9, np.float32)}
+    functa = replace(DIGITS, params=far)
+    data = datasets.load("digits", images=3)
+    with pytest.raises(UserError, match="too large for float16; use float32"):
+        exporter.export(functa, data, tmp_path / "half.npz", dtype="float16")
+    assert exporter.export(functa, data, tmp_path / "whole.npz") == [tmp_path / "whole.npz"]

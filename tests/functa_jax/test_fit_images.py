@@ -283,11 +283,14 @@ def test_presets_are_valid():
 
 MISTAKES = {
     "unknown preset": (["photo"], "did you mean photos"),
-    "no width": (["--widths", "0"], "--widths 0: give different numbers, none below 1"),
-    "one layer": (["--depths", "3", "1"], "--depths 3 1: give different numbers, none below 2"),
+    "no width": (["--widths", "0"], "--widths 0: must be"),
+    "one layer": (["--depths", "3", "1"], "--depths 1: must be in [2, 1000]"),
     "twice": (["--sizes", "8", "8"], "--sizes 8 8: give different numbers"),
-    "no steps": (["--steps", "0"], "--steps 0: must be positive"),
-    "no points": (["--points", "0"], "--points 0: must be positive"),
+    "no steps": (["--steps", "0"], "--steps 0: must be"),
+    "no points": (["--points", "0"], "--points 0: must be"),
+    "no rate": (["--rate", "nan"], "--rate nan: must be a finite number"),
+    "a path": (["--name", "../x"], "--name ../x: must be a plain name"),
+    "negative seed": (["--seeds", "-1"], "--seeds -1: must be"),
     "too large": (["--sizes", "428"], "--sizes 428: photos images have only 427 pixels"),
     "no such image": (["--images", "2"], "photos has 2 train images, counted from 0"),
     "no such set": (["--dataset", "faces"], "unknown data set 'faces'"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 import functa_jax
 from common.errors import UserError
@@ -297,7 +298,7 @@ def test_decode_at_a_resolution_is_decode_on_its_grid(resolution):
     images = FUNCTA.decode(LATENTS, resolution)
     points = FUNCTA.decode(LATENTS, coords=siren.coordinate_grid(*sides))
     assert points.shape == (5, sides[0] * sides[1], 1)
-    np.testing.assert_array_equal(images, points.reshape(5, *sides, 1))
+    np.testing.assert_allclose(images, points.reshape(5, *sides, 1), atol=1e-6)
 
 
 def test_decode_at_free_points():
@@ -323,6 +324,68 @@ def test_latents_of_another_size_are_refused(shape):
     assert "(n, 4)" in fault(FUNCTA.decode, np.zeros(shape))
 
 
-@pytest.mark.parametrize("resolution", [0, -1, (8, 0)])
-def test_a_picture_without_pixels_is_refused(resolution):
-    assert "must be positive" in fault(FUNCTA.decode, LATENTS, resolution)
+# ---- what comes from users ----
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(16, "0.5 to 16"), (-3.5, "-3.5 to 0.5"), (np.nan, "not finite"), (np.inf, "not finite")],
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floats_of_other_units_are_refused_with_their_range(wrong, said, kind):
+    images = np.full(IMAGES.shape, 0.5, kind)
+    images[3, 1, 0, 0] = wrong
+    for function in (FUNCTA.encode, FUNCTA.course):
+        message = fault(function, images)
+        assert said in message and "give uint8, or floats in [0, 1]" in message
+
+
+def test_digits_as_scikit_learn_gives_them_are_refused():
+    config = replace(CONFIG, latent_dim=2)
+    functa = Functa(config, siren.init(config, 0), (8, 8))
+    assert "0 to 16" in fault(functa.encode, load_digits().images[:3])
+    assert functa.encode(load_digits().images[:3] / 16)[0].shape == (3, 2)
+
+
+def test_noise_may_leave_the_range():
+    noisy = np.float32(IMAGES / 255 + 0.4 * np.sin(np.arange(IMAGES.size)).reshape(IMAGES.shape))
+    assert noisy.min() < 0 and noisy.max() > 1
+    assert np.isfinite(FUNCTA.encode(noisy)[1]).all()
+
+
+@pytest.mark.parametrize("coords", [np.zeros((4, 3)), np.zeros(2), np.zeros((1, 4, 2)), [], 0.5])
+def test_points_of_another_shape_are_refused(coords):
+    assert "not (M, 2), in [0, 1]^2" in fault(FUNCTA.decode, LATENTS, coords=coords)
+
+
+@pytest.mark.parametrize("outside", [-1.0, -0.01, 1.01, 3.0, np.nan, np.inf])
+def test_points_outside_are_refused(outside):
+    coords = [[0.5, 0.5], [0.2, outside]]
+    assert "points lie in [0, 1]^2" in fault(FUNCTA.decode, LATENTS, coords=coords)
+
+
+def test_no_points_have_no_colours():
+    assert FUNCTA.decode(LATENTS, coords=np.zeros((0, 2))).shape == (5, 0, 1)
+    assert FUNCTA.decode(LATENTS, coords=[[0, 0], [1, 1]]).shape == (5, 2, 1)
+
+
+@pytest.mark.parametrize("resolution", [16.0, 0, -1, (4, 0), (4, 6.0), (1, 2, 3), np.nan, "8"])
+def test_impossible_resolutions_are_refused(resolution):
+    assert "resolution" in fault(FUNCTA.decode, LATENTS, resolution)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5])
+def test_impossible_batch_sizes_and_steps_are_refused(size):
+    assert f"batch_size {size}: must be" in fault(FUNCTA.encode, IMAGES, batch_size=size)
+    assert f"batch_size {size}: must be" in fault(FUNCTA.decode, LATENTS, batch_size=size)
+    if size:
+        assert f"steps {size}: must be" in fault(FUNCTA.encode, IMAGES, steps=size)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(file, monkeypatch):
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", denied)
+    assert fault(functa_jax.load, file) == f"{file} cannot be read: Permission denied"
+    assert "cannot be read: Permission denied" in fault(functa_jax.load_functaset, file)

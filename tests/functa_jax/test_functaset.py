@@ -125,15 +125,25 @@ def test_half_precision_halves_the_latents(tmp_path):
 
 def test_reading_needs_numpy_only(tmp_path):
     made_up().save(tmp_path / "functaset.npz")
+    packages = tmp_path / "packages"  # an environment in which NumPy alone is installed
+    packages.mkdir()
+    for path in (Path(np.__file__).parent, Path(np.__file__).parent.with_name("numpy.libs")):
+        if path.exists():
+            (packages / path.name).symlink_to(path)
     code = (
-        "import sys, functa_jax\n"
-        "print(functa_jax.load_functaset(sys.argv[1]).train.latents.shape)\n"
-        "print({'jax', 'flax', 'torch', 'matplotlib', 'sklearn'} & {*sys.modules})"
+        "import importlib.util, sys\n"
+        "sys.path[:0] = sys.argv[2:]\n"
+        "assert not any(map(importlib.util.find_spec, ('tqdm', 'scipy', 'sklearn', 'jax')))\n"
+        "import functa_jax\n"
+        "print(functa_jax.load_functaset(sys.argv[1]).train.latents.shape)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+    root = Path(functa_jax.__file__).parents[1]
+    done = subprocess.run(  # -S: without site-packages, -I: without this environment's paths
+        [sys.executable, "-I", "-S", "-c", code, tmp_path, root, packages],
+        capture_output=True,
+        text=True,
     )
-    assert done.stdout == "(5, 6)\nset()\n"
+    assert (done.stdout, done.stderr) == ("(5, 6)\n", "")
 
 
 # ---- faults ----
@@ -213,3 +223,17 @@ def test_an_entry_missing_or_pickled_is_refused(key, value, tmp_path):
         del content[key]
     np.savez(path, **content)
     assert str(path) in fault(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"test_labels": 1}, {"val_latents": 2}, {"mean": 1}, {"std": 1}]
+)
+def test_columns_that_do_not_fit_each_other_are_refused(change, tmp_path):
+    path = tmp_path / "functaset.npz"
+    made_up().save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    for key, cut in change.items():
+        arrays[key] = arrays[key][:-cut]
+    np.savez(path, **arrays)
+    assert "do not fit each other" in fault(path)

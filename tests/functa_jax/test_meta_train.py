@@ -199,3 +199,51 @@ def test_presets_are_valid_and_named_by_their_data():
     for name, config in PRESETS.items():
         assert config == Config(**vars(config)), name
     assert np.all([PRESETS[name].dataset == name for name in ("digits", "mnist", "cifar10")])
+
+
+# ---- data that have little to tell ----
+
+
+def test_a_single_image_and_a_single_class_do_the_whole_job(tmp_path, capsys):
+    faces = pictures(60, channels=1)
+    ends = {"train": rows_of(faces, [0] * 60), "test": rows_of(faces[:9], [0] * 9)}
+    write_tfds(tmp_path / "data", "oneclass", ends, num_classes=1, shape=(8, 8, 1))
+    one_class = [*SMALL, "--dataset", "oneclass", "--data-dir", tmp_path / "data"]
+    one_image = [*SMALL, "--images", "1", "--batch-size", "1"]
+    for name, args in (("class", one_class), ("image", one_image)):
+        out = tmp_path / name
+        run("digits", *args, "--out", out)
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary["accuracy"] == {} and np.isfinite(summary["test_psnr"])
+        assert "no two classes with two images each" in capsys.readouterr().out
+
+
+def test_equal_images_do_the_whole_job(tmp_path, capsys):
+    equal = np.repeat(pictures(1, channels=1), 60, axis=0)
+    labels = [k % 2 for k in range(60)]
+    ends = {"train": rows_of(equal, labels), "test": rows_of(equal[:10], labels[:10])}
+    write_tfds(tmp_path / "data", "equal", ends, num_classes=2, shape=(8, 8, 1))
+    run(
+        "digits",
+        *SMALL,
+        "--dataset",
+        "equal",
+        "--data-dir",
+        tmp_path / "data",
+        "--out",
+        tmp_path / "run",
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {result["test"] for result in summary["accuracy"].values()} == {0.5}
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "", '{"data": "digits"}', "3", None])
+def test_what_lies_beside_a_run_does_not_disturb_it(content, tmp_path, capsys):
+    beside = tmp_path / "other" / "summary.json"
+    if content is None:
+        beside.mkdir(parents=True)
+    else:
+        beside.parent.mkdir()
+        beside.write_text(content)
+    run("digits", *SMALL, "--out", tmp_path / "run")
+    assert (tmp_path / "run" / "summary.json").exists()

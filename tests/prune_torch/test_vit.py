@@ -165,7 +165,5 @@ def test_pixels_are_resized_and_normalised_as_the_model_wants():
     found = vit.Pixels(model, "cpu")(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8))
     assert found.shape == (2, 3, 16, 16)
     torch.testing.assert_close(found, torch.ones_like(found))  # timm's mean and deviation are 0.5
-    narrow = torch.zeros(
-        (2, 1, 8, 16), dtype=torch.uint8
-    )  # of the right width
+    narrow = torch.zeros((2, 1, 8, 16), dtype=torch.uint8)  # of the right width
     assert vit.Pixels(model, "cpu")(narrow).shape == (2, 3, 16, 16)

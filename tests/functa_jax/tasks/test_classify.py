@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common import cli, datasets
 from common.runs import write_json
 from experiments import latent_classification
-from functa_jax import evaluate, exporter, functa, siren
+from functa_jax import classification, exporter, functa, siren
 from functa_jax.exporter import Augmentation
 from functa_jax.functaset import load_functaset
 from functa_jax.tasks import classifiers, classify, features
@@ -271,10 +271,10 @@ def test_scales_of_one_number_or_of_each_channel():
 
 def test_subset_keeps_the_proportions_of_classes():
     y = np.repeat([0, 1], [300, 100])
-    x, kept = evaluate.subset(np.arange(400), y, 40, seed=0)
+    x, kept = classification.subset(np.arange(400), y, 40, seed=0)
     assert np.bincount(kept).tolist() == [30, 10]
     np.testing.assert_array_equal(y[x], kept)
-    assert evaluate.subset(x, kept, 40, seed=0)[0] is x
+    assert classification.subset(x, kept, 40, seed=0)[0] is x
 
 
 def test_stream_goes_through_all_images_copy_after_copy():
@@ -367,18 +367,14 @@ def test_shallow_classifiers_are_those_of_scikit_learn(runs):
     made = classify.tasks.load(config)
     latents, *_ = features.of_images(made, 0)
     entry = classify.shallow(config, made, latents, "SVM")
-    assert entry.rows == IMAGES  # without copies
-    val = made.data.val.labels
-    assert entry.val == np.mean(entry.predict(latents.val) == val)
-    scores = []
-    x = latents.train.reshape(len(latents.train), -1)
-    scale = (x.mean(dtype=float), x.std(dtype=float))
-    rows, val_rows = ((z.reshape(len(z), -1) - scale[0]) / scale[1] for z in (x, latents.val))
-    for name, make in classify.evaluate.CLASSIFIERS.items():
-        if name.startswith("SVM"):
-            model = make().fit(rows[:IMAGES], made.data.train.labels)
-            scores.append(model.score(val_rows, val))
-    assert entry.val == pytest.approx(max(scores), abs=2 / len(val))
+    splits = made.data.train, made.data.val
+    assert entry.rows == sum(map(len, splits))  # without copies
+    x = np.concatenate([latents.train[:IMAGES], latents.val]).reshape(entry.rows, -1)
+    y = np.concatenate([split.labels for split in splits])
+    candidates = classification.candidates(["SVM"])
+    tried = [classification.cross_validated(candidate, x, y) for candidate in candidates]
+    assert entry.val == max(t.accuracy for t in tried)
+    assert {entry.settings in str(c) for c in candidates} == {True, False}
 
 
 @pytest.mark.parametrize(
