@@ -155,14 +155,14 @@ DATA = ("--dataset", "small", "--methods", "magnitude", "--densities")
 )
 def test_data_that_the_model_cannot_take_are_refused_first(tmp_path, capsys, kind, said):
     prepared(tmp_path, **kind)
-    words = (*DATA, 0.5, "--data-dir", tmp_path)
+    words = ("--data-dir", tmp_path, *DATA, 0.5)
     assert said in refusal(capsys, lambda: run(tmp_path / "run", *words))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_sweep_is_bound_to_its_images(tmp_path, capsys):
     prepared(tmp_path)
-    words = (*DATA, 0.5, "--data-dir", tmp_path)
+    words = ("--data-dir", tmp_path, *DATA, 0.5)
     run(tmp_path / "run", *words)
     before = (tmp_path / "run" / "results.csv").read_bytes()
     prepared(tmp_path, "1.0.1", seed=1)  # the newest version is read
