@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from common import cli, datasets
 from common.errors import UserError
-from functa_jax import exporter, functa, siren
+from functa_jax import evaluate, exporter, functa, siren
 from functa_jax.tasks import diffusion_training, frechet, generate
 from functa_jax.tasks.diffusion import PriorConfig, load_prior, train_prior
 from functa_jax.tasks.diffusion_network import fresh, graph
@@ -388,6 +388,42 @@ def test_frechet_distance_of_one_number():
     np.testing.assert_allclose(frechet.frechet_distance(a, b), expected)
 
 
+def test_few_images_take_few_features_and_chance_has_its_interval():
+    """Features are what a classifier says they are: here the first pixels, of known variance."""
+    random = np.random.default_rng(3)
+    scales = np.array([3.0, 2.0, 1.0, 0.1])
+
+    def split(count, shift=0):
+        pixels = np.clip(128 + 10 * scales * random.normal(size=(count, 4)) + shift, 0, 255)
+        images = np.uint8(pixels).reshape(count, 2, 2, 1)
+        return datasets.Split(images, np.zeros(count, int), np.arange(count))
+
+    data = datasets.Dataset("x", split(400), split(25), split(300), 2, "")
+    judge = frechet.Judge(
+        lambda images: (evaluate.as_rows(images), np.zeros(len(images))), data, data.test, data.val
+    )
+    assert judge.components == 2  # a tenth of 25
+    variances = np.var(evaluate.pixel_rows(data.train.images), axis=0)
+    np.testing.assert_allclose(judge.explained, variances[:2].sum() / variances.sum(), atol=0.02)
+    alike, other, far = (
+        judge.row(name, generate.as_floats(split(300, shift).images))
+        for name, shift in (("alike", 0), ("other", 0), ("far", 30))
+    )
+    assert not judge.told_apart(alike, other) and judge.told_apart(alike, far)
+    assert not judge.told_apart(alike, alike)
+    assert judge.told_apart(alike, far, "FID to validation")
+    same = judge.row("same", generate.as_floats(data.test.images), same=True)
+    np.testing.assert_allclose([same["FID"], same["FID ±"]], 0, atol=1e-6)
+    # As a standard error: over new draws of both sides FID spreads as its resamples say.
+    again = [
+        frechet.frechet_distance(
+            *(evaluate.pixel_rows(split(300, s).images)[:, :2] for s in (0, 30))
+        )
+        for _ in range(100)
+    ]
+    assert 0.6 < far["FID ±"] / (1.96 * np.std(again)) < 1.6
+
+
 def test_nearest_is_brute_force():
     train, rows = RANDOM.standard_normal((30, 4)), RANDOM.standard_normal((5, 4))
     every = np.sqrt(((rows[:, None] - train) ** 2).mean(axis=-1))
@@ -425,6 +461,7 @@ def command(folder, out, flags=TINY_FLAGS):
 
 def test_the_whole_task(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "STEPS", 3)
+    monkeypatch.setattr(frechet, "RESAMPLES", 20)
     command(folder, tmp_path)
     report = json.loads((tmp_path / "generate.json").read_text())
     for name in report["figures"]:
@@ -434,6 +471,9 @@ def test_the_whole_task(folder, tmp_path, monkeypatch):
     assert sum("diffusion, DDPM" in name for name in names) == 2
     assert sum(name.startswith("PCA") for name in names) == 5
     assert all(np.isfinite(row["FID"]) and row["FID"] >= 0 for row in report["rows"])
+    assert all(row["FID ±"] >= 0 for row in report["rows"])
+    assert "bootstrap resamples" in report["remarks"][2]
+    assert "the first 12 principal components" in report["remarks"][0]  # of 120 images
     made = load_prior(tmp_path)
     assert made.latent_shape == (6,) and made.checkpoint == report["checkpoint"]
 
@@ -443,7 +483,7 @@ def test_refusals(folder, tmp_path, capsys):
     assert "prior.npz is damaged" in refusal(capsys, lambda: command(folder, tmp_path))
     for flags, message in (
         ("--guidance -1", "guidance"),
-        ("--samples 1", "samples"),
+        ("--samples 1", "--samples 1: must be in [20,"),
         ("--width 10 --heads 4", "multiple of heads"),
         ("--drop-labels 2", "--drop-labels 2.0: must be in [0, 1]"),
         ("--prior-rate nan", "--prior-rate nan: must be a finite number"),
