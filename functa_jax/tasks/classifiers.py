@@ -25,6 +25,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
+from common import seeds
 from common.errors import UserError
 from functa_jax import devices
 
@@ -289,7 +290,9 @@ def train(
     mesh = devices.data_mesh(1 if jax.default_backend() == "cpu" else batch)
     x, y = devices.put((np.asarray(x, np.float32), np.asarray(y, np.int32)), mesh)
     state = _begin(devices.put(jax.device_get(weights), mesh), recipe)
-    key, fixed = jax.random.key(seed), {"classes": classes, "batch": batch, "mesh": mesh}
+    # Not the key that `fresh` drew the weights with.
+    key = jax.random.fold_in(jax.random.key(seed), seeds.number("steps"))
+    fixed = {"classes": classes, "batch": batch, "mesh": mesh}
     for number, begin in enumerate(range(0, recipe.steps, each)):
         if refresh is not None:
             start, new = refresh(number)
