@@ -75,11 +75,11 @@ def main(config):
     material.require(data, judged, classes=2, val=2, test=2)
     if min(data.train.images.shape[1:3]) < 4:
         raise material.NotForThese(f"{judged}: its images are smaller than 4x4")
-    if source.functa.config.grid is None:
-        material.say_unused(config.prior, {"heads": "these latents are vectors, not grids"})
     count = min(config.samples, len(data.test))
     codes = _codes(source)
     priors = [_prior(source, config, code) for code in codes]
+    if source.functa.config.grid is None:
+        material.say_unused(config.prior, {"heads": "these latents are vectors, not grids"})
     print(f"training a classifier of {data.name}, by whose features images are judged", flush=True)
     classifier = train_classifier(
         data.train, data.num_classes, config.classifier_steps, config.seed
