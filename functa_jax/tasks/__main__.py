@@ -33,9 +33,9 @@ TASKS = {  # in this order: TAKE_PRIOR take the one that generate leaves
 }
 TAKE_PRIOR = ("inpaint", "superresolve", "denoise", "interpolate")
 SECONDS = {  # on digits with two CPU cores, about
-    "classify": 120,
+    "classify": 240,
     "generate": 75,
-    "inpaint": 100,
+    "inpaint": 60,
     "superresolve": 60,
     "denoise": 60,
     "interpolate": 15,
