@@ -433,7 +433,8 @@ def test_shallow_classifiers_are_those_of_scikit_learn(folded, runs, monkeypatch
         assert (entry.accuracy, entry.loss) == pytest.approx((best.accuracy, best.loss))
     else:
         model = best.candidate.model(x.shape[1]).fit(x[:IMAGES], known.labels[:IMAGES])
-        assert entry.accuracy == model.score(x[IMAGES:], known.labels[IMAGES:])
+        score = model.score(x[IMAGES:], known.labels[IMAGES:])
+        assert entry.accuracy == pytest.approx(score)
         np.testing.assert_array_equal(
             entry.predict(latents.test), model.predict(latents.test.reshape(IMAGES, -1))
         )
@@ -506,7 +507,7 @@ def test_study_compares_one_thing_at_a_time(runs, tmp_path, capsys):
     chance = 100 * np.mean(labels.test.labels == often)
     # Latents that are all zero tell nothing: what is left is one class for all.
     shares = 100 * np.bincount(labels.test.labels, minlength=10) / IMAGES
-    assert zero["latents SVM"] in shares and three["latents SVM"] > chance
+    assert np.isclose(shares, zero["latents SVM"]).any() and three["latents SVM"] > chance
     functaset = load_functaset(runs / "plain")
     latents = functaset.train.latents, functaset.test.latents
     parts = latent_classification.accuracies(
@@ -517,4 +518,5 @@ def test_study_compares_one_thing_at_a_time(runs, tmp_path, capsys):
     assert numbers == [(2, "smaller"), (4, "plain"), (16, "grid")]
     least = np.bincount(labels.train.labels).min()
     assert panels["training images"][-1]["value"] == 10 * least
-    assert three["pixels SVM"] == zero["pixels SVM"] == panels["numbers"][0]["pixels SVM"]
+    pixels = [three["pixels SVM"], zero["pixels SVM"], panels["numbers"][0]["pixels SVM"]]
+    np.testing.assert_allclose(pixels, pixels[0], atol=2)  # one image may be a tie
