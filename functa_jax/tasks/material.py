@@ -55,7 +55,7 @@ class Material:
 
     @cached_property
     def origin(self):
-        """What a report is made from: {"checkpoint", "functaset", "data_fingerprint"}, by content."""
+        """Hashes of what a report is made from: checkpoint, functaset, data_fingerprint."""
         digest = hashlib.sha256()
         for split in (getattr(self.functaset, name) for name in SPLITS):
             for column in COLUMNS:
