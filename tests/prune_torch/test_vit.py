@@ -117,7 +117,8 @@ def test_files_with_more_than_tensors_or_without_sense_are_refused(tmp_path):
     torch.save({"state_dict": state, "settings": SimpleNamespace(lr=1)}, tmp_path / "all.pth")
     state["norm.weight"][3] = torch.nan
     torch.save(state, tmp_path / "nan.pth")
-    for name, said in (("all.pth", "weights_only=True blocked"), ("nan.pth", "norm.weight is not finite")):
+    wanted = {"all.pth": "weights_only=True blocked", "nan.pth": "norm.weight is not finite"}
+    for name, said in wanted.items():
         with pytest.raises(UserError, match=said):
             vit.build(dataclasses.replace(TINY, weights=tmp_path / name), 10)
 
@@ -165,7 +166,5 @@ def test_pixels_are_resized_and_normalised_as_the_model_wants():
     found = vit.Pixels(model, "cpu")(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8))
     assert found.shape == (2, 3, 16, 16)
     torch.testing.assert_close(found, torch.ones_like(found))  # timm's mean and deviation are 0.5
-    narrow = torch.zeros(
-        (2, 1, 8, 16), dtype=torch.uint8
-    )  # of the right width
+    narrow = torch.zeros((2, 1, 8, 16), dtype=torch.uint8)  # of the right width
     assert vit.Pixels(model, "cpu")(narrow).shape == (2, 3, 16, 16)
