@@ -116,6 +116,7 @@ def run_all(plan):
         try:
             if not _ends_well(plan, name):
                 failed.append(name)
+                continue
         except material.NotForThese as error:
             print(f"{name} is left out: {error}", flush=True)
             continue

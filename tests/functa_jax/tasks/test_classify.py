@@ -451,7 +451,7 @@ def test_shallow_classifiers_are_those_of_scikit_learn(folded, runs, monkeypatch
         (["--heads", "3"], "--heads 3: must divide --width 8"),
         (["--rate", "nan"], "--rate nan: must be a finite number"),
         (["--augment", "5", "--pad", "8"], "--pad 8: images of digits have only 8 pixels"),
-        (["--flip"], "--flip True: needs --augment"),
+        (["--flip", "True"], "--flip True: needs --augment"),
         (["--mixup", "-1"], "--mixup -1.0: must be at least 0"),
     ],
 )

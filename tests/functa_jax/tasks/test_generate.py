@@ -484,7 +484,7 @@ def test_refusals(folder, tmp_path, capsys):
     for flags, message in (
         ("--guidance -1", "guidance"),
         ("--samples 1", "--samples 1: must be in [20,"),
-        ("--width 10 --heads 4", "multiple of heads"),
+        ("--width 10 --heads 4", "--width 10: must be even and a multiple of --heads 4"),
         ("--drop-labels 2", "--drop-labels 2.0: must be in [0, 1]"),
         ("--prior-rate nan", "--prior-rate nan: must be a finite number"),
     ):
