@@ -245,7 +245,11 @@ def together(folder, *flags):
         )
         for number in (0, 1)
     ]
-    said = [process.communicate(timeout=400) for process in processes]
+    try:
+        said = [process.communicate(timeout=400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [process.returncode for process in processes], *zip(*said, strict=True)
 
 
