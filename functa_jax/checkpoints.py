@@ -1,20 +1,23 @@
-"""Checkpoints that survive kills and damage (common/kept.py): arrays by name, no pickle.
+"""Checkpoints that survive kills and damage: orbax's folders, kept as common/kept.py does.
 
 Only process 0 touches the disk; what it read is sent to the others.
 """
 
-import io
-import zipfile
+import contextlib
+import logging
+import os
+import re
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 
 from common import kept
 from common.errors import UserError
 from common.split import first_line
 from functa_jax import devices
 
-SUFFIX = ".npz"
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax also logs what it raises
 
 
 class Checkpoints:
@@ -32,9 +35,13 @@ class Checkpoints:
         if self.folder is None:
             self.last = jax.tree.map(np.copy, state)  # what is given may lie in JAX's memory
             return
-        buffer = io.BytesIO()
-        np.savez(buffer, **_by_name(state))
-        kept.save(self.folder, int(state["step"]), buffer.getvalue(), SUFFIX, self.keep)
+        arrays = jax.tree.map(np.asarray, state)  # orbax forgets the type of scalars
+
+        def write(folder):
+            with _system_errors(), _orbax() as orbax:
+                orbax.save(folder.absolute(), arrays, force=True)
+
+        kept.save(self.folder, int(state["step"]), write, "", self.keep)
 
     def restore(self, like, say=print):
         """The newest good state, or None where there is none; `say` hears of each damaged one.
@@ -50,20 +57,39 @@ class Checkpoints:
     def _newest(self, like, say):
         if self.folder is None:
             return self.last and dict(self.last)
-        found = kept.newest(self.folder, SUFFIX, say)
+        found = kept.newest(self.folder, "", say)
         if found is None:
             return None
-        path, content = found
+        path, _ = found
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                arrays = dict(file)
-        except MemoryError as error:
+            with _system_errors(), _orbax() as orbax:
+                arrays = _by_name(orbax.restore(path.absolute()))
+        except (OSError, MemoryError) as error:
             raise kept.unreadable(path, error) from None
-        except (ValueError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError) as error:
             raise UserError(f"{path} is no checkpoint ({first_line(error)})") from None
         _refuse_other_arrays(path, arrays, _by_name(like))
         kept.remember(self.folder, int(arrays["step"]))
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[n] for n in _by_name(like)])
+
+
+def _orbax():
+    """A checkpointer of this process alone, which waits for no other."""
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+@contextlib.contextmanager
+def _system_errors():
+    """tensorstore's ValueErrors that a full disk or a failing one caused, as OSErrors."""
+    try:
+        yield
+    except ValueError as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
 
 
 def _by_name(state):

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import datasets
+from common import datasets, kept
 from common.errors import UserError
 from common.runs import Run, Stopping, read_rows
 from functa_jax import functa, outer_loop, siren, training
@@ -85,21 +86,37 @@ def test_epochs_and_seeds_differ_in_order():
 
 
 def checkpoints_of(folder):
-    """File names in order of steps."""
-    return sorted((folder / "checkpoints").glob("*.npz"))
+    """Their folders in order of steps."""
+    return sorted((folder / "checkpoints").glob("[0-9]*"))
 
 
-def flip_a_bit(path):
-    data = bytearray(path.read_bytes())
+def largest(checkpoint):
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def flip_a_bit(checkpoint):
+    data = bytearray(largest(checkpoint).read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    largest(checkpoint).write_bytes(data)
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def cut(checkpoint):
+    data = largest(checkpoint).read_bytes()
+    largest(checkpoint).write_bytes(data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("spoil", [flip_a_bit, cut, lambda path: path.write_bytes(b"")])
+SPOILT = {
+    "one bit": flip_a_bit,
+    "cut": cut,
+    "empty": lambda checkpoint: largest(checkpoint).write_bytes(b""),
+    "a file missing": lambda checkpoint: largest(checkpoint).unlink(),
+    "an extra file": lambda checkpoint: (checkpoint / "extra").write_bytes(b""),
+    "all files missing": lambda checkpoint: [shutil.rmtree(checkpoint), checkpoint.mkdir()],
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_damaged_newest_checkpoint_falls_back_and_ends_the_same(spoil, whole, tmp_path, capsys):
     folder = tmp_path / "run"
     trained(folder)
@@ -140,7 +157,7 @@ def test_nothing_is_deleted_if_no_checkpoint_is_good(finished):
 
 def test_checkpoints_of_another_layout_stay(finished):
     for path in checkpoints_of(finished):
-        path.unlink()
+        shutil.rmtree(path)
     (finished / "checkpoints" / "12").mkdir()
     (finished / "checkpoints" / "12" / "state").write_text("of another version")
     nothing_changes(finished, "no checkpoint in .* is good")
@@ -203,6 +220,43 @@ def test_a_checkpoint_is_what_was_saved(tmp_path):
         holder.save(state)
         jax.tree.map(np.testing.assert_array_equal, holder.restore(START), state)
     assert Stopping.kept == f"step 1,234 in {tmp_path / 'run'}"
+
+
+def test_a_checkpoint_is_orbax_own_format(finished):
+    """Whoever has orbax reads it without us, as the arrays of NumPy that were saved."""
+    found = ocp.StandardCheckpointer().restore(checkpoints_of(finished)[-1].absolute())
+    ours = Checkpoints(finished / "checkpoints").restore(START)
+    assert found["step"] == 12
+    for name in ("params", "ema"):
+        theirs, mine = jax.tree.leaves(found[name]), jax.tree.leaves(ours[name])
+        assert len(theirs) == len(mine) and all(type(leaf) is np.ndarray for leaf in theirs)
+        jax.tree.map(np.testing.assert_array_equal, theirs, mine)
+
+
+def test_a_whole_folder_that_is_no_checkpoint_is_refused(finished):
+    """Its digest is right: another program, or another version of orbax, wrote it."""
+    kept.save(finished / "checkpoints", 13, lambda path: (path / "a").write_text("a"), "", 9)
+    nothing_changes(finished, r"0000000013-\w* (cannot be read|is no checkpoint)")
+
+
+def test_a_disk_that_takes_no_more_is_an_error_of_the_system(finished, capfd):
+    """As common.runs.atomic knows it, not tensorstore's; what was half written goes."""
+    resource = pytest.importorskip("resource")
+    checkpoints = Checkpoints(finished / "checkpoints")
+    state = checkpoints.restore(START)
+    state = {**state, "step": np.int32(13)}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            checkpoints.save(state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capfd.readouterr() == ("", "")
+    assert checkpoints.restore(START)["step"] == 12
+    checkpoints.save(state)
+    assert checkpoints.restore(START)["step"] == 13
+    assert len(list((finished / "checkpoints").iterdir())) == 3
 
 
 def command(folder, *flags):
