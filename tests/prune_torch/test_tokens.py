@@ -231,7 +231,7 @@ def test_counts_of_tokens_and_their_limits():
 def test_blocks_really_see_fewer_tokens(r):
     seen, model = [], vit(depth=6)
     fast = tokens.merged(model, r)
-    for block in fast.blocks.blocks:
+    for block in fast.blocks:
         block.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
     fast(draw(1, 1, 16, 16))
     assert seen == tokens.tokens_left(model, r)
