@@ -2,6 +2,8 @@
 
 import contextlib
 
+import numpy as np
+
 from common.runs import atomic
 
 STYLE = {
@@ -33,3 +35,19 @@ def figure(path, rows=1, columns=1, *, size, **options):
         yield made, made.subplots(rows, columns, **options)
         with atomic(path) as temporary:
             made.savefig(temporary)
+
+
+def as_rgb(images):
+    """Pictures (..., c), uint8 or floats in [0, 1], as colours (..., 3) of the same type.
+
+    One channel is grey; the last of two or four is opacity, before white; of five or more the first
+    three are shown.
+    """
+    channels = images.shape[-1]
+    colours = images[..., :3]
+    if channels in (2, 4):
+        white = 255 if images.dtype == np.uint8 else 1
+        opacity = images[..., -1:] / white
+        colours = images[..., :-1] * opacity + white * (1 - opacity)
+        colours = (np.rint(colours) if white == 255 else colours).astype(images.dtype)
+    return np.broadcast_to(colours, (*colours.shape[:-1], 3))

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import checks, cli
+from common import checks, cli, seeds
 from common.checks import Count, Seed
 from common.plots import figure
 from common.runs import environment, spread, write_json
@@ -164,7 +164,7 @@ def filters(folder, epoch):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     count = model.conv3.out_channels
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seeds.fold(0, "grey"))
     start = 0.5 + 0.02 * torch.randn(count, 1, side, side, generator=generator)
     images = start.clone().requires_grad_()
     climber = torch.optim.Adam([images], lr=0.02, maximize=True)

@@ -129,22 +129,33 @@ def choose(x, y, rows, seed=0, kinds=tuple(GRIDS)):
 
 def cross_validated(candidate, x, y, seed=0):
     """A candidate Tried on each fold of (x, y) by what it learns from the others."""
-    classes, counts = np.unique(y, return_counts=True)
-    folds = StratifiedKFold(int(np.clip(counts.min(), 2, FOLDS)), shuffle=True, random_state=seed)
-    scores = np.empty((len(x), len(classes)))
+    classes, places = np.unique(y, return_inverse=True)
+    found = np.empty((len(x), len(classes)))
+    for seen, held in folds(y, seed):
+        model = fitted(candidate.model(x.shape[1]), x[seen], y[seen])
+        found[held] = scores(model, x[held], classes)
+    accuracy = float((found.argmax(axis=1) == places).mean())
+    return Tried(candidate, accuracy, log_loss(found, places))
+
+
+def folds(y, seed=0):
+    """[(rows to learn from, rows held out)], stratified by labels y (n,): at most FOLDS, fewer
+    where the rarest class has fewer examples."""
+    count = int(np.clip(np.unique(y, return_counts=True)[1].min(), 2, FOLDS))
     with warnings.catch_warnings():  # of classes with a single example
         warnings.simplefilter("ignore", UserWarning)
-        splits = list(folds.split(x, y))
-    for seen, held in splits:
-        model = fitted(candidate.model(x.shape[1]), x[seen], y[seen])
-        found = model.decision_function(x[held])
-        if found.ndim == 1:  # two classes have one number
-            found = np.stack([-found, found], axis=1) / 2
-        scores[held] = found.min() - 1  # of classes that it has not seen
-        scores[np.ix_(held, np.searchsorted(classes, model.classes_))] = found
-    places = np.searchsorted(classes, y)
-    accuracy = float((scores.argmax(axis=1) == places).mean())
-    return Tried(candidate, accuracy, log_loss(scores, places))
+        made = StratifiedKFold(count, shuffle=True, random_state=seed)
+        return list(made.split(np.zeros(len(y)), y))
+
+
+def scores(model, x, classes):
+    """What a fitted model says for each of `classes`, sorted, of x (n, d): (n, classes)."""
+    found = model.decision_function(x)
+    if found.ndim == 1:  # two classes have one number
+        found = np.stack([-found, found], axis=1) / 2
+    every = np.full((len(x), len(classes)), found.min() - 1)  # of classes that it has not seen
+    every[:, np.searchsorted(classes, model.classes_)] = found
+    return every
 
 
 def log_loss(scores, labels):

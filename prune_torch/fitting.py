@@ -5,6 +5,7 @@ import numpy as np
 from common import checks
 from common.errors import UserError
 from prune_torch import density
+from prune_torch.methods import METHODS
 
 
 def refuse_unfit(config, bench):
@@ -30,8 +31,9 @@ def refuse_unfit(config, bench):
     most = model.patch_embed.num_patches // 2
     what = f"of {model.patch_embed.num_patches} patches a block can merge {most} at most"
     checks.refuse_beyond("merge", max(config.merge or (0,)), most, what)
+    given = any(not METHODS[method].chooses for method in config.methods)
     try:
-        for level in config.densities:
+        for level in config.densities if given else ():
             density.budget(model, level, config.prunable)
     except ValueError as error:
         raise UserError(str(error)) from None

@@ -1,6 +1,5 @@
 """Vision Transformers from timm: small ones built here, large ones with their trained weights."""
 
-import pickle
 import re
 from pathlib import Path
 
@@ -64,10 +63,6 @@ def load(model, path):
         state = checkpoint_filter_fn(state, model)  # positions of another image size, and the like
     except UserError:
         raise
-    except pickle.UnpicklingError:
-        raise UserError(f"{path} holds more than tensors; save the model's state_dict alone") from (
-            None
-        )
     except Exception as error:  # damaged files raise many kinds
         raise UserError(
             f"{path} does not fit {type(model).__name__}: {first_line(error)}"

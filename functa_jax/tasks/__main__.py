@@ -1,22 +1,25 @@
 """All tasks on one run, each in turn, and one page of their reports: RUN/tasks/index.html.
 
-A task whose report on the same checkpoint, functaset and seed is there is not run again (unless
-generate has left a newer prior): the same command goes on after a stop, and what was run by itself
-with settings of its own keeps them. A task that fails is named, and the others go on.
+A task whose report was made from the same network, functaset, images and seed is not run again
+(unless generate has left another prior since): the same command goes on after a stop, and what was
+run by itself with settings of its own keeps them. A task that has no answer for such data is left
+out. One that fails is named, its traceback is kept beside the reports, and the others go on.
 """
 
 import contextlib
 import json
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Seed
 from common.errors import UserError
-from common.runs import duration, read_json
+from common.runs import Stopping, atomic, duration, read_json
 from common.split import first_line
-from functa_jax.tasks import page
+from functa_jax.tasks import material, page
 
 TASKS = {  # in this order: TAKE_PRIOR take the one that generate leaves
     "classify": "functa_jax.tasks.classify",
@@ -29,7 +32,16 @@ TASKS = {  # in this order: TAKE_PRIOR take the one that generate leaves
     "compress": "functa_jax.tasks.compress",
 }
 TAKE_PRIOR = ("inpaint", "superresolve", "denoise", "interpolate")
-SHARED = ("functaset", "seed")  # settings of every task that decide results
+SECONDS = {  # on digits with two CPU cores, about
+    "classify": 240,
+    "generate": 75,
+    "inpaint": 60,
+    "superresolve": 60,
+    "denoise": 60,
+    "interpolate": 15,
+    "retrieve": 10,
+    "compress": 20,
+}
 
 
 @dataclass(frozen=True)
@@ -46,83 +58,159 @@ class Config:
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     out: Path | None = None
     """Folder for the reports and the page; default tasks/ in the run folder."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random in the tasks."""
 
     def __post_init__(self):
+        checks.check(self)
         for name in self.only:
-            if name not in TASKS:
-                raise ValueError(f"--only {name}: no such task; tasks: {', '.join(TASKS)}")
+            known = f"no such task; tasks: {', '.join(TASKS)}"
+            checks.require(name in TASKS, "only", name, known)
 
 
 def main(config):
     """Run what is missing, then write the page of all reports that there are."""
-    checkpoint = _checkpoint(config.run)
-    folder = config.run if config.run.is_dir() else config.run.parent
-    out = config.out or folder / "tasks"
-    failed = []
-    for name in [name for name in TASKS if name in (config.only or TASKS)]:
-        try:
-            _run(name, config, out, checkpoint)
-        except Exception as error:  # whatever it is, the other tasks go on
-            failed.append(name)
-            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            print(f"{name} failed: {kind}{first_line(error)}", flush=True)
+    found = material.load(config)
+    names = [name for name in TASKS if name in (config.only or TASKS)]
+    plan = Plan(config, names, found.out, found.origin, found.data.train.images[0].size)
+    del found  # each task reads for itself
+    failed = run_all(plan)
 
-    reports = [report for name in TASKS if (report := _report(out, name, checkpoint))]
-    summary = folder / "summary.json"
-    questions = {report["task"]: _question(report["task"]) for report in reports}
-    path = out / "index.html"
-    title = f"{reports[0]['data'] if reports else folder.name} as functa"
-    page.write(path, title, read_json(summary) if summary.exists() else {}, reports, questions)
-    print(f"\n{path}: {len(reports)} of {len(TASKS)} tasks, {path.stat().st_size / 1e6:.1f} MB")
+    checked = {name: plan.report(name) for name in TASKS}
+    reports = [report for report, fault in checked.values() if not fault]
+    for name, (_, fault) in checked.items():
+        if fault and fault != MISSING:
+            print(f"{name} is not on the page: its report {fault}")
+    if reports:
+        write_page(config, plan.out / "index.html", reports)
     if failed:
         cli.fail(f"failed: {', '.join(failed)}; the same command tries them again", code=1)
 
 
-def _checkpoint(run):
-    """The hash of the run's functa; UserError if there is none."""
-    from functa_jax import devices
+def run_all(plan):
+    """Run the tasks of a plan whose reports are missing; returns the names of those that failed."""
+    left = [name for name in plan.names if plan.fault(name)]
+    if left:
+        total = duration(sum(map(plan.seconds, left)))
+        print(
+            f"{len(left)} of {len(plan.names)} tasks to run: {', '.join(left)}; about {total} on "
+            f"two CPU cores; writing {plan.out}",
+            flush=True,
+        )
+    failed, took, thought = [], 0.0, 0.0
+    for number, name in enumerate(plan.names, 1):
+        fault = plan.fault(name)
+        if not fault:
+            own = plan.own(name)
+            print(f"{name}: its report is there" + (f", with its own {own}" if own else ""))
+            continue
+        pace = took / thought if thought else 1.0
+        print(
+            f"\ntask {number} of {len(plan.names)}: {name}, about "
+            f"{duration(pace * plan.seconds(name))}; {_question(name)}",
+            flush=True,
+        )
+        if fault != MISSING:
+            print(f"again, as its report {fault}")
+        began = time.monotonic()
+        try:
+            if not _ends_well(plan, name):
+                failed.append(name)
+        except material.NotForThese as error:
+            print(f"{name} is left out: {error}", flush=True)
+            continue
+        took, thought = took + time.monotonic() - began, thought + plan.seconds(name)
+        Stopping.kept = f"the reports in {plan.out}"
+        print(f"{name} took {duration(time.monotonic() - began)}", flush=True)
+    return failed
 
-    devices.one_cpu_device_per_core()
-    from functa_jax.functa import load
 
-    return load(run).hash
-
-
-def _run(name, config, out, checkpoint):
-    task = import_module(TASKS[name])
-    shared = {key: value for key, value in asdict(config).items() if key != "only"}
-    settings = task.Config(**shared)
-    report = _report(out, name, checkpoint)
-    asked = json.loads(json.dumps(asdict(settings), default=str))
-    same = report and all(report["config"].get(key) == asked[key] for key in SHARED)
-    if same and not (name in TAKE_PRIOR and _older(out / f"{name}.json", out / "prior.npz")):
-        own = [
-            key for key in asked if key not in shared and report["config"].get(key) != asked[key]
-        ]
-        print(f"{name}: its report is there" + (f", with its own {', '.join(own)}" if own else ""))
-        return
-    print(f"\n{name}: {_question(name)}", flush=True)
-    began = time.monotonic()
-    task.main(settings)
-    print(f"{name} took {duration(time.monotonic() - began)}", flush=True)
-
-
-def _older(path, other):
-    """Whether a file was written before another, if there is that one."""
-    return other.exists() and path.stat().st_mtime < other.stat().st_mtime
-
-
-def _report(out, name, checkpoint):
-    """The report of a task on this checkpoint, if it is whole and has its figures; or None."""
+def _ends_well(plan, name):
+    """Run one task. If it fails it is said, and the traceback of a defect is kept in a file."""
+    log = plan.out / f"{name}.error.txt"
     try:
-        report = read_json(out / f"{name}.json")
-        complete = all((out / figure).is_file() for figure in report["figures"])
-        complete &= {"task", "data", "rows", "remarks", "config"} <= set(report)
-        return report if complete and report["checkpoint"] == checkpoint else None
-    except (UserError, KeyError, TypeError):
-        return None
+        import_module(TASKS[name]).main(plan.settings(name))
+        log.unlink(missing_ok=True)
+        return True
+    except material.NotForThese:
+        raise
+    except UserError as error:
+        print(f"{name} failed: {error}", flush=True)
+    except Exception as error:  # a defect: the other tasks go on
+        with atomic(log) as temporary:
+            temporary.write_text(traceback.format_exc())
+        print(
+            f"{name} failed: {type(error).__name__}: {first_line(error)}; traceback in {log}",
+            flush=True,
+        )
+    return False
+
+
+def write_page(config, path, reports):
+    """The page of the reports, with the questions that their modules begin with."""
+    summary = (config.run if config.run.is_dir() else config.run.parent) / "summary.json"
+    about = read_json(summary) if summary.exists() else {}
+    if not isinstance(about, dict) or about.get("checkpoint") != reports[0]["checkpoint"]:
+        about = {}  # of another network in the same folder
+    questions = {report["task"]: _question(report["task"]) for report in reports}
+    page.write(path, f"{reports[0]['data']} as functa", about, reports, questions)
+    print(f"\n{path}: {len(reports)} of {len(TASKS)} tasks, {path.stat().st_size / 1e6:.1f} MB")
+
+
+MISSING = "is missing"
+
+
+class Plan:
+    """Which tasks are to run with which settings, and what their reports are worth.
+
+    origin: of Material; values: numbers in one image.
+    """
+
+    def __init__(self, config, names, out, origin, values):
+        self.names, self.out, self.origin, self.values = names, out, origin, values
+        self.shared = {key: value for key, value in asdict(config).items() if key != "only"}
+
+    def settings(self, name):
+        """The task's Config."""
+        return import_module(TASKS[name]).Config(**self.shared)
+
+    def seconds(self, name):
+        """How long a task may take: with larger images somewhat less than in proportion."""
+        return SECONDS[name] * max(1.0, self.values / 64) ** 0.8
+
+    def fault(self, name):
+        """Why a task must run, "is missing" or another end of "its report ..."; None if not."""
+        report, fault = self.report(name)
+        if not fault and report["config"].get("seed") != self.shared["seed"]:
+            return f"has seed {report['config'].get('seed')}"
+        return fault
+
+    def own(self, name):
+        """Settings that a report was made with and this command would not, as text."""
+        asked = json.loads(json.dumps(asdict(self.settings(name)), default=str))
+        made = self.report(name)[0]["config"]
+        mine = [key for key in asked if key not in self.shared]
+        return ", ".join(key for key in mine if made.get(key) != asked[key])
+
+    def report(self, name):
+        """(a task's report or None, why it cannot be used or None)."""
+        path = self.out / f"{name}.json"
+        if not path.exists():
+            return None, MISSING
+        try:
+            report = read_json(path)
+            complete = {"task", "data", "rows", "remarks", "config", "figures"} <= set(report)
+            complete = complete and all((self.out / f).is_file() for f in report["figures"])
+        except (UserError, TypeError):
+            complete = False
+        if not complete:
+            return None, "is damaged or lacks figures"
+        other = [key for key, value in self.origin.items() if report.get(key) != value]
+        if other:
+            return None, f"was made from another {' and '.join(other)}"
+        if name in TAKE_PRIOR and report.get("prior") != material.prior_hash(self.out):
+            return None, "was made with another prior than generate left"
+        return report, None
 
 
 def _question(name):

@@ -25,6 +25,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
+from common import seeds
 from common.errors import UserError
 from functa_jax import devices
 
@@ -214,11 +215,11 @@ def _begin(weights, recipe):
 
 
 @partial(jax.jit, static_argnames=("graph", "classes", "batch", "mesh"), donate_argnames="state")
-def _advance(graph, state, x, y, recipe, key, begin, end, *, classes, batch, mesh):
+def _advance(graph, state, x, y, count, recipe, key, begin, end, *, classes, batch, mesh):
     """The state after the steps begin .. end - 1, and the mean loss of these steps.
 
-    x (n, ...), y (n,) stay on the device; every step draws a batch from them, with replacement,
-    of which each device of the mesh takes a share.
+    x (n, ...), y (n,) stay on the device; every step draws a batch from the first `count` of them,
+    with replacement, of which each device of the mesh takes a share.
     """
     shared = NamedSharding(mesh, PartitionSpec(devices.AXIS))
 
@@ -229,7 +230,7 @@ def _advance(graph, state, x, y, recipe, key, begin, end, *, classes, batch, mes
     def step(number, carried):
         (weights, moments, average), total = carried
         draw, change, drop = jax.random.split(jax.random.fold_in(key, number), 3)
-        rows = jax.random.randint(draw, (batch,), 0, len(x))
+        rows = jax.random.randint(draw, (batch,), 0, count)
         soft = optax.smooth_labels(jax.nn.one_hot(y[rows], classes), recipe.smoothing)
         seen = jax.lax.with_sharding_constraint(augmented(change, x[rows], soft, recipe), shared)
         loss, gradient = jax.value_and_grad(loss_of)(weights, *seen, drop)
@@ -255,6 +256,11 @@ def _written(rows, new, start):
     return jax.lax.dynamic_update_slice_in_dim(rows, new, start, 0)
 
 
+def _padded(rows):
+    """Rows (n, ...) and zeros, of few sizes: one compilation serves many folds and splits."""
+    return np.pad(rows, [(0, -len(rows) % 1024)] + [(0, 0)] * (rows.ndim - 1))
+
+
 class Trained(NamedTuple):
     """A trained network."""
 
@@ -263,10 +269,8 @@ class Trained(NamedTuple):
 
     def logits(self, x):
         """Examples (n, ...) -> NumPy (n, classes)."""
-        x = np.asarray(x, np.float32)
-        # Padded to few sizes, so that one compilation serves validation and test of most sets.
-        padding = [(0, -len(x) % 1024)] + [(0, 0)] * (x.ndim - 1)
-        return np.asarray(_logits(self.graph, self.weights, np.pad(x, padding)))[: len(x)]
+        padded = _padded(np.asarray(x, np.float32))
+        return np.asarray(_logits(self.graph, self.weights, padded))[: len(x)]
 
 
 def fresh(build, seed=0):
@@ -287,15 +291,18 @@ def train(
     graph, weights = network
     # The cores of a CPU share one matrix product better than each its own copy of all weights.
     mesh = devices.data_mesh(1 if jax.default_backend() == "cpu" else batch)
-    x, y = devices.put((np.asarray(x, np.float32), np.asarray(y, np.int32)), mesh)
+    x, y, count = _padded(np.asarray(x, np.float32)), _padded(np.asarray(y, np.int32)), len(x)
+    x, y = devices.put((x, y), mesh)
     state = _begin(devices.put(jax.device_get(weights), mesh), recipe)
-    key, fixed = jax.random.key(seed), {"classes": classes, "batch": batch, "mesh": mesh}
+    # Not the key that `fresh` drew the weights with.
+    key = jax.random.fold_in(jax.random.key(seed), seeds.number("steps"))
+    fixed = {"classes": classes, "batch": batch, "mesh": mesh}
     for number, begin in enumerate(range(0, recipe.steps, each)):
         if refresh is not None:
             start, new = refresh(number)
             x = _written(x, new, start)
         end = min(begin + each, recipe.steps)
-        state, loss = _advance(graph, state, x, y, recipe, key, begin, end, **fixed)
+        state, loss = _advance(graph, state, x, y, count, recipe, key, begin, end, **fixed)
         if not np.isfinite(loss):
             raise UserError(f"the loss is not finite by step {end:,}; lower --rate")
         if advanced is not None:

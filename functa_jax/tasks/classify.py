@@ -7,157 +7,142 @@
         --steps 100000 --batch 512 --ema 0.9999                             functa's own, for a GPU
 
 Logistic regression and SVM (scikit-learn); an MLP; on grids of latents a transformer and a ConvNet,
-which also sees pixels. Of each, a few settings are tried on validation, in short trainings; the
-best is trained in full. The classifier to be used is chosen on validation too, and only then are
-test labels looked at, once.
+which also sees pixels. Settings of each, and the classifier to be used, are chosen on validation
+or, where it is small, by cross-validation (selection.py): the same candidates for latents, PCA
+(with as many numbers, and with all) and pixels. Only then are test labels looked at, once.
 
 Augmented images can only become latents by fitting them. `functa_jax.export --copies` does so
 beforehand; --augment does so as training goes, so that no file of millions of latents is needed.
 """
 
-import itertools
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from scipy.special import log_softmax
-from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, CountOrZero, NotNegative, Positive, ShareBelowOne
 from common.errors import UserError
 from common.plots import figure
-from common.runs import Progress
-from functa_jax import classification, evaluate
-from functa_jax.exporter import Augmentation
-from functa_jax.tasks import features
+from functa_jax import classification
+from functa_jax.tasks import features, selection
 from functa_jax.tasks import material as tasks
 
-Name = Literal["logistic regression", "SVM", "MLP", "transformer", "ConvNet"]
-COLOURS = {"latents": "C0", "PCA": "k", "pixels": "C1"}
+Kind = Literal["logistic regression", "SVM", "MLP", "transformer", "ConvNet"]
+COLOURS = {"latents": "C0", "PCA": "k", "whole PCA": "0.6", "pixels": "C1"}
 
 
 @dataclass(frozen=True)
 class Config(tasks.TaskConfig):
     """Which classifiers, their size, and how they are trained."""
 
-    classifiers: tuple[Name, ...] = ("logistic regression", "SVM", "MLP", "transformer", "ConvNet")
+    classifiers: tuple[Kind, ...] = ("logistic regression", "SVM", "MLP", "transformer", "ConvNet")
     """Classifiers to compare."""
-    rows: int = 20_000
+    rows: Count = 20_000
     """Training images for logistic regression and SVM, at most."""
 
-    steps: int = 200
+    steps: Count = 200
     """Training steps of a network."""
-    search_steps: int = 50
-    """Training steps of each setting that is tried on validation, if there are several."""
-    batch: int = 128
+    search_steps: Count = 50
+    """Training steps of each setting that is tried, if there are several."""
+    batch: Count = 128
     """Examples in a step."""
-    rate: float = 1e-3
+    rate: Positive = 1e-3
     """Highest learning rate of AdamW."""
-    decay: float = 0.1
+    decay: NotNegative = 0.1
     """Weight decay of AdamW."""
-    smoothing: float = 0.1
+    smoothing: ShareBelowOne = 0.1
     """Label smoothing: share of a label that is spread over all classes."""
-    ema: float = 0.99
+    ema: ShareBelowOne = 0.99
     """Decay of the moving average of weights, which is what is evaluated."""
 
     normalise: tuple[Literal["scalar", "channel"], ...] = ("scalar", "channel")
     """Settings to try: one mean and scale for all numbers, or one for each (in cells: channel)."""
-    mixup: tuple[float, ...] = (0.5,)
+    mixup: tuple[NotNegative, ...] = (0.5,)
     """Settings to try: parameter of mixup's Beta distribution, 0 for none."""
-    noise: float = 0.05
+    noise: NotNegative = 0.05
     """Gaussian noise on examples, in their standard deviations."""
-    drop: float = 0.1
+    drop: ShareBelowOne = 0.1
     """Probability that a cell of a grid is set to zero in training."""
-    augment: int = 0
+    augment: CountOrZero = 0
     """Augmented images fitted before every 50 steps, as training goes; 0 for none."""
     flip: bool | None = None
     """Mirror augmented images left-right half of the time; default yes, but not for digits."""
-    pad: int | None = None
+    pad: CountOrZero | None = None
     """Pixels that augmented images are shifted by, at most; default an eighth of the side."""
 
-    mlp_width: int = 1024
+    mlp_width: Count = 1024
     """Units in each hidden layer of the MLP."""
-    mlp_depth: int = 3
+    mlp_depth: Count = 3
     """Hidden layers of the MLP."""
-    width: int = 128
+    width: Count = 128
     """Numbers in each token of the transformer."""
-    blocks: int = 12
+    blocks: Count = 12
     """Blocks of the transformer."""
-    heads: int = 16
+    heads: Count = 16
     """Heads of the transformer; a divisor of --width."""
-    channels: int = 32
+    channels: Count = 32
     """Channels of the ConvNet's first layer; a multiple of 4."""
 
     def __post_init__(self):
-        at_least = {
-            0: "noise decay augment seed",
-            1: "rows steps search_steps batch mlp_width mlp_depth width blocks heads channels",
-        }
-        for least, fields in at_least.items():
-            for field in fields.split():
-                self._require(getattr(self, field) >= least, field, f"must be at least {least}")
-        self._require(self.rate > 0, "rate", "must be positive")
-        for field in ("smoothing", "ema", "drop"):
-            self._require(0 <= getattr(self, field) < 1, field, "must be in [0, 1)")
-        self._require(self.pad is None or self.pad >= 0, "pad", "must not be negative")
+        checks.check(self)
         for field in ("flip", "pad"):
-            given = getattr(self, field) is not None
-            self._require(self.augment or not given, field, "needs --augment")
+            given = getattr(self, field)
+            checks.require(self.augment or given is None, field, given, "needs --augment")
         for field in ("classifiers", "normalise", "mixup"):
-            self._require(getattr(self, field), field, "needs at least one value")
-        self._require(min(self.mixup) >= 0, "mixup", "must not be negative")
-        self._require(self.width % self.heads == 0, "heads", f"must divide --width {self.width}")
-        self._require(self.channels % 4 == 0, "channels", "must be a multiple of 4")
-
-    def _require(self, condition, field, message):
-        if not condition:
-            flag, value = field.replace("_", "-"), getattr(self, field)
-            raise ValueError(f"--{flag} {value}: {message}")
+            given = getattr(self, field)
+            checks.require(given, field, given, "needs at least one value")
+        why = f"must divide --width {self.width}"
+        checks.require(self.width % self.heads == 0, "heads", self.heads, why)
+        checks.require(self.channels % 4 == 0, "channels", self.channels, "must be a multiple of 4")
 
 
 def main(config):
-    """Train, choose on validation, test; writes classify.json and classify.png."""
+    """Train, choose, test; writes classify.json and classify.png."""
     material = tasks.load(config)
     data = material.data
-    if not data.num_classes or not len(data.val):
-        raise UserError(f"{data.name} has no labels, or no validation images to choose with")
+    tasks.require(data, "nothing to classify", classes=2, test=1)
+    side = min(data.train.images.shape[1:3])
+    why = f"images of {data.name} have only {side} pixels on a side"
+    checks.refuse_beyond("pad", config.pad, side - 1, why)
     kinds = features.of_images(material, config.augment)
     planned = [(k, name) for k in kinds for name in config.classifiers if applies(name, k)]
     if not any(kind.name == "latents" for kind, _ in planned):
         raise UserError(f"{config.classifiers[0]} needs a grid of latents; this run has vectors")
+    tasks.say_unused(config, unused(config, {name for _, name in planned}, kinds))
+    known = selection.Known(data, config.seed)
+    if not classification.possible(known.labels):
+        raise tasks.NotForThese(f"{data.name} has not two images of each of two classes in train")
     print(
-        f"{len(planned)} classifiers of {data.name}: {len(data.train):,} training images, "
-        f"{len(data.val):,} for choosing, {len(data.test):,} for the test; networks take "
-        f"{config.steps:,} steps of {config.batch}; writing {material.path('classify.json')}",
+        f"{len(planned)} classifiers of {data.name}, chosen {known.said()}, for "
+        f"{len(data.test):,} test images; networks take {config.steps:,} steps of {config.batch}"
+        f"{', once more for each fold' * known.folded}; writing {material.path('classify.json')}",
         flush=True,
     )
     entries = []
     for kind, name in planned:
-        entries.append((shallow if name in SHALLOW else network)(config, material, kind, name))
-        entry = entries[-1]
+        if name in selection.SHALLOW:
+            entry = selection.shallow(config, known, kind, name)
+        else:
+            entry = selection.network(config, material, known, kind, name)
+        entries.append(entry)
         print(
-            f"{kind.name}, {name}: {100 * entry.val:.2f} % of validation ({entry.settings}), "
-            f"{entry.seconds:.0f} s",
+            f"{kind.name}, {name}: {100 * entry.accuracy:.2f} % of what it had not seen "
+            f"({entry.settings}), {entry.seconds:.0f} s",
             flush=True,
         )
-    chosen = {k.name: best([e for e in entries if e.kind is k]) for k in kinds}
+    chosen = {k.name: selection.best([e for e in entries if e.kind is k]) for k in kinds}
     predicted = [entry.predict(entry.kind.test) for entry in entries]  # once, all is chosen
     labels = data.test.labels
+    answers = {name: predicted[entries.index(entry)] for name, entry in chosen.items() if entry}
     rows = [
-        row(entry, classes == labels, entry in chosen.values())
+        row(entry, classes == labels, answers["latents"] == labels, entry in chosen.values())
         for entry, classes in zip(entries, predicted, strict=True)
     ]
-    answers = {name: predicted[entries.index(entry)] for name, entry in chosen.items() if entry}
     draw(material.path("classify.png"), rows, labels, answers["latents"], data.num_classes)
-    remarks = remarks_on(config, material, chosen, answers, labels)
+    remarks = remarks_on(config, material, known, entries, chosen, answers)
     tasks.report(material, "classify", config, rows, ["classify.png"], remarks)
-
-
-# ---- classifiers ----
 
 
 def applies(name, kind):
@@ -168,176 +153,74 @@ def applies(name, kind):
     return grid or name != "ConvNet"
 
 
-class Entry(NamedTuple):
-    """A trained classifier: predict(features of one split) -> classes (n,).
-
-    val: accuracy; loss: mean cross-entropy there if known, which decides between equals; rows:
-    training examples.
-    """
-
-    kind: features.Features
-    name: str
-    settings: str
-    rows: int
-    val: float
-    loss: float
-    seconds: float
-    predict: Callable
-
-
-def best(entries):
-    """The entry with the highest accuracy on validation, the first one of equals; None of none."""
-    return max(entries, key=lambda entry: entry.val, default=None)
-
-
-SHALLOW = ("logistic regression", "SVM")
-
-
-def shallow(config, material, kind, name):
-    """The best of the settings that classification.GRIDS has for `name`, as an Entry.
-
-    Chosen by cross-validation on train and validation and fitted to both, without augmented copies.
-    """
-    began, data = time.monotonic(), material.data
-    x = evaluate.as_rows(np.concatenate([kind.train[: len(data.train)], kind.val]))
-    labels = np.concatenate([data.train.labels, data.val.labels])
-    tried, model, rows = classification.choose(x, labels, config.rows, config.seed, (name,))
-    settings = str(tried.candidate).removeprefix(f"{name}, ")
-    seconds = time.monotonic() - began
-    entry = Entry(kind, name, settings, rows, tried.accuracy, tried.loss, seconds, None)
-    return entry._replace(predict=lambda x: model.predict(evaluate.as_rows(x)))
-
-
-def network(config, material, kind, name):
-    """The network `name`, with the settings that are best on validation, as an Entry."""
-    from functa_jax.tasks import classifiers
-
-    began = time.monotonic()
-    shape, classes = kind.test.shape[1:], material.data.num_classes
-    build = {
-        "MLP": partial(classifiers.MLP, kind.numbers, classes, config.mlp_width, config.mlp_depth),
-        "transformer": partial(
-            classifiers.Transformer, shape, classes, config.width, config.blocks, config.heads
-        ),
-        "ConvNet": partial(classifiers.ConvNet, shape, classes, config.channels),
-    }[name]
-    untrained = classifiers.fresh(lambda rngs: build(rngs=rngs), config.seed)
-    tried = settings_of(config, kind)
-    total = config.steps + (len(tried) > 1) * len(tried) * config.search_steps
-    with Progress(total, "step") as progress:
-        fit = partial(_fit, config, material, kind, name, untrained, progress)
-        setting = tried[0]
-        if len(tried) > 1:
-            found = {setting: fit(setting, config.search_steps) for setting in tried}
-            setting = max(found, key=lambda s: (found[s].val, -found[s].loss))
-        entry = fit(setting, config.steps)
-    return entry._replace(seconds=time.monotonic() - began)
-
-
-def settings_of(config, kind):
-    """[(normalisation, mixup)] to try; with a single channel both normalisations are the same."""
-    normalise = config.normalise[: 1 if kind.test.shape[-1] == 1 else None]
-    return list(itertools.product(normalise, config.mixup))
-
-
-def _fit(config, material, kind, name, untrained, progress, setting, steps):
-    from functa_jax.tasks import classifiers
-
-    (normalise, mixup), data = setting, material.data
-    mean, std = features.scales(kind.train, normalise)
-
-    def prepared(x):
-        return np.float32((x - mean) / std)
-
-    x, y = prepared(kind.train), np.resize(data.train.labels, len(kind.train))
-    refresh = None
-    if kind.stream:
-        flip, pad = config.flip, config.pad
-        if not config.augment:  # as the functaset's copies
-            made = material.functaset.metadata.get("augmentation", {})
-            flip, pad = made.get("flip"), made.get("pad")
-        augmentation = Augmentation.of(data, flip, pad, seed=config.seed)
-        fitted, sizes = (lambda i: prepared(kind.of(i))), {"first": len(x), "rows": kind.stream}
-        refresh = features.Stream(data.train.images, fitted, augmentation, **sizes)
-        x, y = np.concatenate([x, x[: len(data.train)]]), np.append(y, data.train.labels)
-    cells = kind.name == "latents" and kind.test.ndim == 4
-    recipe = classifiers.Recipe(
-        steps=steps,
-        rate=config.rate,
-        decay=config.decay,
-        smoothing=config.smoothing,
-        ema=config.ema,
-        shares=classifiers.mixing_shares(mixup),
-        noise=config.noise,
-        drop=config.drop * cells,
-    )
-    trained = classifiers.train(
-        untrained,
-        recipe,
-        x,
-        y,
-        classes=data.num_classes,
-        batch=config.batch,
-        seed=config.seed,
-        refresh=refresh,
-        advanced=lambda count, loss: progress.advance(count, **{name: f"loss {loss:.3f}"}),
-    )
-    logits = trained.logits(prepared(kind.val)).astype(np.float64)
-    losses = -log_softmax(logits, axis=1)[np.arange(len(logits)), data.val.labels]
-    settings = f"{normalise}, mixup {mixup:g}"
-    score = float(np.mean(logits.argmax(1) == data.val.labels))
-    entry = Entry(kind, name, settings, len(kind.train), score, losses.mean(), 0.0, None)
-    return entry._replace(predict=lambda x: trained.logits(prepared(x)).argmax(1))
+def unused(config, names, kinds):
+    """{field: why it has no effect} for classifiers of these names on these kinds of features."""
+    of = {
+        "MLP": "mlp_width mlp_depth",
+        "transformer": "width blocks heads",
+        "ConvNet": "channels",
+    }
+    found = {
+        field: f"no {name} is trained"
+        for name, fields in of.items()
+        if name not in names
+        for field in fields.split()
+    }
+    if not names & {*selection.SHALLOW}:
+        found["rows"] = "neither logistic regression nor SVM is trained"
+    if names <= {*selection.SHALLOW}:
+        fields = "steps search_steps batch rate decay smoothing ema normalise mixup noise drop"
+        return found | dict.fromkeys([*fields.split(), "augment"], "no network is trained")
+    if len(config.mixup) == 1 and all(len(selection.settings_of(config, k)) == 1 for k in kinds):
+        found["search_steps"] = "there is one setting to try"
+    if kinds[0].test.ndim != 4:
+        found["drop"] = "these latents are vectors, without cells"
+    return found
 
 
 # ---- the report ----
 
 
-def interval(right, count):
-    """Wilson's 95 % interval of a share, `right` of `count`, in percent."""
-    found = binomtest(int(right), count).proportion_ci(0.95, "wilson")
-    return 100 * found.low, 100 * found.high
-
-
-def row(entry, right, chosen):
-    """A row of the table; right (n,): which test images were classified well."""
-    low, high = interval(right.sum(), len(right))
+def row(entry, right, latents, chosen):
+    """A row of the table. right, latents bool (n,): test images that this classifier and the one
+    chosen on latents get right."""
+    low, high = classification.wilson(right.sum(), len(right))
     return {
         "features": entry.kind.name,
         "numbers": entry.kind.numbers,
         "classifier": entry.name,
         "settings": entry.settings,
         "examples": entry.rows,
-        "val %": 100 * entry.val,
+        "unseen %": 100 * entry.accuracy,
         "test %": 100 * float(right.mean()),
-        "low": low,
-        "high": high,
+        "low": 100 * low,
+        "high": 100 * high,
+        "p": classification.mcnemar(latents, right)[2],
         "seconds": round(entry.seconds, 1),
         "chosen": "*" if chosen else "",
     }
 
 
-def mcnemar(first, second):
-    """Images that only one of two classifiers gets right, (a, b), and the exact two-sided p-value
-    of McNemar's test that both are equally likely; first, second: bool (n,)."""
-    a, b = int((first & ~second).sum()), int((second & ~first).sum())
-    return a, b, float(binomtest(a, a + b).pvalue) if a + b else 1.0
-
-
-def remarks_on(config, material, chosen, answers, labels):
+def remarks_on(config, material, known, entries, chosen, answers):
     """Sentences that a reader of the table needs."""
+    labels = material.data.test.labels
     remarks = [
-        f"* chosen on {len(material.data.val):,} validation images; low, high: 95 % interval "
-        f"(Wilson) of {len(labels):,} test images; one seed ({config.seed})",
+        f"* chosen {known.said()}: the most right of what it had not seen (unseen %), of equals "
+        f"the lower log-loss. low, high: 95 % interval (Wilson) of {len(labels):,} test images; p: "
+        "McNemar's exact test against the one chosen on latents. PCA and the functa know train "
+        f"images, not their labels. One seed ({config.seed})",
     ]
     for name, answer in answers.items():
         if name != "latents":
-            a, b, p = mcnemar(answers["latents"] == labels, answer == labels)
+            a, b, p = classification.mcnemar(answers["latents"] == labels, answer == labels)
             remarks.append(
                 f"chosen on latents ({chosen['latents'].name}) against {name} "
                 f"({chosen[name].name}): {a} test images right only by latents, {b} only by "
-                f"{name}, p = {p:.2g} (McNemar)"
+                f"{name}, p = {p:.2g} (McNemar)" + ", not told apart" * (p > 0.05)
             )
+    ends = [f"{e.kind.name}, {e.name}: {' and '.join(e.ends)}" for e in entries if e.ends]
+    if ends:
+        remarks.append(f"chosen at an end of what was tried: {'; '.join(ends)}")
     if material.functa.config.grid is None and {"transformer", "ConvNet"} & {*config.classifiers}:
         remarks.append("transformer and ConvNet need a grid of latents; here they are vectors")
     copies = len(material.functaset.train) // len(material.data.train) - 1
@@ -367,7 +250,7 @@ def draw(path, rows, labels, answer, classes):
         names = [f"{r['features']}: {r['classifier']}" for r in rows]
         left.set_yticks(range(len(rows)), names)
         left.set_ylim(len(rows) - 0.5, -0.5)
-        left.set(xlabel="test accuracy (%), 95 % interval; filled: chosen on validation")
+        left.set(xlabel="test accuracy (%), 95 % interval; filled: chosen")
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         right.imshow(shares**0.5, cmap="Blues", vmin=0, vmax=1)  # errors, though rare, are seen
         if classes <= 20:

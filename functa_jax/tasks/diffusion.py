@@ -21,8 +21,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from common import seeds
 from common.errors import UserError
-from common.runs import atomic
+from common.runs import Stopping, atomic
 from common.split import first_line
 from functa_jax import devices, siren
 from functa_jax.tasks import diffusion_training
@@ -76,7 +77,8 @@ class Prior:
         """
         if sampler not in SAMPLERS:
             raise UserError(f"sampler {sampler!r} is neither ddim nor ddpm")
-        noise = np.random.default_rng(seed).standard_normal((count, *self.latent_shape))
+        random = np.random.default_rng(seeds.fold(seed, "start"))
+        noise = random.standard_normal((count, *self.latent_shape))
         return self.decode_ddim(noise, labels, guidance, steps, eta=SAMPLERS[sampler], seed=seed)
 
     def decode_ddim(self, noise, labels=None, guidance=0.0, steps=100, *, eta=0.0, seed=0):
@@ -133,7 +135,7 @@ class Prior:
             padded = [np.pad(p, [(0, size - count)] + [(0, 0)] * (p.ndim - 1)) for p in parts]
             padded = [p.astype(np.int32 if p.dtype.kind == "i" else np.float32) for p in padded]
             padded = [devices.put(p, mesh, PartitionSpec(devices.AXIS)) for p in padded]
-            key = jax.random.fold_in(jax.random.key(seed), number)
+            key = jax.random.key(seeds.fold(seed, "steps", number) % 2**31)
             made.append(np.asarray(walk(self.params, *padded, guidance, eta, key))[:count])
         return np.concatenate(made)
 
@@ -211,11 +213,12 @@ def train_prior(
     num_classes: 0 without classes; checkpoint: hash of the functa, kept in the prior; validation:
     (latents, labels) on which the best averaged weights are chosen, else the last are taken.
     path: a file that keeps the prior. If it already holds one of the same settings, seed and
-    data, that is returned; a training that was killed goes on from what it left beside it.
+    data, that is returned; a training that was killed goes on from what it left beside it, in a
+    folder of its own for each such identity.
     """
     latents, labels = np.asarray(latents, np.float32), np.asarray(labels, np.int64)
-    if len(latents) < 2 or not np.isfinite(latents).all():
-        raise UserError(f"a prior needs finite latents of at least two images, not {len(latents)}")
+    if not np.isfinite(latents).all() or len(latents) < 2 or (latents == latents[0]).all():
+        raise UserError(f"a prior needs finite latents that differ, not these {len(latents)}")
     if labels.max() >= num_classes:
         raise UserError(f"class {labels.max()} is not one of {num_classes}")
     data = (latents, labels) + (() if validation is None else tuple(validation))
@@ -232,12 +235,13 @@ def train_prior(
     for rows, classes in zip(data[::2], data[1::2], strict=True):
         classes = np.where(classes < 0, num_classes, classes).astype(np.int32)
         parts.append(((np.asarray(rows, np.float32) - mean) / scale, classes))
-    kept = None if path is None else Path(path).with_suffix(".training.npz")
-    params, history = diffusion_training.train(network, parts, seed, kept, identity)
+    folder = None if path is None else Path(path).with_suffix(".training") / identity
+    params, history = diffusion_training.train(network, parts, seed, folder)
     prior = Prior(config, params, mean, scale, num_classes, checkpoint, identity, history)
     if path is not None:
         prior.save(path)
-        kept.unlink(missing_ok=True)
+        Stopping.kept = f"the prior in {path}"
+        diffusion_training.forget(folder)
     return prior
 
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from common import checks
+from common.checks import Count, Positive, Share, ShareBelowOne
 from functa_jax.tasks.diffusion_process import HALF_TURN
 
 
@@ -15,31 +17,28 @@ from functa_jax.tasks.diffusion_process import HALF_TURN
 class PriorConfig:
     """Settings of the denoiser and of its training."""
 
-    width: int = 128
+    width: Count = 128
     """Width of the denoiser."""
-    blocks: int = 3
+    blocks: Count = 3
     """Residual blocks of the denoiser."""
-    heads: int = 4
+    heads: Count = 4
     """Attention heads, for grids of cells."""
-    prior_steps: int = 2000
+    prior_steps: Count = 2000
     """Training steps; the weights with the lowest validation loss are kept."""
-    prior_batch: int = 128
+    prior_batch: Count = 128
     """Latents per training step."""
-    prior_rate: float = 1e-3
+    prior_rate: Positive = 1e-3
     """Highest learning rate (Adam, 200 steps of warm-up, then a cosine to zero)."""
-    drop_labels: float = 0.15
+    drop_labels: Share = 0.15
     """Share of latents that are shown without their class, for guidance."""
-    ema: float = 0.998
+    ema: ShareBelowOne = 0.998
     """Decay of the averaged weights, which are the ones used."""
 
     def __post_init__(self):
-        for name in ("width", "blocks", "heads", "prior_steps", "prior_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.width % 2 or self.width % self.heads:
-            raise ValueError(f"width {self.width} must be even and a multiple of heads")
-        if not 0 <= self.drop_labels <= 1 or not 0 <= self.ema < 1 or self.prior_rate <= 0:
-            raise ValueError("drop_labels must be in [0, 1], ema in [0, 1), prior_rate above 0")
+        checks.check(self)
+        possible = self.width % 2 == 0 and self.width % self.heads == 0
+        why = f"must be even and a multiple of --heads {self.heads}"
+        checks.require(possible, "width", self.width, why)
 
 
 class Block(nnx.Module):

@@ -1,6 +1,6 @@
 """Training of the latent prior: many steps in one dispatch, averaged weights, exact resume."""
 
-import json
+import shutil
 import time
 from functools import cache, partial
 
@@ -11,10 +11,11 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from common import seeds
 from common.errors import UserError
-from common.runs import Progress, atomic
-from common.split import first_line
+from common.runs import Progress, Stopping
 from functa_jax import devices
+from functa_jax.checkpoints import Checkpoints
 from functa_jax.tasks.diffusion_network import fresh, graph
 from functa_jax.tasks.diffusion_process import HALF_TURN, SMALLEST, mix
 
@@ -23,19 +24,25 @@ SAVE_SECONDS = 30
 VALIDATION_ROWS = 2000
 
 
-def train(network, parts, seed, kept, identity):
+def train(network, parts, seed, folder):
     """(averaged weights, history). parts: (normalised latents, classes) of train, and perhaps
-    validation; kept: file of the state, by which a killed training goes on bit for bit."""
+    validation; folder: keeps the states of this training alone, by which it goes on bit for bit
+    after a kill; or None. history: rows [step, loss, validation loss or None].
+    """
     config = network[0]
     mesh = devices.data_mesh(config.prior_batch)
-    first, draws = jax.random.split(jax.random.key(seed))
-    state = _start(network, first)
-    state, history = _resume(kept, identity, jax.device_get(state))
-    state = devices.put(state, mesh)
+    start = jax.device_get(_start(network, _stream(seed, "weights")))
+    rounds = np.full((-(-config.prior_steps // VALIDATE_EVERY), 3), np.nan)
+    checkpoints = folder and Checkpoints(folder)
+    found = checkpoints and checkpoints.restore({**start, "history": rounds})
+    if found:
+        start, rounds = {key: found[key] for key in start}, np.array(found["history"])
+        print(f"the prior goes on from step {int(start['step']):,}", flush=True)
+    state = devices.put(start, mesh)
     train, *held = [tuple(devices.put(array, mesh) for array in part) for part in parts]
     run, validate = _dispatch(network, mesh), _validation(network)
-    saved, step = time.monotonic(), int(devices.fetch(state["step"]))
-    weights = sum(np.size(leaf) for leaf in jax.tree.leaves(state["params"]))
+    saved, step = time.monotonic(), int(start["step"])
+    weights = sum(np.size(leaf) for leaf in jax.tree.leaves(start["params"]))
     print(
         f"training a prior of {weights:,} weights on {len(parts[0][0]):,} latents of "
         f"{'x'.join(map(str, network[1]))} numbers, {config.prior_steps:,} steps",
@@ -44,20 +51,34 @@ def train(network, parts, seed, kept, identity):
     with Progress(config.prior_steps, "prior step", start=step) as progress:
         while step < config.prior_steps:
             count = min(VALIDATE_EVERY, config.prior_steps - step)
-            state, loss = run(state, *train, draws, count)
+            state, loss = run(state, *train, _stream(seed, "steps"), count)
             state, val_loss = validate(state, *(held[0] if held else ()))
             loss, val_loss = float(loss), float(val_loss)
             if not np.isfinite(loss):
                 raise UserError(
                     f"the prior's loss is not finite by step {step + count:,}; lower --prior-rate"
                 )
+            rounds[step // VALIDATE_EVERY] = step + count, round(loss, 5), round(val_loss, 5)
             step += count
-            history.append([step, round(loss, 5), round(val_loss, 5) if held else None])
             progress.advance(count, loss=f"{loss:.4f}", validation=f"{val_loss:.4f}")
-            if kept is not None and time.monotonic() - saved > SAVE_SECONDS:
-                _keep(kept, identity, devices.fetch(state), history)
+            if checkpoints and time.monotonic() - saved > SAVE_SECONDS:
+                checkpoints.save({**devices.fetch(state), "history": rounds})
+                Stopping.kept = f"step {step:,} of the prior in {folder}"
                 saved = time.monotonic()
+    history = [[int(at), loss, val_loss if held else None] for at, loss, val_loss in rounds]
     return devices.fetch(state["best"]), history
+
+
+def forget(folder):
+    """Delete the states of a training that has ended, and the folder above if it held no others."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent.exists() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+
+
+def _stream(seed, name):
+    """A key of its own for each use of chance."""
+    return jax.random.fold_in(jax.random.key(seed), seeds.number(name))
 
 
 def _optimizer(config):
@@ -141,9 +162,10 @@ def _validation(network):
         model = nnx.merge(graph(network), state["ema"])
         latents, labels = latents[:VALIDATION_ROWS], labels[:VALIDATION_ROWS]
         losses = []  # at the same angles and noises each time
-        for key in jax.random.split(jax.random.key(0), 4):
-            noise = jax.random.normal(key, latents.shape)
-            losses.append(_loss(model, latents, labels, _spread_angles(key, len(latents)), noise))
+        for keys in jax.random.split(_stream(0, "validation"), (4, 2)):
+            angle = _spread_angles(keys[0], len(latents))
+            noise = jax.random.normal(keys[1], latents.shape)
+            losses.append(_loss(model, latents, labels, angle, noise))
         loss = jnp.mean(jnp.stack(losses))
         better = loss < state["best_loss"]
         best = jax.tree.map(
@@ -152,28 +174,3 @@ def _validation(network):
         return state | {"best": best, "best_loss": jnp.minimum(loss, state["best_loss"])}, loss
 
     return validate
-
-
-def _keep(path, identity, state, history):
-    leaves = jax.tree.leaves(state)
-    about = json.dumps({"identity": identity, "history": history})
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, *leaves, about=about)
-
-
-def _resume(path, identity, start):
-    """The state that was kept, if it is of this training and whole, else `start`."""
-    if path is None or not path.exists():
-        return start, []
-    leaves, shape = jax.tree.flatten(start)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            found = [file[f"arr_{i}"] for i in range(len(leaves))]
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        print(f"{path} is damaged and was skipped ({first_line(error)})", flush=True)
-        return start, []
-    if about["identity"] != identity:
-        return start, []
-    print(f"the prior goes on from step {about['history'][-1][0]:,}", flush=True)
-    return jax.tree.unflatten(shape, found), about["history"]

@@ -193,7 +193,7 @@ def announce(what, about, models, cases, val, test):
     cases: how often all is fitted; val, test: images (n, h, w, C).
     """
     first, again = trial(lambda: refine(models.functa, Seen(val), models.gaussian, NOISES[-1]))
-    compiling, pace = first - again, again / len(val) / fitting.REFINE_STEPS
+    compiling, pace = max(first - again, 0), again / len(val) / fitting.REFINE_STEPS
     once = max(MOST_STEPS, models.functa.inner_steps) + 2 * fitting.REFINE_STEPS
     by_prior = len(fitting.PRIOR_LEVELS) * fitting.PRIOR_STEPS if models.prior is not None else 0
     choosing = (len(NOISES) - 1) * fitting.REFINE_STEPS + 2 * by_prior

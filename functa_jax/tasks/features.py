@@ -30,7 +30,8 @@ class Features:
 
 
 def of_images(material, augment):
-    """Latents, PCA with as many numbers (if an image has more) and pixels: a list of Features.
+    """Latents, PCA with as many numbers (if an image has more) and with all, and pixels: a list of
+    Features.
 
     augment: augmented images to be fitted before every 50 steps. If the functaset has augmented
     copies, PCA and pixels see augmented images too, made as training goes: that costs nothing.
@@ -41,13 +42,15 @@ def of_images(material, augment):
     kinds = [Features("latents", *latents, lambda x: material.functa.encode(x)[0], augment)]
     rows = augment or 2048 * copies
     images = [getattr(material.data, name).images for name in splits]
-    pca = evaluate.pca(images[0], kinds[0].numbers, material.folder)
-    if pca is not None:
+    whole = evaluate.whole_pca(images[0], material.folder)
+    models = {"PCA": evaluate.pca(images[0], kinds[0].numbers, material.folder), "whole PCA": whole}
+    for name, model in models.items():
+        if model is not None:
 
-        def reduced(x):
-            return np.float32(pca.transform(evaluate.pixel_rows(x)))
+            def reduced(x, model=model):
+                return np.float32(model.transform(evaluate.pixel_rows(x)))
 
-        kinds.append(Features("PCA", *map(reduced, images), reduced, rows))
+            kinds.append(Features(name, *map(reduced, images), reduced, rows))
 
     def pixels(x):
         return x.astype(np.float32) / 255

@@ -2,7 +2,9 @@
 
 The Fréchet distance between Gaussians fitted to features of two sets of images (Heusel et al. 2017,
 FID) needs a network for its features. Ours is a small ConvNet that learned the classes of the train
-images, not Inception: the numbers compare rows of one table, and nothing else.
+images, not Inception: the numbers compare rows of one table, and nothing else. A few hundred images
+say little of a covariance of 64 features, so that fewer of their principal components are taken,
+one for each ten images, and what is left of chance is measured by resampling the images.
 """
 
 from functools import partial
@@ -13,12 +15,16 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+from common import seeds
 from common.runs import Progress
 from functa_jax import devices, evaluate
 
-FEATURES = 64  # few, so that hundreds of images are enough for their covariance
+FEATURES = 64
+IMAGES_PER_FEATURE = 10  # at least, where a covariance is estimated
+RESAMPLES = 200
 BATCH = 128
 RATE = 2e-3
 
@@ -52,8 +58,6 @@ class ConvNet(nnx.Module):
 
     def __init__(self, resolution, channels, num_classes, *, rngs):
         sides = [side // 4 for side in resolution]
-        if not all(sides):
-            raise ValueError(f"images of {resolution} are too small for the classifier")
         self.first = nnx.Conv(channels, 24, (3, 3), rngs=rngs)
         self.second = nnx.Conv(24, 48, (3, 3), rngs=rngs)
         self.third = nnx.Linear(48 * sides[0] * sides[1], FEATURES, rngs=rngs)
@@ -105,7 +109,8 @@ def train_classifier(train, num_classes, steps, seed):
         return ConvNet(resolution, channels, num_classes, rngs=nnx.Rngs(key))
 
     graph = nnx.split(nnx.eval_shape(lambda: network(0)))[0]
-    params = jax.jit(lambda key: nnx.state(network(key)))(jax.random.key(seed))
+    weights = jax.random.fold_in(jax.random.key(seed), seeds.number("judge's weights"))
+    params = jax.jit(lambda key: nnx.state(network(key)))(weights)
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
     @partial(jax.jit, donate_argnums=(0, 1))
@@ -120,7 +125,7 @@ def train_classifier(train, num_classes, steps, seed):
 
     mesh = devices.data_mesh(BATCH)
     params, state = (devices.put(tree, mesh) for tree in (params, jax.jit(optimizer.init)(params)))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seeds.fold(seed, "judge's batches"))
     with Progress(steps, "classifier step") as progress:
         for number in range(1, steps + 1):
             rows = random.integers(len(train), size=BATCH)
@@ -136,31 +141,71 @@ def train_classifier(train, num_classes, steps, seed):
 class Judge:
     """Scores sets of images (n, h, w, C), floats in [0, 1], against a data set's own images.
 
-    test, val: Splits to compare with; accuracy: of the classifier on all of data.test, in %.
+    test, val: Splits to compare with. accuracy: of the classifier on all of data.test, in %;
+    components: principal components of train images' features that FID takes, and `explained`, the
+    share of variance in them; draws: {row's name: FID (2, RESAMPLES) to test and validation of
+    resampled images}, where images to compare with are the same for all rows.
     """
 
-    def __init__(self, classifier, data, test, val):
-        self.classifier = classifier
+    def __init__(self, classifier, data, test, val, seed=0):
+        self.classifier, self.seed, self.draws = classifier, seed, {}
         self.pixels = evaluate.pixel_rows(data.train.images)
+        features = classifier(data.train.images / np.float32(255))[0]
+        enough = max(1, min(len(test), len(val)) // IMAGES_PER_FEATURE)
+        self.components = min(FEATURES, enough, len(features))
+        self.axes = PCA(self.components, svd_solver="full").fit(features.astype(np.float64))
+        self.explained = float(self.axes.explained_variance_ratio_.sum())
         images = test.images / np.float32(255)
-        self.reference, self.validation = classifier(images)[0], classifier(val.images / 255.0)[0]
+        self.references = [
+            self.axes.transform(classifier(x)[0]) for x in (images, val.images / np.float32(255))
+        ]
+        self.resampled = [
+            self._places(f"reference {number}", len(reference))
+            for number, reference in enumerate(self.references)
+        ]
         self.reference_distances = self.distances(images)
         _, classes = classifier(data.test.images / np.float32(255))
         self.accuracy = 100 * float(np.mean(classes == data.test.labels))
+
+    def _places(self, stream, count):
+        """Rows of RESAMPLES resamples of so many, with replacement."""
+        random = np.random.default_rng(seeds.fold(self.seed, "resamples", stream))
+        return random.integers(count, size=(RESAMPLES, count))
 
     def distances(self, images):
         """Distances (n,) of images to their nearest train images, root mean squares of pixels."""
         return nearest(self.pixels, evaluate.as_rows(images))[0][:, 0]
 
-    def row(self, name, images, labels=None):
-        """A row of the table; labels: the classes that were asked for, if any."""
+    def row(self, name, images, labels=None, same=False):
+        """A row of the table; labels: the classes that were asked for, if any; same: images are
+        those of test, in their order, in another form, so that both are resampled together."""
         features, classes = self.classifier(images)
+        features = self.axes.transform(features)
+        places = self.resampled[0] if same else self._places(name, len(features))
+        self.draws[name] = np.array(
+            [
+                [
+                    frechet_distance(features[rows], reference[others])
+                    for rows, others in zip(places, resampled, strict=True)
+                ]
+                for reference, resampled in zip(self.references, self.resampled, strict=True)
+            ]
+        )
         right = None if labels is None else 100 * float(np.mean(classes == labels))
         ratio = np.median(self.distances(images)) / np.median(self.reference_distances)
+        test, validation = (frechet_distance(features, x) for x in self.references)
         return {
             "images": name,
-            "FID": frechet_distance(features, self.reference),
-            "FID to validation": frechet_distance(features, self.validation),
+            "FID": test,
+            "FID ±": 1.96 * float(self.draws[name][0].std(ddof=1)),
+            "FID to validation": validation,
             "class as asked (%)": right,
             "distance to train": float(ratio),
         }
+
+    def told_apart(self, first, second, column="FID"):
+        """Whether two rows' FID (or "FID to validation") differ by more than chance: by 1.96
+        standard deviations of their difference over resamples, 5 % of the time by luck."""
+        which = ("FID", "FID to validation").index(column)
+        draws = self.draws[first["images"]][which] - self.draws[second["images"]][which]
+        return bool(abs(first[column] - second[column]) > 1.96 * draws.std(ddof=1))

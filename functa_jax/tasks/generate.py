@@ -4,28 +4,30 @@
 
 A prior (diffusion.py) learns the train latents of each class; the functa decodes its samples, at
 any resolution. The table compares them with test images by a Fréchet distance (frechet.py says
-what it is not), asks a classifier for their class, and tells how far they are from the nearest
-train image, in units of what test images are: much below 1 is a copy.
+what it is not) with a bootstrap interval, asks a classifier for their class, and tells how far they
+are from the nearest train image, in units of what test images are: much below 1 is a copy.
 
 Beside the diffusion stand bounds (train images, test images through the functa), Gaussians fitted
-to all latents or to those of each class, and all of these for a PCA with as many numbers. The file
+to all latents or to those of each class, and all of these, the diffusion trained alike, for a PCA
+with as many numbers. Covariances are shrunk (Ledoit & Wolf 2004), as a class may be small. The file
 prior.npz, beside the report, is trained once and serves inpaint, superresolve, denoise and
 interpolate too.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from sklearn.covariance import LedoitWolf
 
-from common import cli
-from common.errors import UserError
-from common.plots import figure
+from common import checks, cli, seeds
+from common.checks import LARGEST, Count, Interval, NotNegative
+from common.plots import as_rgb, figure
 from functa_jax import evaluate
 from functa_jax.tasks import material
 from functa_jax.tasks.diffusion import PriorConfig, train_prior
-from functa_jax.tasks.frechet import Judge, nearest, train_classifier
+from functa_jax.tasks.frechet import FEATURES, RESAMPLES, Judge, nearest, train_classifier
 
 SCALES = (1, 4, 16)
 SHOWN = 8
@@ -38,18 +40,16 @@ class Config(material.TaskConfig):
 
     prior: PriorConfig = field(default_factory=PriorConfig)
     """The prior and its training."""
-    samples: int = 2000
+    samples: Annotated[int, Interval(20, LARGEST)] = 2000
     """Images in each set that is judged; at most as many as there are test images."""
-    guidance: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
+    guidance: tuple[NotNegative, ...] = (0.0, 0.5, 1.0, 2.0)
     """Guidance values to report; the figures show the best on validation."""
-    classifier_steps: int = 1000
+    classifier_steps: Count = 1000
     """Training steps of the classifier, batches of 128 images."""
 
     def __post_init__(self):
-        if self.samples < 2 or self.classifier_steps < 1:
-            raise ValueError("samples must be at least 2 and classifier-steps at least 1")
-        if not self.guidance or min(self.guidance) < 0:
-            raise ValueError("guidance must be one or more values of at least 0")
+        checks.check(self)
+        checks.require(self.guidance, "guidance", self.guidance, "needs at least one value")
 
 
 class Code(NamedTuple):
@@ -71,34 +71,40 @@ class Code(NamedTuple):
 def main(config):
     """Train or load the priors, sample, judge, draw, report."""
     source = material.load(config)
-    data = source.data
-    if not data.num_classes or not len(data.val):
-        raise UserError(f"{data.name} has no classes or no validation images to judge samples by")
-    random = np.random.default_rng(config.seed)
+    data, judged = source.data, f"nothing to judge samples of {source.data.name} by"
+    material.require(data, judged, classes=2, val=2, test=2)
+    if min(data.train.images.shape[1:3]) < 4:
+        raise material.NotForThese(f"{judged}: its images are smaller than 4x4")
     count = min(config.samples, len(data.test))
     codes = _codes(source)
     priors = [_prior(source, config, code) for code in codes]
+    if source.functa.config.grid is None:
+        material.say_unused(config.prior, {"heads": "these latents are vectors, not grids"})
     print(f"training a classifier of {data.name}, by whose features images are judged", flush=True)
     classifier = train_classifier(
         data.train, data.num_classes, config.classifier_steps, config.seed
     )
-    tested = random.permutation(len(data.test))[:count]
-    held = random.permutation(len(data.val))[:count]
-    judge = Judge(classifier, data, data.test.take(tested), data.val.take(held))
+    tested, held, taken = (
+        _random(config, f"images of {name}").permutation(len(split))[:count]
+        for name, split in (("test", data.test), ("val", data.val), ("train", data.train))
+    )
+    judge = Judge(classifier, data, data.test.take(tested), data.val.take(held), config.seed)
 
-    shown = data.train.take(random.permutation(len(data.train))[:count])
+    shown = data.train.take(taken)
     rows = [judge.row("train images", as_floats(shown.images), shown.labels)]
     rows[0]["distance to train"] = None  # they are their own nearest
-    asked = random.choice(data.train.labels, count)  # in the proportions of train
+    # Classes are asked for in the proportions of train.
+    asked = _random(config, "classes").choice(data.train.labels, count)
     chosen = []
     for code, prior in zip(codes, priors, strict=True):
         name = f"{code.name}, of test images"
-        rows.append(judge.row(name, code.decode(code.test[tested]), data.test.labels[tested]))
-        rows += _gaussians(code, judge, asked, random)
+        images = code.decode(code.test[tested])
+        rows.append(judge.row(name, images, data.test.labels[tested], same=True))
+        rows += _gaussians(code, judge, asked, _random(config, f"Gaussians of {code.name}"))
         made, found = _diffusion(code, prior, judge, asked, config)
         rows += found
         chosen.append(made)
-    guidance, made = chosen[0]
+    guidance, made, _ = chosen[0]
 
     names = [f"generate{part}.png" for part in ("", "_resolutions", "_neighbours", "_distances")]
     paths = [source.path(name) for name in names]
@@ -106,8 +112,12 @@ def main(config):
     _resolutions(paths[1], source.functa, made)
     _neighbours(paths[2], codes[0], judge, made)
     ratio = _distances(paths[3], codes[0], judge, made)
-    remarks = _remarks(config, source, judge, priors[0], chosen, ratio, count)
+    remarks = _remarks(config, source, judge, priors[0], chosen, rows, ratio, count)
     material.report(source, "generate", config, rows, names, remarks)
+
+
+def _random(config, use):
+    return np.random.default_rng(seeds.fold(config.seed, use))
 
 
 # ---- what is compared ----
@@ -153,11 +163,13 @@ def _prior(source, config, code):
 
 def _gaussians(code, judge, asked, random):
     """Rows: samples of a Gaussian fitted to all train codes, and of one for each class."""
-    flat = evaluate.as_rows(code.train)
+    flat = evaluate.as_rows(code.train).astype(np.float64)
 
     def normal(rows, count):
-        covariance = np.atleast_2d(np.cov(rows, rowvar=False))
-        return random.multivariate_normal(rows.mean(axis=0), covariance, count, method="eigh")
+        fitted = LedoitWolf().fit(rows)
+        return random.multivariate_normal(
+            fitted.location_, fitted.covariance_, count, method="eigh"
+        )
 
     def judged(name, samples, labels=None):
         images = code.decode(samples.reshape(-1, *code.train.shape[1:]).astype(np.float32))
@@ -174,7 +186,8 @@ def _gaussians(code, judge, asked, random):
 
 
 def _diffusion(code, prior, judge, asked, config):
-    """((best guidance on validation, its samples), rows: by guidance, and DDPM with the best)."""
+    """((best guidance on validation, its samples, its row), rows: by guidance, and DDPM with the
+    best)."""
 
     def draw(guidance, sampler):
         made = prior.sample(len(asked), asked, guidance, STEPS, config.seed, sampler)
@@ -184,7 +197,7 @@ def _diffusion(code, prior, judge, asked, config):
     drawn = {w: draw(w, "ddim") for w in config.guidance}
     best = min(drawn, key=lambda w: drawn[w][1]["FID to validation"])
     rows = [row for _, row in drawn.values()] + [draw(best, "ddpm")[1]]
-    return (best, drawn[best][0]), rows
+    return (best, *drawn[best]), rows
 
 
 def as_floats(images):
@@ -202,10 +215,9 @@ def _pictures(path, rows, names, size=0.62):
     with figure(path, len(rows), size=inches, squeeze=False) as (_, axes):
         for ax, images, name in zip(axes[:, 0], rows, names, strict=True):
             gap = max(1, images.shape[2] // 8)
-            spaced = np.pad(
-                np.clip(images, 0, 1), [(0, 0), (0, 0), (0, gap), (0, 0)], constant_values=1
-            )
-            ax.imshow(np.concatenate(spaced, axis=1).squeeze(), vmin=0, vmax=1)
+            colours = as_rgb(np.clip(images, 0, 1))
+            spaced = np.pad(colours, [(0, 0), (0, 0), (0, gap), (0, 0)], constant_values=1)
+            ax.imshow(np.concatenate(spaced, axis=1))
             ax.set(xticks=[], yticks=[], anchor="E")  # what is left over is for names
             ax.grid(False)
             ax.spines[:].set_visible(False)
@@ -216,7 +228,8 @@ def _classes(path, code, prior, guidance, seed):
     """Samples of each class (of the first ten), with the guidance chosen."""
     classes = range(min(prior.num_classes, 10))
     labels = np.repeat(classes, 12)
-    images = code.decode(prior.sample(len(labels), labels, guidance, STEPS, seed + 1))
+    seed = seeds.fold(seed, "figure of classes")
+    images = code.decode(prior.sample(len(labels), labels, guidance, STEPS, seed))
     _pictures(path, images.reshape(len(classes), 12, *images.shape[1:]), list(map(str, classes)))
 
 
@@ -271,23 +284,46 @@ def _distances(path, code, judge, made):
     return float(np.median(samples) / np.median(test))
 
 
-def _remarks(config, source, judge, prior, chosen, ratio, count):
+def _remarks(config, source, judge, prior, chosen, rows, ratio, count):
     best = min(prior.history, key=lambda row: row[2])
-    others = f" (PCA: {chosen[1][0]:g})" if len(chosen) > 1 else ""
+    tested, held = map(len, judge.references)
+    shown = chosen[0][2]
+    guidances = " ".join(
+        f"Guidance {guidance:g} has the lowest FID to validation of {row['images'].split(',')[0]}'s"
+        + _alike("; not told apart from it: ", judge, row, rows, "FID to validation")
+        + "."
+        + " It is the largest tried." * (guidance == max(config.guidance) > 0)
+        for guidance, _, row in chosen
+    )
     return [
         f"FID: features of a ConvNet of ours, trained on the train images ({judge.accuracy:.2f} % "
-        "of test), not Inception's: not comparable with published FID.",
-        f"{count:,} images a row, against {count:,} of {len(source.data.test):,} test and "
-        f"{len(judge.validation):,} validation images; fewer raise FID: compare within a column. "
-        "The train images' row is the floor for new images; that of test images is what the code "
-        "itself costs, as it is compared with the same images.",
-        f"Guidance {chosen[0][0]:g}{others} has the lowest FID to validation; figures show it. "
-        f"{STEPS} sampling steps. One seed ({config.seed}).",
+        f"of test), not Inception's: not comparable with published FID. Of its {FEATURES} features "
+        f"the first {judge.components} principal components are taken "
+        f"({100 * judge.explained:.1f} % of their variance), one for each ten images.",
+        f"{count:,} images a row, against {tested:,} of {len(source.data.test):,} test and "
+        f"{held:,} of {len(source.data.val):,} validation images; fewer raise FID: compare within "
+        "a column. The train images' row is the floor for new images; that of test images is what "
+        "the code itself costs, as it is compared with the same images.",
+        f"FID ±: 1.96 standard deviations over {RESAMPLES} bootstrap resamples of the images, "
+        "those of the row and those of test; the classifier and the priors are not trained again. "
+        f"One seed ({config.seed})."
+        + _alike(f" By FID not told apart from {shown['images']}: ", judge, shown, rows, "FID"),
+        f"{guidances} Figures show the functa's. {STEPS} sampling steps.",
         "Distance to train: median distance to the nearest train image in pixels, over that of "
         f"test images; in latents it is {ratio:.2f} for the samples shown. Much below 1: copies.",
         f"Prior on the functa's latents: validation loss {best[2]:.4f} at step {best[0]:,} of "
         f"{prior.config.prior_steps:,}, whose weights were kept.",
     ]
+
+
+def _alike(words, judge, row, rows, column):
+    """`words` and the names of the rows that are not told apart from one; "" if there are none."""
+    others = [other for other in rows if other is not row]
+    if column == "FID to validation":  # of the same code, by guidance
+        kind = row["images"].rpartition(" ")[0]
+        others = [other for other in others if other["images"].rpartition(" ")[0] == kind]
+    names = [o["images"] for o in others if not judge.told_apart(row, o, column)]
+    return words + "; ".join(names) if names else ""
 
 
 if __name__ == "__main__":

@@ -8,14 +8,17 @@ generate left a diffusion prior, the same between the noises that its DDIM makes
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 
-from common import cli
+from common import checks, cli, seeds
+from common.checks import Count, Interval
 from common.errors import UserError
+from common.plots import as_rgb
 from common.runs import atomic
 from functa_jax import evaluate
 from functa_jax.tasks import estimates, material
@@ -29,26 +32,24 @@ CAPTION = 120  # pixels beside them
 class Config(material.TaskConfig):
     """Between which images, in how many steps."""
 
-    count: int = 100
-    """Pairs of test images, each of two classes, for the numbers."""
-    shown: int = 4
-    """Pairs in the pictures."""
-    frames: int = 17
+    count: Count = 100
+    """Pairs of test images, each of two classes, for the numbers, at most."""
+    shown: Count = 4
+    """Pairs in the pictures, at most."""
+    frames: Annotated[int, Interval(3, 999)] = 17
     """Pictures on the way, both ends included; an odd number has one in the middle."""
 
     def __post_init__(self):
-        for name in ("count", "shown"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)}: must be at least 1")
-        if self.frames < 3 or self.frames % 2 == 0:
-            raise ValueError(f"--frames {self.frames}: give an odd number, 3 or more")
+        checks.check(self)
+        checks.require(self.frames % 2, "frames", self.frames, "give an odd number")
 
 
 def main(config):
     """The whole task; see the module's docstring."""
     about = material.load(config)
     test, latents = about.data.test, about.functaset.test.latents.astype(np.float32)
-    ends = pairs(test.labels, config.count, np.random.default_rng(config.seed))
+    random = np.random.default_rng(seeds.fold(config.seed, "pairs"))
+    ends = pairs(test.labels, config.count, random)
     models = estimates.Models.of(about)
     print(f"interpolating between {len(ends)} pairs of test images", flush=True)
     ways = _ways(models, evaluate.pixel_rows(test.images)[ends], latents[ends])
@@ -59,40 +60,43 @@ def main(config):
     for name, at in ways.items():
         frames = [np.clip(at(t).reshape(shape), 0, 1) for t in places]
         paths[name] = np.stack(frames, axis=1).astype(np.float32)
-    rows, accuracy = _rows(about, paths, ends)
+    rows, accuracy = _rows(about, paths, ends, config.seed)
 
     names = [f"interpolate_{number}.png" for number in range(min(config.shown, len(ends)))]
     few = np.linspace(0, config.frames - 1, min(config.frames, 9)).astype(int)
     for number, figure in enumerate(names):
-        shown = {name: path[number, few] for name, path in paths.items()}
+        shown = {name: as_rgb(path[number, few]) for name, path in paths.items()}
         estimates.gallery(about.path(figure), shown)
     _animate(about.path("interpolate.gif"), {n: path[: len(names)] for n, path in paths.items()})
 
     remarks = [
-        f"Means over {len(ends)} pairs of test images, {config.frames} pictures each, clipped to "
-        f"[0, 1]; one seed ({config.seed}). neighbours, largest step: PSNR between one picture and "
-        "the next, mean and least on the way. to train: root mean squared distance of the middle "
-        "to the nearest training image, to be set beside that of test images; blur lowers it.",
+        f"Means over {len(ends)} pairs of test images ({config.count} asked), {config.frames} "
+        f"pictures each, clipped to [0, 1]; one seed ({config.seed}). neighbours, largest step: "
+        "PSNR between one picture and the next, mean and least on the way. to train: root mean "
+        "squared distance of the middle to the nearest training image, to be set beside that of "
+        "test images; blur lowers it.",
     ]
-    if accuracy is not None:
+    if any("sure, %" in row for row in rows):
+        right = "judged by nobody, as there are no validation images"
+        if accuracy is not None:
+            right = f"right on {100 * accuracy:.1f} % of validation"
         remarks.append(
-            "sure, of an end: the probability that a classifier of pixels, right on "
-            f"{100 * accuracy:.1f} % of validation, gives the likeliest class of the middle, and "
-            "how often that is the class of an end."
+            f"sure, of an end: the probability that a classifier of pixels, {right}, gives the "
+            "likeliest class of the middle, and how often that is the class of an end."
         )
     remarks += models.remarks()
     material.report(about, "interpolate", config, rows, [*names, "interpolate.gif"], remarks)
 
 
 def pairs(labels, count, rng):
-    """At most `count` pairs (m, 2) of rows with different labels (any, if labels are -1), no row
-    twice."""
+    """At most `count` pairs (m, 2) of rows with different labels (any, if all labels are the same,
+    such as -1), no row twice."""
     order = rng.permutation(len(labels))
     found = order[: len(order) // 2 * 2].reshape(-1, 2)
-    if labels.max(initial=-1) >= 0:
+    if len(np.unique(labels)) > 1:
         found = found[labels[found[:, 0]] != labels[found[:, 1]]]
     if not len(found):
-        raise UserError("there are no two test images of different classes")
+        raise UserError(f"no pairs are to be had of {len(labels)} test images; try another --seed")
     return found[:count]
 
 
@@ -139,7 +143,7 @@ def _ways(models, pixels, latents):
     return ways
 
 
-def _rows(about, paths, ends):
+def _rows(about, paths, ends, seed):
     """(rows of the table, accuracy of the classifier on validation or None)."""
     data = about.data
     train = evaluate.pixel_rows(data.train.images)
@@ -148,7 +152,9 @@ def _rows(about, paths, ends):
     def distance(rows):
         return float((near.kneighbors(rows)[0] / np.sqrt(train.shape[1])).mean())
 
-    classifier, accuracy = _classifier(data, train) if data.num_classes > 1 else (None, None)
+    classifier, accuracy = None, None
+    if data.num_classes and len(np.unique(data.train.labels)) > 1:
+        classifier, accuracy = _classifier(data, train, seed)
 
     def judged(rows, labels):
         if classifier is None:
@@ -172,11 +178,19 @@ def _rows(about, paths, ends):
     return [*rows, last | judged(pixels, labels)], accuracy
 
 
-def _classifier(data, train):
-    """A classifier of pixels with probabilities, and its accuracy on validation."""
-    rows = np.random.default_rng(0).permutation(len(train))[:CLASSIFIER_ROWS]
-    model = MLPClassifier((128,), early_stopping=True, random_state=0, max_iter=100)
-    model.fit(train[rows], data.train.labels[rows])
+def _classifier(data, train, seed):
+    """A classifier of pixels with probabilities, and its accuracy on validation, None without."""
+    random = np.random.default_rng(seeds.fold(seed, "classifier's rows"))
+    rows = random.permutation(len(train))[:CLASSIFIER_ROWS]
+    labels = data.train.labels[rows]
+    counts = np.unique(labels, return_counts=True)[1]
+    # scikit-learn stops early on a tenth of the rows, in which it wants every class.
+    early = counts.min() > 1 and len(rows) // 10 >= len(counts)
+    state = seeds.fold(seed, "classifier") % 2**31
+    model = MLPClassifier((128,), early_stopping=early, random_state=state, max_iter=100)
+    model.fit(train[rows], labels)
+    if not len(data.val):
+        return model, None
     return model, float(model.score(evaluate.pixel_rows(data.val.images), data.val.labels))
 
 
@@ -208,7 +222,7 @@ def _animate(path, paths):
 def _grown(frames):
     """Frames (pairs, frames, h, w, C) as uint8 colours, each pixel a square of pixels."""
     times = max(1, round(CELL / frames.shape[2]))
-    colours = np.rint(255 * np.broadcast_to(frames, (*frames.shape[:-1], 3))).astype(np.uint8)
+    colours = np.rint(255 * as_rgb(frames)).astype(np.uint8)
     return colours.repeat(times, axis=2).repeat(times, axis=3)
 
 

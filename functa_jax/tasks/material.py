@@ -1,15 +1,19 @@
 """What every task starts from (a run, its functaset, its images) and leaves behind (a report)."""
 
+import hashlib
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from common import datasets
+from common import checks, datasets
 from common.checks import Seed
 from common.errors import UserError
-from common.runs import environment, write_json
-from functa_jax.functaset import SPLITS, Functaset, load_functaset
+from common.runs import content_hash, environment, write_json
+from functa_jax.functaset import COLUMNS, SPLITS, Functaset, find_shards, load_functaset
+
+PRIORS = ("prior.npz", "prior_pca.npz")  # what generate leaves beside its report
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class TaskConfig:
     """Folder for the report; default tasks/ in the run folder."""
     seed: Seed = 0
     """Seed of everything random in the task."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +53,30 @@ class Material:
         """A file of the report."""
         return self.out / name
 
+    @cached_property
+    def origin(self):
+        """Hashes of what a report is made from: checkpoint, functaset, data_fingerprint."""
+        digest = hashlib.sha256()
+        for split in (getattr(self.functaset, name) for name in SPLITS):
+            for column in COLUMNS:
+                values = np.ascontiguousarray(getattr(split, column))
+                digest.update(f"{column} {values.dtype} {values.shape}".encode() + values.tobytes())
+        return {
+            "checkpoint": self.functa.hash,
+            "functaset": digest.hexdigest()[:16],
+            "data_fingerprint": self.data.fingerprint,
+        }
+
+
+class NotForThese(UserError):
+    """A task has no answer for data of this kind, whatever the flags: no classes, say."""
+
 
 def load(config):
     """The Material of a TaskConfig.
 
-    Raises UserError, in one line, if the run is not finished, or if functaset or data are others
-    than those of the run.
+    Raises UserError, in one line, if the run is not finished, if functaset or data are others
+    than those of the run, or if train has no two images that differ.
     """
     from functa_jax import devices
 
@@ -62,7 +87,15 @@ def load(config):
     functa = load_functa(config.run)
     folder = config.run if config.run.is_dir() else config.run.parent
     path = config.functaset or folder / "functaset.npz"
-    functaset = load_functaset(path)
+    try:
+        functaset = load_functaset(path)
+    except UserError as error:
+        if config.functaset or path.exists() or find_shards(path):
+            raise
+        raise UserError(
+            f"{error}: python -m functa_jax.export --run {config.run} --out FILE makes it, "
+            "to be given as --functaset FILE"
+        ) from None
     if functaset.metadata.get("checkpoint") != functa.hash:
         raise UserError(f"{path} was made by another functa than {config.run}; export it again")
     data = data_of(functa, config.run, config.data_dir)
@@ -73,13 +106,34 @@ def load(config):
         same &= np.array_equal(ids, np.tile(split.ids, copies))
     if not same:
         raise UserError(f"{path} was made from other images than those of {data.name} found")
-    if config.seed < 0:
-        raise UserError(f"--seed {config.seed}: must not be negative")
+    images = data.train.images
+    if len(images) < 2 or (images == images[0]).all():
+        raise UserError(f"{data.name} has no two train images that differ: nothing to compare")
     out = config.out or folder / "tasks"
     if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
         raise UserError(f"--out {out}: a file lies where the report's folder should be")
     kept = folder if (folder / "config.json").exists() else None
     return Material(functa, functaset, data, out, kept)
+
+
+def require(data, why, **needs):
+    """NotForThese, "WHY: what is missing", where a Dataset lacks what `Dataset.require` asks."""
+    try:
+        data.require(**needs)
+    except UserError as error:
+        raise NotForThese(f"{why}: {error}") from None
+
+
+def say_unused(config, reasons):
+    """One line for each field that was given and changes nothing; reasons: {field: why}."""
+    for field, why in reasons.items():
+        if getattr(config, field) != getattr(type(config), field):
+            print(f"--{field.replace('_', '-')} has no effect: {why}", flush=True)
+
+
+def prior_hash(out):
+    """What the priors that lie in the folder `out` contain, as text; "" without any."""
+    return " ".join(content_hash(out / name) for name in PRIORS if (out / name).exists())
 
 
 def report(material, task, config, rows, figures, remarks=()):
@@ -92,7 +146,8 @@ def report(material, task, config, rows, figures, remarks=()):
     about = {
         "task": task,
         "data": material.data.name,
-        "checkpoint": material.functa.hash,
+        **material.origin,
+        "prior": prior_hash(material.out),
         "numbers": material.functa.config.numbers,
         "rows": rows,
         "figures": list(figures),

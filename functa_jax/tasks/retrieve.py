@@ -7,6 +7,7 @@ transformation before a Euclidean one; which, is chosen by mAP on validation.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -16,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from common import cli
-from common.errors import UserError
-from common.plots import figure
+from common.checks import LARGEST, Interval
+from common.plots import as_rgb, figure
 from functa_jax import evaluate
 from functa_jax.tasks import material
 from functa_jax.tasks.material import TaskConfig
@@ -40,24 +41,19 @@ NEIGHBOURS_SHOWN = 7
 class Config(TaskConfig):
     """How many images ask."""
 
-    queries: int = 2000
+    queries: Annotated[int, Interval(2, LARGEST)] = 2000
     """Test images that ask, at most; half as many of validation choose the distance."""
-    points: int = 2000
+    points: Annotated[int, Interval(10, LARGEST)] = 2000
     """Test images in the t-SNE map, at most."""
-
-    def __post_init__(self):
-        for field, least in (("queries", 2), ("points", 10)):
-            if getattr(self, field) < least:
-                raise ValueError(f"--{field} {getattr(self, field)}: must be at least {least}")
 
 
 def main(config):
     """The whole task; see the module's docstring."""
     found = material.load(config)
-    if not found.data.num_classes:
-        raise UserError(f"{found.data.name} has no labels, so that nothing is right or wrong")
-    if not (len(found.data.val) and len(found.data.test)):
-        raise UserError(f"{found.data.name} lacks validation or test images")
+    material.require(found.data, "nothing is right or wrong", classes=2, val=2, test=2)
+    labels = found.data.train.labels
+    if not all(np.isin(part.labels, labels).any() for part in (found.data.val, found.data.test)):
+        raise material.NotForThese(f"{found.data.name} has no class that train knows to ask for")
     features = features_of(found)
     rows, best = [], {}
     for name, splits in features.items():
@@ -220,7 +216,7 @@ def _show(ax, image, left, top, tall, frame=None):
 
     right, bottom = left + 0.9, top + 0.9 * tall
     extent = (left, right, bottom, top)
-    ax.imshow(image.squeeze(), vmin=0, vmax=255, extent=extent)
+    ax.imshow(as_rgb(image), extent=extent)
     if frame:
         ax.add_patch(Rectangle((left, top), 0.9, 0.9 * tall, fill=False, ec=frame, lw=2))
 
@@ -252,8 +248,10 @@ def map_figure(path, best, data, config):
                 int
             )
             perplexity = min(30, (len(kept) - 1) / 3)
-            tsne = TSNE(init="pca", perplexity=perplexity, random_state=config.seed)
-            x, y = tsne.fit_transform(found.rows[kept]).T
+            rows = found.rows[kept]
+            init = "pca" if min(rows.shape) > 1 else "random"
+            tsne = TSNE(init=init, perplexity=perplexity, random_state=config.seed)
+            x, y = tsne.fit_transform(rows).T
             colors = {"c": found.labels[kept], "cmap": "tab10", "vmin": -0.5, "vmax": 9.5}
             if data.num_classes > CLASSES_SHOWN:
                 colors |= {"cmap": "nipy_spectral", "vmax": data.num_classes - 0.5}

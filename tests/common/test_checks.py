@@ -77,3 +77,15 @@ def test_what_the_data_have_is_the_most():
     checks.refuse_beyond("images", None, 4, "too many")
     with pytest.raises(UserError, match="--batch-size 5: digits has only 4"):
         checks.refuse_beyond("batch_size", 5, 4, "digits has only 4")
+
+
+def test_what_was_changed_and_does_nothing_is_said(capsys):
+    @dataclass(frozen=True)
+    class Settings:
+        rate: float = 0.1
+        batch_size: int = 8
+        steps: int = 5
+
+    rules = ((True, ("rate", "batch_size"), "with --steps 0"), (False, ("steps",), "never"))
+    checks.say_idle(Settings(batch_size=4, steps=0), Settings(), rules)
+    assert capsys.readouterr().out == "--batch-size has no effect with --steps 0\n"

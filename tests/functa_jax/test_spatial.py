@@ -157,6 +157,13 @@ UPDATES = {
     "gauss-newton, 3": {"update": "gauss_newton", "cg_iterations": 3, "step_rates": 2},
     "start": {"update": "gauss_newton", "encoded_pixels": (SIDE // S) ** 2},
 }
+EACH_UPDATE = pytest.mark.parametrize(
+    "update",
+    [
+        pytest.param(update, id=name, marks=[] if name == "gauss-newton, 3" else pytest.mark.slow)
+        for name, update in UPDATES.items()
+    ],
+)
 
 
 def fitted(config, params, images, first_order=False):
@@ -174,7 +181,7 @@ def fitted(config, params, images, first_order=False):
 
 
 @pytest.mark.parametrize("first_order", [False, True])
-@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+@EACH_UPDATE
 def test_independent_cells_are_small_images_of_their_own(update, first_order):
     """Nearest, local, 1 x 1: encoding an image is encoding each of its cells as an image; so a
     cell's steps depend neither on the number of cells nor on what the others hold."""
@@ -191,7 +198,7 @@ def test_independent_cells_are_small_images_of_their_own(update, first_order):
 
 
 @pytest.mark.parametrize("coordinates", ["local", "global"])
-@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+@EACH_UPDATE
 def test_other_pixels_move_other_latents_only_through_neighbours(update, coordinates):
     changed = IMAGES.copy()
     changed[:, : SIDE // S, : SIDE // S] = 1 - changed[:, : SIDE // S, : SIDE // S]

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from common import checks, cli, plots
 from common.errors import UserError
 from common.runs import read_json
-from prune_torch import fitting, pack, sweep, vit, workers
+from prune_torch import cells, fitting, pack, sweep, vit, workers
+from prune_torch.methods import METHODS
 from tests import tfds
 from tests.refusals import refusal
 
@@ -155,14 +156,14 @@ DATA = ("--dataset", "small", "--methods", "magnitude", "--densities")
 )
 def test_data_that_the_model_cannot_take_are_refused_first(tmp_path, capsys, kind, said):
     prepared(tmp_path, **kind)
-    words = (*DATA, 0.5, "--data-dir", tmp_path)
+    words = ("--data-dir", tmp_path, *DATA, 0.5)
     assert said in refusal(capsys, lambda: run(tmp_path / "run", *words))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_sweep_is_bound_to_its_images(tmp_path, capsys):
     prepared(tmp_path)
-    words = (*DATA, 0.5, "--data-dir", tmp_path)
+    words = ("--data-dir", tmp_path, *DATA, 0.5)
     run(tmp_path / "run", *words)
     before = (tmp_path / "run" / "results.csv").read_bytes()
     prepared(tmp_path, "1.0.1", seed=1)  # the newest version is read
@@ -181,6 +182,9 @@ def test_a_sweep_is_bound_to_the_content_of_its_weights(tmp_path, capsys, monkey
     (row,) = run(tmp_path / "run", *words, tmp_path / "w.safetensors")
     (dense,) = (tmp_path / "run").glob("dense-*.safetensors")
     assert all(torch.equal(v, state[n]) for n, v in load_file(dense).items())
+    config = dataclasses.replace(TINY, weights=Path("gone"), dense_steps=0, device="cpu")
+    worker = workers.make_bench(config, dense=dense)
+    assert all(torch.equal(v, state[n]) for n, v in worker.model.state_dict().items())
     monkeypatch.chdir(tmp_path)
     assert run(tmp_path / "run", *words, "w.safetensors") == [row]
     state["head.bias"] += 1
@@ -239,6 +243,24 @@ def test_a_method_that_chooses_its_density_has_one_cell(tmp_path):
     rows = table(tmp_path)
     assert [row["method"] for row in rows] == ["random", "random", "2-of-4"]
     assert rows[-1]["note"] and float(rows[-1]["density_blocks"]) == 0.5
+
+
+def test_a_worker_elsewhere_gives_row_network_and_search_as_here(tmp_path, monkeypatch):
+    config = dataclasses.replace(TINY, device="cpu")
+    bench, folder = workers.make_bench(config), tmp_path / "cells"
+    dense, _ = bench.dense(tmp_path)
+    remote = workers.Remote(config, dense.name, dense.read_bytes())
+    key = cells.Key("magnitude-late", 0.5, 0)
+    here = cells.run_cell(bench, folder, key)
+    _, row, files = remote.run(key, {})
+    assert {**row, "seconds": 0} == {**here, "seconds": 0}
+    assert files.keys() == workers._read(folder, ["*.safetensors", "*/*.pt"]).keys()
+    searches = {name: contents for name, contents in files.items() if name.endswith(".pt")}
+    assert len(searches) == 1
+    monkeypatch.setattr(METHODS["magnitude-late"], "optimizer", None)  # no second search
+    _, row, _ = remote.run(key._replace(density=0.8), searches)
+    assert row["exact"]
+    remote.close()
 
 
 def test_cells_on_a_ray_cluster_give_the_same_rows(tmp_path):

@@ -117,7 +117,8 @@ def test_files_with_more_than_tensors_or_without_sense_are_refused(tmp_path):
     torch.save({"state_dict": state, "settings": SimpleNamespace(lr=1)}, tmp_path / "all.pth")
     state["norm.weight"][3] = torch.nan
     torch.save(state, tmp_path / "nan.pth")
-    for name, said in (("all.pth", "state_dict alone"), ("nan.pth", "norm.weight is not finite")):
+    wanted = {"all.pth": "weights_only=True blocked", "nan.pth": "norm.weight is not finite"}
+    for name, said in wanted.items():
         with pytest.raises(UserError, match=said):
             vit.build(dataclasses.replace(TINY, weights=tmp_path / name), 10)
 

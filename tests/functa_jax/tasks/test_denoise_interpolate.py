@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from common import cli
+from common import cli, datasets
 from common.errors import UserError
 from common.runs import read_json
 from functa_jax import evaluate, siren
@@ -103,10 +103,34 @@ def test_pairs_differ_in_class_and_share_no_image(n, classes, seed):
     assert len(np.unique(found)) == found.size
 
 
-def test_one_class_makes_no_pairs_and_unknown_classes_make_all():
-    with pytest.raises(UserError, match="different classes"):
-        interpolate.pairs(np.zeros(9, int), 3, RANDOM)
-    assert len(interpolate.pairs(np.full(9, -1), 30, RANDOM)) == 4
+@pytest.mark.parametrize("label", [0, -1])
+def test_one_class_or_unknown_classes_make_all_pairs(label):
+    assert len(interpolate.pairs(np.full(9, label), 30, RANDOM)) == 4
+    with pytest.raises(UserError, match="no pairs are to be had of 1 test images"):
+        interpolate.pairs(np.full(1, label), 30, RANDOM)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_films_take_pictures_of_any_channels(channels, tmp_path):
+    paths = {"way": RANDOM.random((2, 3, 8, 8, channels)).astype(np.float32)}
+    interpolate._animate(tmp_path / "a.gif", paths)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 4
+    grown = interpolate._grown(paths["way"])
+    assert grown.shape == (2, 3, 64, 64, 3) and grown.dtype == np.uint8
+
+
+@pytest.mark.parametrize("case", ["few", "one of a class", "no validation"])
+def test_the_judge_of_pixels_takes_any_labels(case):
+    n = 12 if case == "few" else 60
+    labels = np.arange(n) % 10 if case == "few" else np.append(np.arange(n - 1) % 2, 5)
+    images = RANDOM.integers(0, 256, (n, 4, 4, 1)).astype(np.uint8)
+    split = datasets.Split(images, labels, np.arange(n))
+    val = split.take(slice(0 if case == "no validation" else 5))
+    data = datasets.Dataset("x", split, val, split, 10, "")
+    model, accuracy = interpolate._classifier(data, evaluate.pixel_rows(images), 0)
+    assert set(model.classes_) == set(labels)
+    assert (accuracy is None) == (case == "no validation")
 
 
 @pytest.fixture(scope="module", params=[None, 2], ids=["plain", "grid"])
@@ -201,7 +225,7 @@ def test_a_report_does_not_go_where_a_file_lies(run, tmp_path, capsys):
         (denoise, ("--count", "0"), "--count 0"),
         (denoise, ("--seed", "-1"), "--seed -1"),
         (interpolate, ("--frames", "8"), "--frames 8: give an odd number"),
-        (interpolate, ("--frames", "1"), "--frames 1"),
+        (interpolate, ("--frames", "1"), "--frames 1: must be in [3, 999]"),
         (interpolate, ("--shown", "0"), "--shown 0"),
     ],
 )

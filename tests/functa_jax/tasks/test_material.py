@@ -73,7 +73,57 @@ def test_a_network_alone_says_which_images_it_takes(tmp_path):
     assert len(found.functaset.train) == 1293
 
 
-def test_a_negative_seed_is_refused(run):
+def test_impossible_seeds_are_refused(run):
+    for seed in (-1, 10**20):
+        with pytest.raises(ValueError, match=f"--seed {seed}: must be in"):
+            TaskConfig(run, seed=seed)
+
+
+def test_without_a_functaset_the_command_that_makes_it_is_named(run):
+    with pytest.raises(
+        UserError, match=r"no functaset at .*functa_jax.export --run .* --functaset"
+    ):
+        material.load(TaskConfig(run))
+    (run / "functaset.npz").write_bytes(b"PK nothing")
+    with pytest.raises(UserError, match=r"damaged or not a functaset \(.*\)$"):
+        material.load(TaskConfig(run))
+
+
+def test_equal_images_are_refused(run, monkeypatch):
     exported(run)
-    with pytest.raises(UserError, match="--seed -1"):
-        material.load(TaskConfig(run, seed=-1))
+    data = datasets.load("digits", images=30)
+    data.train.images[:] = data.train.images[0]
+    monkeypatch.setattr(exporter, "data_of", lambda *_: data)
+    with pytest.raises(UserError, match="no two train images that differ"):
+        material.load(TaskConfig(run))
+
+
+def test_origin_is_decided_by_content_alone(run):
+    exported(run)
+    before = material.load(TaskConfig(run))
+    (run / "functaset.npz").unlink()
+    exported(run)
+    assert material.load(TaskConfig(run)).origin == before.origin
+    functaset = load_functaset(run)
+    functaset.test.latents[-1, 0] += 1
+    functaset.save(run / "functaset.npz")
+    changed = material.load(TaskConfig(run)).origin
+    assert [key for key in changed if changed[key] != before.origin[key]] == ["functaset"]
+
+
+@pytest.mark.parametrize(
+    "labels, said",
+    [(None, "digits has no labels"), (3, "digits has 1 class in train, at least 2 are needed")],
+)
+def test_what_a_task_needs_of_the_classes(labels, said):
+    data = datasets.load("digits", images=30)
+    data.train.labels[:] = -1 if labels is None else labels
+    classes = 0 if labels is None else 10
+    data = datasets.Dataset("digits", data.train, data.val, data.test, classes, "")
+    with pytest.raises(material.NotForThese, match=f"nothing to find: {said}"):
+        material.require(data, "nothing to find", classes=2)
+
+
+def test_flags_without_effect_are_said(run, capsys):
+    material.say_unused(TaskConfig(run, seed=3), {"seed": "nothing is random", "out": "no files"})
+    assert capsys.readouterr().out == "--seed has no effect: nothing is random\n"

@@ -2,19 +2,21 @@
 
 import base64
 import json
-import os
+import re
 import types
 from dataclasses import make_dataclass
 from html.parser import HTMLParser
 
 import pytest
 
-from common import cli
+from common import cli, datasets
 from common.errors import UserError
-from functa_jax import siren
+from common.runs import Stopping
+from functa_jax import exporter, siren
 from functa_jax.functa import Functa
+from functa_jax.functaset import load_functaset
 from functa_jax.tasks import __main__ as tasks
-from functa_jax.tasks import page
+from functa_jax.tasks import material, page
 from functa_jax.tasks.material import TaskConfig
 from tests.refusals import refusal
 
@@ -63,9 +65,9 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def report_of(task, checkpoint="", figures=("a_b.png", "film.gif"), **config):
+def report_of(task, origin=(), figures=("a_b.png", "film.gif"), **config):
     rows = [{"method": "latents", "dB": 31.23456}, {"method": NASTY, "dB": None, "more": "x"}]
-    about = {"task": task, "data": "digits", "checkpoint": checkpoint, "rows": rows}
+    about = {"task": task, "data": "digits", **dict(origin), "rows": rows}
     return {**about, "figures": list(figures), "remarks": [f"so & so {NASTY}"], "config": config}
 
 
@@ -118,9 +120,18 @@ def test_page_without_summary_or_reports(tmp_path):
 CONFIG = siren.ModelConfig(channels=1, width=4, depth=3, latent_dim=2)
 
 
+def export(folder, seed=0):
+    """An untrained functa and its functaset, as meta_train leaves them."""
+    functa = Functa(CONFIG, siren.init(CONFIG, seed), (4, 4), 1, metadata={"data": "digits"})
+    functa.save(folder / "functa.npz")
+    data = datasets.load("digits", resolution=4, images=30)
+    exporter.export(functa, data, folder / "functaset.npz")
+
+
 @pytest.fixture
 def run(tmp_path):
-    Functa(CONFIG, siren.init(CONFIG, 0), (4, 4)).save(tmp_path / "functa.npz")
+    (tmp_path / "config.json").write_text(json.dumps({"dataset": "digits", "images": 30}))
+    export(tmp_path)
     return tmp_path
 
 
@@ -132,23 +143,17 @@ def config_type(steps):
 @pytest.fixture
 def fake(monkeypatch, run):
     """Tasks `one` and `two`; calls are kept, and names in `broken` raise."""
-    checkpoint = tasks._checkpoint(run)
-
-    state = types.SimpleNamespace(
-        calls=[], broken={}, config=config_type((1, 2)), checkpoint=checkpoint
-    )
+    state = types.SimpleNamespace(calls=[], broken={}, config=config_type((1, 2)))
 
     def module(name):
         def main(config):
             state.calls.append((name, config))
             if name in state.broken:
                 raise state.broken[name]
-            out = config.out or config.run / "tasks"
-            out.mkdir(exist_ok=True)
-            (out / f"{name}.png").write_bytes(PNG)
-            settings = {"steps": config.steps, "seed": config.seed, "functaset": None}
-            made = report_of(name, checkpoint, [f"{name}.png"], run="elsewhere", **settings)
-            (out / f"{name}.json").write_text(json.dumps(made))
+            found = material.load(config)
+            (found.out).mkdir(exist_ok=True)
+            found.path(f"{name}.png").write_bytes(PNG)
+            material.report(found, name, config, [{"dB": 1.5}], [f"{name}.png"])
 
         return types.SimpleNamespace(
             Config=state.config, main=main, __doc__=f"What is {name}?\n\nMore of it."
@@ -156,6 +161,7 @@ def fake(monkeypatch, run):
 
     monkeypatch.setattr(tasks, "TASKS", {"one": "one", "two": "two"})
     monkeypatch.setattr(tasks, "TAKE_PRIOR", ("two",))
+    monkeypatch.setattr(tasks, "SECONDS", {"one": 60, "two": 30})
     monkeypatch.setattr(tasks, "import_module", module)
     return state
 
@@ -164,12 +170,16 @@ def command(*args):
     return cli.run(tasks.main, tasks.Config, args=[str(arg) for arg in args])
 
 
+def called(fake):
+    return [name for name, _ in fake.calls]
+
+
 def test_command_runs_each_task_once_and_goes_on(run, fake, capsys):
     command("--run", run, "--only", "two", "--seed", 3)
-    assert [name for name, _ in fake.calls] == ["two"]
+    assert called(fake) == ["two"]
     assert fake.calls[0][1] == fake.config(run=run, seed=3)
     command("--run", run, "--seed", 3)
-    assert [name for name, _ in fake.calls] == ["two", "one"]
+    assert called(fake) == ["two", "one"]
     html = (run / "tasks" / "index.html").read_text()
     texts = Page(html).texts
     assert "What is one?" in texts and "What is two?" in texts and "More of it." not in html
@@ -177,64 +187,134 @@ def test_command_runs_each_task_once_and_goes_on(run, fake, capsys):
     assert "two: its report is there" in capsys.readouterr().out
 
 
+def test_command_says_what_it_will_do_and_where_it_is(run, fake, capsys):
+    command("--run", run)
+    said = capsys.readouterr().out
+    assert "2 of 2 tasks to run: one, two; about 1 min 30 s" in said
+    assert "task 1 of 2: one, about 1 min 00 s; What is one?" in said
+    assert re.search(r"task 2 of 2: two, about .*; What is two\?", said)
+    assert Stopping.kept == f"the reports in {run / 'tasks'}"
+    command("--run", run)
+    assert "to run" not in capsys.readouterr().out
+
+
 def test_a_task_keeps_settings_of_its_own(run, fake, capsys):
     command("--run", run, "--only", "one")
     fake.config = config_type((1, 3))
     command("--run", run)
-    assert [name for name, _ in fake.calls] == ["one", "two"]
+    assert called(fake) == ["one", "two"]
     assert "one: its report is there, with its own steps" in capsys.readouterr().out
 
 
-def test_a_newer_prior_makes_what_takes_it_again(run, fake):
+def test_another_prior_makes_what_takes_it_again(run, fake, capsys):
     command("--run", run)
-    prior, report = (run / "tasks" / name for name in ("prior.npz", "two.json"))
-    prior.touch()
-    written = report.stat().st_mtime
-    for seconds, expected in ((-1, ["one", "two"]), (1, ["one", "two", "two"])):
-        os.utime(prior, (written + seconds,) * 2)
+    prior = run / "tasks" / "prior.npz"
+    for content, expected in ((b"a", ["two"]), (b"a", []), (b"b", ["two"])):
+        prior.write_bytes(content)
+        fake.calls.clear()
         command("--run", run)
-        assert [name for name, _ in fake.calls] == expected
+        assert called(fake) == expected
+    assert "its report was made with another prior" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change", ["seed", "figure", "checkpoint", "damage"])
-def test_a_report_of_something_else_is_made_again(change, run, fake):
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ("seed", "has seed 0"),
+        ("figure", "is damaged or lacks figures"),
+        ("damage", "is damaged or lacks figures"),
+        ("network", "was made from another checkpoint and functaset"),
+        ("latents", "was made from another functaset"),
+        ("images", "was made from another functaset and data_fingerprint"),
+        ("older", "was made from another functaset and data_fingerprint"),
+    ],
+)
+def test_a_report_of_something_else_is_made_again(change, said, run, fake, capsys, monkeypatch):
     command("--run", run, "--only", "one")
     path, flags = run / "tasks" / "one.json", []
+    report = json.loads(path.read_text())
     if change == "seed":
         flags = ["--seed", 1]
     elif change == "figure":
         (run / "tasks" / "one.png").unlink()
     elif change == "damage":
         path.write_text(path.read_text()[:-20])
-    else:
-        path.write_text(path.read_text().replace(fake.checkpoint, "f" * 16))
+    elif change == "network":
+        export(run, seed=1)
+    elif change == "latents":
+        functaset = load_functaset(run)
+        functaset.train.latents[3] += 1
+        functaset.save(run / "functaset.npz")
+    elif change == "images":
+        other = datasets.load("digits", resolution=4, images=30)
+        other.train.images[0] = 255 - other.train.images[0]
+        other = datasets.Dataset("digits", other.train, other.val, other.test, 10, "f" * 16)
+        monkeypatch.setattr(exporter, "data_of", lambda *_: other)
+        exporter.export(tasks_functa(run), other, run / "functaset.npz")
+    else:  # as written before reports said so
+        for key in ("functaset", "data_fingerprint", "prior"):
+            del report[key]
+        path.write_text(json.dumps(report))
+    command("--run", run, "--only", "two", *flags)  # not on the page until it is made again
+    html = (run / "tasks" / "index.html").read_text()
+    assert ("What is one?" in html) == (change == "seed")
+    fake.calls.clear()
     command("--run", run, "--only", "one", *flags)
-    assert len(fake.calls) == 2
+    assert called(fake) == ["one"]
+    assert f"again, as its report {said}" in capsys.readouterr().out
+    assert "What is one?" in (run / "tasks" / "index.html").read_text()
 
 
-@pytest.mark.parametrize(
-    "error, said",
-    [
-        (UserError("no labels"), "one failed: no labels\n"),
-        (ValueError("shapes\ndiffer"), "one failed: ValueError: shapes\n"),
-    ],
-)
-def test_a_failing_task_is_named_and_the_rest_goes_on(error, said, run, fake, capsys):
-    fake.broken["one"] = error
-    with pytest.raises(SystemExit) as stop:
-        command("--run", run)
-    out, err = capsys.readouterr()
-    assert stop.value.code == 1 and said in out and "failed: one;" in err
-    assert "Traceback" not in out + err
-    assert [name for name, _ in fake.calls] == ["one", "two"]
-    assert "What is two?" in Page((run / "tasks" / "index.html").read_text()).texts
+def tasks_functa(run):
+    from functa_jax import functa
+
+    return functa.load(run)
+
+
+def test_a_failing_task_is_named_and_the_rest_goes_on(run, fake, capsys):
+    log = run / "tasks" / "one.error.txt"
+    for error, said in (
+        (UserError("no images"), "one failed: no images\n"),
+        (ValueError("shapes\ndiffer"), f"one failed: ValueError: shapes; traceback in {log}\n"),
+    ):
+        fake.broken["one"] = error
+        fake.calls.clear()
+        with pytest.raises(SystemExit) as stop:
+            command("--run", run)
+        out, err = capsys.readouterr()
+        assert stop.value.code == 1 and said in out and "failed: one;" in err
+        assert "Traceback" not in out + err and called(fake)[0] == "one"
+        assert log.exists() == isinstance(error, ValueError)
+        assert "What is two?" in Page((run / "tasks" / "index.html").read_text()).texts
+    written = log.read_text()
+    assert "Traceback" in written and "shapes" in written and "raise state.broken" in written
     fake.broken.clear()
+    fake.calls.clear()
     command("--run", run)
-    assert [name for name, _ in fake.calls] == ["one", "two", "one"]
+    assert called(fake) == ["one"] and not log.exists()
 
 
-def test_command_refuses_an_unknown_task_and_a_missing_run(run, fake, capsys):
+def test_a_task_without_an_answer_for_the_data_is_left_out(run, fake, capsys):
+    fake.broken["one"] = material.NotForThese("digits has no labels")
+    command("--run", run)
+    assert "one is left out: digits has no labels\n" in capsys.readouterr().out
+    assert "What is one?" not in (run / "tasks" / "index.html").read_text()
+
+
+def test_nothing_is_left_behind_where_nothing_can_be_done(run, fake, capsys):
     assert "three" in refusal(capsys, lambda: command("--run", run, "--only", "three"))
+    assert "seed" in refusal(capsys, lambda: command("--run", run, "--seed", "-1"))
     missing = run / "none"
     assert "does not exist" in refusal(capsys, lambda: command("--run", missing))
-    assert not missing.exists() and fake.calls == []
+    alone = run / "alone"
+    alone.mkdir()
+    (run / "functa.npz").rename(alone / "functa_digits.npz")
+    said = refusal(capsys, lambda: command("--run", alone / "functa_digits.npz"))
+    assert "functa_jax.export --run" in said and "--functaset FILE" in said
+    assert [path.name for path in alone.iterdir()] == ["functa_digits.npz"]
+    export(run)
+    for name in ("one", "two"):
+        fake.broken[name] = UserError("no")
+    with pytest.raises(SystemExit):
+        command("--run", run, "--out", run / "out")
+    assert not (run / "out").exists() and not missing.exists()

@@ -136,6 +136,23 @@ def test_command_reports_latents_pca_and_pixels(run, tmp_path, capsys):
     assert "20 test images ask, 60 of train answer" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_figures_take_pictures_of_any_channels_and_single_numbers(channels, tmp_path):
+    n = 12
+    images = RANDOM.integers(0, 256, (n, 4, 4, channels)).astype(np.uint8)
+    split = datasets.Split(images, np.arange(n) % 2, np.arange(n))
+    data = datasets.Dataset("x", split, split, split, 2, "")
+    rows = RANDOM.normal(size=(n, 1))
+    config = retrieve.Config(run="", points=10)
+    _, found = retrieve.measure(
+        "latents", dict.fromkeys(("train", "val", "test"), rows), data, config
+    )
+    best = {"latents": found, "pixels": found}
+    retrieve.neighbour_figure(tmp_path / "a.png", best, data)
+    retrieve.map_figure(tmp_path / "b.png", best, data, config)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
+
+
 @pytest.mark.parametrize("flag", ["--queries", "--points"])
 def test_command_refuses_too_few(flag, run, capsys):
     assert flag in refusal(capsys, lambda: command("--run", run, flag, 1))
