@@ -29,7 +29,7 @@ def pack(state_dict, metadata=()):
 
     metadata[KEY] is JSON: {"layout": name -> shape or null, "sha256": of all}. A tensor with a
     shape is bits/NAME (numpy.packbits) and values/NAME; one that packing would not make smaller
-    is dense/NAME. Tied tensors become separate. ValueError for what safetensors cannot hold.
+    is dense/NAME. Tied tensors become separate; the digest of an ordinary file goes. ValueError for what safetensors cannot hold.
     """
     tensors, layout = {}, {}
     for name, tensor in state_dict.items():
@@ -46,7 +46,7 @@ def pack(state_dict, metadata=()):
         else:
             layout[name] = None
             tensors[f"dense/{name}"] = bits.clone().view(tensor.dtype).reshape(tensor.shape)
-    others = dict(metadata)
+    others = {key: text for key, text in dict(metadata).items() if key != stored.SEAL}
     ours = {"layout": layout, "sha256": _digest(tensors, layout, others)}
     return tensors, {**others, KEY: json.dumps(ours, ensure_ascii=False)}
 
