@@ -29,7 +29,8 @@ def pack(state_dict, metadata=()):
 
     metadata[KEY] is JSON: {"layout": name -> shape or null, "sha256": of all}. A tensor with a
     shape is bits/NAME (numpy.packbits) and values/NAME; one that packing would not make smaller
-    is dense/NAME. Tied tensors become separate; the digest of an ordinary file goes. ValueError for what safetensors cannot hold.
+    is dense/NAME. Tied tensors become separate, an ordinary file's digest goes. ValueError for what
+    safetensors cannot hold.
     """
     tensors, layout = {}, {}
     for name, tensor in state_dict.items():
