@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import checks, cli
-from common.checks import Count, Seed
+from common.checks import Count, Flags, Seed
 from common.plots import figure
 from common.runs import environment, spread, write_json
 from experiments import runner
@@ -47,7 +47,7 @@ class Config:
 
     preset: str
     """Preset of optim_torch.train."""
-    flags: str
+    flags: Flags
     """More flags of all runs, as one string."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of each."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from common import batches, checks, cli
-from common.checks import Count, PositiveShare, Seed
+from common.checks import Count, Flags, PositiveShare, Seed
 from common.plots import figure
 from common.runs import environment, spread, write_json
 from experiments import runner
@@ -39,7 +39,7 @@ class Config:
 
     preset: str
     """Preset of optim_torch.train."""
-    flags: str
+    flags: Flags
     """More flags of both runs, as one string."""
     dessilbi: str
     """More flags of DessiLBI's run."""

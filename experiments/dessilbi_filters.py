@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from common import checks, cli, seeds
-from common.checks import Count, Seed
+from common.checks import Count, Flags, Seed
 from common.plots import figure
 from common.runs import environment, spread, write_json
 from experiments import runner
@@ -38,7 +38,7 @@ class Config:
 
     preset: str = "mnist-lenet"
     """Preset of optim_torch.train, with LeNet."""
-    flags: str = ""
+    flags: Flags = ""
     """More flags of all runs, as one string."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of DessiLBI; SGD runs beside the first."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import checks, cli
-from common.checks import Count, Seed
+from common.checks import Count, Flags, Seed
 from common.plots import figure
 from common.runs import environment, read_rows, spread, write_json
 from experiments import runner
@@ -28,7 +28,7 @@ class Config:
 
     preset: str
     """Preset of optim_torch.train."""
-    flags: str
+    flags: Flags
     """More flags of all runs."""
     grow: str
     """More flags of the growing run."""

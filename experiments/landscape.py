@@ -16,7 +16,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Flags, Seed
 from experiments import runner
 
 
@@ -24,14 +25,17 @@ from experiments import runner
 class Config:
     """Which run."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of every network."""
-    flags: str = ""
+    flags: Flags = ""
     """More flags of optim_torch.landscape, as one string."""
     out: Path | None = None
     """Folder for the run; default runs/landscape_NAME."""
     results: Path = runner.RESULTS
     """Folder for the table and the pictures."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 PRESETS = {

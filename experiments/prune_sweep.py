@@ -18,7 +18,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import cli
+from common import checks, cli
+from common.checks import Flags, Seed
 from experiments import runner
 
 
@@ -26,9 +27,9 @@ from experiments import runner
 class Config:
     """Which sweep."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of every cell."""
-    flags: str = ""
+    flags: Flags = ""
     """More flags of prune_torch.sweep, as one string."""
     taught: tuple[str, ...] = ("magnitude", "dessilbi")
     """Methods that run with distillation, too."""
@@ -36,6 +37,9 @@ class Config:
     """Folder for the sweep; default runs/prune_sweep_NAME."""
     results: Path = runner.RESULTS
     """Folder for the table and the pictures."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 CPU = (

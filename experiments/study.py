@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import checks, cli
-from common.checks import Seed
+from common.checks import Flags, Seed
 from experiments import runner
 
 
@@ -30,7 +30,7 @@ class Config:
 
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of every cell."""
-    flags: str = ""
+    flags: Flags = ""
     """More flags of optim_torch.study, as one string."""
     out: Path | None = None
     """Folder for the study; default runs/study_NAME."""

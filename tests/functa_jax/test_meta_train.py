@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import functa_jax
-from common import cli
+from common import cli, datasets
 from common.datasets import Dataset
 from common.errors import UserError
+from common.runs import Run
 from common.split import Split
 from functa_jax import meta_train, training
 from functa_jax.meta_train import PRESETS, Config
@@ -175,6 +176,24 @@ def test_another_setting_in_the_same_folder_is_refused(tmp_path, capsys):
     (out / "checkpoints").mkdir(parents=True)
     (out / "config.json").write_text(json.dumps({"width": 64}))
     assert "width 64 -> 8" in refusal(capsys, lambda: run("digits", *SMALL, "--out", out))
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(tmp_path):
+    out = tmp_path / "run"
+    data = datasets.load("digits", images=40)
+    Run.of("meta_train", "digits", config_of(out), data, not_identity=meta_train.NOT_IDENTITY)
+    settings = json.loads((out / "config.json").read_text())
+    for later in ("map_size", "cg_iterations", "optimizer"):
+        del settings[later]
+    (out / "config.json").write_text(json.dumps(settings))
+    Run.of("meta_train", "digits", config_of(out), data, not_identity=meta_train.NOT_IDENTITY)
+    other = config_of(out, "--optimizer", "muon")
+    with pytest.raises(UserError, match="optimizer adam -> muon"):
+        Run.of("meta_train", "digits", other, data, not_identity=meta_train.NOT_IDENTITY)
+
+
+def config_of(out, *flags):
+    return cli.parse(Config, PRESETS["digits"], [*SMALL, *flags, "--out", str(out)])
 
 
 def test_celeba64_is_the_published_setting():
