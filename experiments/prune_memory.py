@@ -20,11 +20,12 @@ from pathlib import Path
 
 import torch
 
-from common import cli
+from common import checks, cli
 from common.runs import environment, write_json
 from experiments import runner
 from prune_torch import sweep, workers
 from prune_torch.cells import Key, run_cell
+from prune_torch.methods import METHODS
 
 LIMIT = 8e9  # bytes
 IMAGES = 64  # of each split
@@ -44,6 +45,11 @@ class Config:
     """bfloat16 where autocast computes in it; weights, masks and optimizer stay float32."""
     results: Path = runner.RESULTS
     """Folder for the table."""
+
+    def __post_init__(self):
+        unknown = [name for name in self.methods if name not in METHODS]
+        checks.require(not unknown, "methods", unknown[:1], f"there are {', '.join(METHODS)}")
+        checks.require(self.methods, "methods", "", "needs at least one")
 
 
 PRESETS = {"cpu": Config(), "gpu": Config(device="cuda", amp=True)}

@@ -14,10 +14,12 @@ import timm
 import torch
 from torch.nn.functional import linear
 
-from common import cli
+from common import checks, cli
+from common.checks import Count, PositiveShare
 from common.errors import UserError
-from common.runs import environment, write_json
+from common.runs import cores, environment, write_json
 from common.split import first_line
+from prune_torch import stored
 from prune_torch.compact import latency
 from prune_torch.density import prunable
 
@@ -28,33 +30,34 @@ class Config:
 
     model: str = "vit_tiny_patch16_224"
     """A Vision Transformer of timm; its weights are not needed."""
-    densities: tuple[float, ...] = (0.5, 0.3, 0.2, 0.1, 0.05)
+    densities: tuple[PositiveShare, ...] = (0.5, 0.3, 0.2, 0.1, 0.05)
     """Shares of the entries (CSR), or of the rows, that stay."""
-    batch: int = 1
+    batch: Count = 1
     """Images at once."""
-    tokens: int = 197
+    tokens: Count = 197
     """Tokens of an image."""
-    threads: int = torch.get_num_threads()
-    """Threads of torch."""
-    rounds: int = 15
+    threads: Count | None = None
+    """Threads of torch; default: as many as torch takes."""
+    rounds: Count = 15
     """Times that dense, CSR and rows take turns."""
     json: Path | None = None
     """File for the numbers and the machine; none: only print."""
 
     def __post_init__(self):
-        if not self.densities or not all(0 < density <= 1 for density in self.densities):
-            raise ValueError("--densities must lie in (0, 1]")
-        if min(self.batch, self.tokens, self.threads, self.rounds) < 1:
-            raise ValueError("--batch, --tokens, --threads and --rounds must be at least 1")
+        checks.check(self)
 
 
 def main(config):
     """Measure every matrix of a block, print a table and advice; returns what --json writes."""
+    checks.refuse_beyond("threads", config.threads, cores(), f"there are {cores()} cores")
+    threads = config.threads or torch.get_num_threads()
+    if config.json:
+        stored.refuse_existing(config.json, "--json")
     shapes = matrices(config.model)
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", "Sparse CSR tensor support")
     tokens, rows, even = config.batch * config.tokens, [], {}
-    print(f"{config.model}, {tokens} tokens, threads: {config.threads}; speed: dense ms / ms")
+    print(f"{config.model}, {tokens} tokens, threads: {threads}; speed: dense ms / ms")
     for name, shape in shapes.items():
         measured = measure(shape, tokens, config.densities, config.rounds)
         even[name] = break_even(config.densities, [1 / row["csr_speed"] for row in measured])
@@ -64,13 +67,10 @@ def main(config):
             print(f"{name:12s}" + "".join(f"{number:12.3g}" for number in row.values()))
             rows.append({"matrix": name, **row})
     print(advice(rows, even))
-    sizes = {"model": config.model, "tokens": tokens, "threads": config.threads}
+    sizes = {"model": config.model, "tokens": tokens, "threads": threads}
     results = {**sizes, "rows": rows, "csr_break_even": even, **environment()}
     if config.json:
-        try:
-            write_json(config.json, results)
-        except OSError as error:
-            raise UserError(f"cannot write {config.json}: {error.strerror}") from None
+        write_json(config.json, results)
     return results
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from scipy.stats import binomtest
 
 from common import checkpoints, seeds
@@ -106,7 +106,7 @@ class Bench:
             for split in ("val", "test")
         }
         with atomic(path) as temporary:  # last: it says that all is there
-            save_file(self.model.state_dict(), temporary)
+            compact.save(self.model, temporary)
             facts = {**settings, "content": content_hash(temporary), **found}
             write_json(path.with_suffix(".json"), facts)
         shutil.rmtree(kept, ignore_errors=True)
@@ -228,7 +228,7 @@ def _cost(bench, model, path, structured):
     """
     model.eval()
     if not structured:
-        pack.save(model.state_dict(), path)
+        pack.save(model.state_dict(), path, compact.description(model))
         latency, kept = {}, {}
         small = model
     else:

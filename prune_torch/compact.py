@@ -15,8 +15,6 @@ from operator import truediv
 from statistics import median
 from timeit import repeat
 
-import safetensors
-import safetensors.torch
 import timm
 import torch
 from timm.layers import Attention, Mlp
@@ -25,9 +23,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from common.errors import UserError
-from common.runs import atomic
 from common.split import first_line
+from prune_torch import density, pack, stored
 
 KEY = "prune_torch.compact"  # in a file's metadata
 
@@ -43,11 +40,15 @@ class Constant(nn.Module):
         return torch.zeros_like(x) if self.bias is None else self.bias.expand(x.shape)
 
 
+CUT = {Attention: ("qkv", "proj"), Mlp: ("fc1", "fc2"), Constant: ()}  # a branch's linear layers
+
+
 def dead_heads(model):
     """For each block a boolean tensor (heads,): those that contribute zero whatever the input.
 
     A head is dead if each of its channels has a zero column in proj, or a zero row and bias in v.
-    Raises ValueError for what is not a timm ViT of plain blocks.
+    Raises ValueError for what is not a timm ViT of plain blocks, as it is built: neither compiled
+    nor wrapped, no layer exchanged, masked, parametrised or used twice.
     """
     return [_dead(block.attn) for block in _blocks(model)]
 
@@ -76,25 +77,39 @@ def _silent(linear):
 
 
 def _blocks(model):
+    """The blocks of a timm ViT whose heads and neurons can be told apart; else ValueError."""
     if not isinstance(model, VisionTransformer):
         raise ValueError(f"{type(model).__name__} is not timm's VisionTransformer")
+    density.refuse_masked(model)
+    if type(model.blocks) is not nn.Sequential:
+        raise ValueError(f"{type(model.blocks).__name__} is not timm's plain chain of blocks")
     for block in model.blocks:
         for branch in (block.attn, block.mlp) if type(block) is Block else (block,):
             inner = getattr(branch, "gate", None) or getattr(branch, "norm", nn.Identity())
-            if type(branch) not in (Attention, Mlp, Constant) or type(inner) is not nn.Identity:
+            if type(branch) not in CUT or type(inner) is not nn.Identity:
                 raise ValueError(f"{type(branch).__name__} is not of timm's plain kind of block")
+            for layer in map(branch.get_submodule, CUT[type(branch)]):
+                if type(layer) is not nn.Linear:
+                    raise ValueError(f"{type(layer).__name__} is not a plain linear layer")
+    owners = {}
+    for name, parameter in model.blocks.named_parameters(remove_duplicate=False):
+        first = owners.setdefault(id(parameter), name)
+        if first != name:
+            raise ValueError(f"blocks.{name} is blocks.{first}: cutting one would cut the other")
     return model.blocks
 
 
 def compact(model):
     """A copy of a timm ViT without its dead heads and neurons; same outputs on any input.
 
-    A branch with nothing left becomes a Constant, without norm and dropout. ValueError as above.
+    A branch with nothing left becomes a Constant, without norm, dropout and hooks. ValueError as
+    above.
     """
     heads, neurons = dead_heads(model), dead_neurons(model)
     small = copy.deepcopy(model)
     for block, *dead in zip(small.blocks, heads, neurons, strict=True):
         _keep(block, *((~flags).nonzero().flatten() for flags in dead))
+        block.train(block.training)  # new parts, too
     return small
 
 
@@ -126,40 +141,46 @@ def _slice(linear, dim, index):
     linear.out_features, linear.in_features = linear.weight.shape
 
 
-def save(model, path):
-    """Write a compact or dense model as safetensors; the metadata rebuilds it: timm's name and
-    arguments, numbers of heads and neurons in each block.
+def description(model):
+    """What `load` needs to build the network of a state_dict, as metadata of its file: timm's name
+    and arguments, numbers of heads and neurons in each block.
 
     Raises ValueError for models not from timm.create_model and for layers exchanged since.
     """
     described = {"heads": [*map(len, dead_heads(model))]}
     described["neurons"] = [*map(len, dead_neurons(model))]
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     try:
         made = model.pretrained_cfg
         described["model"] = f"{made['architecture']}.{made.get('tag') or ''}".rstrip(".")
         described["arguments"] = {**model._model_args, **get_model_args(model)}
         text = json.dumps(described)
-        if str(_rebuild(json.loads(text), state)) != str(model):
+        if str(_rebuild(json.loads(text), model.state_dict())) != str(model):
             raise ValueError("layers were exchanged")
     except Exception as error:  # timm raises many kinds
         raise ValueError(f"timm.create_model cannot make it again: {first_line(error)}") from None
-    with atomic(path) as temporary:
-        safetensors.torch.save_file(state, temporary, {KEY: text})
+    return {KEY: text}
+
+
+def save(model, path):
+    """Write a compact or dense model as safetensors, with its description and a digest.
+
+    ValueError as `description`.
+    """
+    stored.write(path, model.state_dict(), description(model))
 
 
 def load(path, device="cpu"):
-    """The model in a file of `save`, in evaluation mode. Raises UserError that names the file."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            described = json.loads((file.metadata() or {})[KEY])
-        state = safetensors.torch.load_file(path, str(device))
+    """The model in a file of `save`, or of a sweep's, packed or not; in evaluation mode.
+
+    Raises UserError that names the file.
+    """
+    state, metadata = pack.opened(path)
+    with stored.naming(path):
+        if KEY not in metadata:
+            raise ValueError("it does not say which network its weights are of")
         # Copies: in a file tensors begin anywhere, and sums may then round differently.
-        return _rebuild(described, {name: x.clone() for name, x in state.items()}).eval()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except Exception as error:  # damaged files raise many kinds
-        raise UserError(f"{path} is no file of compact.save ({first_line(error)})") from None
+        copies = {name: x.to(device, copy=True) for name, x in state.items()}
+        return _rebuild(json.loads(metadata[KEY]), copies).eval()
 
 
 def _rebuild(described, state):
@@ -173,6 +194,9 @@ def _rebuild(described, state):
         counts = described["heads"], described["neurons"]
         for block, *left in zip(_blocks(model), *counts, strict=True):
             _keep(block, *map(torch.arange, left))
+    fault = stored.misfit(state, model.state_dict())
+    if fault:
+        raise ValueError(f"it does not fit its description: {fault}")
     model.load_state_dict(state, assign=True)
     return model
 
@@ -189,6 +213,7 @@ def flops(model, image_size=None):
     size = timm.layers.to_2tuple(image_size or model.patch_embed.img_size)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         hollow = {id(p): nn.Parameter(torch.empty(p.shape)) for p in model.parameters()}
+        hollow |= {id(buffer): torch.empty(buffer.shape) for buffer in model.buffers()}
         copy.deepcopy(model, hollow).eval()(torch.empty(1, model.in_chans, *size))
     return counter.get_total_flops()
 

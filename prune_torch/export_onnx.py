@@ -1,6 +1,6 @@
-"""A Vision Transformer of prune_torch.compact as an ONNX file, checked in ONNX Runtime.
+"""A network of a sweep as an ONNX file, checked in ONNX Runtime.
 
-    python -m prune_torch.export_onnx small.safetensors --out small.onnx
+    python -m prune_torch.export_onnx runs/prune-digits/cells/heads-d0.5-s0.safetensors
 
 Needs three more packages: pip install onnx onnxruntime onnxscript
 """
@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 import tyro
 
-from common import cli
+from common import checks, cli
 from common.errors import UserError
 from common.runs import atomic
-from common.split import first_line
-from prune_torch import compact
+from prune_torch import compact, stored
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 TOLERANCE = 1e-4  # of the largest logit, and never less than of 1
@@ -27,9 +26,12 @@ class Config:
     """What to export, and where to."""
 
     file: tyro.conf.Positional[Path]
-    """Dense or compact model, written by prune_torch.compact.save."""
+    """Any network of a sweep, packed or not, or a file of prune_torch.compact.save."""
     out: Path = Path("model.onnx")
-    """ONNX file to write; one of this name is replaced."""
+    """ONNX file to write."""
+
+    def __post_init__(self):
+        checks.check(self)
 
 
 def main(config):
@@ -37,12 +39,10 @@ def main(config):
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"ONNX export needs more packages: pip install {' '.join(missing)}")
+    stored.refuse_existing(config.out, "--out")
     model = compact.load(config.file).float()
-    try:
-        with atomic(config.out) as temporary:
-            error = export(model, temporary)
-    except OSError as problem:
-        raise UserError(f"cannot write {config.out}: {first_line(problem)}") from None
+    with atomic(config.out) as temporary:
+        error = export(model, temporary)
     print(
         f"{config.out} ({config.out.stat().st_size / 1e6:.1f} MB): {compact.parameters(model):,} "
         f"parameters; ONNX Runtime and torch differ by {error:.1e} at most"

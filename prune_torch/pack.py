@@ -6,8 +6,6 @@ A packed tensor of n entries takes n/8 bytes and its nonzeros: less than dense b
 1 - 1/bits, 0.97 in float32. Zero is what has no bit set, so that -0.0 and NaNs stay.
 """
 
-import contextlib
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -16,17 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from safetensors import safe_open
-from safetensors.torch import _TYPES, save_file
+from safetensors.torch import _TYPES
 
-from common import cli
+from common import checks, cli
 from common.errors import UserError
-from common.runs import atomic
-from common.split import first_line
+from prune_torch import stored
 
 KEY = "prune_torch.pack"  # our metadata
 HEADER = 256  # bytes, more than a mask adds to the header
-INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def pack(state_dict, metadata=()):
@@ -34,15 +29,16 @@ def pack(state_dict, metadata=()):
 
     metadata[KEY] is JSON: {"layout": name -> shape or null, "sha256": of all}. A tensor with a
     shape is bits/NAME (numpy.packbits) and values/NAME; one that packing would not make smaller
-    is dense/NAME. Tied tensors become separate. UserError for what safetensors cannot hold.
+    is dense/NAME. Tied tensors become separate, an ordinary file's digest goes. ValueError for what
+    safetensors cannot hold.
     """
     tensors, layout = {}, {}
     for name, tensor in state_dict.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise UserError(f"the entry {name!r} of the state_dict is no tensor")
+            raise ValueError(f"the entry {name!r} of the state_dict is no tensor")
         if tensor.layout != torch.strided or tensor.dtype not in _TYPES.values():
-            raise UserError(f"safetensors cannot hold {name} ({tensor.dtype}, {tensor.layout})")
-        bits = _bits(tensor)
+            raise ValueError(f"safetensors cannot hold {name} ({tensor.dtype}, {tensor.layout})")
+        bits = stored.bits(tensor)
         mask = np.packbits(bits.numpy() != 0)
         if mask.nbytes + int(bits.count_nonzero()) * bits.itemsize + HEADER < bits.nbytes:
             layout[name] = list(tensor.shape)
@@ -51,7 +47,7 @@ def pack(state_dict, metadata=()):
         else:
             layout[name] = None
             tensors[f"dense/{name}"] = bits.clone().view(tensor.dtype).reshape(tensor.shape)
-    others = dict(metadata)
+    others = {key: text for key, text in dict(metadata).items() if key != stored.SEAL}
     ours = {"layout": layout, "sha256": _digest(tensors, layout, others)}
     return tensors, {**others, KEY: json.dumps(ours, ensure_ascii=False)}
 
@@ -71,56 +67,33 @@ def unpack(tensors, metadata):
             continue
         mask, values = tensors[f"bits/{name}"].numpy(), tensors[f"values/{name}"]
         nonzero = torch.from_numpy(np.unpackbits(mask, count=math.prod(shape))).bool()
-        bits = torch.zeros(nonzero.shape, dtype=INTEGERS[values.itemsize])
-        bits.masked_scatter_(nonzero, _bits(values))
+        bits = torch.zeros(nonzero.shape, dtype=stored.INTEGERS[values.itemsize])
+        bits.masked_scatter_(nonzero, stored.bits(values))
         state_dict[name] = bits.view(values.dtype).reshape(shape)
     return state_dict, others
 
 
-def save(state_dict, path):
-    """Write name -> tensor as a packed file, whole or not at all."""
-    _write(path, *pack(state_dict))
+def save(state_dict, path, metadata=()):
+    """Write name -> tensor, and strings of yours, as a packed file, whole or not at all."""
+    with stored.naming(path):
+        stored.write_bytes(path, stored.serialised(*pack(state_dict, metadata)))
 
 
 def load(path):
     """name -> tensor of a packed file; a missing or damaged one is a UserError that names it."""
-    with _naming(path):
-        return unpack(*_contents(path))[0]
+    with stored.naming(path):
+        return unpack(*stored.read(path))[0]
 
 
-def _bits(tensor):
-    """The entries in a row, as integers of the same size."""
-    return tensor.detach().cpu().resolve_conj().reshape(-1).view(INTEGERS[tensor.itemsize])
+def opened(path):
+    """(name -> tensor, metadata) of a safetensors file, packed or not; UserError as `load`."""
+    with stored.naming(path):
+        contents = stored.read(path)
+        return unpack(*contents) if KEY in contents[1] else contents
 
 
 def _digest(tensors, layout, metadata):
-    digest = hashlib.sha256(json.dumps([layout, sorted(metadata.items())]).encode())
-    for key, tensor in sorted(tensors.items()):
-        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(_bits(tensor).numpy())
-    return digest.hexdigest()
-
-
-def _contents(path):
-    with safe_open(path, framework="pt") as file:
-        names = file.keys()
-        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-
-
-def _write(path, tensors, metadata):
-    with _naming(path), atomic(path) as temporary:
-        save_file(tensors, temporary, metadata)
-
-
-@contextlib.contextmanager
-def _naming(path):
-    """What goes wrong with the file is a UserError that names it."""
-    try:
-        yield
-    except (UserError, ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be used: {first_line(error)}") from None
-    except Exception as error:  # a damaged file may raise nearly anything
-        raise UserError(f"{path} is damaged or of another kind ({first_line(error)})") from None
+    return stored.digest(tensors, layout, sorted(metadata.items()))
 
 
 @dataclass(frozen=True)
@@ -134,38 +107,61 @@ class Config:
     unpack: bool = False
     """Write an ordinary .safetensors file again."""
 
+    def __post_init__(self):
+        checks.check(self)
+
 
 def main(config):
-    """Pack or unpack; print the size of the tensors and of the packed file, and the density."""
-    ending = ".safetensors" if config.unpack else ".packed.safetensors"
-    out = config.out or config.file.with_name(config.file.stem.removesuffix(".packed") + ending)
-    if out.exists():
-        raise UserError(f"{out} exists; choose another --out")
-    with _naming(config.file):
-        if config.unpack:
-            ordinary = written = unpack(*_contents(config.file))
-        else:
-            ordinary = _weights(config.file)
-            written = pack(*ordinary)
-    _write(out, *written)
-    size = (config.file if config.unpack else out).stat().st_size / 1e6
-    tensors = ordinary[0].values()
-    dense = sum(t.nbytes for t in tensors) / 1e6
-    zeros = sum(int((t == 0).sum()) for t in tensors)
-    negative = zeros - sum(int((_bits(t) == 0).sum()) for t in tensors)
-    density = 1 - zeros / max(sum(t.numel() for t in tensors), 1)
-    print(f"{out}: dense {dense:.2f} MB, packed {size:.2f} MB, density {density:.4f}")
+    """Pack or unpack; print the size of the tensors and of the packed file, and the density.
+
+    What is packed already, and what would not become smaller, is said and left as it is.
+    """
+    file, ending = config.file, ".safetensors" if config.unpack else ".packed.safetensors"
+    out = config.out or file.with_name(file.stem.removesuffix(".packed") + ending)
+    with stored.naming(file):
+        contents = _weights(file)
+        packed = KEY in contents[1]
+        if config.unpack and not packed:
+            raise ValueError("it is not packed")
+        state_dict, metadata = unpack(*contents) if packed else contents
+        if not state_dict:
+            raise ValueError("it holds no tensors")
+        parts = () if packed else stored.serialised(*pack(state_dict, metadata))
+    dense = sum(tensor.nbytes for tensor in state_dict.values())
+    zeros, negative = _zeros(state_dict.values())
+    density = 1 - zeros / max(sum(tensor.numel() for tensor in state_dict.values()), 1)
+    size = file.stat().st_size if packed else sum(map(len, parts))
+    sizes = f"dense {dense / 1e6:.2f} MB, packed {size / 1e6:.2f} MB, density {density:.4f}"
+    if packed and not config.unpack:
+        if config.out:
+            raise UserError(f"--out {out}: {file} is packed already; copy it")
+        print(f"{file} is packed already: {sizes}; --unpack makes an ordinary file of it")
+        return
+    if not packed and stored.SEAL not in metadata:
+        print(f"{file} carries no digest of ours: whether it is undamaged cannot be checked")
+    if not packed and size >= dense:
+        print(f"{file} would not become smaller: {sizes}; nothing was written")
+        return
+    stored.refuse_existing(out, "--out")
+    if packed:
+        stored.write(out, state_dict, metadata)
+    else:
+        stored.write_bytes(out, parts)
+    print(f"{out}: {sizes}")
     if negative:
         print(f"{negative:,} zeros are -0.0, kept as values; adding 0.0 makes them plain")
 
 
+def _zeros(tensors):
+    """How many entries are zero, and how many of these are -0.0."""
+    zeros = sum(int((tensor == 0).sum()) for tensor in tensors)
+    return zeros, zeros - sum(int((stored.bits(tensor) == 0).sum()) for tensor in tensors)
+
+
 def _weights(path):
-    """(state_dict, metadata) of an ordinary file, or of "state_dict" or "model" inside."""
+    """(state_dict, metadata) of a file as it is, or of "state_dict" or "model" inside."""
     if path.suffix == ".safetensors":
-        contents, metadata = _contents(path)
-        if KEY in metadata:
-            raise ValueError("it is packed already (--unpack)")
-        return contents, metadata
+        return stored.read(path)
     contents = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(contents, dict):
         raise ValueError("it holds no state_dict")

@@ -7,6 +7,7 @@ on the axis of density.
 """
 
 import copy
+from collections import OrderedDict
 
 import torch
 from timm.layers import Attention
@@ -14,18 +15,28 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.nn import functional as F
 
-from prune_torch import compact
+from prune_torch import compact, density
 
 
-class Merging(nn.Module):
+class Merging(nn.Sequential):
     """The blocks of a ViT, each merging `r` tokens between attention and MLP.
 
-    The first `prefix` tokens (class, registers) take no part in it.
+    The first `prefix` tokens (class, registers) take no part in it. Length, indices and names of
+    parameters are those of the blocks; these cannot be called one by one.
     """
 
     def __init__(self, blocks, prefix, r):
-        super().__init__()
-        self.blocks, self.prefix, self.r = blocks, prefix, r
+        super().__init__(OrderedDict(blocks.named_children()))
+        self.prefix, self.r = prefix, r
+        for block in self:
+            block.register_forward_pre_hook(_refuse_alone)
+
+    def __getitem__(self, index):
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        return Merging(
+            nn.Sequential(OrderedDict(self.named_children()))[index], self.prefix, self.r
+        )
 
     def forward(self, x):
         """(batch, n, d) -> the same shape: each token has the value of the one it ended in.
@@ -33,9 +44,10 @@ class Merging(nn.Module):
         So the model's own pooling, whatever its kind, is over the original patches: a plain mean
         of these is the mean of the merged tokens weighted by their sizes.
         """
-        size = x.new_ones(x.shape[:2])
+        exact = torch.promote_types(x.dtype, torch.float32)  # half precision counts to 256
+        size = x.new_ones(x.shape[:2], dtype=exact)
         place = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
-        for block in self.blocks:
+        for block in self:
             attended, keys = _attend(block.attn, block.norm1(x), size)
             x = x + block.drop_path1(block.ls1(attended))
             count = _clip(x.shape[1] - self.prefix, self.r)
@@ -47,12 +59,20 @@ class Merging(nn.Module):
         return x.gather(1, place[..., None].expand(-1, -1, x.shape[-1]))
 
 
+def _refuse_alone(*_):
+    """Before a block's own forward, which would merge nothing and say nothing."""
+    raise ValueError(
+        "merged blocks do not run one by one: no inner features, masks or checkpointing of "
+        "activations; take them from the model before merging"
+    )
+
+
 def _attend(attn, x, size):
     """Attention in which a token of size s counts as s tokens; and its keys, (batch, n, d / heads),
     averaged over heads."""
     keys = []
     with attn.k_norm.register_forward_hook(lambda module, inputs, output: keys.append(output)):
-        x = attn(x, attn_mask=size.log()[:, None, None])
+        x = attn(x, attn_mask=size.log().to(x.dtype)[:, None, None])
     return x, keys[0].mean(1)
 
 
@@ -78,9 +98,10 @@ def merge(x, size, part, count):
     """
     left = x.shape[1] - count
     total = size.new_zeros(len(x), left).scatter_add(1, part, size)
-    summed = x.new_zeros(len(x), left, x.shape[-1])
-    summed = summed.scatter_add(1, part[..., None].expand_as(x), x * size[..., None])
-    return summed / total[..., None], total
+    weighted = x * size[..., None]
+    summed = weighted.new_zeros(len(x), left, x.shape[-1])
+    summed = summed.scatter_add(1, part[..., None].expand_as(x), weighted)
+    return (summed / total[..., None]).to(x.dtype), total
 
 
 def _clip(patches, r):
@@ -89,10 +110,13 @@ def _clip(patches, r):
 
 
 def _check(model, r):
-    if not isinstance(model, VisionTransformer) or not all(
-        type(block) is Block and type(block.attn) is Attention for block in model.blocks.children()
+    if (
+        not isinstance(model, VisionTransformer)
+        or type(model.blocks) is not nn.Sequential
+        or not all(type(block) is Block and type(block.attn) is Attention for block in model.blocks)
     ):
         raise ValueError(f"{type(model).__name__} is not a timm ViT of plain blocks")
+    density.refuse_masked(model)
     if r < 0:
         raise ValueError(f"r is {r}; a block merges 0 tokens or more")
 
@@ -101,7 +125,8 @@ def merged(model, r):
     """A copy of a timm ViT, sharing its parameters, in which each block merges `r` tokens.
 
     At most half of the patches go in one block. Not for training: a choice of pairs has no
-    gradient. Raises ValueError for what is not a timm ViT of plain blocks, and for r < 0.
+    gradient. Raises ValueError for what is not a timm ViT of plain blocks, or masked or
+    parametrised, and for r < 0.
     """
     _check(model, r)
     fast = copy.deepcopy(model, {id(p): p for p in model.parameters()})

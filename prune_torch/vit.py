@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from timm.models import load_checkpoint, load_state_dict
+from timm.models import clean_state_dict, load_checkpoint, load_state_dict
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch.nn import functional as F
 
 from common import seeds
 from common.errors import UserError
 from common.split import first_line
-from prune_torch import compact
+from prune_torch import compact, pack, stored
 
 
 def build(config, classes):
@@ -31,7 +31,7 @@ def build(config, classes):
     except Exception as error:  # timm, the hub and the network raise many kinds
         raise UserError(f"{config.model}: {first_line(error)}") from None
     try:
-        compact.dead_heads(model)
+        compact.description(model)  # goes into every file of the sweep
     except ValueError as error:
         raise UserError(f"{config.model}: {error}") from None
     if config.weights is not None:
@@ -56,7 +56,10 @@ def load(model, path):
     try:
         if path.suffix == ".npz":
             return _load_google(model, path)
-        state = load_state_dict(str(path), weights_only=True)
+        if path.suffix == ".safetensors":
+            state = clean_state_dict(pack.opened(path)[0])  # ours are checked, and may be packed
+        else:
+            state = load_state_dict(str(path), weights_only=True)
         state = checkpoint_filter_fn(state, model)  # positions of another image size, and the like
     except UserError:
         raise
@@ -69,18 +72,13 @@ def load(model, path):
         name = f"{head}.weight"
         if name in state and len(state[name]) != len(own[name]):
             state = {k: v for k, v in state.items() if not k.startswith(f"{head}.")}
-    for name, tensor in state.items():
-        if name in own:
-            _compare(path, name, tensor.shape, name, own[name].shape)
-            if not tensor.isfinite().all():
-                raise UserError(f"{path} cannot be used: {name} is not finite")
     fresh = {name for name in own if name.startswith(tuple(f"{head}." for head in heads))}
-    missing = [name for name in own if name not in state and name not in fresh]
-    unexpected = [name for name in state if name not in own]
-    if missing:
-        raise UserError(f"{path} does not fit the model: it has no {missing[0]}")
-    if unexpected:
-        raise UserError(f"{path} does not fit the model, which has no {unexpected[0]}")
+    fault = stored.misfit(state, own, optional=fresh)
+    if fault:
+        raise UserError(f"{path} does not fit the model: {fault}")
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path} cannot be used: {name} is not finite")
     model.load_state_dict(state, strict=False)
     return fresh <= state.keys()
 

@@ -1,5 +1,6 @@
 """Break-even of sparse products: the products are right, the densities exact, the line closed."""
 
+import dataclasses
 import json
 
 import pytest
@@ -102,11 +103,13 @@ def test_the_command_prints_a_table_and_writes_all_numbers(tmp_path, capsys):
 MISTAKES = [
     (["--model", "vit_tny"], "vit_tny"),
     (["--model", "resnet18"], "resnet18: no prunable parameters"),
-    (["--densities", "0", "0.1"], "--densities must lie in (0, 1]"),
-    (["--densities", "1.5"], "--densities must lie in (0, 1]"),
-    (["--densities", "nan"], "--densities must lie in (0, 1]"),
-    (["--densities"], "--densities must lie in (0, 1]"),
+    (["--densities", "0", "0.1"], "--densities 0.0: must be in (0, 1]"),
+    (["--densities", "1.5"], "--densities 1.5: must be in (0, 1]"),
+    (["--densities", "nan"], "--densities nan: must be a finite number"),
+    (["--densities"], "--densities: needs at least one value"),
     (["--threads", "0"], "--threads"),
+    (["--threads", "100000"], "--threads 100000: there are"),
+    (["--json", "."], ". exists; choose another --json"),
     (["--tokens", "many"], "many"),
 ]
 
@@ -117,6 +120,8 @@ def test_a_mistake_is_one_line(args, message, capsys):
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    config = breakeven.Config(model="test_vit", densities=(1.0,), tokens=1, rounds=1, json=tmp_path)
+    config = breakeven.Config(model="test_vit", densities=(1.0,), tokens=1, rounds=1)
+    (tmp_path / "file").touch()
+    config = dataclasses.replace(config, json=tmp_path / "file" / "b.json")
     with pytest.raises(UserError, match=f"cannot write {tmp_path}"):
         breakeven.main(config)

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import prune
 
 from common.errors import UserError
-from prune_torch import compact
+from prune_torch import compact, pack, stored, tokens
 
 DEPTH, HEADS, DIM, HIDDEN = 2, 3, 12, 24
 ALL, NONE = [True], [False]
@@ -375,9 +376,73 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
         compact.load(bad.with_suffix(".npz"))
 
 
+def test_tensors_that_do_not_fit_are_named_with_both_shapes(tmp_path):
+    path = tmp_path / "w.safetensors"
+    model = vit(torch.float32)
+    metadata, state = compact.description(model), model.state_dict()
+    for change, said in [
+        ({"head.bias": torch.zeros(7)}, r"head\.bias is \(7,\) in the file, \(5,\) in the model"),
+        ({"other": torch.zeros(7)}, "the model has no other"),
+        ({"head.bias": None}, r"it has no head\.bias"),
+    ]:
+        changed = {name: t for name, t in {**state, **change}.items() if t is not None}
+        stored.write(path, changed, metadata)
+        with pytest.raises(UserError, match=said) as refused:
+            compact.load(path)
+        assert path.name in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_packed_and_unpacked_networks_are_networks(tmp_path):
+    """Also with a weight that two layers share, which become two."""
+    model = vit(torch.float32)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.mlp.fc1.weight[torch.rand(HIDDEN, DIM) < 0.7] = 0
+    model.cls_token = nn.Parameter(model.norm.weight.detach()[None, None])
+    model.cls_token.data = model.norm.weight.data[None, None]  # the same memory
+    path, plain = tmp_path / "packed", tmp_path / "plain"
+    pack.save(model.state_dict(), path, compact.description(model))
+    pack.main(pack.Config(path.rename(tmp_path / "packed.safetensors"), plain, unpack=True))
+    compact.save(model, tmp_path / "saved")
+    for file in (tmp_path / "packed.safetensors", plain, tmp_path / "saved"):
+        with torch.no_grad():
+            found = compact.load(file)(images(torch.float32))
+            assert torch.equal(found, model(images(torch.float32)))
+    assert plain.read_bytes() == (tmp_path / "saved").read_bytes()
+    stored.write(plain, model.state_dict())
+    with pytest.raises(UserError, match="does not say which network"):
+        compact.load(plain)
+
+
 # ---- refusals ----
 
+
+class Adapted(nn.Linear):
+    """A layer that computes more than its weight says."""
+
+
+def exchanged():
+    model = vit()
+    model.blocks[1].mlp.fc2 = Adapted(HIDDEN, DIM)
+    return model
+
+
+def with_one_compiled_block():
+    model = vit()
+    model.blocks[1] = torch.compile(model.blocks[1])
+    return model
+
+
 STRANGERS = {
+    "OptimizedModule": lambda: torch.compile(vit()),
+    "OptimizedModule is not of": with_one_compiled_block,
+    "Merging": lambda: tokens.merged(vit(), 2),
+    "Adapted": exchanged,
+    "GluMlp": lambda: vit(mlp_layer=timm.layers.GluMlp),
+    "ParallelScalingBlock": lambda: vit(
+        block_fn=timm.models.vision_transformer.ParallelScalingBlock
+    ),
+    "Eva": lambda: timm.create_model("eva02_tiny_patch14_224", depth=1),
     "ResNet": lambda: timm.create_model("resnet18"),
     "Linear": lambda: nn.Linear(3, 3),
     "ResPostBlock": lambda: vit(block_fn=timm.models.vision_transformer.ResPostBlock),
@@ -400,3 +465,56 @@ def test_other_models_are_refused_in_one_line(name, tmp_path):
         with pytest.raises(ValueError, match=f"^{name} ") as refused:
             function(model)
         assert "\n" not in str(refused.value)
+
+
+def shared_layers():
+    model = vit()
+    model.blocks[1].mlp = model.blocks[0].mlp
+    return model
+
+
+def shared_weights():
+    model = vit()
+    model.blocks[1].mlp.fc1.weight = model.blocks[0].mlp.fc1.weight
+    return model
+
+
+@pytest.mark.parametrize("make", [shared_layers, shared_weights])
+def test_blocks_that_share_are_refused_by_name(make):
+    with pytest.raises(ValueError, match=r"^blocks\.1\.mlp\.fc1\.weight is blocks\.0"):
+        compact.compact(make())
+
+
+@pytest.mark.parametrize("use", [compact.compact, compact.description, compact.dead_heads])
+def test_masked_layers_are_refused_by_name(use):
+    model = vit()
+    prune.l1_unstructured(model.blocks[0].mlp.fc1, "weight", amount=0.5)
+    with pytest.raises(ValueError, match=r"^blocks\.0\.mlp\.fc1 is masked or parametrised"):
+        use(model)
+    prune.remove(model.blocks[0].mlp.fc1, "weight")
+    use(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_and_training_mode_stay(dtype):
+    model = kill(vit(torch.float32).to(dtype), [ALL * HEADS, NONE * HEADS], [ALL * HIDDEN] * 2)
+    small = compact.compact(model)
+    with torch.no_grad():
+        wanted = model(images(dtype)).float()
+        scale = float(wanted.abs().max()) * torch.finfo(dtype).eps
+        torch.testing.assert_close(small(images(dtype)).float(), wanted, rtol=0, atol=64 * scale)
+    assert {p.dtype for p in small.parameters()} == {dtype}
+    for training in (True, False):
+        model.train(training)
+        assert {m.training for m in compact.compact(model).modules()} == {training}
+
+
+def test_a_distillation_token_is_only_one_more(tmp_path):
+    sizes = {**SIZES, "img_size": 16}
+    model = timm.create_model("deit_tiny_distilled_patch16_224", **sizes).double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    kill(model, [[True, False, False]] * 2, [[True, False] * 12] * 2)
+    compact.save(compact.compact(model), tmp_path / "small")
+    with torch.no_grad():
+        torch.testing.assert_close(compact.load(tmp_path / "small")(images()), model(images()))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common import cli
-from prune_torch import compact, export_onnx
+from prune_torch import compact, export_onnx, stored
 from tests.refusals import refusal
 
 
@@ -86,3 +86,23 @@ def test_a_missing_file_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(export_onnx, "PACKAGES", ())
     line = refusal(capsys, lambda: called(tmp_path / "none.safetensors"))
     assert "none.safetensors does not exist" in line
+
+
+def test_nothing_is_overwritten(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(export_onnx, "PACKAGES", ())
+    file = saved(tmp_path / "small.safetensors")
+    before = file.read_bytes()
+    line = refusal(capsys, lambda: called(file, "--out", file))
+    assert "small.safetensors exists; choose another --out" in line
+    assert file.read_bytes() == before
+
+
+def test_a_file_without_a_network_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(export_onnx, "PACKAGES", ())
+    stored.write(tmp_path / "w.safetensors", {"w": torch.ones(3)})
+    (tmp_path / "empty.safetensors").touch()
+    for name, said in [("w", "does not say which network"), ("empty", "is damaged")]:
+        out = tmp_path / "new" / "model.onnx"
+        line = refusal(capsys, lambda: called(tmp_path / f"{name}.safetensors", "--out", out))  # noqa: B023
+        assert f"{name}.safetensors" in line and said in line
+        assert not out.parent.exists()

@@ -78,6 +78,9 @@ def test_every_method_meets_the_density_to_the_last_weight(bench, name, level, t
         sum(int(kept[n].count_nonzero()) for n, _ in bench.model.named_parameters())
         == (row["nonzero"])
     )
+    network = compact.load(tmp_path / row["checkpoint"])  # the file says how it is built
+    assert density.count(network)["nonzero"] == row["nonzero"]
+    assert bench.task.evaluate(network, bench.task.test)["top1"] == row["top1"]
 
 
 @pytest.mark.parametrize("name", STRUCTURED)

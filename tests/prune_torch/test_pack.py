@@ -1,5 +1,6 @@
 """Packed files: every bit comes back, no tensor grows, and damage never goes unnoticed."""
 
+import hashlib
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from common import cli
 from common.errors import UserError
-from prune_torch import pack
+from prune_torch import pack, stored
 from tests.refusals import refusal
 
 DTYPES = """float64 float32 float16 bfloat16 bool int64 int32 int16 int8 uint8 uint16 uint32
@@ -118,7 +119,7 @@ def test_names_that_look_like_ours_and_metadata_are_kept():
     ids=["number", "complex128", "sparse"],
 )
 def test_what_safetensors_cannot_hold_is_named(entry):
-    with pytest.raises(UserError, match="epoch"):
+    with pytest.raises(ValueError, match="epoch"):
         pack.pack({"epoch": entry})
 
 
@@ -145,11 +146,11 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "w"
     content = small(path)
 
-    def stop(tensors, file, metadata):
-        file.write_bytes(b"half")
+    def halves():
+        yield b"half"
         raise OSError("disk full")
 
-    monkeypatch.setattr(pack, "save_file", stop)
+    monkeypatch.setattr(stored, "serialised", lambda tensors, metadata: halves())
     with pytest.raises(UserError, match="disk full"):
         pack.save({"w": torch.ones(3)}, path)
     assert path.read_bytes() == content
@@ -187,7 +188,9 @@ def test_metadata_of_a_file_survives(tmp_path):
     run(path)
     run(tmp_path / "w.packed.safetensors", "--unpack", "--out", tmp_path / "new" / "again")
     with safe_open(tmp_path / "new" / "again", "pt") as file:
-        assert file.metadata() == {"description": "κ"}
+        metadata = file.metadata()
+    assert metadata.pop(stored.SEAL)  # what we write carries a digest
+    assert metadata == {"description": "κ"}
 
 
 MISTAKES = [
@@ -197,10 +200,15 @@ MISTAKES = [
     (["text.safetensors"], "text.safetensors is damaged or of another kind"),
     (["list.pth"], "list.pth cannot be used: it holds no state_dict"),
     (["optimizer.pth"], "optimizer.pth cannot be used: the entry 'lr' of the state_dict"),
-    (["packed.safetensors"], "it is packed already (--unpack)"),
+    (["packed.safetensors", "--out", "x"], "packed.safetensors is packed already; copy it"),
+    (["none.pth"], "none.pth cannot be used: it holds no tensors"),
+    (["empty.safetensors"], "empty.safetensors is damaged or of another kind"),
+    (["folder.safetensors"], "folder.safetensors"),
+    (["sparse.safetensors", "--out", "sparse.safetensors"], "sparse.safetensors exists; choose"),
+    (["sparse.safetensors", "--out", "folder.safetensors"], "folder.safetensors exists; choose"),
     (["ordinary.safetensors", "--unpack"], "it is not packed"),
-    (["ordinary.safetensors", "--out", "text.pth"], "text.pth exists; choose another --out"),
-    (["ordinary.safetensors", "--out", "text.pth/x"], "text.pth/x cannot be used"),
+    (["sparse.safetensors", "--out", "text.pth"], "text.pth exists; choose another --out"),
+    (["sparse.safetensors", "--out", "text.pth/x"], "cannot write text.pth/x"),
     ([], "a packed file. (required)"),
 ]
 
@@ -214,6 +222,80 @@ def test_a_mistake_is_one_line(args, message, tmp_path, capsys, monkeypatch):
     torch.save({"lr": 0.1}, "optimizer.pth")
     small(Path("packed.safetensors"))
     save_file({"w": torch.ones(3)}, "ordinary.safetensors")
+    stored.write(Path("sparse.safetensors"), {"w": torch.zeros(99, 99)})
+    torch.save({}, "none.pth")
+    Path("empty.safetensors").touch()
+    Path("folder.safetensors").mkdir()
+    before = {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
     if args == ["ordinary.safetensors", "--unpack"]:
         args = [*args, "--out", "x"]
     assert message in refusal(capsys, lambda: run(*args))
+    assert {path: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_dense_network_stays_as_it_is(dtype, tmp_path, capsys):
+    weight = random(dtype, (40, 50), 1.0)
+    stored.write(tmp_path / "w.safetensors", {"w": weight, "one": weight[0, 0]})
+    run(tmp_path / "w.safetensors", "--out", tmp_path / "packed")
+    assert "would not become smaller" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_packed_file_is_said_to_be_packed(tmp_path, capsys):
+    weight = random(torch.float32, (90, 90), 0.3)
+    pack.save({"w": weight}, tmp_path / "w.safetensors", {"note": "κ"})
+    run(tmp_path / "w.safetensors")
+    said = capsys.readouterr().out
+    assert "w.safetensors is packed already" in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+# ---- digests of ordinary files ----
+
+
+@given(st.dictionaries(st.text(max_size=5), tensors, max_size=4), st.data())
+def test_flipped_bits_are_noticed_in_every_file_that_we_write(state_dict, data):
+    """Whatever is flipped: an error, or the very same content."""
+    state_dict.pop("__metadata__", None)
+    facts = {"note": "κ"}
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "w.safetensors")
+        stored.write(path, state_dict, facts)
+        found, metadata = stored.read(path)
+        assert_same_bits({name: found[name] for name in state_dict}, state_dict)
+        content = bytearray(path.read_bytes())
+        stored.write(path, found, metadata)  # the seal is renewed, not sealed again
+        assert path.read_bytes() == content
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        try:
+            found, metadata = stored.read(path)
+        except UserError as error:
+            assert path.name in str(error) and "\n" not in str(error)
+            return
+        assert stored.SEAL not in metadata or metadata["note"] == "κ"
+        assert_same_bits({name: found[name] for name in state_dict}, state_dict)
+
+
+def test_what_carries_no_digest_is_said(tmp_path, capsys):
+    weight = random(torch.float32, (90, 90), 0.3)
+    save_file({"w": weight}, tmp_path / "theirs.safetensors")
+    stored.write(tmp_path / "ours.safetensors", {"w": weight})
+    for name in ("theirs", "ours"):
+        run(tmp_path / f"{name}.safetensors")
+        said = capsys.readouterr().out
+        assert ("carries no digest of ours" in said) == (name == "theirs")
+    run(tmp_path / "ours.packed.safetensors", "--unpack", "--out", tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "ours.safetensors").read_bytes()
+
+
+def test_files_packed_before_are_read_still(tmp_path):
+    """Their digest was of the same bytes: layout and metadata as JSON, then name by name."""
+    tensors = {"dense/b": torch.arange(5)}
+    whole = hashlib.sha256(json.dumps([{"b": None}, [["format", "pt"]]]).encode())
+    whole.update(b"dense/b torch.int64 [5]" + np.arange(5).tobytes())
+    ours = json.dumps({"layout": {"b": None}, "sha256": whole.hexdigest()})
+    save_file(tensors, tmp_path / "w", {"format": "pt", pack.KEY: ours})
+    assert_same_bits(pack.load(tmp_path / "w"), {"b": torch.arange(5)})

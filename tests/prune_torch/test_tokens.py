@@ -1,6 +1,7 @@
 """prune_torch.tokens: merging is averaging in place, counted once for each original token."""
 
 import copy
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 from torch.testing import assert_close
 
 from prune_torch import compact, tokens
@@ -214,6 +216,61 @@ def test_the_copy_shares_parameters_and_leaves_the_model_alone():
     assert all(torch.equal(model.state_dict()[name], old) for name, old in before.items())
 
 
+def test_names_length_and_indices_are_those_of_the_blocks():
+    model = vit()
+    fast = tokens.merged(model, 4)
+    assert list(fast.state_dict()) == list(model.state_dict())
+    other = vit(init_values=None)
+    other.load_state_dict(fast.state_dict())
+    fast.load_state_dict(other.state_dict())
+    assert len(fast.blocks) == DEPTH
+    assert fast.blocks[1].mlp.fc1.weight is model.blocks[1].mlp.fc1.weight
+    assert fast.blocks[-1] is [*fast.blocks][-1]
+
+
+@torch.no_grad()
+def test_a_part_of_the_blocks_merges_as_well():
+    fast, x = tokens.merged(vit(depth=3), 3), draw(2, PATCHES + 1, DIM)
+    part = tokens.Merging(nn.Sequential(*[*fast.blocks][:2]), 1, 3)
+    assert torch.equal(fast.blocks[:2](x), part(x))
+
+
+@torch.no_grad()
+def test_copies_and_pickles_compute_the_same():
+    fast, pixels = tokens.merged(vit(), 3), draw(2, 1, 16, 16)
+    for again in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        assert torch.equal(again(pixels), fast(pixels))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda fast, x: fast.forward_intermediates(x),
+        lambda fast, x: fast.get_intermediate_layers(x, 1),
+        lambda fast, x: fast(x, attn_mask=torch.ones(17, 17, dtype=torch.bool)),
+        lambda fast, x: fast.blocks[0](draw(1, 17, DIM)),
+    ],
+)
+def test_inner_features_are_refused_not_unmerged(use):
+    model, pixels = vit(), draw(1, 1, 16, 16)
+    with pytest.raises(ValueError, match="merged blocks do not run one by one"):
+        use(tokens.merged(model, 3), pixels)
+    use(model, pixels)  # which stays as it was
+
+
+@torch.no_grad()
+def test_sizes_are_exact_in_half_precision():
+    """1,024 equal patches end in one token in the end: bfloat16 itself cannot count them."""
+    x = torch.ones(1, 1024, 2, dtype=torch.bfloat16)
+    size = torch.ones(1, 1024)
+    while x.shape[1] > 1:
+        count = x.shape[1] // 2
+        x, size = tokens.merge(x, size, tokens.match(x, 0, count), count)
+    assert size.tolist() == [[1024]] and x.dtype == torch.bfloat16 and (x == 1).all()
+    fast = tokens.merged(vit(torch.bfloat16), 4)
+    assert fast(draw(1, 1, 16, 16).bfloat16()).dtype == torch.bfloat16
+
+
 # ---- numbers ----
 
 
@@ -231,7 +288,7 @@ def test_counts_of_tokens_and_their_limits():
 def test_blocks_really_see_fewer_tokens(r):
     seen, model = [], vit(depth=6)
     fast = tokens.merged(model, r)
-    for block in fast.blocks.blocks:
+    for block in fast.blocks:
         block.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
     fast(draw(1, 1, 16, 16))
     assert seen == tokens.tokens_left(model, r)
@@ -309,3 +366,10 @@ def test_other_models_are_refused_in_one_line(name):
 def test_a_negative_rate_is_refused():
     with pytest.raises(ValueError, match="r is -1"):
         tokens.merged(vit(), -1)
+
+
+def test_masked_layers_are_refused_by_name():
+    model = vit()
+    prune.l1_unstructured(model.blocks[0].mlp.fc1, "weight", amount=0.5)
+    with pytest.raises(ValueError, match=r"^blocks\.0\.mlp\.fc1 is masked"):
+        tokens.merged(model, 1)

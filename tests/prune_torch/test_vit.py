@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from common import cli
 from common.errors import UserError
-from prune_torch import sweep, vit
+from prune_torch import pack, stored, sweep, vit
 
 torch.set_num_threads(1)
 
@@ -82,6 +82,23 @@ def test_weights_come_from_files(tmp_path, suffix):
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model.forward_features(images), saved.forward_features(images))
     assert model.head.weight.shape == (10, 12)
+
+
+def test_our_own_files_are_read_packed_or_not_and_damage_is_noticed(tmp_path):
+    saved = saved_model()
+    with torch.no_grad():
+        saved.blocks[0].mlp.fc1.weight[8:] = 0
+    packed, plain = tmp_path / "packed.safetensors", tmp_path / "plain.safetensors"
+    pack.save(saved.state_dict(), packed)
+    stored.write(plain, saved.state_dict())
+    for path in (packed, plain):
+        model = vit.build(dataclasses.replace(TINY, weights=path), 10)
+        assert torch.equal(model.blocks[0].mlp.fc1.weight, saved.blocks[0].mlp.fc1.weight)
+        content = bytearray(path.read_bytes())
+        content[-2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="damaged"):
+            vit.build(dataclasses.replace(TINY, weights=path), 10)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
