@@ -57,7 +57,7 @@ def read(path):
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         facts = sorted((name, text) for name, text in metadata.items() if name != SEAL)
-        if metadata.get(SEAL) not in (None, digest(tensors, facts)):
+        if SEAL in metadata and metadata[SEAL] != digest(tensors, facts):
             raise ValueError("it is damaged (wrong checksum)")
     return tensors, metadata
 
