@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hypothesis import settings
 
-# Unoptimised code: compiling takes most of the time. Flags of the caller stay, so that the suite can
-# be run for another processor: XLA_FLAGS=--xla_cpu_max_isa=AVX2 make test.
+# Unoptimised code: compiling takes most of the time. Flags of the caller stay, so that the suite
+# can be run for another processor: XLA_FLAGS=--xla_cpu_max_isa=AVX2 make test.
 FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):  # once, however many processes inherit them
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
