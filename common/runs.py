@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -40,6 +41,11 @@ def atomic(path):
     finally:
         with contextlib.suppress(OSError):  # where the folder is none
             temporary.unlink()
+
+
+def _unfinished(path):
+    """Whether a kill inside `atomic` may have left this file."""
+    return re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name)
 
 
 def write_json(path, value):
@@ -92,7 +98,7 @@ class Run:
                 raise UserError(f"{path} is damaged (it holds no settings)")
             known = json.loads(json.dumps(defaults or {}))
             _refuse_other_config(self.folder, {**known, **old}, {**known, **self.config})
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and not all(map(_unfinished, self.folder.iterdir())):
             raise UserError(
                 f"{self.folder} is not a run folder and not empty; choose another --out"
             )
@@ -129,8 +135,11 @@ class Run:
 
     def log(self, **row):
         """Append one row to metrics.jsonl."""
-        with self.metrics_path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self.metrics_path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.metrics_path}: {error.strerror}") from None
 
     def rows(self):
         """All rows of metrics.jsonl; a last line cut short by a kill is left out."""

@@ -112,13 +112,14 @@ def choose(x, y, rows, seed=0, kinds=tuple(GRIDS)):
     """The best Classifier of features x (n, d) and labels y (n,), fitted to at most `rows` of them.
 
     Chosen on at most SELECTION_ROWS by accuracy; the log-loss of `log_loss` decides between equals.
-    Raises ValueError if there is nothing to tell apart.
+    Raises ValueError if there is nothing to tell apart, or for less than two rows.
     """
-    if not possible(y):
+    if not possible(y) or rows < 2:
         raise ValueError("a classifier needs two classes with two examples each")
-    few, labels = subset(x, y, min(rows, SELECTION_ROWS), seed)
-    if not possible(labels):
-        few, labels = x, y
+    for count in (min(rows, SELECTION_ROWS), SELECTION_ROWS, len(x)):  # enough to cross-validate
+        few, labels = subset(x, y, count, seed)
+        if possible(labels):
+            break
     tried = Parallel(cores(), prefer="threads")(
         delayed(cross_validated)(candidate, few, labels, seed) for candidate in candidates(kinds)
     )
@@ -181,13 +182,18 @@ def fitted(model, x, y):
 
 
 def subset(x, y, rows, seed):
-    """At most `rows` of the examples, each class in its proportion."""
+    """At most `rows` of the examples, each class in its proportion; where that is impossible, one
+    of each class first, as far as rows go."""
     if rows >= len(x):
         return x, y
     counts = np.unique(y, return_counts=True)[1]
-    stratify = y if counts.min() > 1 and min(rows, len(x) - rows) >= len(counts) else None
-    x, _, y, _ = train_test_split(x, y, train_size=rows, stratify=stratify, random_state=seed)
-    return x, y
+    if counts.min() > 1 and min(rows, len(x) - rows) >= len(counts):
+        x, _, y, _ = train_test_split(x, y, train_size=rows, stratify=y, random_state=seed)
+        return x, y
+    order = np.random.default_rng(seed).permutation(len(y))
+    firsts = np.sort(np.unique(y[order], return_index=True)[1])
+    chosen = np.append(order[firsts], np.delete(order, firsts))[:rows]
+    return x[chosen], y[chosen]
 
 
 def compare(features, labels, rows, seed=0):

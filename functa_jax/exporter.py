@@ -60,8 +60,10 @@ def data_of(functa, run, data_dir=None, *, name=None, download=False):
     another one by name; reduced to the functa's resolution if it is larger."""
     settings = (run if run.is_dir() else run.parent) / "config.json"
     about = read_json(settings) if settings.exists() else {}
+    if not isinstance(about, dict):
+        raise UserError(f"{settings} is damaged (it holds no settings)")
     own = about.get("dataset", functa.metadata.get("data"))
-    if (name or own) is None:
+    if not isinstance(name or own, str):
         raise UserError(f"{run} does not say which data set (--dataset) it was trained on")
     options = {"download": download, "images": about.get("images") if name in (None, own) else None}
     data = datasets.load(name or own, data_dir, **options)
@@ -140,6 +142,12 @@ def _fit_all(functa, data, partial, augmentation, dtype):
             split = getattr(data, name)
             images = augmentation(split.images[start : start + BATCH], copy, start)
             latents, psnr = functa.encode(images)
+            wrong = ~np.isfinite(latents.reshape(len(latents), -1)).all(axis=1)
+            if wrong.any():
+                raise UserError(
+                    f"the latents of {wrong.sum():,} of {len(wrong):,} images of {name} are not "
+                    f"finite after {functa.inner_steps} steps: the inner loop diverges on them"
+                )
             if np.abs(latents).max(initial=0) > np.finfo(dtype).max:
                 raise UserError(f"latents of {name} are too large for {dtype}; use float32")
             row = copy * len(split) + start

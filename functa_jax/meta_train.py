@@ -130,7 +130,7 @@ class Config:
     """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate."""
     collapse: Positive = 4.0
     """Fall of the mean training PSNR below its best that counts as a collapse, in dB."""
-    classifier_rows: Count = 20_000
+    classifier_rows: Annotated[int, Interval(2, LARGEST)] = 20_000
     """Training latents for the classifier, at most."""
     seed: Seed = 0
     """Seed of the initial weights, the order of images and all noise."""

@@ -16,13 +16,21 @@ beforehand; --augment does so as training goes, so that no file of millions of l
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from common import checks, cli
-from common.checks import Count, CountOrZero, NotNegative, Positive, ShareBelowOne
+from common.checks import (
+    LARGEST,
+    Count,
+    CountOrZero,
+    Interval,
+    NotNegative,
+    Positive,
+    ShareBelowOne,
+)
 from common.errors import UserError
 from common.plots import figure
 from functa_jax import classification
@@ -39,7 +47,7 @@ class Config(tasks.TaskConfig):
 
     classifiers: tuple[Kind, ...] = ("logistic regression", "SVM", "MLP", "transformer", "ConvNet")
     """Classifiers to compare."""
-    rows: Count = 20_000
+    rows: Annotated[int, Interval(2, LARGEST)] = 20_000
     """Training images for logistic regression and SVM, at most."""
 
     steps: Count = 200

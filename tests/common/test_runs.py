@@ -137,6 +137,26 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_what_a_kill_left_of_the_first_file_does_not_lock_the_folder(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    with pytest.raises(Killed), atomic(tmp_path / "config.json") as temporary:
+        temporary.write_text("{")
+        temporary.with_name("copy").write_bytes(temporary.read_bytes())
+        raise Killed
+    (tmp_path / "copy").rename(temporary)  # as after kill -9, which runs no clean-up
+    assert opened(tmp_path).folder == opened(tmp_path).folder == tmp_path
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_ends_the_log_in_one_line(tmp_path):
+    run = opened(tmp_path)
+    run.metrics_path.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left"):
+        run.log(step=1)
+
+
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*: Not a directory"):

@@ -128,6 +128,35 @@ def test_nothing_to_tell_apart_is_refused(labels):
         classification.choose(np.zeros((len(labels), 2)), labels, 10)
 
 
+@pytest.mark.parametrize("counts", [(20, 20, 20), (58, 1, 2)])
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_few_rows_have_as_many_classes_as_they_can(counts, rows):
+    y = np.repeat(np.arange(3), counts)
+    x = np.eye(3)[y]
+    for seed in range(10):
+        few, labels = classification.subset(x, y, rows, seed)
+        assert len(np.unique(labels)) == min(rows, 3) and len(labels) == rows
+        np.testing.assert_array_equal(few, np.eye(3)[labels])
+    assert classification.choose(x, y, rows).rows == rows
+
+
+def test_a_choice_among_few_rows_does_not_take_all_there_are(monkeypatch):
+    monkeypatch.setattr(classification, "SELECTION_ROWS", 12)
+    y, seen = np.arange(90) % 3, []
+    tried = tried_as_one(seen)
+    monkeypatch.setattr(classification, "cross_validated", tried)
+    assert classification.choose(np.eye(3)[y], y, rows=3).rows == 3
+    assert set(seen) == {12}
+
+
+def tried_as_one(seen):
+    def cross_validated(candidate, x, y, seed):
+        seen.append(len(x))
+        return Tried(candidate, 1.0, 0.0)
+
+    return cross_validated
+
+
 def test_equal_features_are_guessed_without_nan():
     labels = np.arange(40) % 2
     found = classification.choose(np.full((40, 3), 0.2, np.float32), labels, 100)

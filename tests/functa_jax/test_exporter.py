@@ -364,6 +364,12 @@ def test_command_needs_to_know_the_data(command, capsys, tmp_path):
     assert "--dataset" in refused(command, capsys, "--run", tmp_path)
 
 
+@pytest.mark.parametrize("settings", ["[]", "3", '{"dataset": 3}'])
+def test_a_foreign_config_beside_the_functa_is_one_line(settings, command, run_folder, capsys):
+    (run_folder / "config.json").write_text(settings)
+    assert str(run_folder) in refused(command, capsys, "--run", run_folder)
+
+
 @pytest.mark.parametrize(
     "flag, value",
     [
@@ -412,8 +418,16 @@ def test_command_refuses_crops_beside_the_image(command, run_folder, capsys, tmp
 
 def test_latents_that_half_precision_cannot_hold_are_refused(tmp_path):
     far = {**DIGITS.params, "inner_rate": np.full(DIGITS.config.latent_dim, 1e9, np.float32)}
-    functa = replace(DIGITS, params=far)
+    functa = replace(DIGITS, params=far, inner_steps=1)
     data = datasets.load("digits", images=3)
     with pytest.raises(UserError, match="too large for float16; use float32"):
         exporter.export(functa, data, tmp_path / "half.npz", dtype="float16")
     assert exporter.export(functa, data, tmp_path / "whole.npz") == [tmp_path / "whole.npz"]
+
+
+def test_latents_that_are_not_finite_are_refused_and_not_written(tmp_path):
+    endless = {**DIGITS.params, "inner_rate": np.full(DIGITS.config.latent_dim, 3e38, np.float32)}
+    data = datasets.load("digits", images=3)
+    with pytest.raises(UserError, match="of 3 images of train are not finite after 3 steps"):
+        exporter.export(replace(DIGITS, params=endless), data, tmp_path / "functaset.npz")
+    assert not (tmp_path / "functaset.npz").exists()
