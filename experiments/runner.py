@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.errors import UserError
-from common.runs import atomic, cores, read_json, write_json
+from common.runs import Stopping, atomic, cores, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,6 +23,7 @@ def finished(command, folder, threads=None):
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     words = [sys.executable, "-m", *map(str, command), "--out", str(folder)]
+    Stopping.kept = f"what its runs kept in {folder.parent}"  # how far: the run itself says
     if subprocess.run(words, env=environment).returncode:
         raise UserError(f"the run in {folder} did not end well; see above")
     return read_json(folder / "summary.json")

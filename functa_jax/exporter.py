@@ -137,6 +137,8 @@ def _fit_all(functa, data, partial, augmentation, dtype):
         columns[f"{name}_ids"] = np.tile(split.ids, copies)
         tasks += [(name, c, start) for c in range(copies) for start in range(0, len(split), BATCH)]
     sizes = [min(BATCH, len(getattr(data, name)) - start) for name, _, start in tasks]
+    if done:
+        Stopping.kept = f"batch {done:,} in {partial}"
     with Progress(sum(sizes), "image", start=sum(sizes[:done])) as progress:
         for number, (name, copy, start) in enumerate(tasks[done:], done):
             split = getattr(data, name)

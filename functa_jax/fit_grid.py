@@ -62,6 +62,8 @@ def fit_all(config, images, run):
         f"{config.steps:,} steps; writing to {run.folder}",
         flush=True,
     )
+    if len(missing) < len(cells):
+        Stopping.kept = f"{len(cells) - len(missing)} finished cells in {run.folder}"
     with Progress(total, "MFLOP") as progress:
         for cell in missing:
 

@@ -7,7 +7,7 @@ import torch
 
 from common import batches, checkpoints, seeds
 from common.errors import UserError
-from common.runs import content_hash, read_json, write_json
+from common.runs import Stopping, content_hash, read_json, write_json
 from optim_torch import adamw, losses, structure
 from optim_torch.dessilbi import DessiLBI
 from optim_torch.evaluate import accuracy
@@ -156,6 +156,7 @@ class Trainer:
             self.rows[key] = self._kept(setting, seed) or self._train(setting, seed)
             if rest := self.config.steps - (self.progress.done - before):  # diverged, or from file
                 self.progress.advance(rest)
+            Stopping.kept = f"{len(self.rows)} finished networks in {self.run.folder}"
         return self.rows[key]
 
     def network(self, setting, seed):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from common import batches, checkpoints, datasets, seeds
+from common import batches, checkpoints, datasets, kept, seeds
 from common.errors import UserError
 from common.runs import Progress, duration, read_json
 from optim_torch import grow, structure
@@ -87,6 +87,7 @@ def train(config, data_set, run, device):
     """
     state = checkpoints.newest(run.path("checkpoints"), device)
     training = prepare(config, data_set, device, state)
+    kept.remember(run.path("checkpoints"), training.step)
     run.forget_after(training.step)
     images, val = (batches.on_device(split, device) for split in (data_set.train, data_set.val))
     normalise = batches.normalisation(images, config.standardise)

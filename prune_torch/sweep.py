@@ -176,8 +176,10 @@ def main(config, preset):
         print(f"left out: {line}")
     file, dense = bench.dense(run.folder)
     print(f"dense network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
+    there = len(keys) - len(missing)
+    Stopping.kept = f"the dense network and {there} finished cells in {run.folder}"
     failed = 0
-    with Progress(len(keys), "cell", start=len(keys) - len(missing)) as progress:
+    with Progress(len(keys), "cell", start=there) as progress:
         for key, row in workers.rows(config, bench, file, run, missing):
             if isinstance(row, UserError):
                 failed += 1

@@ -101,6 +101,7 @@ def run_all(plan):
     for number, name in enumerate(plan.names, 1):
         fault = plan.fault(name)
         if not fault:
+            Stopping.kept = f"the reports in {plan.out}"
             own = plan.own(name)
             print(f"{name}: its report is there" + (f", with its own {own}" if own else ""))
             continue

@@ -7,7 +7,8 @@ import statistics
 import pytest
 
 from common import cli
-from experiments import reconstruction
+from common.runs import Stopping
+from experiments import reconstruction, runner
 from functa_jax import meta_train
 
 TINY = (
@@ -38,3 +39,18 @@ def test_presets_ask_for_what_the_main_job_knows():
         parsed = cli.parse(meta_train.Config, preset, shlex.split(config.flags))
         assert parsed.dataset == preset.dataset
         assert (parsed != preset) == bool(config.flags)
+
+
+def test_control_c_says_where_the_runs_of_an_experiment_are(tmp_path, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stopping, "kept", None)
+    monkeypatch.setattr(runner.subprocess, "run", stopped)
+    words = ["digits", "--out", str(tmp_path / "runs")]
+    with pytest.raises(SystemExit) as end:
+        cli.run(reconstruction.main, reconstruction.Config, reconstruction.PRESETS, words)
+    assert end.value.code == 130
+    said = capsys.readouterr().err
+    assert said.startswith("error: stopped; the same command goes on from")
+    assert str(tmp_path / "runs") in said

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from common import cli, datasets
 from common.errors import UserError
+from common.runs import Stopping
 from common.split import Split
 from functa_jax import export, exporter, functa, siren
 from functa_jax.exporter import Augmentation
@@ -259,6 +260,9 @@ def test_an_export_may_be_interrupted_again_and_again(clean, monkeypatch, tmp_pa
     path = tmp_path / "functaset.npz"
     for _ in range(BATCHES - 1):  # one batch each time
         interrupt(monkeypatch, path, 2)
+    monkeypatch.setattr(Stopping, "kept", None)
+    interrupt(monkeypatch, path, 1)  # before anything new is kept
+    assert Stopping.kept.startswith(f"batch {BATCHES - 1} in {tmp_path}")
     sizes = counted(monkeypatch)
     exporter.export(FUNCTA, DATA, path, TWICE)
     assert sizes == [1]

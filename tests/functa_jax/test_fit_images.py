@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import cli, datasets
+from common.runs import Stopping
 from functa_jax import comparison, evaluate, fit_figures, fit_grid, fit_images, single, siren
 from functa_jax.fit_images import PRESETS, Config
 from functa_jax.functa import Functa, load
@@ -121,6 +122,10 @@ def test_a_killed_grid_goes_on_where_it_was(done, tmp_path, monkeypatch, capsys)
     assert stop.value.code == 130
     kept = {path: path.read_bytes() for path in (tmp_path / "run" / "cells").iterdir()}
     assert len(kept) == 2
+    monkeypatch.setattr(Stopping, "kept", None)
+    with pytest.raises(SystemExit):  # again, before anything new is kept
+        run(*args)
+    assert Stopping.kept == f"2 finished cells in {tmp_path / 'run'}"
     monkeypatch.setattr(single, "fit", fit)
     capsys.readouterr()
     run(*args)

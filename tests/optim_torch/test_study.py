@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import cli, datasets, plots
-from common.runs import read_json
+from common.runs import Stopping, read_json
 from optim_torch import cells, insights, study, study_report
 from optim_torch.models.conv_net import ConvNet
 from tests.refusals import refusal
@@ -137,6 +137,7 @@ def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypat
         run(folder)
     assert not (folder / "summary.json").exists()
     assert len(list((folder / "cells").glob("*.json"))) == 3
+    assert Stopping.kept == f"3 finished networks in {folder}"
     summary = run(folder)
     assert trained == [(1.0, 0), (1.0, 1), (0.5, 0), (0.5, 1), (0.5, 1)]
     monkeypatch.setattr(insights, "look", lambda *_: {})

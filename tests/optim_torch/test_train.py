@@ -16,7 +16,7 @@ import torch
 
 from common import batches, checkpoints, cli, datasets, plots
 from common.errors import UserError
-from common.runs import read_rows
+from common.runs import Stopping, read_rows
 from optim_torch import build, evaluate, figures, structure, train, training
 from tests import tfds
 from tests.refusals import refusal
@@ -116,6 +116,11 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words
     with pytest.raises(SystemExit):
         run(tmp_path / "cut", *words)
     assert state(tmp_path / "cut")["step"] == 47  # 20 + 20 + 7 of the third epoch's 20 steps
+    calls[7:] = []
+    monkeypatch.setattr(Stopping, "kept", None)
+    with pytest.raises(SystemExit):  # stopped again, before anything new is kept
+        run(tmp_path / "cut", *words)
+    assert Stopping.kept == f"step 47 in {tmp_path / 'cut'}"
     monkeypatch.setattr(training, "_train_steps", steps)
     run(tmp_path / "cut", *words)
     assert same(state(tmp_path / "whole"), state(tmp_path / "cut"))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from common import checks, cli, plots
 from common.errors import UserError
-from common.runs import read_json
+from common.runs import Stopping, read_json
 from prune_torch import cells, fitting, pack, sweep, vit, workers
 from prune_torch.methods import METHODS
 from tests import tfds
@@ -82,8 +82,11 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch):
 
     words = ("--methods", "magnitude", "random", "--densities", 0.4, 0.8)
     monkeypatch.setattr(workers, "run_cell", stop_after_two)
-    with pytest.raises(SystemExit):
-        run(tmp_path / "cut", *words)
+    for _ in range(2):  # the second time before anything new is kept
+        monkeypatch.setattr(Stopping, "kept", None)
+        with pytest.raises(SystemExit):
+            run(tmp_path / "cut", *words)
+        assert "2 finished cells" in Stopping.kept
     begun = list(done)
 
     def record(*arguments):

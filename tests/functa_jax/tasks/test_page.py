@@ -187,15 +187,17 @@ def test_command_runs_each_task_once_and_goes_on(run, fake, capsys):
     assert "two: its report is there" in capsys.readouterr().out
 
 
-def test_command_says_what_it_will_do_and_where_it_is(run, fake, capsys):
+def test_command_says_what_it_will_do_and_where_it_is(run, fake, capsys, monkeypatch):
     command("--run", run)
     said = capsys.readouterr().out
     assert "2 of 2 tasks to run: one, two; about 1 min 30 s" in said
     assert "task 1 of 2: one, about 1 min 00 s; What is one?" in said
     assert re.search(r"task 2 of 2: two, about .*; What is two\?", said)
     assert Stopping.kept == f"the reports in {run / 'tasks'}"
+    monkeypatch.setattr(Stopping, "kept", None)
     command("--run", run)
     assert "to run" not in capsys.readouterr().out
+    assert Stopping.kept == f"the reports in {run / 'tasks'}"
 
 
 def test_a_task_keeps_settings_of_its_own(run, fake, capsys):
