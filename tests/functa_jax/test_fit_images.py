@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import cli, datasets
+from common import cli, datasets, runs
 from common.runs import Stopping
 from functa_jax import comparison, evaluate, fit_figures, fit_grid, fit_images, single, siren
 from functa_jax.fit_images import PRESETS, Config
@@ -157,7 +157,8 @@ def test_a_damaged_cell_is_named(tmp_path, capsys):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PK")
     identity = {key: getattr(config, key) for key in fit_images.IDENTITY}
-    (tmp_path / "run" / "config.json").write_text(json.dumps(identity))
+    images = fit_images.load_images(config)[1]
+    runs.Run(tmp_path / "run", {**identity, "compare_fingerprint": None}, data_fingerprint=images)
     with pytest.raises(SystemExit):
         run("photos", *args)
     assert f"{path} is damaged" in capsys.readouterr().err
@@ -215,7 +216,7 @@ def test_pictures_are_as_good_as_their_rows_say(functa):
     images = data.test.images[: comparison.PICTURES]
     found = comparison.Found(len(images), pictures={"original": images / np.float32(255)})
     numbers = comparison._functa(found, load(functa), images)
-    comparison._pca(found, data.train.images, images, numbers)
+    comparison._pca(found, data.train.images, images, numbers, None)
     said = {row["method"]: row["psnr"] for row in found.rows if row["numbers"] == numbers}
     assert set(said) == {"functa", "PCA"}
     for method, psnr in said.items():

@@ -238,7 +238,7 @@ def test_a_run_with_them_is_found_as_it_was_written(flags, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--cg-iterations", "0"), "--cg-iterations 0: must be positive"),
+        (("--cg-iterations", "0"), "--cg-iterations 0: must be in [1, "),
         (("--start", "pca", "--grid", "2", "--interpolation", "blend"), "needs nearest cells"),
         (("--start", "pca", "--inner-points", "5"), "all of whose pixels are seen"),
         (("--start", "pca", "--latent-dim", "65"), "--start pca can give digits 64 at most"),

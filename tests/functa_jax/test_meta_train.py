@@ -223,13 +223,13 @@ def test_presets_are_valid_and_named_by_their_data():
 # ---- data that have little to tell ----
 
 
-def test_a_single_image_and_a_single_class_do_the_whole_job(tmp_path, capsys):
+def test_two_images_and_a_single_class_do_the_whole_job(tmp_path, capsys):
     faces = pictures(60, channels=1)
     ends = {"train": rows_of(faces, [0] * 60), "test": rows_of(faces[:9], [0] * 9)}
     write_tfds(tmp_path / "data", "oneclass", ends, num_classes=1, shape=(8, 8, 1))
     one_class = [*SMALL, "--dataset", "oneclass", "--data-dir", tmp_path / "data"]
-    one_image = [*SMALL, "--images", "1", "--batch-size", "1"]
-    for name, args in (("class", one_class), ("image", one_image)):
+    two_images = [*SMALL, "--images", "2", "--batch-size", "1"]  # of two classes
+    for name, args in (("class", one_class), ("images", two_images)):
         out = tmp_path / name
         run("digits", *args, "--out", out)
         summary = json.loads((out / "summary.json").read_text())

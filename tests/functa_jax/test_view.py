@@ -166,7 +166,9 @@ def test_what_cannot_be_shown_is_refused(run, tmp_path, capsys):
 def test_a_place_that_cannot_be_written_is_refused(run, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "viewer.html"
-    assert "cannot write" in refusal(capsys, command("--run", run[0], "--out", out))
+    assert "cannot write" in refusal(
+        capsys, command("--run", run[0], "--out", out, "--images", "1")
+    )
 
 
 @pytest.fixture(scope="module")

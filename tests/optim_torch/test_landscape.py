@@ -505,9 +505,11 @@ def odd_data(tmp_path_factory):
         ("--device meta", "--device meta"),
     ],
 )
-def test_mistakes_get_one_line_and_nothing_is_written(tmp_path, odd_data, capsys, words, said):
-    words = [*words.split(), "--data-dir", odd_data]
-    line = refusal(capsys, lambda: run(tmp_path / "run", *words))
+def test_mistakes_get_one_line_and_nothing_is_written(
+    tmp_path, odd_data, capsys, monkeypatch, words, said
+):
+    monkeypatch.setenv("FUNCTA_DATA", str(odd_data))
+    line = refusal(capsys, lambda: run(tmp_path / "run", *words.split()))
     assert said in line
     assert not (tmp_path / "run").exists()
 

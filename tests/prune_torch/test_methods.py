@@ -1,6 +1,9 @@
 """Every method under the protocol: exact counts, zeros that stay, and each one's own rule."""
 
 import copy
+import errno
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -474,16 +477,19 @@ def test_a_killed_training_goes_on_bit_for_bit(bench, tmp_path, monkeypatch):
     assert all(torch.equal(whole[n], resumed[n]) for n in whole)
 
 
-def test_a_state_that_cannot_be_read_stops_the_training_and_stays(bench, tmp_path):
+def test_a_state_that_cannot_be_read_stops_the_training_and_stays(bench, tmp_path, monkeypatch):
     model = copy.deepcopy(bench.model)
     optimizer = finetune.optimizer_for(model, 1e-3, 0.05)
     kept = tmp_path / f"{5:010d}-{'0' * 16}.pt"
     kept.write_bytes(b"anything")
     with pytest.raises(UserError, match=r"no checkpoint in .* is good"):
         finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
-    kept.unlink()
-    kept.mkdir()  # reading it is an OSError, as without permission
-    with pytest.raises(UserError, match="cannot be read"):
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(UserError, match="cannot be read: Permission denied"):
         finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
     assert kept.exists()
 

@@ -35,7 +35,7 @@ def exported(run, *flags):
 
 @pytest.mark.parametrize("copies", [0, 2])
 def test_rows_of_latents_are_those_of_images(run, copies):
-    exported(run, "--copies", str(copies))
+    exported(run, *(["--copies", str(copies)] if copies else []))
     path = run / ("functaset-x2.npz" if copies else "functaset.npz")
     found = material.load(TaskConfig(run, functaset=path))
     assert len(found.functaset.train) == 30 * (1 + copies)
