@@ -506,7 +506,9 @@ def odd_data(tmp_path_factory):
     ],
 )
 def test_mistakes_get_one_line_and_nothing_is_written(tmp_path, odd_data, capsys, words, said):
-    words = [*words.split(), "--data-dir", odd_data]
+    words = words.split()
+    if "nolabel" in words or "wide" in words:
+        words += ["--data-dir", odd_data]
     line = refusal(capsys, lambda: run(tmp_path / "run", *words))
     assert said in line
     assert not (tmp_path / "run").exists()
