@@ -482,15 +482,18 @@ def test_a_killed_training_goes_on_bit_for_bit(bench, tmp_path, monkeypatch):
     assert all(torch.equal(whole[n], resumed[n]) for n in whole)
 
 
-def test_a_state_that_cannot_be_read_stops_the_training_and_stays(bench, tmp_path):
+def test_a_state_that_cannot_be_read_stops_the_training_and_stays(bench, tmp_path, monkeypatch):
     model = copy.deepcopy(bench.model)
     optimizer = finetune.optimizer_for(model, 1e-3, 0.05)
     kept = tmp_path / f"{5:010d}-{'0' * 16}.pt"
     kept.write_bytes(b"anything")
     with pytest.raises(UserError, match=r"no checkpoint in .* is good"):
         finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
-    kept.unlink()
-    kept.mkdir()  # reading it is an OSError, as without permission
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refused)
     with pytest.raises(UserError, match="cannot be read"):
         finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
     assert kept.exists()
