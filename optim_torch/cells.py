@@ -246,7 +246,10 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
     seconds = time.monotonic() - began
     val = None
     if evaluate and not diverged:
-        val = accuracy(model, data.val, data.inputs, EVALUATED)
+        try:
+            val = accuracy(model, data.val, data.inputs, EVALUATED)
+        except UserError:  # the last update was too much: no loss after it tells
+            diverged = steps
     row = {
         **asdict(setting),
         "seed": seed,

@@ -5,6 +5,7 @@ import contextlib
 import torch
 from torch.optim.swa_utils import update_bn
 
+from common.errors import UserError
 from optim_torch import structure
 from optim_torch.dessilbi import DessiLBI
 
@@ -13,7 +14,8 @@ from optim_torch.dessilbi import DessiLBI
 def accuracy(model, images, normalise, batch_size=1000):
     """Share of images that the network (in evaluation mode) gives their label.
 
-    ValueError where there are no images, as no number is right then.
+    ValueError where there are no images, as no number is right then; UserError where outputs are
+    not finite: the largest of NaNs is the first, and its share would pass for an accuracy.
     """
     if not len(images):
         raise ValueError("there are no images to evaluate on")
@@ -22,7 +24,10 @@ def accuracy(model, images, normalise, batch_size=1000):
     for pixels, labels in zip(
         images.pixels.split(batch_size), images.labels.split(batch_size), strict=True
     ):
-        hits += int((model(normalise(pixels)).argmax(1) == labels).sum())
+        outputs = model(normalise(pixels))
+        if not outputs.isfinite().all():
+            raise UserError("the network's outputs are not finite; lower the learning rate")
+        hits += int((outputs.argmax(1) == labels).sum())
     return hits / len(images)
 
 

@@ -105,8 +105,7 @@ def load_data(config):
     data_set = datasets.load(
         config.dataset, config.data_dir, download=config.download, val_fraction=config.val_fraction
     )
-    if data_set.num_classes == 0:
-        raise UserError(f"{config.dataset} has no labels: there is nothing to train for")
+    data_set.require(classes=2)
     height, width = data_set.train.images.shape[1:3]
     if height != width:
         raise UserError(

@@ -272,8 +272,12 @@ class _Trace:
         """The whole trace, with accuracies of the network as it is now."""
         found, finite = {}, all(bool(t.isfinite().all()) for t in self.model.state_dict().values())
         for name, images in (("val", self.val), ("test", self.test)):
-            known = finite and len(images)
-            found[name] = accuracy(self.model, images, self.normalise) if known else np.nan
+            found[name] = np.nan
+            if finite and len(images):
+                try:
+                    found[name] = accuracy(self.model, images, self.normalise)
+                except UserError:  # weights so large that its outputs are not finite
+                    finite = False
         labels = self.images.labels.cpu().numpy()
         found["diverged"] = not finite or has_diverged(
             self.rows["loss"], labels, found["val"], len(self.val)

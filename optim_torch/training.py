@@ -222,17 +222,11 @@ def _headline(training):
 def ticket_masks(config, model, device):
     """The masks that --ticket holds, or random ones of the same shape, if they fit the model."""
     state = checkpoints.read(config.ticket, device)
-    if not isinstance(state, dict) or "optimizer" not in state:
-        raise UserError(f"{config.ticket} holds no state of a training run")
+    try:
+        gammas = _gammas(state["optimizer"])
+    except (LookupError, TypeError, ValueError, AttributeError):  # another program's, of any form
+        raise UserError(f"{config.ticket} holds no state of a training run") from None
     names = [name for name, _ in model.named_parameters()]
-    groups = state["optimizer"]["param_groups"]
-    saved = [number for group in groups for number in group["params"]]
-    found = [name for group in groups for name in group["param_names"]]
-    gammas = {
-        name: state["optimizer"]["state"][number]["gamma"]
-        for number, name in zip(saved, found, strict=True)
-        if "gamma" in state["optimizer"]["state"].get(number, {})
-    }
     shapes = {name: p.shape for name, p in model.named_parameters()}
     if not gammas or any(shapes.get(name) != gamma.shape for name, gamma in gammas.items()):
         raise UserError(f"{config.ticket} holds no structure of this network ({', '.join(names)})")
@@ -241,6 +235,16 @@ def ticket_masks(config, model, device):
         generator = torch.Generator().manual_seed(seeds.fold(config.seed, "ticket"))
         return structure.random_masks(masks, generator)
     return masks
+
+
+def _gammas(state):
+    """dict of parameter name -> Γ, from the state_dict of an optimizer."""
+    return {
+        name: state["state"][number]["gamma"]
+        for group in state["param_groups"]
+        for number, name in zip(group["params"], group["param_names"], strict=True)
+        if "gamma" in state["state"].get(number, {})
+    }
 
 
 def load(folder, epoch=None, device="cpu", data_dir=None):

@@ -213,7 +213,9 @@ def flops(model, image_size=None):
     size = timm.layers.to_2tuple(image_size or model.patch_embed.img_size)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         hollow = {id(p): nn.Parameter(torch.empty(p.shape)) for p in model.parameters()}
-        hollow |= {id(buffer): torch.empty(buffer.shape) for buffer in model.buffers()}
+        for buffer in model.buffers():
+            kind = None if buffer.is_floating_point() else buffer.dtype  # indices stay whole
+            hollow[id(buffer)] = torch.empty(buffer.shape, dtype=kind)
         copy.deepcopy(model, hollow).eval()(torch.empty(1, model.in_chans, *size))
     return counter.get_total_flops()
 

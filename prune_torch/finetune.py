@@ -54,7 +54,8 @@ class Task:
     def evaluate(self, model, images, batch_size=100):
         """dict of top1, top5 (shares) and loss (mean cross-entropy) over a split.
 
-        Raises ValueError if the split is empty.
+        Raises ValueError if the split is empty, UserError if the loss is not finite: the largest of
+        outputs that are NaN is the first, and its share would pass for an accuracy.
         """
         if not len(images):
             raise ValueError("a split without images has no accuracy")
@@ -68,6 +69,8 @@ class Task:
             found["top1"] += float(ranked[:, 0].sum())
             found["top5"] += float(ranked.any(1).sum())
             found["loss"] += float(F.cross_entropy(outputs, labels, reduction="sum"))
+        if not math.isfinite(found["loss"]):
+            raise UserError("the network's outputs are not finite; lower the learning rate")
         return {name: value / len(images) for name, value in found.items()}
 
 

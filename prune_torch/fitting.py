@@ -1,7 +1,5 @@
 """Whether a sweep's data, network and flags fit each other, before anything is made."""
 
-import numpy as np
-
 from common import checks
 from common.errors import UserError
 from prune_torch import density
@@ -11,7 +9,7 @@ from prune_torch.methods import METHODS
 def refuse_unfit(config, bench):
     """UserError, in one line, unless the network can learn these images and be pruned as asked."""
     data, model = bench.data_set, bench.model
-    _refuse_data(data)
+    data.require(classes=2, val=1, test=1)
     side, patch = model.patch_embed.img_size[0], model.patch_embed.patch_size[0]
     if side % patch or side < 1:
         raise UserError(f"--img-size {side} is no multiple of --patch-size {patch}")
@@ -39,16 +37,6 @@ def refuse_unfit(config, bench):
         raise UserError(str(error)) from None
 
 
-def _refuse_data(data):
-    if not data.num_classes:
-        raise UserError(f"{data.name} has no labels")
-    for part in ("train", "val", "test"):
-        if not len(getattr(data, part)):
-            raise UserError(f"{data.name} has no {part} images")
-    if len(np.unique(data.train.labels)) < 2:
-        raise UserError(f"all train images of {data.name} are of one class")
-
-
 def merged_tokens(config, model):
     """Numbers of tokens for the curve of token merging: the flag's, or those of (0, 1, 2, 4, 8)
     that this model has the patches for."""
@@ -68,4 +56,7 @@ def without_effect(config):
         lines.append("--pretrained has no effect with --weights")
     if not config.dense_steps:
         lines.append("--dense-rate has no effect with --dense-steps 0")
+    chosen = all(METHODS[method].chooses for method in config.methods)
+    if chosen and config.densities != type(config).densities:
+        lines.append("--densities has no effect with methods that choose their own")
     return lines

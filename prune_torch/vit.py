@@ -127,15 +127,20 @@ def _compare(path, name, shape, own_name, own_shape):
 class Pixels:
     """uint8 images of a data set -> what the model was trained to see, on the device.
 
-    Resizes to the model's side (bicubic, antialiased) and uses the model's own mean and deviation.
+    Resizes to the model's side (bicubic, antialiased) and uses the model's own mean and deviation,
+    those of three colours over again for more channels.
     """
 
     def __init__(self, model, device):
         found = timm.data.resolve_model_data_config(model)
         self.side = model.patch_embed.img_size[0]
-        self.channels = model.patch_embed.proj.in_channels
-        self.mean = torch.tensor(found["mean"][: self.channels], device=device).view(1, -1, 1, 1)
-        self.std = torch.tensor(found["std"][: self.channels], device=device).view(1, -1, 1, 1)
+        self.channels = model.in_chans  # before patch_embed.proj there may be a ResNet
+        self.mean, self.std = (
+            torch.tensor(found[name], device=device)
+            .repeat(self.channels)[: self.channels]
+            .view(1, -1, 1, 1)
+            for name in ("mean", "std")
+        )
 
     def __call__(self, pixels):
         """uint8 (n, c, h, w) -> float32 (n, channels, side, side)."""

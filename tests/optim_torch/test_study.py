@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -269,3 +270,12 @@ def test_mistakes_get_one_line_and_nothing_is_written(tmp_path, capsys, words, s
     line = refusal(capsys, lambda: run(tmp_path / "run", *words.split()))
     assert said in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_last_update_that_is_too_much_is_a_divergence():
+    """The loss before it is finite, and its outputs would be counted as right or wrong."""
+    data = cells.on_device(datasets.load("digits", images=60), torch.device("cpu"))
+    config = SimpleNamespace(**{**vars(TINY), "steps": 1})
+    _, row = cells.train(config, dataclasses.replace(BASE, block="plain", rate=1e30), 0, data)
+    assert row["val"] is None and row["diverged"] == 1
+    assert all(share > 0 for _, share in row["curve"])

@@ -1,5 +1,6 @@
 """The training command: exact resume, its report, and one line for mistakes."""
 
+import dataclasses
 import math
 import os
 import shlex
@@ -424,6 +425,16 @@ def test_without_images_there_is_no_accuracy():
         evaluate.accuracy(torch.nn.Flatten(), nothing, lambda pixels: pixels)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_outputs_that_are_not_finite_have_no_accuracy(value):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    with torch.no_grad():
+        model[1].bias[0] = value  # the first is the largest then: all images would be right
+    images = batches.Images(torch.zeros(5, 1, 2, 2), torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(UserError, match="not finite"):
+        evaluate.accuracy(model, images, lambda pixels: pixels)
+
+
 @pytest.mark.parametrize("penalty", ["l1", "filter", "column", "layer"])
 def test_every_penalty_of_the_command_trains(tmp_path, penalty):
     summary = run(tmp_path, "--penalty", penalty, "--threshold", 0.01, "--epochs", 3)
@@ -433,6 +444,25 @@ def test_every_penalty_of_the_command_trains(tmp_path, penalty):
         shape = shapes[row["layer"]]
         groups = {"l1": shape.numel(), "filter": shape[0], "column": shape[1], "layer": 1}
         assert row["groups"] == groups[penalty] and row["selected"] > 0
+
+
+WEIGHTS = torch.nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *([1, 2], {}, {"optimizer": 3}, {"optimizer": {}}, WEIGHTS.state_dict()),
+        {"optimizer": torch.optim.Adam(WEIGHTS.parameters()).state_dict()},
+        {"optimizer": {"state": {}, "param_groups": [{"params": [0], "param_names": []}]}},
+        {"optimizer": {"state": [], "param_groups": [{"params": [0], "param_names": ["w"]}]}},
+    ],
+)
+def test_another_programs_checkpoint_is_no_ticket(tmp_path, state):
+    config = dataclasses.replace(train.DIGITS, ticket=tmp_path / "other.pt")
+    torch.save(state, config.ticket)
+    with pytest.raises(UserError, match=r"other\.pt holds no state of a training run"):
+        training.ticket_masks(config, torch.nn.Linear(2, 2), torch.device("cpu"))
 
 
 def test_a_ticket_of_another_network_is_refused(tmp_path, capsys):

@@ -222,6 +222,16 @@ def test_flops_at_other_sizes_and_without_fused_attention():
     assert compact.flops(model) == own
 
 
+def test_flops_with_tables_of_positions():
+    """Looking positions up, by whole numbers, costs no products."""
+    shape = {"img_size": 32, "depth": 1, "num_classes": 5}
+    plain, relative = (
+        timm.create_model(name, **shape)
+        for name in ("vit_base_patch16_224", "beit_base_patch16_224")
+    )
+    assert compact.flops(relative) == compact.flops(plain)
+
+
 class Slow(nn.Module):
     """Writes its name into a list."""
 

@@ -50,6 +50,14 @@ def run_cell(bench, folder, name, level, seed=0, distil=0.0):
     return cells.run_cell(bench, folder, cells.Key(name, level, seed, distil))
 
 
+def test_outputs_that_are_not_finite_have_no_accuracy(bench):
+    model = copy.deepcopy(bench.model)
+    with torch.no_grad():
+        model.head.bias[3] = torch.nan
+    with pytest.raises(UserError, match="not finite"):
+        bench.task.evaluate(model, bench.task.val)
+
+
 def cell(bench, level=0.5, seed=0):
     model = copy.deepcopy(bench.model)
     parameters = density.prunable(model)

@@ -154,7 +154,7 @@ DATA = ("--dataset", "small", "--methods", "magnitude", "--densities")
     [
         ({"labels": False}, "small has no labels"),
         ({"channels": 3}, "small has 3 channels, the model takes 1 (--in-chans 3)"),
-        ({"classes": 1}, "all train images of small are of one class"),
+        ({"classes": 1}, "small has 1 class in train, at least 2 are needed"),
     ],
 )
 def test_data_that_the_model_cannot_take_are_refused_first(tmp_path, capsys, kind, said):
@@ -231,6 +231,10 @@ def test_flags_without_effect_are_said():
     assert fitting.without_effect(config) == [
         "--pretrained has no effect with --weights",
         "--dense-rate has no effect with --dense-steps 0",
+    ]
+    config = dataclasses.replace(sweep.PRESETS["digits"], methods=("unpruned",), densities=(0.3,))
+    assert fitting.without_effect(config) == [
+        "--densities has no effect with methods that choose their own"
     ]
 
 

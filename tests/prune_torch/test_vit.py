@@ -178,6 +178,20 @@ def test_the_in21k_command_works_from_a_local_file(tmp_path):
     assert [row["exact"] for row in rows] == [True, True]
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_any_number_of_channels_is_normalised(channels):
+    model = timm.create_model(TINY.model, in_chans=channels, **SHAPE)
+    pixels = torch.randint(0, 256, (2, channels, 32, 32), dtype=torch.uint8)
+    wanted = pixels / 127.5 - 1  # timm's mean and deviation are 0.5
+    torch.testing.assert_close(vit.Pixels(model, "cpu")(pixels), wanted)
+
+
+def test_a_network_behind_a_resnet_takes_images():
+    model = timm.create_model("vit_tiny_r_s16_p8_224", **{**SHAPE, "patch_size": 1})
+    images = vit.Pixels(model, "cpu")(torch.zeros((2, 3, 8, 8), dtype=torch.uint8))
+    assert images.shape == (2, 3, 32, 32) and model(images).shape == (2, 1000)
+
+
 def test_pixels_are_resized_and_normalised_as_the_model_wants():
     model = timm.create_model(TINY.model, **{**SHAPE, "img_size": 16, "patch_size": 4})
     found = vit.Pixels(model, "cpu")(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8))
