@@ -154,11 +154,11 @@ def test_a_damaged_cell_is_named(tmp_path, capsys):
     args = [*DIGITS, *ALONE, *ONE, "--out", tmp_path / "run"]
     path = tmp_path / "run" / "cells" / "size4-width4-depth2.npz"
     config = cli.parse(Config, PRESETS["photos"], [str(arg) for arg in args])
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"PK")
     identity = {key: getattr(config, key) for key in fit_images.IDENTITY}
     images = fit_images.load_images(config)[1]
     runs.Run(tmp_path / "run", {**identity, "compare_fingerprint": None}, data_fingerprint=images)
+    path.parent.mkdir()
+    path.write_bytes(b"PK")
     with pytest.raises(SystemExit):
         run("photos", *args)
     assert f"{path} is damaged" in capsys.readouterr().err
