@@ -268,7 +268,7 @@ def command(*flags):
         (("--inner-rate", "0.1", "--rates-of-steps"), "constant rates cannot be learned too"),
         (("--rate-start", "-1"), "--rate-start -1.0: must be above 0"),
         (("--inner-steps", "0"), "--inner-steps 0: must be in [1,"),
-        (("--classifier-rows", "0"), "--classifier-rows 0: must be in [1,"),
+        (("--classifier-rows", "0"), "--classifier-rows 0: must be in [2,"),
         (("--update", "gauss_newton", "--first-order"), "a Gauss-Newton step is not a gradient"),
     ],
 )

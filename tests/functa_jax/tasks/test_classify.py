@@ -447,7 +447,7 @@ def test_shallow_classifiers_are_those_of_scikit_learn(folded, runs, monkeypatch
         (["--classifiers", "forest"], "forest"),
         (["--noise", "-1"], "--noise -1.0: must be at least 0"),
         (["--smoothing", "1"], "--smoothing 1.0: must be in [0, 1)"),
-        (["--rows", "0"], "--rows 0: must be in [1,"),
+        (["--rows", "0"], "--rows 0: must be in [2,"),
         (["--heads", "3"], "--heads 3: must divide --width 8"),
         (["--rate", "nan"], "--rate nan: must be a finite number"),
         (["--augment", "5", "--pad", "8"], "--pad 8: images of digits have only 8 pixels"),
