@@ -335,14 +335,12 @@ def main(config, preset="digits"):
 
 def _say_what_has_no_effect(config):
     constant = config.inner_rate is not None
-    unused = {
-        "cg_iterations": (config.update != "gauss_newton", "without --update gauss_newton"),
-        "rate_range": (constant or config.update == "matrix", "on rates that are not learned"),
-        "rate_start": (constant, "beside --inner-rate"),
-    }
-    for field, (idle, why) in unused.items():
-        if idle and getattr(config, field) != _default(field):
-            print(f"--{field.replace('_', '-')} has no effect {why}")
+    rules = (
+        (config.update != "gauss_newton", ("cg_iterations",), "without --update gauss_newton"),
+        (constant or config.update == "matrix", ("rate_range",), "on rates that are not learned"),
+        (constant, ("rate_start",), "beside --inner-rate"),
+    )
+    checks.say_idle(config, Config(), rules)
 
 
 def _check_data(config, data):
