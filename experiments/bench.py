@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from operator import truediv
 from pathlib import Path
 
-from common import checks, cli
-from common.checks import Count, Positive
-from common.runs import atomic
+from groundfloor import checks, cli
+from groundfloor.checks import Count, Positive
+from groundfloor.runs import atomic
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ CHECKED_STEPS = 3
 
 def functa(config):
     """One row a shape: our outer step against DeepMind's way (experiments/haiku_functa.py)."""
-    from functa_jax import devices
+    from functa_jax.training import devices
 
     devices.one_cpu_device_per_core()
     return (functa_row(shape, config) for shape in FUNCTA_SHAPES)
@@ -67,7 +67,7 @@ def functa_row(shape, config):
     import jax
     import numpy as np
 
-    from functa_jax import training
+    from functa_jax.training import loop
 
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (shape.batch, shape.side**2, shape.channels)).astype(np.uint8)
@@ -85,7 +85,7 @@ def functa_row(shape, config):
         steps[turn] = max(1, round(config.seconds / each / CHECKED_STEPS)) * CHECKED_STEPS
     matmul = []
     for _ in range(config.rounds):
-        matmul.append(training.matmul_rate())
+        matmul.append(loop.matmul_rate())
         for turn, measured in times.items():
             began = time.perf_counter()
             turn(steps[turn])
@@ -93,7 +93,7 @@ def functa_row(shape, config):
     our_rate, their_rate = (
         shape.batch / statistics.median(measured) for measured in times.values()
     )
-    flops = 18 * training.forward_flops(shape, shape.side**2)
+    flops = 18 * loop.forward_flops(shape, shape.side**2)
     return {
         "shape": f"W{shape.width} D{shape.depth} L{shape.latent_dim} "
         f"{shape.side}x{shape.side}x{shape.channels} B{shape.batch}",
@@ -108,7 +108,7 @@ def functa_row(shape, config):
 
 
 def _model(shape):
-    from functa_jax.siren import ModelConfig
+    from functa_jax.model.siren import ModelConfig
 
     return ModelConfig(shape.channels, shape.width, shape.depth, shape.latent_dim)
 
@@ -119,7 +119,8 @@ def _ours(shape, images):
     import numpy as np
     from jax.sharding import PartitionSpec
 
-    from functa_jax import devices, outer_loop, siren
+    from functa_jax.model import siren
+    from functa_jax.training import devices, outer_loop
 
     model = _model(shape)
     outer = outer_loop.OuterConfig(1, shape.batch, 1e-4, clip_norm=None)
@@ -150,9 +151,9 @@ def _reference(shape, images):
     import optax
 
     from experiments import haiku_functa
-    from functa_jax import siren
     from functa_jax.deepmind import save_weights
     from functa_jax.functa import Functa
+    from functa_jax.model import siren
 
     model = _model(shape)
     with tempfile.TemporaryDirectory() as folder:

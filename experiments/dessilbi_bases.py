@@ -19,11 +19,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import checks, cli
-from common.checks import Count, Flags, Seed
-from common.plots import figure
-from common.runs import environment, spread, write_json
 from experiments import runner
+from groundfloor import checks, cli
+from groundfloor.checks import Count, Flags, Seed
+from groundfloor.plots import figure
+from groundfloor.runs import environment, spread, write_json
 
 SMALL = "--lr 0.001 --nu 1 --lr-gamma 0.003"  # SGD's numbers, lr / ν and lr_gamma / ν, again
 VARIANTS = {  # name: flags

@@ -19,12 +19,14 @@ from pathlib import Path
 
 import torch
 
-from common import batches, checks, cli
-from common.checks import Count, Flags, PositiveShare, Seed
-from common.plots import figure
-from common.runs import environment, spread, write_json
 from experiments import runner
-from optim_torch import evaluate, structure, training
+from groundfloor import checks, cli
+from groundfloor.checks import Count, Flags, PositiveShare, Seed
+from groundfloor.plots import figure
+from groundfloor.pytorch import batches
+from groundfloor.runs import environment, spread, write_json
+from optim_torch.dessilbi import structure
+from optim_torch.training import evaluate, loop
 
 METHODS = {
     "dessilbi": "DessiLBI, one path: entry time, then |V|",
@@ -131,8 +133,8 @@ def main(config, name):
 def accuracies(config, out, seed):
     """Test accuracy of the three methods at every density: {method: list}."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings, data_set, ours = training.load(out / f"dessilbi-seed{seed}", device=device)
-    _, _, sgd = training.load(out / f"sgd-seed{seed}", device=device)
+    settings, data_set, ours = loop.load(out / f"dessilbi-seed{seed}", device=device)
+    _, _, sgd = loop.load(out / f"sgd-seed{seed}", device=device)
     train_images = batches.on_device(data_set.train, device)
     test = batches.on_device(data_set.test, device)
     normalise = batches.normalisation(train_images, settings.standardise)

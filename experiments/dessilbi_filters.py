@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import checks, cli, seeds
-from common.checks import Count, Flags, Seed
-from common.plots import figure
-from common.runs import environment, spread, write_json
 from experiments import runner
-from optim_torch import build, figures, structure, training
+from groundfloor import checks, cli, seeds
+from groundfloor.checks import Count, Flags, Seed
+from groundfloor.plots import figure
+from groundfloor.runs import environment, spread, write_json
+from optim_torch.dessilbi import structure
+from optim_torch.training import build, figures, loop
 
 LAYER = "conv3.weight"
 
@@ -153,7 +154,7 @@ def filters(folder, epoch):
     Adam climbs the filter's output from grey noise; the filters are W on the support of Γ.
     `epoch` 0 stands for the initial weights.
     """
-    config, data_set, trained = training.load(folder, epoch or None)
+    config, data_set, trained = loop.load(folder, epoch or None)
     side = data_set.train.images.shape[1]
     model, optimizer = trained.model, trained.optimizer
     if not epoch:

@@ -15,11 +15,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import checks, cli
-from common.checks import Count, Flags, Seed
-from common.plots import figure
-from common.runs import environment, read_rows, spread, write_json
 from experiments import runner
+from groundfloor import checks, cli
+from groundfloor.checks import Count, Flags, Seed
+from groundfloor.plots import figure
+from groundfloor.runs import environment, read_rows, spread, write_json
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import checks, cli
-from common.checks import Count, Seed
-from common.runs import environment, spread, write_json
 from experiments import runner
+from groundfloor import checks, cli
+from groundfloor.checks import Count, Seed
+from groundfloor.runs import environment, spread, write_json
 
 KINDS = {"ticket": "support", "random": "random", "dense": None}
 

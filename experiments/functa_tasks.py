@@ -21,11 +21,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import checks, cli
-from common.checks import Flags
-from common.errors import UserError
-from common.runs import environment, read_json, write_json
 from experiments import runner
+from groundfloor import checks, cli
+from groundfloor.checks import Flags
+from groundfloor.errors import UserError
+from groundfloor.runs import environment, read_json, write_json
 
 
 @dataclass(frozen=True)

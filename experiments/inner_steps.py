@@ -27,12 +27,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from common import checks, cli, datasets
-from common.checks import Flags, Seed
-from common.plots import figure
-from common.runs import environment, read_rows, spread, write_json
 from experiments import runner
 from functa_jax import meta_train
+from groundfloor import checks, cli
+from groundfloor.checks import Flags, Seed
+from groundfloor.data import datasets
+from groundfloor.plots import figure
+from groundfloor.runs import environment, read_rows, spread, write_json
 
 GRADIENT = "--cg-iterations 1 --update rates"  # not the Gauss-Newton steps of spatial presets
 VARIANTS = {
@@ -149,13 +150,14 @@ def flops(preset, flags):
     import jax
     import jax.numpy as jnp
 
-    from functa_jax import inner_loop, outer_loop, siren, training
+    from functa_jax.model import siren
+    from functa_jax.training import inner_loop, loop, outer_loop
 
     config = cli.parse(meta_train.Config, meta_train.PRESETS[preset], flags)
     images = datasets.load(
         config.dataset, config.data_dir, resolution=config.resolution
     ).train.images[:1]
-    model, outer = training.model_config(config, images), training.outer_config(config)
+    model, outer = loop.model_config(config, images), loop.outer_config(config)
     params = jax.eval_shape(lambda: siren.init(model, 0))
     coords = siren.points(model, images.shape[1:3])
     pixels = jnp.asarray(siren.arrange(model, images) / 255, jnp.float32)

@@ -26,13 +26,13 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from common import checks, cli
-from common.checks import Count, CountOrZero
-from common.plots import figure
-from common.runs import atomic, spread
-from functa_jax import evaluate
+from functa_jax.evaluation import reconstruction
 from functa_jax.functaset import load_functaset
-from functa_jax.tasks import material as tasks
+from functa_jax.tasks import task as tasks
+from groundfloor import checks, cli
+from groundfloor.checks import Count, CountOrZero
+from groundfloor.plots import figure
+from groundfloor.runs import atomic, spread
 
 CLASSIFIERS = {
     "SVM": lambda: SVC(C=10.0, cache_size=1000),
@@ -102,7 +102,7 @@ def main(config):
 
 def accuracies(name, features, labels):
     """{"NAME CLASSIFIER": test accuracy in %} of (train, test) features and labels."""
-    rows = [evaluate.as_rows(np.asarray(part, np.float32)) for part in features]
+    rows = [reconstruction.as_rows(np.asarray(part, np.float32)) for part in features]
     # One mean and one scale for all numbers, which keeps their proportions.
     mean, scale = rows[0].mean(dtype=np.float64), rows[0].std(dtype=np.float64) or 1.0
     x, x_test = (np.float32((part - mean) / scale) for part in rows)
@@ -114,8 +114,8 @@ def accuracies(name, features, labels):
 
 def reduced(pixels, numbers):
     """PCA of (train, test) images, fitted on train; None if images have no more numbers."""
-    model = evaluate.pca(np.uint8(np.rint(pixels[0] * 255)), numbers)
-    return model and tuple(model.transform(evaluate.as_rows(part)) for part in pixels)
+    model = reconstruction.pca(np.uint8(np.rint(pixels[0] * 255)), numbers)
+    return model and tuple(model.transform(reconstruction.as_rows(part)) for part in pixels)
 
 
 def by_steps(config, material, images, labels, fixed):
@@ -133,7 +133,7 @@ def by_steps(config, material, images, labels, fixed):
         rows.append(
             {
                 "value": k,
-                "PSNR dB": float(evaluate.mean_psnr(courses[1][1][:, k])),
+                "PSNR dB": float(reconstruction.mean_psnr(courses[1][1][:, k])),
                 **accuracies("latents", latents, labels),
                 **accuracies("rebuilt", rebuilt, labels),
                 **beside,

@@ -31,12 +31,12 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import lars_path
 from sklearn.metrics import roc_auc_score
 
-from common import checks, cli
-from common.checks import LARGEST, Count, Interval, NotNegative, Positive
-from common.errors import UserError
-from common.plots import figure
-from common.runs import Progress, environment, write_json
-from optim_torch import linear
+from groundfloor import checks, cli
+from groundfloor.checks import LARGEST, Count, Interval, NotNegative, Positive
+from groundfloor.errors import UserError
+from groundfloor.plots import figure
+from groundfloor.runs import Progress, environment, write_json
+from optim_torch.robust import linear
 
 Correlation = Annotated[float, Interval(-1, 1, without_low=True, without_high=True)]
 PIECES = 10  # points that LARS and the lasso get between two of their knots

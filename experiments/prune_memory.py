@@ -20,12 +20,13 @@ from pathlib import Path
 
 import torch
 
-from common import checks, cli
-from common.runs import environment, write_json
 from experiments import runner
-from prune_torch import sweep, workers
-from prune_torch.cells import Key, run_cell
+from groundfloor import checks, cli
+from groundfloor.runs import environment, write_json
+from prune_torch import sweep
 from prune_torch.methods import METHODS
+from prune_torch.protocol import workers
+from prune_torch.protocol.cells import Key, run_cell
 
 LIMIT = 8e9  # bytes
 IMAGES = 64  # of each split

@@ -18,9 +18,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import checks, cli
-from common.checks import Flags, Seed
 from experiments import runner
+from groundfloor import checks, cli
+from groundfloor.checks import Flags, Seed
 
 
 @dataclass(frozen=True)

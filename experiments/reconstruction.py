@@ -33,11 +33,11 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import checks, cli
-from common.checks import Count, Flags, Seed
-from common.runs import environment, write_json
 from experiments import runner
-from functa_jax import figures
+from functa_jax.training import figures
+from groundfloor import checks, cli
+from groundfloor.checks import Count, Flags, Seed
+from groundfloor.runs import environment, write_json
 
 KEPT = (
     *(

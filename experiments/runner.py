@@ -7,8 +7,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.errors import UserError
-from common.runs import Stopping, atomic, cores, read_json, write_json
+from groundfloor.errors import UserError
+from groundfloor.runs import Stopping, atomic, cores, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -9,7 +9,7 @@
 Importing this package does not import JAX; the names below do, when first used.
 """
 
-from common.interrupts import quiet_imports
+from groundfloor.interrupts import quiet_imports
 
 quiet_imports()
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common import checks, cli
-from common.checks import Count, CountOrZero, Seed
-from common.errors import UserError
+from groundfloor import checks, cli
+from groundfloor.checks import Count, CountOrZero, Seed
+from groundfloor.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Config:
 
 def main(config):
     """Load the run and the data, fit, write; prints the line that loads the result."""
-    from functa_jax import devices
+    from functa_jax.training import devices
 
     devices.one_cpu_device_per_core()
-    from functa_jax import exporter
     from functa_jax.functa import load
+    from functa_jax.training import exporter
 
     functa = load(config.run)
     data = exporter.data_of(

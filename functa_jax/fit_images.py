@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from common import checks, cli, datasets
-from common.checks import Count, CountOrZero, Interval, Name, Positive, Seed
-from common.errors import UserError
-from common.runs import Run, duration, read_json, run_folder, write_json
+from groundfloor import checks, cli
+from groundfloor.checks import Count, CountOrZero, Interval, Name, Positive, Seed
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.runs import Run, duration, read_json, run_folder, write_json
 
 IDENTITY = (
     *("dataset", "images", "steps", "rate", "w0", "points", "seeds"),
@@ -100,10 +101,10 @@ def main(config, preset="photos"):
     began = time.monotonic()
     full, source = load_images(config)
 
-    from functa_jax import devices
+    from functa_jax.training import devices
 
     devices.one_cpu_device_per_core()
-    from functa_jax import fit_figures, fit_grid
+    from functa_jax.single import fit_figures, fit_grid
 
     functa, data = load_beside(config)
     folder = run_folder("fit_images", preset, config)
@@ -194,7 +195,7 @@ def _load(config, name, resolution=None):
 
 def announce(config, images, functa, data, run):
     """Print what flags do not do here, and how long all parts take, about."""
-    from functa_jax import comparison, fit_grid
+    from functa_jax.single import comparison, fit_grid
 
     pixels = min(batch.shape[1] * batch.shape[2] for batch in images.values())
     if config.points and config.points >= pixels:
@@ -224,7 +225,7 @@ def _compared(run, functa):
 
 def compare(config, functa, data, run):
     """The comparison, or what a run before this one found; its figures and comparison.csv."""
-    from functa_jax import comparison, fit_figures, fit_grid
+    from functa_jax.single import comparison, fit_figures, fit_grid
 
     path, beside = run.path("comparison.json"), functa.hash if functa else None
     if not _compared(run, functa):

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from common.errors import UserError
-from common.runs import atomic
-from common.split import first_line
-from functa_jax import signals, siren
-from functa_jax.devices import AXIS, REPLICATED
-from functa_jax.inner_loop import encode, psnr
+from functa_jax.images import signals
+from functa_jax.model import siren
+from functa_jax.training.devices import AXIS, REPLICATED
+from functa_jax.training.inner_loop import encode, psnr
+from groundfloor.data.split import first_line
+from groundfloor.errors import UserError
+from groundfloor.runs import atomic
 
 
 @dataclass(frozen=True, eq=False)

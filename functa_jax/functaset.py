@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import UserError
-from common.runs import atomic
-from common.split import first_line
+from groundfloor.data.split import first_line
+from groundfloor.errors import UserError
+from groundfloor.runs import atomic
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("latents", "labels", "ids", "psnr")

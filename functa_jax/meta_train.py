@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from common import checks, cli, datasets
-from common.checks import (
+from groundfloor import checks, cli
+from groundfloor.checks import (
     LARGEST,
     Count,
     CountOrZero,
@@ -26,8 +26,9 @@ from common.checks import (
     Seed,
     ShareBelowOne,
 )
-from common.errors import UserError
-from common.runs import Run, duration
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.runs import Run, duration
 
 NOT_IDENTITY = {  # may differ when a run is resumed
     "data_dir",
@@ -281,14 +282,14 @@ def main(config, preset="digits"):
     """The whole job; see the module's docstring."""
     began = time.monotonic()
 
-    from functa_jax import devices
+    from functa_jax.training import devices
 
     if config.coordinator:
         devices.join_cluster(config.coordinator, config.processes, config.process)
     devices.one_cpu_device_per_core()
     import jax
 
-    from functa_jax import report, training
+    from functa_jax.training import loop, report
 
     first = jax.process_index() == 0
 
@@ -329,7 +330,7 @@ def main(config, preset="digits"):
         return
     if first:
         _say_what_has_no_effect(config)
-    functa, seconds = training.train(config, data, run)
+    functa, seconds = loop.train(config, data, run)
     devices.everywhere(finish)
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common import checks, cli, datasets
-from common.checks import Count
-from common.errors import UserError
-from common.runs import atomic
 from functa_jax.functaset import load_functaset
+from groundfloor import checks, cli
+from groundfloor.checks import Count
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.runs import atomic
 
 WIDEST = 256  # at which a 64 x 64 image takes well below a second on a laptop
 DIRECTIONS = 16
@@ -102,7 +103,7 @@ def directions(latents, count=DIRECTIONS):
 
     The deviation is that of the latents along the direction; k <= count directions have any.
     """
-    from functa_jax.evaluate import as_rows, exact_pca, first_components
+    from functa_jax.evaluation.reconstruction import as_rows, exact_pca, first_components
 
     pca = first_components(exact_pca(as_rows(latents)), count)
     deviations = np.sqrt(pca.explained_variance_)
@@ -138,7 +139,7 @@ def write(path, functa, functaset, rows, images=None):
 
 def decoding(functa):
     """The parameters that decoding needs, by name."""
-    from functa_jax import siren
+    from functa_jax.model import siren
 
     flat = siren.flatten(functa.params)
     only_fitting = ("inner_rate", "encoder/")

@@ -12,12 +12,12 @@ curves: dict of normaliser -> (steps, min_curve, max_curve).
 from dataclasses import asdict
 from pathlib import Path
 
-from common import batches
-from common.errors import UserError
-from common.runs import Run
-from optim_torch import bands, traces
-from optim_torch.landscape_figures import course_bands
-from optim_torch.landscape_settings import COURSE_RATES, NOT_IDENTITY, Settings, load_data
+from groundfloor.errors import UserError
+from groundfloor.pytorch import batches
+from groundfloor.runs import Run
+from optim_torch.landscape import bands, traces
+from optim_torch.landscape.figures import course_bands
+from optim_torch.landscape.settings import COURSE_RATES, NOT_IDENTITY, Settings, load_data
 
 OUT = "runs/landscape-course"
 

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import torch
 
-from common import batches, checks, cli, datasets
-from common.checks import (
+from groundfloor import checks, cli
+from groundfloor.checks import (
     Count,
     CountOrZero,
     Interval,
@@ -23,9 +23,12 @@ from common.checks import (
     Share,
     ShareBelowOne,
 )
-from common.runs import Run, duration
-from optim_torch import evaluate, figures, structure, training
-from optim_torch.dessilbi import DessiLBI
+from groundfloor.data import datasets
+from groundfloor.pytorch import batches
+from groundfloor.runs import Run, duration
+from optim_torch.dessilbi import structure
+from optim_torch.dessilbi.optimizer import DessiLBI
+from optim_torch.training import evaluate, figures, loop
 
 Width = Annotated[int, Interval(1, 100_000)]
 NOT_IDENTITY = ("data_dir", "download", "name", "out", "device")  # may differ on resuming
@@ -173,14 +176,14 @@ def main(config, preset):
     )
     # Impossible settings are refused before any file is written.
     data_set.require(classes=2, test=1)
-    fresh = training.prepare(config, data_set, device)
-    training.steps_per_epoch(config, data_set)
+    fresh = loop.prepare(config, data_set, device)
+    loop.steps_per_epoch(config, data_set)
     if config.ticket is not None:
-        training.ticket_masks(config, fresh.model, device)
+        loop.ticket_masks(config, fresh.model, device)
     run = Run.of("train", preset, config, data_set, not_identity=NOT_IDENTITY, files=("ticket",))
     if run.summary() is None:
         _say_idle(config, PRESETS.get(preset, Config()), data_set)
-        trained = training.train(config, data_set, run, device)
+        trained = loop.train(config, data_set, run, device)
         report(config, data_set, run, trained, device)
     show(run)
     return run.summary()

@@ -1,5 +1,5 @@
 """A Vision Transformer pruned to many densities by many methods, under one protocol."""
 
-from common.interrupts import quiet_imports
+from groundfloor.interrupts import quiet_imports
 
 quiet_imports()

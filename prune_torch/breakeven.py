@@ -14,14 +14,14 @@ import timm
 import torch
 from torch.nn.functional import linear
 
-from common import checks, cli
-from common.checks import Count, PositiveShare
-from common.errors import UserError
-from common.runs import cores, environment, write_json
-from common.split import first_line
-from prune_torch import stored
+from groundfloor import checks, cli
+from groundfloor.checks import Count, PositiveShare
+from groundfloor.data.split import first_line
+from groundfloor.errors import UserError
+from groundfloor.runs import cores, environment, write_json
 from prune_torch.compact import latency
 from prune_torch.density import prunable
+from prune_torch.network import stored
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from common.split import first_line
-from prune_torch import density, pack, stored
+from groundfloor.data.split import first_line
+from prune_torch import density, pack
+from prune_torch.network import stored
 
 KEY = "prune_torch.compact"  # in a file's metadata
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 import tyro
 
-from common import checks, cli
-from common.errors import UserError
-from common.runs import atomic
-from prune_torch import compact, stored
+from groundfloor import checks, cli
+from groundfloor.errors import UserError
+from groundfloor.runs import atomic
+from prune_torch import compact
+from prune_torch.network import stored
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 TOLERANCE = 1e-4  # of the largest logit, and never less than of 1

@@ -16,9 +16,9 @@ import torch
 import tyro
 from safetensors.torch import _TYPES
 
-from common import checks, cli
-from common.errors import UserError
-from prune_torch import stored
+from groundfloor import checks, cli
+from groundfloor.errors import UserError
+from prune_torch.network import stored
 
 KEY = "prune_torch.pack"  # our metadata
 HEADER = 256  # bytes, more than a mask adds to the header

@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-from common import checks, cli
-from common.checks import (
+from groundfloor import checks, cli
+from groundfloor.checks import (
     LARGEST,
     Count,
     CountOrZero,
@@ -24,11 +24,11 @@ from common.checks import (
     Seed,
     Share,
 )
-from common.errors import UserError
-from common.runs import Progress, Run, Stopping, write_json
-from prune_torch import fitting, report, workers
-from prune_torch.cells import Key, method_of
+from groundfloor.errors import UserError
+from groundfloor.runs import Progress, Run, Stopping, write_json
 from prune_torch.methods import METHODS
+from prune_torch.protocol import fitting, report, workers
+from prune_torch.protocol.cells import Key, method_of
 
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"}
 NOT_IDENTITY = (

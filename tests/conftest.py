@@ -1,12 +1,37 @@
 """Four CPU devices for every test, so that data parallelism is what all tests run with."""
 
-import atexit
+import hashlib
 import os
+import platform
 import shutil
+import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 from hypothesis import settings
+
+from groundfloor.data.decoded import cache_home
+
+
+def kept_compilations():
+    """The folder of this machine's compiled programs; those of other versions go."""
+    about = [platform.machine(), sys.version, version("jax"), version("jaxlib")]
+    cpu = Path("/proc/cpuinfo")
+    if cpu.exists():
+        lines = cpu.read_text().splitlines()
+        about += sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    try:
+        digest = hashlib.sha256("\n".join(about).encode()).hexdigest()
+        ours = cache_home() / "functa" / "compiled" / digest[:16]
+        ours.mkdir(parents=True, exist_ok=True)
+    except (OSError, TypeError):  # nowhere to keep it
+        return tempfile.mkdtemp(prefix="functa-compiled-")
+    for other in ours.parent.iterdir():
+        if other != ours:
+            shutil.rmtree(other, ignore_errors=True)
+    return ours
+
 
 # Unoptimised code: compiling takes most of the time. Flags of the caller stay, so that the suite
 # can be run for another processor: XLA_FLAGS=--xla_cpu_max_isa=AVX2 make test.
@@ -17,12 +42,13 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Commands run as subprocesses from any folder.
 os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
 
-# Workers and subprocesses of one session share what they compiled.
+# What was compiled is kept for the next session, by versions and processor (XLA's flags are in
+# JAX's own keys). Workers and subprocesses inherit the folder.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="functa-tests-")
+    folder = kept_compilations()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 # Examples that compile take as long as they take.
 settings.register_profile("house", deadline=None, max_examples=50)

@@ -1,6 +1,6 @@
 """No command takes a number or a name that it has not said it can take.
 
-Every number in every Config carries an Interval of common.checks, every name is a Name, and what
+Every number in every Config carries an Interval of checks, every name is a Name, and what
 lies outside ends in one line before any work: read from the types, so that a new flag is tested
 from its first day.
 """
@@ -11,9 +11,9 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from common import cli
-from common.checks import Interval, PlainName
-from common.errors import UserError
+from groundfloor import cli
+from groundfloor.checks import Interval, PlainName
+from groundfloor.errors import UserError
 from tests import commands
 
 BAD_NAMES = ("../../x", "a/b", "..", ".hidden", "-x", "a b", "a\nb", "a" * 101)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import cli
 from functa_jax import meta_train
+from groundfloor import cli
 
 README = (Path(__file__).parent.parent / "readme.txt").read_text()
 
@@ -51,14 +51,3 @@ def test_modules_named_as_commands_exist():
     for name in names:
         path = root / name.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name
-
-
-def test_the_map_names_all_files_and_no_others():
-    root = Path(__file__).parent.parent
-    map_of_files = README.split("\nMap of the files\n")[1].split("\nResults\n")[0]
-    named = set(re.findall(r"\b(\w+\.py)\b", map_of_files))
-    packages = ("common", "functa_jax", "prune_torch", "optim_torch", "experiments")
-    there = {path for package in packages for path in (root / package).rglob("*.py")}
-    assert named <= {path.name for path in there}
-    unnamed = {path for path in there if path.name not in named and path.name[0] != "_"}
-    assert {path.parent.name for path in unnamed} == {"methods", "experiments"}  # one idea a file

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.datasets import load
-from common.errors import UserError
+from groundfloor.data.datasets import load
+from groundfloor.errors import UserError
 
 
 def png(array):

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
-from common import checks, cli
-from common.checks import Seed
-from common.errors import UserError
-from common.runs import Stopping, atomic, duration, read_json
-from common.split import first_line
-from functa_jax.tasks import material, page
+from functa_jax.tasks import task
+from functa_jax.tasks.html import page
+from groundfloor import checks, cli
+from groundfloor.checks import Seed
+from groundfloor.data.split import first_line
+from groundfloor.errors import UserError
+from groundfloor.runs import Stopping, atomic, duration, read_json
 
 TASKS = {  # in this order: TAKE_PRIOR take the one that generate leaves
     "classify": "functa_jax.tasks.classify",
@@ -70,7 +71,7 @@ class Config:
 
 def main(config):
     """Run what is missing, then write the page of all reports that there are."""
-    found = material.load(config)
+    found = task.load(config)
     names = [name for name in TASKS if name in (config.only or TASKS)]
     plan = Plan(config, names, found.out, found.origin, found.data.train.images[0].size)
     del found  # each task reads for itself
@@ -118,7 +119,7 @@ def run_all(plan):
             if not _ends_well(plan, name):
                 failed.append(name)
                 continue
-        except material.NotForThese as error:
+        except task.NotForThese as error:
             print(f"{name} is left out: {error}", flush=True)
             continue
         took, thought = took + time.monotonic() - began, thought + plan.seconds(name)
@@ -134,7 +135,7 @@ def _ends_well(plan, name):
         import_module(TASKS[name]).main(plan.settings(name))
         log.unlink(missing_ok=True)
         return True
-    except material.NotForThese:
+    except task.NotForThese:
         raise
     except UserError as error:
         print(f"{name} failed: {error}", flush=True)
@@ -210,7 +211,7 @@ class Plan:
         other = [key for key, value in self.origin.items() if report.get(key) != value]
         if other:
             return None, f"was made from another {' and '.join(other)}"
-        if name in TAKE_PRIOR and report.get("prior") != material.prior_hash(self.out):
+        if name in TAKE_PRIOR and report.get("prior") != task.prior_hash(self.out):
             return None, "was made with another prior than generate left"
         return report, None
 

@@ -21,8 +21,11 @@ from typing import Annotated, Literal
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from common import checks, cli
-from common.checks import (
+from functa_jax.evaluation import classification
+from functa_jax.tasks import task as tasks
+from functa_jax.tasks.classification import features, selection
+from groundfloor import checks, cli
+from groundfloor.checks import (
     LARGEST,
     Count,
     CountOrZero,
@@ -31,11 +34,8 @@ from common.checks import (
     Positive,
     ShareBelowOne,
 )
-from common.errors import UserError
-from common.plots import figure
-from functa_jax import classification
-from functa_jax.tasks import features, selection
-from functa_jax.tasks import material as tasks
+from groundfloor.errors import UserError
+from groundfloor.plots import figure
 
 Kind = Literal["logistic regression", "SVM", "MLP", "transformer", "ConvNet"]
 COLOURS = {"latents": "C0", "PCA": "k", "whole PCA": "0.6", "pixels": "C1"}

@@ -18,14 +18,16 @@ from typing import Annotated
 
 import numpy as np
 
-from common import checks, cli
-from common.checks import Count, Interval
-from common.errors import UserError
-from common.runs import atomic, duration
-from common.split import first_line
-from functa_jax import evaluate
-from functa_jax.tasks import codec, estimates, material, rates
-from functa_jax.tasks.material import TaskConfig
+from functa_jax.evaluation import reconstruction
+from functa_jax.tasks import task
+from functa_jax.tasks.compression import codec, rates
+from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.task import TaskConfig
+from groundfloor import checks, cli
+from groundfloor.checks import Count, Interval
+from groundfloor.data.split import first_line
+from groundfloor.errors import UserError
+from groundfloor.runs import atomic, duration
 
 TRAIN_ROWS = 10_000  # images that are fitted anew, with more steps, for ranges and frequencies
 VAL_ROWS = 1000  # images that choose the number of steps
@@ -91,7 +93,7 @@ def encode_file(path, found, images, bits=6, steps=None):
     latents, _ = found.functa.encode(images, steps)
     train = train_rows(found, steps)
     coder = codec.fit(train, bits, weights(found.functa, train))
-    return codec.write(path, found.functa.hash, coder, evaluate.as_rows(latents))
+    return codec.write(path, found.functa.hash, coder, reconstruction.as_rows(latents))
 
 
 def decode_file(path, functa):
@@ -112,7 +114,7 @@ def best_steps(found, steps):
         print(f"no validation images: {functa.inner_steps} steps, as in training", flush=True)
         return functa.inner_steps
     _, errors = functa.course(images, max(steps, functa.inner_steps))
-    return max((functa.inner_steps, steps), key=evaluate.mean_psnr(errors).__getitem__)
+    return max((functa.inner_steps, steps), key=reconstruction.mean_psnr(errors).__getitem__)
 
 
 def rendered(functa, rows):
@@ -123,10 +125,10 @@ def rendered(functa, rows):
 def train_rows(found, steps):
     """Train latents (n, d) of `steps` inner steps: of the functaset, or fitted anew."""
     if steps == found.functaset.metadata.get("inner_steps"):
-        return evaluate.as_rows(found.functaset.train.latents).astype(np.float32)
+        return reconstruction.as_rows(found.functaset.train.latents).astype(np.float32)
     images = found.data.train.images[:TRAIN_ROWS]
     print(f"fitting {len(images):,} train images with {steps} steps", flush=True)
-    return evaluate.as_rows(found.functa.encode(images, steps)[0])
+    return reconstruction.as_rows(found.functa.encode(images, steps)[0])
 
 
 def weights(functa, latents):
@@ -151,7 +153,7 @@ def weights(functa, latents):
 
 def _pack(config):
     images = _read_images(config.pack)
-    found = material.load(config)
+    found = task.load(config)
     found.functa.encode(images[:1])  # refuses images of another shape before any work
     steps = best_steps(found, config.steps)
     sizes = encode_file(config.to, found, images, config.bits, steps)
@@ -179,7 +181,7 @@ def _read_images(path):
 
 
 def _unpack(config):
-    from functa_jax import devices
+    from functa_jax.training import devices
 
     devices.one_cpu_device_per_core()
     from functa_jax.functa import load
@@ -197,7 +199,7 @@ def _unpack(config):
 
 
 def _measure(config):
-    found = material.load(config)
+    found = task.load(config)
     test = found.data.test.images
     if not len(test):
         raise UserError(f"{found.data.name} has no test images")
@@ -236,7 +238,7 @@ def _measure(config):
         for point in curve
     ]
     remarks = _remarks(found, images, best, pca, others, published)
-    return material.report(found, "compress", config, rows, figures, remarks)
+    return task.report(found, "compress", config, rows, figures, remarks)
 
 
 def _announce(found, images, steps):
@@ -255,7 +257,7 @@ def _announce(found, images, steps):
 def _latents(found, images, shown, steps):
     functa = found.functa
     train = train_rows(found, steps)
-    rows = evaluate.as_rows(functa.encode(images, steps)[0])
+    rows = reconstruction.as_rows(functa.encode(images, steps)[0])
     return rates.quantised(
         f"latents, {steps} steps",
         train,
@@ -277,14 +279,14 @@ def _components(found):
 
 def _pca(found, images, shown, count):
     print(f"PCA, {count} numbers", flush=True)
-    train = evaluate.pixel_rows(found.data.train.images)
-    whole = evaluate.whole_pca(found.data.train.images, found.folder)
-    model = evaluate.first_components(whole, count)
+    train = reconstruction.pixel_rows(found.data.train.images)
+    whole = reconstruction.whole_pca(found.data.train.images, found.folder)
+    model = reconstruction.first_components(whole, count)
 
     def render(rows):
         return rates.to_bytes(model.inverse_transform(rows)).reshape(-1, *images.shape[1:])
 
-    rows = model.transform(evaluate.pixel_rows(images))
+    rows = model.transform(reconstruction.pixel_rows(images))
     basis = np.ones(count)  # orthonormal
     train = model.transform(train)
     name, levels = f"PCA, {count} numbers", rates.PCA_BITS

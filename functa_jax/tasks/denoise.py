@@ -14,18 +14,19 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_tv_chambolle
 
-from common import checks, cli, seeds
-from common.checks import Count, Interval
-from functa_jax import evaluate
-from functa_jax.tasks import estimates, material
-from functa_jax.tasks.estimates import Estimate
-from functa_jax.tasks.fitting import Seen
+from functa_jax.evaluation import reconstruction
+from functa_jax.tasks import task
+from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.restoration.estimates import Estimate
+from functa_jax.tasks.restoration.fitting import Seen
+from groundfloor import checks, cli, seeds
+from groundfloor.checks import Count, Interval
 
 Noise = Annotated[float, Interval(0, 10, without_low=True)]
 
 
 @dataclass(frozen=True)
-class Config(material.TaskConfig):
+class Config(task.TaskConfig):
     """How much noise, on how many images."""
 
     noise: tuple[Noise, ...] = (0.05, 0.1, 0.2)
@@ -45,7 +46,7 @@ class Config(material.TaskConfig):
 
 def main(config):
     """The whole task; see the module's docstring."""
-    about = material.load(config)
+    about = task.load(config)
     val, test = estimates.images(about, config.count)
     models = estimates.Models.with_rivals(about)
     estimates.announce("denoising", about, models, len(config.noise), val, test)
@@ -72,7 +73,7 @@ def main(config):
         *estimates.diverged(rows),
         *models.remarks(),
     ]
-    material.report(about, "denoise", config, list(rows.values()), figures, remarks)
+    task.report(about, "denoise", config, list(rows.values()), figures, remarks)
 
 
 def _estimates(models, val, test, originals):
@@ -102,7 +103,7 @@ def noisy_pictures(pictures, noise, path):
 
 
 def _projection(pca, pictures):
-    rows = pca.inverse_transform(pca.transform(evaluate.as_rows(pictures)))
+    rows = pca.inverse_transform(pca.transform(reconstruction.as_rows(pictures)))
     return np.clip(rows, 0, 1).reshape(pictures.shape)
 
 

@@ -21,13 +21,19 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from common import checks, cli, seeds
-from common.checks import LARGEST, Count, Interval, NotNegative
-from common.plots import as_rgb, figure
-from functa_jax import evaluate
-from functa_jax.tasks import material
-from functa_jax.tasks.diffusion import PriorConfig, train_prior
-from functa_jax.tasks.frechet import FEATURES, RESAMPLES, Judge, nearest, train_classifier
+from functa_jax.evaluation import reconstruction
+from functa_jax.tasks import task
+from functa_jax.tasks.generation.frechet import (
+    FEATURES,
+    RESAMPLES,
+    Judge,
+    nearest,
+    train_classifier,
+)
+from functa_jax.tasks.prior.diffusion import PriorConfig, train_prior
+from groundfloor import checks, cli, seeds
+from groundfloor.checks import LARGEST, Count, Interval, NotNegative
+from groundfloor.plots import as_rgb, figure
 
 SCALES = (1, 4, 16)
 SHOWN = 8
@@ -35,7 +41,7 @@ STEPS = 50  # of the samplers
 
 
 @dataclass(frozen=True)
-class Config(material.TaskConfig):
+class Config(task.TaskConfig):
     """Generate images from a prior on latents, and judge them."""
 
     prior: PriorConfig = field(default_factory=PriorConfig)
@@ -70,16 +76,16 @@ class Code(NamedTuple):
 
 def main(config):
     """Train or load the priors, sample, judge, draw, report."""
-    source = material.load(config)
+    source = task.load(config)
     data, judged = source.data, f"nothing to judge samples of {source.data.name} by"
-    material.require(data, judged, classes=2, val=2, test=2)
+    task.require(data, judged, classes=2, val=2, test=2)
     if min(data.train.images.shape[1:3]) < 4:
-        raise material.NotForThese(f"{judged}: its images are smaller than 4x4")
+        raise task.NotForThese(f"{judged}: its images are smaller than 4x4")
     count = min(config.samples, len(data.test))
     codes = _codes(source)
     priors = [_prior(source, config, code) for code in codes]
     if source.functa.config.grid is None:
-        material.say_unused(config.prior, {"heads": "these latents are vectors, not grids"})
+        task.say_unused(config.prior, {"heads": "these latents are vectors, not grids"})
     print(f"training a classifier of {data.name}, by whose features images are judged", flush=True)
     classifier = train_classifier(
         data.train, data.num_classes, config.classifier_steps, config.seed
@@ -113,7 +119,7 @@ def main(config):
     _neighbours(paths[2], codes[0], judge, made)
     ratio = _distances(paths[3], codes[0], judge, made)
     remarks = _remarks(config, source, judge, priors[0], chosen, rows, ratio, count)
-    material.report(source, "generate", config, rows, names, remarks)
+    task.report(source, "generate", config, rows, names, remarks)
 
 
 def _random(config, use):
@@ -133,14 +139,16 @@ def _codes(source):
     splits = [getattr(functaset, split) for split in ("train", "val", "test")]
     latents = [split.latents.astype(np.float32) for split in splits]
     codes = [Code("functa", *latents, splits[0].labels, decode, "prior.npz")]
-    pca = evaluate.pca(data.train.images, functa.config.numbers, source.folder)
+    pca = reconstruction.pca(data.train.images, functa.config.numbers, source.folder)
     if pca is not None:
         shape = data.train.images.shape[1:]
 
         def rebuild(scores):
             return np.clip(pca.inverse_transform(scores), 0, 1).reshape(-1, *shape)
 
-        pixels = [evaluate.pixel_rows(getattr(data, s).images) for s in ("train", "val", "test")]
+        pixels = [
+            reconstruction.pixel_rows(getattr(data, s).images) for s in ("train", "val", "test")
+        ]
         scores = [pca.transform(rows).astype(np.float32) for rows in pixels]
         codes.append(Code("PCA", *scores, data.train.labels, rebuild, "prior_pca.npz"))
     return codes
@@ -163,7 +171,7 @@ def _prior(source, config, code):
 
 def _gaussians(code, judge, asked, random):
     """Rows: samples of a Gaussian fitted to all train codes, and of one for each class."""
-    flat = evaluate.as_rows(code.train).astype(np.float64)
+    flat = reconstruction.as_rows(code.train).astype(np.float64)
 
     def normal(rows, count):
         fitted = LedoitWolf().fit(rows)
@@ -244,9 +252,9 @@ def _resolutions(path, functa, made):
 def _neighbours(path, code, judge, made):
     """Samples, and the train images nearest to each in pixels and in latents."""
     images = code.decode(made[:SHOWN])
-    _, by_pixels = nearest(judge.pixels, evaluate.as_rows(images), 3)
-    train = evaluate.as_rows(code.train[: len(judge.pixels)])
-    _, by_latents = nearest(train, evaluate.as_rows(made[:SHOWN]), 3)
+    _, by_pixels = nearest(judge.pixels, reconstruction.as_rows(images), 3)
+    train = reconstruction.as_rows(code.train[: len(judge.pixels)])
+    _, by_latents = nearest(train, reconstruction.as_rows(made[:SHOWN]), 3)
     originals = judge.pixels.reshape(-1, *images.shape[1:])
     rows = [images, *originals[by_pixels.T], *originals[by_latents.T]]
     kinds = [
@@ -268,7 +276,7 @@ def _distances(path, code, judge, made):
             judge.reference_distances,
         ),
         "latents, root mean square": [
-            nearest(evaluate.as_rows(code.train), evaluate.as_rows(rows))[0][:, 0]
+            nearest(reconstruction.as_rows(code.train), reconstruction.as_rows(rows))[0][:, 0]
             for rows in (made, code.test)
         ],
     }

@@ -15,15 +15,16 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import QhullError
 from skimage.restoration import inpaint_biharmonic
 
-from common import checks, cli, seeds
-from common.checks import Count, InnerShare
-from common.errors import UserError
-from functa_jax.tasks import estimates, material
-from functa_jax.tasks.fitting import Seen
+from functa_jax.tasks import task
+from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.restoration.fitting import Seen
+from groundfloor import checks, cli, seeds
+from groundfloor.checks import Count, InnerShare
+from groundfloor.errors import UserError
 
 
 @dataclass(frozen=True)
-class Config(material.TaskConfig):
+class Config(task.TaskConfig):
     """What is hidden, and from how many images."""
 
     hidden: tuple[InnerShare, ...] = (0.5, 0.8)
@@ -44,7 +45,7 @@ class Config(material.TaskConfig):
 
 def main(config):
     """The whole task; see the module's docstring."""
-    about = material.load(config)
+    about = task.load(config)
     kinds = masks(config, about.functa.resolution)
     val, test = estimates.images(about, config.count)
     models = estimates.Models.with_rivals(about)
@@ -78,7 +79,7 @@ def main(config):
         *estimates.diverged(rows),
         *models.remarks(),
     ]
-    material.report(about, "inpaint", config, list(rows.values()), figures, remarks)
+    task.report(about, "inpaint", config, list(rows.values()), figures, remarks)
 
 
 # ---- what is hidden ----

@@ -15,13 +15,14 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 
-from common import checks, cli, seeds
-from common.checks import Count, Interval
-from common.errors import UserError
-from common.plots import as_rgb
-from common.runs import atomic
-from functa_jax import evaluate
-from functa_jax.tasks import estimates, material
+from functa_jax.evaluation import reconstruction
+from functa_jax.tasks import task
+from functa_jax.tasks.restoration import estimates
+from groundfloor import checks, cli, seeds
+from groundfloor.checks import Count, Interval
+from groundfloor.errors import UserError
+from groundfloor.plots import as_rgb
+from groundfloor.runs import atomic
 
 CLASSIFIER_ROWS = 10_000
 CELL = 64  # pixels of an image in the GIF, about
@@ -29,7 +30,7 @@ CAPTION = 120  # pixels beside them
 
 
 @dataclass(frozen=True)
-class Config(material.TaskConfig):
+class Config(task.TaskConfig):
     """Between which images, in how many steps."""
 
     count: Count = 100
@@ -46,13 +47,13 @@ class Config(material.TaskConfig):
 
 def main(config):
     """The whole task; see the module's docstring."""
-    about = material.load(config)
+    about = task.load(config)
     test, latents = about.data.test, about.functaset.test.latents.astype(np.float32)
     random = np.random.default_rng(seeds.fold(config.seed, "pairs"))
     ends = pairs(test.labels, config.count, random)
     models = estimates.Models.of(about)
     print(f"interpolating between {len(ends)} pairs of test images", flush=True)
-    ways = _ways(models, evaluate.pixel_rows(test.images)[ends], latents[ends])
+    ways = _ways(models, reconstruction.pixel_rows(test.images)[ends], latents[ends])
     shape = (len(ends), *test.images.shape[1:])
 
     places = np.linspace(0, 1, config.frames)
@@ -85,7 +86,7 @@ def main(config):
             "likeliest class of the middle, and how often that is the class of an end."
         )
     remarks += models.remarks()
-    material.report(about, "interpolate", config, rows, [*names, "interpolate.gif"], remarks)
+    task.report(about, "interpolate", config, rows, [*names, "interpolate.gif"], remarks)
 
 
 def pairs(labels, count, rng):
@@ -136,7 +137,7 @@ def _ways(models, pixels, latents):
         gaussian.colour(spherical(*white, t), shape)
     )
     if prior is not None:
-        noises = [evaluate.as_rows(prior.encode_ddim(z)) for z in ends]
+        noises = [reconstruction.as_rows(prior.encode_ddim(z)) for z in ends]
         ways["diffusion prior"] = lambda t: functa.decode(
             prior.decode_ddim(spherical(*noises, t).reshape(-1, *shape))
         )
@@ -146,7 +147,7 @@ def _ways(models, pixels, latents):
 def _rows(about, paths, ends, seed):
     """(rows of the table, accuracy of the classifier on validation or None)."""
     data = about.data
-    train = evaluate.pixel_rows(data.train.images)
+    train = reconstruction.pixel_rows(data.train.images)
     near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
 
     def distance(rows):
@@ -168,12 +169,12 @@ def _rows(about, paths, ends, seed):
     for name, path in paths.items():
         errors = ((path[:, 1:] - path[:, :-1]) ** 2).mean((2, 3, 4))
         dB = -10 * np.log10(np.maximum(errors, 1e-12))
-        middle = evaluate.as_rows(path[:, path.shape[1] // 2])
+        middle = reconstruction.as_rows(path[:, path.shape[1] // 2])
         row = {"between": name, "neighbours, dB": float(dB.mean())}
         row |= {"largest step, dB": float(dB.min(axis=1).mean()), "to train": distance(middle)}
         rows.append(row | judged(middle, data.test.labels[ends]))
     images, labels = data.test.images[ends[:, 0]], data.test.labels[ends[:, :1]]
-    pixels = evaluate.pixel_rows(images)
+    pixels = reconstruction.pixel_rows(images)
     last = {"between": "test images themselves", "to train": distance(pixels)}
     return [*rows, last | judged(pixels, labels)], accuracy
 
@@ -191,7 +192,7 @@ def _classifier(data, train, seed):
     model.fit(train[rows], labels)
     if not len(data.val):
         return model, None
-    return model, float(model.score(evaluate.pixel_rows(data.val.images), data.val.labels))
+    return model, float(model.score(reconstruction.pixel_rows(data.val.images), data.val.labels))
 
 
 def _animate(path, paths):

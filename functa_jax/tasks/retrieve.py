@@ -16,12 +16,12 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
-from common import cli
-from common.checks import LARGEST, Interval
-from common.plots import as_rgb, figure
-from functa_jax import evaluate
-from functa_jax.tasks import material
-from functa_jax.tasks.material import TaskConfig
+from functa_jax.evaluation import reconstruction
+from functa_jax.tasks import task
+from functa_jax.tasks.task import TaskConfig
+from groundfloor import cli
+from groundfloor.checks import LARGEST, Interval
+from groundfloor.plots import as_rgb, figure
 
 DISTANCES = {
     "Euclidean": FunctionTransformer,
@@ -49,11 +49,11 @@ class Config(TaskConfig):
 
 def main(config):
     """The whole task; see the module's docstring."""
-    found = material.load(config)
-    material.require(found.data, "nothing is right or wrong", classes=2, val=2, test=2)
+    found = task.load(config)
+    task.require(found.data, "nothing is right or wrong", classes=2, val=2, test=2)
     labels = found.data.train.labels
     if not all(np.isin(part.labels, labels).any() for part in (found.data.val, found.data.test)):
-        raise material.NotForThese(f"{found.data.name} has no class that train knows to ask for")
+        raise task.NotForThese(f"{found.data.name} has no class that train knows to ask for")
     features = features_of(found)
     rows, best = [], {}
     for name, splits in features.items():
@@ -76,21 +76,21 @@ def main(config):
     ]
     if "PCA" not in features:
         remarks.append("No row of PCA: as many numbers as pixels would be a copy.")
-    return material.report(found, "retrieve", config, rows, figures, remarks)
+    return task.report(found, "retrieve", config, rows, figures, remarks)
 
 
 def features_of(found):
     """{name: {split: rows float32 (n, d)}} of latents, of PCA with as many numbers, of pixels."""
     names = ("train", "val", "test")
     splits = {name: getattr(found.data, name) for name in names}
-    pixels = {name: evaluate.pixel_rows(split.images) for name, split in splits.items()}
+    pixels = {name: reconstruction.pixel_rows(split.images) for name, split in splits.items()}
     latents = {
-        name: evaluate.as_rows(getattr(found.functaset, name).latents)[: len(split)]
+        name: reconstruction.as_rows(getattr(found.functaset, name).latents)[: len(split)]
         for name, split in splits.items()
     }
     features = {"latents": {name: rows.astype(np.float32) for name, rows in latents.items()}}
     numbers = found.functa.config.numbers
-    pca = evaluate.pca(found.data.train.images, numbers, found.folder)
+    pca = reconstruction.pca(found.data.train.images, numbers, found.folder)
     if pca is not None:
         features["PCA"] = {name: pca.transform(rows) for name, rows in pixels.items()}
     return {**features, "pixels": pixels}

@@ -13,11 +13,12 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
-from common import checks, cli
-from common.checks import LARGEST, Count, Interval
-from common.errors import UserError
-from functa_jax.tasks import estimates, material
-from functa_jax.tasks.fitting import Seen, block_means
+from functa_jax.tasks import task
+from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.restoration.fitting import Seen, block_means
+from groundfloor import checks, cli
+from groundfloor.checks import LARGEST, Count, Interval
+from groundfloor.errors import UserError
 
 Factor = Annotated[int, Interval(2, LARGEST)]
 Side = Annotated[int, Interval(1, 4096)]  # ten pictures of that side fit in memory
@@ -29,7 +30,7 @@ FILTERS = {
 
 
 @dataclass(frozen=True)
-class Config(material.TaskConfig):
+class Config(task.TaskConfig):
     """How much smaller the pictures are that latents are fitted to."""
 
     factor: tuple[Factor, ...] = (2, 4)
@@ -52,7 +53,7 @@ class Config(material.TaskConfig):
 
 def main(config):
     """The whole task; see the module's docstring."""
-    about = material.load(config)
+    about = task.load(config)
     sides = about.functa.resolution
     for factor in config.factor:
         if any(side % factor for side in sides):
@@ -85,7 +86,7 @@ def main(config):
         "superresolve_large.png goes beyond the originals, where nothing can be measured.",
         *models.remarks(),
     ]
-    material.report(about, "superresolve", config, list(rows.values()), figures, remarks)
+    task.report(about, "superresolve", config, list(rows.values()), figures, remarks)
 
 
 def _estimates(models, val, test, originals, factor):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from common import seeds
-from prune_torch import density, finetune
+from groundfloor import seeds
+from prune_torch import density
+from prune_torch.protocol import finetune
 
 
 @dataclass

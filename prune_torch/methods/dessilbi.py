@@ -2,9 +2,11 @@
 
 import torch
 
-from optim_torch import DessiLBI, structure
-from prune_torch import density, finetune
+from optim_torch import DessiLBI
+from optim_torch.dessilbi import structure
+from prune_torch import density
 from prune_torch.methods.base import Method, smallest
+from prune_torch.protocol import finetune
 
 STARTED = 0.05  # of the weights begin in Γ
 SPEED = 0.5  # of V: Γ takes half of what W is ahead in a step; from 2 on it would swing

@@ -2,8 +2,9 @@
 
 import torch
 
-from prune_torch import density, finetune
+from prune_torch import density
 from prune_torch.methods.base import Method, magnitudes, smallest
+from prune_torch.protocol import finetune
 
 
 class ProximalL1(Method):

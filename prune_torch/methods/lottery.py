@@ -2,8 +2,9 @@
 
 import torch
 
-from prune_torch import density, finetune
+from prune_torch import density
 from prune_torch.methods.base import Method, shrink
+from prune_torch.protocol import finetune
 
 ROUND = 0.2  # of what is left goes in each round
 

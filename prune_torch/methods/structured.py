@@ -5,10 +5,10 @@ from collections import Counter
 
 import torch
 
-from optim_torch import groups
-from optim_torch.vit_groups import vit_groups
-from prune_torch import finetune
+from optim_torch.dessilbi import groups
+from optim_torch.dessilbi.vit_groups import vit_groups
 from prune_torch.methods.base import Method
+from prune_torch.protocol import finetune
 
 BATCHES = 8
 

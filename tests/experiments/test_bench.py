@@ -2,9 +2,9 @@
 
 import pytest
 
-from common import cli
 from experiments import bench
-from functa_jax import training
+from functa_jax.training import loop
+from groundfloor import cli
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_figures_hang_together(row):
     shape, figures = row
     rates = figures["ours_images_per_s"], figures["reference_images_per_s"]
     assert figures["ratio"] == pytest.approx(rates[0] / rates[1], rel=0.02, abs=0.006)
-    flops = 18 * training.forward_flops(shape, 16) * rates[0]
+    flops = 18 * loop.forward_flops(shape, 16) * rates[0]
     share = flops / (figures["matmul_gflops"] * 1e9)
     assert figures["matmul_share"] == pytest.approx(share, abs=0.002)
 

@@ -5,9 +5,6 @@ import dataclasses
 import pytest
 import torch
 
-from common import cli, plots
-from common.errors import UserError
-from common.runs import read_json, spread
 from experiments import (
     dessilbi_bases,
     dessilbi_density,
@@ -16,7 +13,11 @@ from experiments import (
     dessilbi_tickets,
     runner,
 )
-from optim_torch import figures, train
+from groundfloor import cli, plots
+from groundfloor.errors import UserError
+from groundfloor.runs import read_json, spread
+from optim_torch import train
+from optim_torch.training import figures
 
 torch.set_num_threads(1)
 

@@ -5,10 +5,10 @@ from importlib import import_module
 
 import pytest
 
-from common import cli
 from experiments import functa_tasks
 from functa_jax import meta_train
 from functa_jax.tasks.__main__ import TASKS
+from groundfloor import cli
 
 
 @pytest.mark.parametrize("name", functa_tasks.PRESETS)

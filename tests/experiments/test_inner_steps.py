@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from common import cli
 from experiments import inner_steps
 from functa_jax import meta_train
+from groundfloor import cli
 from tests.refusals import refusal
 
 TINY = (

@@ -2,11 +2,11 @@
 
 import pytest
 
-from common import cli, plots
-from common.runs import read_json
 from experiments import landscape as experiment
 from experiments import runner
-from optim_torch import landscape
+from groundfloor import cli, plots
+from groundfloor.runs import read_json
+from optim_torch.landscape import __main__ as landscape
 
 TINY = "--scale 0.1 --steps 4 --probe-every 2 --batch-size 16 --n-items 32 --device cpu"
 

@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 
-from common import cli, plots
-from common.runs import read_json
 from experiments import prune_sweep, runner
+from groundfloor import cli, plots
+from groundfloor.runs import read_json
 from prune_torch import sweep
 
 TINY = (

@@ -6,10 +6,10 @@ import statistics
 
 import pytest
 
-from common import cli
-from common.runs import Stopping
 from experiments import reconstruction, runner
 from functa_jax import meta_train
+from groundfloor import cli
+from groundfloor.runs import Stopping
 
 TINY = (
     "--images 40 --width 8 --depth 3 --steps 4 --batch-size 4 --eval-every 2 --dispatch 2 "

@@ -2,11 +2,12 @@
 
 import pytest
 
-from common import cli, plots
-from common.runs import read_json
 from experiments import runner
 from experiments import study as experiment
-from optim_torch import insights, study
+from groundfloor import cli, plots
+from groundfloor.runs import read_json
+from optim_torch.study import __main__ as study
+from optim_torch.study import insights
 
 TINY = "--layers c4 p f8 --steps 4 --batch-size 16 --images 40 --surface 3 --device cpu --rates 1 "
 TINY += "--axes widths --widths 0.5"

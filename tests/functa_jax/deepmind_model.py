@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from ml_collections import config_dict
 
-from common.errors import UserError
 from experiments import haiku_functa
 from experiments.haiku_functa import LATENT, MAP, RATES, with_latent
 from functa_jax.deepmind import load_weights
+from groundfloor.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SIDE, STEPS = 6, 3

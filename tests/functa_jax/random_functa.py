@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from functa_jax import siren
 from functa_jax.functa import Functa
+from functa_jax.model import siren
 
 RANDOM = np.random.default_rng(0)
 

@@ -10,8 +10,8 @@ from scipy.stats import binom
 from sklearn.metrics import log_loss as cross_entropy
 from sklearn.model_selection import StratifiedKFold
 
-from functa_jax import classification
-from functa_jax.classification import Candidate, OneScale, Tried
+from functa_jax.evaluation import classification
+from functa_jax.evaluation.classification import Candidate, OneScale, Tried
 
 SMALL = {"logistic regression": {"C": (0.1, 1.0)}, "SVM": {"C": (1.0, 10.0), "gamma": (0.3, 1.0)}}
 

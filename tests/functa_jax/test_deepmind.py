@@ -1,4 +1,4 @@
-"""functa_jax.deepmind: DeepMind's model is ours after import, with the same names, shapes,
+"""deepmind: DeepMind's model is ours after import, with the same names, shapes,
 function, latents and second-order gradients; and theirs runs what we save."""
 
 import pickle
@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.errors import UserError
 from experiments.haiku_functa import RATES, with_latent
 from experiments.haiku_functa import fit as their_fit
-from functa_jax import inner_loop, siren
 from functa_jax.deepmind import load_modulations, load_weights, save_weights
+from functa_jax.model import siren
+from functa_jax.training import inner_loop
+from groundfloor.errors import UserError
 from tests.functa_jax.deepmind_model import (
     MODEL,
     SIDE,

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from functa_jax import deepmind
+from functa_jax.deepmind import __main__ as deepmind
 from functa_jax.functa import load
 from functa_jax.functaset import load_functaset
 from tests.functa_jax.deepmind_model import (

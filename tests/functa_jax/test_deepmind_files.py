@@ -1,4 +1,4 @@
-"""functa_jax.deepmind: weights and modulations in all their shapes, saving, refusals."""
+"""deepmind: weights and modulations in all their shapes, saving, refusals."""
 
 import json
 import pickle
@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from ml_collections import config_dict
 
 from experiments.haiku_functa import LATENT, MAP
-from functa_jax import deepmind, siren
 from functa_jax.deepmind import load_modulations, load_weights, save_weights
+from functa_jax.deepmind.weights import read
 from functa_jax.functa import Functa
 from functa_jax.functaset import load_functaset
+from functa_jax.model import siren
 from tests.functa_jax.deepmind_model import (
     MODEL,
     as_config_dict,
@@ -131,7 +132,7 @@ def test_any_array_of_numbers_survives(
     contents = {"train": array, "number": array.reshape(-1)[:1].copy(), "deep": [{"a": (array,)}]}
     path = tmp_path_factory.mktemp("a") / "a"
     path.write_bytes(dumps(contents, protocol=protocol))
-    found, source = deepmind._read(path)
+    found, source = read(path)
     assert found["train"].dtype == array.dtype and len(source["sha256"]) == 64
     np.testing.assert_array_equal(found["train"], array)
     np.testing.assert_array_equal(found["deep"][0]["a"][0], array)

@@ -8,13 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from common import cli, datasets
-from common.errors import UserError
-from common.runs import Stopping
-from common.split import Split
-from functa_jax import export, exporter, functa, siren
-from functa_jax.exporter import Augmentation
+from functa_jax import export, functa
 from functa_jax.functaset import COLUMNS, SPLITS, load_functaset
+from functa_jax.model import siren
+from functa_jax.training import exporter
+from functa_jax.training.exporter import Augmentation
+from groundfloor import cli
+from groundfloor.data import datasets
+from groundfloor.data.split import Split
+from groundfloor.errors import UserError
+from groundfloor.runs import Stopping
 from tests.tfds import pictures, rows_of, write_tfds
 
 CONFIG = siren.ModelConfig(channels=1, width=8, depth=3, latent_dim=4, w0=5.0)

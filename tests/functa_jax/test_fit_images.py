@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import cli, datasets, runs
-from common.runs import Stopping
-from functa_jax import comparison, evaluate, fit_figures, fit_grid, fit_images, single, siren
+from functa_jax import fit_images
+from functa_jax.evaluation import reconstruction
 from functa_jax.fit_images import PRESETS, Config
 from functa_jax.functa import Functa, load
+from functa_jax.model import siren
+from functa_jax.single import comparison, fit_figures, fit_grid, sirens
+from groundfloor import cli, runs
+from groundfloor.data import datasets
+from groundfloor.runs import Stopping
 from tests.refusals import refusal
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -67,14 +71,14 @@ def test_results_are_those_of_the_networks_kept(done):
     images = datasets.load("digits").train.images[[5, 2]] / 255
     for row in results:
         depth, size = row["depth"], row["size"]
-        shape = single.Shape(4, depth, 1, 30.0)
+        shape = sirens.Shape(4, depth, 1, 30.0)
         with np.load(folder / "cells" / f"size{size}-width4-depth{depth}.npz") as cell:
             weights, spent = cell["weights"], cell["seconds"] / 4
         place = [(5, 0), (5, 1), (2, 0), (2, 1)].index((row["image"], row["seed"]))
         assert row["parameters"] == weights.shape[1] == row["bytes"] / 4
         assert row["seconds_per_image"] == spent
         blocks = images[place // 2].reshape(size, 8 // size, size, 8 // size, 1).mean(axis=(1, 3))
-        shown = single.pictures(shape, weights[[place]], size, size)[0]
+        shown = sirens.pictures(shape, weights[[place]], size, size)[0]
         psnr = -10 * np.log10(((shown - blocks) ** 2).mean())
         np.testing.assert_allclose(row["psnr"], psnr, atol=1e-3)
 
@@ -108,7 +112,7 @@ def test_everything_is_drawn_and_summed_up(done):
 def test_a_killed_grid_goes_on_where_it_was(done, tmp_path, monkeypatch, capsys):
     folder, _ = done
     args = ["photos", *DIGITS, *ALONE, "--seeds", "0", "1", "--out", tmp_path / "run", *GRID]
-    fit, made = single.fit, []
+    fit, made = sirens.fit, []
 
     def killed(*args, **settings):
         if len(made) == 2:
@@ -116,7 +120,7 @@ def test_a_killed_grid_goes_on_where_it_was(done, tmp_path, monkeypatch, capsys)
         made.append(args)
         return fit(*args, **settings)
 
-    monkeypatch.setattr(single, "fit", killed)
+    monkeypatch.setattr(sirens, "fit", killed)
     with pytest.raises(SystemExit) as stop:
         run(*args)
     assert stop.value.code == 130
@@ -126,7 +130,7 @@ def test_a_killed_grid_goes_on_where_it_was(done, tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit):  # again, before anything new is kept
         run(*args)
     assert Stopping.kept == f"2 finished cells in {tmp_path / 'run'}"
-    monkeypatch.setattr(single, "fit", fit)
+    monkeypatch.setattr(sirens, "fit", fit)
     capsys.readouterr()
     run(*args)
     assert "2 of 4 cells to fit" in capsys.readouterr().out
@@ -171,8 +175,8 @@ def test_a_damaged_cell_is_named(tmp_path, capsys):
 @given(st.integers(1, 500), st.integers(2, 5), st.integers(1, 3))
 def test_the_widest_network_is_the_widest(numbers, depth, channels):
     width = comparison.widest(numbers, depth, channels)
-    assert width == 0 or single.Shape(width, depth, channels).parameters <= numbers
-    assert single.Shape(width + 1, depth, channels).parameters > numbers
+    assert width == 0 or sirens.Shape(width, depth, channels).parameters <= numbers
+    assert sirens.Shape(width + 1, depth, channels).parameters > numbers
 
 
 @pytest.mark.parametrize("numbers", [1, 8, 32, 256])
@@ -200,7 +204,7 @@ def test_rows_are_what_the_functa_and_pca_give(done, functa):
     assert int(row["shared_bytes"]) == shared
 
     pca = next(row for row in found if (row["method"], row["numbers"]) == ("PCA", "12"))
-    expected = evaluate.pca_psnr(evaluate.pca(data.train.images, 12), images)
+    expected = reconstruction.pca_psnr(reconstruction.pca(data.train.images, 12), images)
     np.testing.assert_allclose(float(pca["psnr"]), expected, atol=1e-3)
 
     by_kind = {row["compared"]: row for row in found if row["method"] == "SIREN"}
@@ -221,7 +225,9 @@ def test_pictures_are_as_good_as_their_rows_say(functa):
     assert set(said) == {"functa", "PCA"}
     for method, psnr in said.items():
         errors = (found.pictures[f"{method}\n{numbers} numbers"] - images / 255) ** 2
-        np.testing.assert_allclose(evaluate.mean_psnr(errors.mean((1, 2, 3))), psnr, atol=1e-3)
+        np.testing.assert_allclose(
+            reconstruction.mean_psnr(errors.mean((1, 2, 3))), psnr, atol=1e-3
+        )
 
 
 def test_how_many_numbers_reach_the_functa():
@@ -258,8 +264,8 @@ def test_without_a_functa_the_rest_is_done_and_it_joins_later(
 @pytest.mark.slow
 def test_pictures_of_colour_and_of_one_size(tmp_path):
     images = np.random.default_rng(0).random((1, 6, 9, 3), np.float32)
-    shape = single.Shape(4, 2, 3)
-    weights = single.init(shape, [0])
+    shape = sirens.Shape(4, 2, 3)
+    weights = sirens.init(shape, [0])
     found = fit_figures.superresolution(tmp_path / "a.png", images, images, shape, weights)
     assert [row["siren_psnr"] for row in found] == [None, None]
     assert (tmp_path / "a.png").stat().st_size > 1000

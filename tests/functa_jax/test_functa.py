@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 import functa_jax
-from common.errors import UserError
-from functa_jax import siren
 from functa_jax.functa import Functa
-from functa_jax.inner_loop import fit
+from functa_jax.model import siren
+from functa_jax.training.inner_loop import fit
+from groundfloor.errors import UserError
 
 CONFIG = siren.ModelConfig(channels=1, width=8, depth=3, latent_dim=4, w0=5.0)
 HEIGHT, WIDTH = 4, 6

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import functa_jax
-from common.errors import UserError
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, shard_path
+from groundfloor.errors import UserError
 
 METADATA = {"data": "digits", "model": {"width": 8, "rate": None}, "note": "κ, “ν”\n"}
 

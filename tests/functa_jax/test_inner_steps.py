@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import cli
-from functa_jax import inner_loop, meta_train, outer_loop, siren, training
+from functa_jax import meta_train
 from functa_jax.functa import Functa, load
-from functa_jax.siren import ModelConfig
+from functa_jax.model import siren
+from functa_jax.model.siren import ModelConfig
+from functa_jax.training import inner_loop, loop, outer_loop
+from groundfloor import cli
 from tests.refusals import refusal
 
 L = 4
@@ -116,20 +118,20 @@ def test_the_encoder_starts_as_whitened_pca(grid):
     """Over all cells of all images its numbers have mean zero, no correlation and one spread."""
     config = meta_train.Config(start="pca", latent_dim=L, grid=grid)
     images = np.uint8(255 * RANDOM.random((300, 6, 6, 2)))
-    model = training.model_config(config, images)
+    model = loop.model_config(config, images)
     pixels = siren.arrange(model, images)
-    params = siren.init(model, 0) | {"encoder": training.pca_encoder(model, pixels)}
+    params = siren.init(model, 0) | {"encoder": loop.pca_encoder(model, pixels)}
     start = siren.with_params(model, params).start
     latents = np.asarray(jax.vmap(start)(pixels / np.float32(255)))
     assert latents.shape == (300, *model.latent_shape)
     rows = latents.reshape(-1, L)
     np.testing.assert_allclose(rows.mean(0), 0, atol=1e-5)
-    expected = training.PCA_START**2 * np.eye(L)
+    expected = loop.PCA_START**2 * np.eye(L)
     np.testing.assert_allclose(np.cov(rows, rowvar=False), expected, atol=1e-5)
 
 
 def test_a_cell_starts_from_its_own_pixels():
-    model = training.model_config(meta_train.Config(start="pca", latent_dim=L, grid=2), IMAGES)
+    model = loop.model_config(meta_train.Config(start="pca", latent_dim=L, grid=2), IMAGES)
     network = siren.with_params(model, siren.init(model, 0))
     found = network.start(siren.arrange(model, IMAGES)[0])
     for row in (0, 1):
@@ -140,7 +142,7 @@ def test_a_cell_starts_from_its_own_pixels():
 
 
 def test_no_steps_leave_the_start():
-    model = training.model_config(meta_train.Config(start="pca", latent_dim=L), IMAGES)
+    model = loop.model_config(meta_train.Config(start="pca", latent_dim=L), IMAGES)
     functa = Functa(model, siren.init(model, 0), (6, 6))
     latents, _ = functa.course(IMAGES, steps=0)
     start = siren.with_params(model, functa.params).start

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import functa_jax
-from common import cli, datasets
-from common.datasets import Dataset
-from common.errors import UserError
-from common.runs import Run
-from common.split import Split
-from functa_jax import meta_train, training
+from functa_jax import meta_train
 from functa_jax.meta_train import PRESETS, Config
+from functa_jax.training import loop
+from groundfloor import cli
+from groundfloor.data import datasets
+from groundfloor.data.datasets import Dataset
+from groundfloor.data.split import Split
+from groundfloor.errors import UserError
+from groundfloor.runs import Run
 from tests.refusals import refusal
 from tests.tfds import pictures, rows_of, write_tfds
 
@@ -154,7 +156,7 @@ def test_a_flag_without_effect_is_said(flags, said, tmp_path, capsys, monkeypatc
     def stop(*_):
         raise UserError("far enough")
 
-    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(loop, "train", stop)
     with pytest.raises(SystemExit):
         run("digits", *SMALL, *flags, "--out", tmp_path / "run")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "no effect" in line]

@@ -10,10 +10,11 @@ import optax
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from functa_jax import devices, outer_loop, siren
-from functa_jax.outer_loop import OuterConfig
-from functa_jax.siren import ModelConfig, coordinate_grid
-from functa_jax.training import forward_flops
+from functa_jax.model import siren
+from functa_jax.model.siren import ModelConfig, coordinate_grid
+from functa_jax.training import devices, outer_loop
+from functa_jax.training.loop import forward_flops
+from functa_jax.training.outer_loop import OuterConfig
 
 MODEL = ModelConfig(channels=1, width=8, depth=4, latent_dim=5, w0=5.0)
 OUTER = OuterConfig(steps=10, batch_size=8, outer_rate=1e-2)

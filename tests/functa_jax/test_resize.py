@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functa_jax import resize
+from functa_jax.images import resize
 
 RNG = np.random.default_rng(0)
 sides = st.integers(1, 12)

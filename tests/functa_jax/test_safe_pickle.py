@@ -1,4 +1,4 @@
-"""functa_jax.safe_pickle: files from strangers do not run anything."""
+"""safe_pickle: files from strangers do not run anything."""
 
 import importlib
 import os
@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from functa_jax import safe_pickle
-from functa_jax.deepmind import load_modulations, load_weights
+from functa_jax.deepmind import load_modulations, load_weights, safe_pickle
+from groundfloor.errors import UserError
 from tests.functa_jax.deepmind_model import (
     as_config_dict,
     config_of,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functa_jax.sine import PI_A, PI_B, polynomial_sincos, sincos, sine
+from functa_jax.model.sine import PI_A, PI_B, polynomial_sincos, sincos, sine
 
 # As users compile it; the tests ask for less, to save time.
 OPTIMIZED = jax.jit(sincos, compiler_options={"xla_backend_optimization_level": 3})

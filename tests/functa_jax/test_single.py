@@ -9,11 +9,11 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from functa_jax import fit_figures, single
-from functa_jax.evaluate import mean_psnr
-from functa_jax.single import Shape
-from functa_jax.siren import Siren, coordinate_grid
+from functa_jax.evaluation.reconstruction import mean_psnr
+from functa_jax.model.siren import Siren, coordinate_grid
+from functa_jax.single import fit_figures, sirens
+from functa_jax.single.sirens import Shape
+from groundfloor.errors import UserError
 
 SHAPE = Shape(width=6, depth=3, channels=2, w0=8.0)
 IMAGES = np.random.default_rng(0).random((4, 4, 6, 2), np.float32)
@@ -23,12 +23,12 @@ SETTINGS = {"steps": 12, "records": (2, 5)}
 
 @pytest.fixture(scope="module")
 def fitted():
-    return single.fit(SHAPE, IMAGES, SEEDS, rates=RATES, **SETTINGS)
+    return sirens.fit(SHAPE, IMAGES, SEEDS, rates=RATES, **SETTINGS)
 
 
 def layers(weights, shape=SHAPE):
     """[(kernel, bias), ...] of one network, float64."""
-    model = single.network(shape, jnp.asarray(weights))
+    model = sirens.network(shape, jnp.asarray(weights))
     return [
         (np.asarray(x.kernel[...], np.float64), np.asarray(x.bias[...], np.float64))
         for x in model.layers
@@ -51,15 +51,15 @@ def test_flops_are_those_of_the_products():
 def test_a_seed_is_a_siren():
     model = Siren(6, 3, 2, 8.0, rngs=nnx.Rngs(jax.random.key(3)))
     coords = coordinate_grid(4, 6)
-    weights = single.init(SHAPE, [3, 1, 3])
+    weights = sirens.init(SHAPE, [3, 1, 3])
     np.testing.assert_array_equal(weights[0], weights[2])
     assert (weights[0] != weights[1]).any()
-    np.testing.assert_allclose(single.network(SHAPE, weights[0])(coords), model(coords), atol=1e-6)
+    np.testing.assert_allclose(sirens.network(SHAPE, weights[0])(coords), model(coords), atol=1e-6)
 
 
 @pytest.mark.parametrize("place", range(4))
 def test_many_at_once_are_one_by_one(fitted, place):
-    alone = single.fit(SHAPE, IMAGES[[place]], SEEDS[place], rates=RATES[place], **SETTINGS)
+    alone = sirens.fit(SHAPE, IMAGES[[place]], SEEDS[place], rates=RATES[place], **SETTINGS)
     np.testing.assert_allclose(alone.weights[0], fitted.weights[place], atol=1e-5)
     np.testing.assert_allclose(alone.errors[:, 0], fitted.errors[:, place], rtol=1e-4)
 
@@ -91,7 +91,7 @@ def test_a_fit_is_adam_on_the_tree(fitted):
 
 def test_records_change_nothing(fitted):
     heard = []
-    plain = single.fit(
+    plain = sirens.fit(
         SHAPE, IMAGES, SEEDS, rates=RATES, steps=12, advanced=lambda *said: heard.append(said)
     )
     np.testing.assert_array_equal(plain.weights, fitted.weights)
@@ -100,7 +100,7 @@ def test_records_change_nothing(fitted):
 
 
 def test_errors_are_those_of_the_pictures(fitted):
-    shown = single.pictures(SHAPE, fitted.weights, 4, 6)
+    shown = sirens.pictures(SHAPE, fitted.weights, 4, 6)
     np.testing.assert_allclose(
         fitted.errors[-1], ((shown - IMAGES) ** 2).mean(axis=(1, 2, 3)), rtol=1e-4
     )
@@ -108,22 +108,22 @@ def test_errors_are_those_of_the_pictures(fitted):
 
 
 def test_more_points_than_pixels_are_all_pixels(fitted):
-    all_ = single.fit(SHAPE, IMAGES, SEEDS, rates=RATES, points=24, **SETTINGS)
+    all_ = sirens.fit(SHAPE, IMAGES, SEEDS, rates=RATES, points=24, **SETTINGS)
     np.testing.assert_array_equal(all_.weights, fitted.weights)
 
 
 def test_drawn_pixels_follow_from_the_seed():
     images = IMAGES[[0, 0, 0, 0]]
-    fit = single.fit(SHAPE, images, [3, 3, 3, 4], rates=1e-2, steps=5, points=3)
+    fit = sirens.fit(SHAPE, images, [3, 3, 3, 4], rates=1e-2, steps=5, points=3)
     np.testing.assert_allclose(fit.weights[0], fit.weights[1], atol=1e-6)
     assert (fit.weights[0] != fit.weights[3]).any()
-    other = single.fit(SHAPE, images, [3, 3, 3, 4], rates=1e-2, steps=5)
+    other = sirens.fit(SHAPE, images, [3, 3, 3, 4], rates=1e-2, steps=5)
     assert (fit.weights[0] != other.weights[0]).any()
 
 
 def test_an_error_that_is_not_finite_stops():
     with pytest.raises(UserError, match="not finite by step 3"):
-        single.fit(SHAPE, IMAGES, SEEDS, rates=np.inf, steps=3)
+        sirens.fit(SHAPE, IMAGES, SEEDS, rates=np.inf, steps=3)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 16.0, -16.0])
@@ -131,23 +131,23 @@ def test_images_that_are_no_signals_are_refused(wrong):
     images = IMAGES.copy()
     images[1, 0, 0, 0] = wrong
     with pytest.raises(UserError, match="give uint8, or floats in"):
-        single.fit(SHAPE, images, SEEDS, rates=1e-2, steps=3)
+        sirens.fit(SHAPE, images, SEEDS, rates=1e-2, steps=3)
 
 
 def test_bytes_are_fitted_as_their_floats():
     images = np.uint8(np.rint(255 * np.clip(IMAGES, 0, 1)))
-    fits = [single.fit(SHAPE, x, SEEDS, rates=1e-2, steps=3) for x in (images, images / 255)]
+    fits = [sirens.fit(SHAPE, x, SEEDS, rates=1e-2, steps=3) for x in (images, images / 255)]
     np.testing.assert_allclose(fits[0].weights, fits[1].weights, atol=1e-5)
 
 
 def test_marks_end_with_the_last_step():
-    assert single.marks(1) == [1]
-    marks = single.marks(1000)
+    assert sirens.marks(1) == [1]
+    marks = sirens.marks(1000)
     assert marks[0] == 1 and marks[-1] == 1000 and marks == sorted(set(marks))
 
 
 def test_a_network_without_a_last_layer_shows_grey_exactly():
-    weights = single.init(SHAPE, [0])[0]
+    weights = sirens.init(SHAPE, [0])[0]
     places = [
         np.ravel(leaf).size
         for leaf in jax.tree.leaves(nnx.state(Siren(6, 3, 2, 8.0, rngs=nnx.Rngs(0))))
@@ -155,27 +155,27 @@ def test_a_network_without_a_last_layer_shows_grey_exactly():
     weights[-(places[-1] + places[-2]) :] = 0  # the last bias and kernel
     kernel, bias = layers(weights)[-1]
     assert not kernel.any() and not bias.any()
-    shown = single.pictures(SHAPE, weights[None], 4, 6)
+    shown = sirens.pictures(SHAPE, weights[None], 4, 6)
     np.testing.assert_array_equal(shown, np.full((1, 4, 6, 2), 0.5, np.float32))
     assert mean_psnr([((shown - 0.5) ** 2).mean()]) == pytest.approx(120)
 
 
 def test_a_box_is_a_part_of_the_picture(fitted):
-    whole = single.pictures(SHAPE, fitted.weights, 8, 12)
-    part = single.pictures(SHAPE, fitted.weights, 4, 3, box=(0.25, 0.5, 0.75, 0.75))
+    whole = sirens.pictures(SHAPE, fitted.weights, 8, 12)
+    part = sirens.pictures(SHAPE, fitted.weights, 4, 3, box=(0.25, 0.5, 0.75, 0.75))
     np.testing.assert_allclose(part, whole[:, 2:6, 6:9], atol=1e-5)
 
 
 def test_derivatives_of_two_layers_in_closed_form():
     shape = Shape(width=5, depth=2, channels=3, w0=7.0)
-    weights = single.init(shape, [1])[0]
+    weights = sirens.init(shape, [1])[0]
     weights += 0.1 * np.random.default_rng(1).normal(size=weights.shape).astype(np.float32)
     coords = np.random.default_rng(2).random((11, 2), np.float32)
     (kernel, bias), (last, _) = layers(weights, shape)
     phase = shape.w0 * (coords @ kernel + bias)
     first = shape.w0 * np.einsum("nw,dw,wc->ncd", np.cos(phase), kernel, last)
     second = -(shape.w0**2) * np.einsum("nw,dw,ew,wc->ncde", np.sin(phase), kernel, kernel, last)
-    gradient, hessian = single.derivatives(shape, jnp.asarray(weights), coords)
+    gradient, hessian = sirens.derivatives(shape, jnp.asarray(weights), coords)
     np.testing.assert_allclose(gradient, first, atol=1e-4)
     np.testing.assert_allclose(hessian, second, atol=1e-3)
 
@@ -183,8 +183,8 @@ def test_derivatives_of_two_layers_in_closed_form():
 def test_derivatives_of_three_layers_are_limits_of_differences():
     shape = Shape(width=6, depth=3, channels=1, w0=4.0)
     height, width = 60, 90
-    weights = single.init(shape, [2])
-    grey = single.pictures(shape, weights, height, width)[0].mean(axis=-1, dtype=np.float64)
+    weights = sirens.init(shape, [2])
+    grey = sirens.pictures(shape, weights, height, width)[0].mean(axis=-1, dtype=np.float64)
     steep, curved = fit_figures.field_derivatives(shape, weights[0], height, width)
     inner = (slice(2, -2), slice(2, -2))
     np.testing.assert_allclose(

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import cli
-from functa_jax import meta_train, siren
+from functa_jax import meta_train
 from functa_jax.functa import Functa
-from functa_jax.inner_loop import encode, fit
-from functa_jax.siren import ModelConfig
+from functa_jax.model import siren
+from functa_jax.model.siren import ModelConfig
+from functa_jax.training.inner_loop import encode, fit
+from groundfloor import cli
 from tests.refusals import refusal
 
 S, SIDE, L = 3, 12, 4

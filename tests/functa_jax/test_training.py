@@ -20,12 +20,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import datasets, kept
-from common.errors import UserError
-from common.runs import Run, Stopping, read_rows
-from functa_jax import functa, outer_loop, siren, training
-from functa_jax.checkpoints import Checkpoints
+from functa_jax import functa
 from functa_jax.meta_train import Config
+from functa_jax.model import siren
+from functa_jax.training import loop, outer_loop
+from functa_jax.training.checkpoints import Checkpoints
+from groundfloor import kept
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.runs import Run, Stopping, read_rows
 
 TINY = Config(
     images=32,
@@ -48,13 +51,13 @@ FLAGS = [
 NOTHING_KEPT = "error: stopped; nothing was kept yet"
 SLOW = pytest.mark.slow
 DATA = datasets.load("digits", images=32)
-MODEL = training.model_config(TINY, DATA.train.images)
-START = jax.device_get(outer_loop.init_state(MODEL, training.outer_config(TINY)))
+MODEL = loop.model_config(TINY, DATA.train.images)
+START = jax.device_get(outer_loop.init_state(MODEL, loop.outer_config(TINY)))
 START |= {"seconds": np.zeros((), np.float32), "best": np.zeros((), np.float32)}
 
 
 def trained(folder, config=TINY):
-    return training.train(config, DATA, Run(folder, {}, data_fingerprint=DATA.fingerprint))[0]
+    return loop.train(config, DATA, Run(folder, {}, data_fingerprint=DATA.fingerprint))[0]
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +77,14 @@ def assert_same(a, b, tolerance=0.0):
 @given(st.integers(0, 5), st.integers(0, 3), st.integers(1, 9), st.integers(9, 40))
 def test_every_epoch_sees_whole_batches_of_different_images(seed, epoch, batch, images):
     steps = images // batch
-    rows = [training.rows_of_step(seed, epoch * steps + i, images, batch) for i in range(steps)]
+    rows = [loop.rows_of_step(seed, epoch * steps + i, images, batch) for i in range(steps)]
     seen = np.concatenate(rows)
     assert len(np.unique(seen)) == steps * batch
     assert set(seen) <= set(range(images))
 
 
 def test_epochs_and_seeds_differ_in_order():
-    orders = [training.rows_of_step(seed, step, 100, 100) for seed in (0, 1) for step in (0, 1)]
+    orders = [loop.rows_of_step(seed, step, 100, 100) for seed in (0, 1) for step in (0, 1)]
     assert len({tuple(order) for order in orders}) == 4
 
 
@@ -240,7 +243,7 @@ def test_a_whole_folder_that_is_no_checkpoint_is_refused(finished):
 
 
 def test_a_disk_that_takes_no_more_is_an_error_of_the_system(finished, capfd):
-    """As common.runs.atomic knows it, not tensorstore's; what was half written goes."""
+    """As groundfloor.runs.atomic knows it, not tensorstore's; what was half written goes."""
     resource = pytest.importorskip("resource")
     checkpoints = Checkpoints(finished / "checkpoints")
     state = checkpoints.restore(START)
@@ -425,7 +428,7 @@ def test_the_guard_does_not_see_how_steps_are_dispatched(psnrs, dispatches, eval
 
     def course(dispatches):
         """(first fault or None, best at each checkpoint) of a training with these PSNRs."""
-        guard, step, numbers, bests = training.Guard(-np.inf, 4.0), 0, iter(dispatches), []
+        guard, step, numbers, bests = loop.Guard(-np.inf, 4.0), 0, iter(dispatches), []
         while step < len(psnrs):
             after = min(step + next(numbers), len(psnrs), (step // eval_every + 1) * eval_every)
             part = np.array(psnrs[step:after])
@@ -439,12 +442,12 @@ def test_the_guard_does_not_see_how_steps_are_dispatched(psnrs, dispatches, eval
                 bests.append(guard.best)
         return None, bests
 
-    assert course(itertools.cycle(dispatches)) == course(itertools.cycle([training.GUARDED_STEPS]))
+    assert course(itertools.cycle(dispatches)) == course(itertools.cycle([loop.GUARDED_STEPS]))
 
 
 def test_a_collapse_is_told_from_one_bad_step():
     def course(psnr):
-        guard = training.Guard(20.0, 4.0)
+        guard = loop.Guard(20.0, 4.0)
         return guard.fault(100, {"psnr": psnr, "loss": psnr, "gradient_norm": psnr}, True)
 
     one, all_ = np.full(50, 20.0), np.full(50, 15.9)
@@ -457,10 +460,10 @@ def test_a_collapse_is_told_from_one_bad_step():
 
 def test_training_without_a_run_folder_is_the_same(whole, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert_same(training.train(TINY, DATA, None)[0], whole[0])
+    assert_same(loop.train(TINY, DATA, None)[0], whole[0])
     config = replace(TINY, outer_rate=1e30, warmup=0, on_divergence="rollback")
     with pytest.raises(UserError, match="after 10 roll-backs"):
-        training.train(config, DATA, None)
+        loop.train(config, DATA, None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -486,11 +489,11 @@ def test_the_count_of_roll_backs_outlives_a_stop(tmp_path, monkeypatch):
 
 
 def test_roll_backs_come_to_an_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "MAX_ROLLBACKS", 2)
+    monkeypatch.setattr(loop, "MAX_ROLLBACKS", 2)
     config = replace(TINY, outer_rate=1e30, warmup=0, on_divergence="rollback")
     with pytest.raises(UserError, match="after 2 roll-backs"):
         trained(tmp_path / "run", config)
 
 
 def test_every_outer_setting_has_its_flag():
-    assert asdict(training.outer_config(TINY)).items() <= asdict(TINY).items()
+    assert asdict(loop.outer_config(TINY)).items() <= asdict(TINY).items()

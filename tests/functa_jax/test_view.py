@@ -10,10 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common import cli, datasets
-from functa_jax import siren, view
+from functa_jax import view
 from functa_jax.functaset import SPLITS, Functaset, Latents, load_functaset
-from functa_jax.siren import ModelConfig
+from functa_jax.model import siren
+from functa_jax.model.siren import ModelConfig
+from groundfloor import cli
+from groundfloor.data import datasets
 from tests.browser import CHROMIUM, Browser, canvas
 from tests.functa_jax.random_functa import RANDOM, functa_of, latents_of
 from tests.refusals import refusal

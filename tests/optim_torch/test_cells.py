@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from common import batches, datasets, seeds
-from common.errors import UserError
-from optim_torch import adamw, cells, losses, study
+from groundfloor import seeds
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.pytorch import batches
 from optim_torch.models.conv_net import ACTIVATIONS, Block, ConvNet
+from optim_torch.study import __main__ as study
+from optim_torch.study import cells, losses
+from optim_torch.training import adamw
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from optim_torch import DessiLBI, groups, structure
+from optim_torch import DessiLBI
+from optim_torch.dessilbi import groups, structure
 
 torch.set_num_threads(1)
 

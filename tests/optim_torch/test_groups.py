@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optim_torch import DessiLBI, groups
+from optim_torch import DessiLBI
+from optim_torch.dessilbi import groups
 
 torch.set_num_threads(1)
 

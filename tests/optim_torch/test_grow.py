@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import LBFGS, SGD, Adafactor, Adam
 
-from optim_torch import DessiLBI, grow
+from optim_torch import DessiLBI
+from optim_torch.dessilbi import grow
 from optim_torch.models import VGG, LeNet, ResNet
 
 WIDTHS = {"lenet": [2, 3, 4, 5], "vgg": [3, 2, 4, 3, 2, 3, 4, 3]}

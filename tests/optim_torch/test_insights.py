@@ -12,10 +12,11 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 from torch.nn import functional as F
 
-from common import batches, datasets
-from optim_torch import cells, insights
+from groundfloor.data import datasets
+from groundfloor.pytorch import batches
 from optim_torch.models.conv_net import ConvNet
-from optim_torch.surface import direction, surface
+from optim_torch.study import cells, insights
+from optim_torch.study.surface import direction, surface
 
 torch.set_num_threads(1)
 

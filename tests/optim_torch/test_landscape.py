@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.nn import functional as F
 
-from common import batches, checkpoints, cli, plots
-from common.errors import UserError
-from common.runs import Progress, Stopping
-from optim_torch import bands, course, landscape, landscape_figures, traces
-from optim_torch.landscape_settings import load_data
-from optim_torch.probe import probe
+from groundfloor import cli, plots
+from groundfloor.errors import UserError
+from groundfloor.pytorch import batches, checkpoints
+from groundfloor.runs import Progress, Stopping
+from optim_torch import course
+from optim_torch.landscape import __main__ as landscape
+from optim_torch.landscape import bands, figures, traces
+from optim_torch.landscape.probing import probe
+from optim_torch.landscape.settings import load_data
 from tests import tfds
 from tests.refusals import refusal
 
@@ -205,9 +208,9 @@ def test_only_probes_without_a_gradient_are_passed_over(digits, tmp_path, monkey
         found = {SPEC: record(TINY, SPEC, one_class, tmp_path)}
         assert not found[SPEC]["loss"].any() and found[SPEC]["no_gradient"] == 3
         assert bands.summary(found)[0]["beta"] == [None] * 4
-        landscape_figures.draw(tmp_path / "figures", found)  # a linear axis
+        figures.draw(tmp_path / "figures", found)  # a linear axis
         for what in ("loss", "change", "beta"):
-            landscape_figures.course_bands(tmp_path / "band.png", found, what)
+            figures.course_bands(tmp_path / "band.png", found, what)
 
 
 def test_every_seed_and_step_has_a_random_direction_of_its_own(digits, tmp_path, monkeypatch):
@@ -406,7 +409,7 @@ def test_bands_of_all_normalisers_are_over_the_same_rates(digits, tmp_path):
     found = {spec: record(TINY, spec, digits, tmp_path) for spec in specs}
     for spec, trace in found.items():
         trace["diverged"] = spec == traces.Spec("none", 0.05, 0)
-    made, numbers = landscape_figures.course_bands(tmp_path / "a.png", found, "loss")
+    made, numbers = figures.course_bands(tmp_path / "a.png", found, "loss")
     for norm in ("none", "batch"):
         kept = found[traces.Spec(norm, 0.1, 0)]["loss"]
         assert np.array_equal(numbers[norm][1], kept) and np.array_equal(numbers[norm][2], kept)

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import lars_path
 
-from optim_torch.linear import iss, lbi, soft, split_lbi, whitened
+from optim_torch.robust.linear import iss, lbi, soft, split_lbi, whitened
 
 SEEDS = st.integers(0, 2**32 - 1)
 KAPPAS = st.floats(0.1, 10, allow_subnormal=False)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from optim_torch import DessiLBI
-from optim_torch.probe import DIRECTIONS, NoDirection, cost, probe
+from optim_torch.landscape.probing import DIRECTIONS, NoDirection, cost, probe
 
 torch.set_num_threads(1)
 NO_CUDA = pytest.mark.skipif("not torch.cuda.is_available()")

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from optim_torch import DessiLBI, structure
-from optim_torch.path import Recorder
-from optim_torch.vit_groups import vit_groups
+from optim_torch import DessiLBI
+from optim_torch.dessilbi import structure
+from optim_torch.dessilbi.path import Recorder
+from optim_torch.dessilbi.vit_groups import vit_groups
 
 torch.set_num_threads(1)
 

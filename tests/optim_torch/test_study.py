@@ -11,10 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import cli, datasets, plots
-from common.runs import Stopping, read_json
-from optim_torch import cells, insights, study, study_report
+from groundfloor import cli, plots
+from groundfloor.data import datasets
+from groundfloor.runs import Stopping, read_json
 from optim_torch.models.conv_net import ConvNet
+from optim_torch.study import __main__ as study
+from optim_torch.study import cells, insights, report
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -31,7 +33,7 @@ BASE = study.base(TINY)
 @pytest.fixture(autouse=True)
 def coarse_pictures(monkeypatch):
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
-    monkeypatch.setattr("optim_torch.insights.ASCENT_STEPS", 2)
+    monkeypatch.setattr("optim_torch.study.insights.ASCENT_STEPS", 2)
 
 
 def run(folder, *words):
@@ -224,8 +226,8 @@ def test_a_cell_whose_weights_were_damaged_is_trained_anew(tmp_path, monkeypatch
 
 
 def test_one_seed_has_no_spread():
-    assert "±" not in study_report.percent({"mean": 0.5, "std": None})
-    assert "±" in study_report.percent({"mean": 0.5, "std": 0.0})
+    assert "±" not in report.percent({"mean": 0.5, "std": None})
+    assert "±" in report.percent({"mean": 0.5, "std": 0.0})
 
 
 @pytest.mark.parametrize("name", study.PRESETS)

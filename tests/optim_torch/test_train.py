@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from common import batches, checkpoints, cli, datasets, plots
-from common.errors import UserError
-from common.runs import Stopping, read_rows
-from optim_torch import build, evaluate, figures, structure, train, training
+from groundfloor import cli, plots
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.pytorch import batches, checkpoints
+from groundfloor.runs import Stopping, read_rows
+from optim_torch import train
+from optim_torch.dessilbi import structure
+from optim_torch.training import build, evaluate, figures, loop
 from tests import tfds
 from tests.refusals import refusal
 
@@ -62,7 +66,7 @@ def same(a, b):
 def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
     summary = run(tmp_path)
-    config, data_set, trained = training.load(tmp_path)
+    config, data_set, trained = loop.load(tmp_path)
     test = batches.on_device(data_set.test, torch.device("cpu"))
     normalise = batches.normalisation(test, False)
     assert summary["test"]["w"]["accuracy"] == evaluate.accuracy(trained.model, test, normalise)
@@ -101,10 +105,10 @@ def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
 def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words):
     """A checkpoint after every chunk, and an interruption in the middle of an epoch."""
     words = words.split()
-    monkeypatch.setattr(training, "CHECK_EVERY", 7)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(loop, "CHECK_EVERY", 7)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     run(tmp_path / "whole", *words)
-    steps = training._train_steps
+    steps = loop._train_steps
     calls = []
 
     def interrupted(*arguments):
@@ -113,7 +117,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words
             raise KeyboardInterrupt
         return steps(*arguments)
 
-    monkeypatch.setattr(training, "_train_steps", interrupted)
+    monkeypatch.setattr(loop, "_train_steps", interrupted)
     with pytest.raises(SystemExit):
         run(tmp_path / "cut", *words)
     assert state(tmp_path / "cut")["step"] == 47  # 20 + 20 + 7 of the third epoch's 20 steps
@@ -122,7 +126,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words
     with pytest.raises(SystemExit):  # stopped again, before anything new is kept
         run(tmp_path / "cut", *words)
     assert Stopping.kept == f"step 47 in {tmp_path / 'cut'}"
-    monkeypatch.setattr(training, "_train_steps", steps)
+    monkeypatch.setattr(loop, "_train_steps", steps)
     run(tmp_path / "cut", *words)
     assert same(state(tmp_path / "whole"), state(tmp_path / "cut"))
     rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
@@ -130,9 +134,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words
 
 
 KILLED = """
-from common import cli
+from groundfloor import cli
 from optim_torch import figures, train, training
-training.SECONDS_BETWEEN_CHECKPOINTS = 0
+loop.SECONDS_BETWEEN_CHECKPOINTS = 0
 for name in ("curves", "path", "layers"):
     setattr(figures, name, lambda *_: None)
 cli.run(train.main, train.Config, train.PRESETS)
@@ -169,13 +173,13 @@ def test_kill_9_and_a_damaged_checkpoint(tmp_path):
 def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
     run(tmp_path / "find", "--keep-epochs", 2, "--penalty", "l1", "--threshold", "0.01")
     kept = tmp_path / "find" / "kept" / "epoch-002.pt"
-    _, data_set, found = training.load(tmp_path / "find", epoch=2)
+    _, data_set, found = loop.load(tmp_path / "find", epoch=2)
     masks = structure.masks(found.optimizer)
     for kind in ("support", "random"):
         folder = tmp_path / kind
         words = ["--optimizer", "sgd", "--ticket", kept, "--ticket-masks", kind]
         summary = run(folder, *words)
-        config, _, trained = training.load(folder)
+        config, _, trained = loop.load(folder)
         named = dict(trained.model.named_parameters())
         density = structure.kept_entries(found.optimizer, masks) / sum(
             p.numel() for p in named.values()
@@ -299,20 +303,20 @@ def test_a_collapse_after_learning_stops():
     ]
     guessing = math.log(10)
     for row in rows[:2]:
-        training._stop_if_collapsed(learned, row, guessing)
+        loop._stop_if_collapsed(learned, row, guessing)
     assert learned.best_loss == 0.4
     with pytest.raises(UserError, match=r"in epoch 3 \(step 30\): loss 2.29 after 0.40"):
-        training._stop_if_collapsed(learned, rows[2], guessing)
+        loop._stop_if_collapsed(learned, rows[2], guessing)
     for row in rows:
         never = SimpleNamespace(best_loss=2.3)
-        training._stop_if_collapsed(never, {**row, "loss": 2.3}, guessing)
+        loop._stop_if_collapsed(never, {**row, "loss": 2.3}, guessing)
 
 
 def test_what_a_collapse_is_measured_by_survives_a_stop_and_a_lost_log(tmp_path):
     run(tmp_path)
     best = min(row["loss"] for row in read_rows(tmp_path / "metrics.jsonl"))
     (tmp_path / "metrics.jsonl").unlink()
-    assert training.load(tmp_path)[2].best_loss == state(tmp_path)["best_loss"] == best
+    assert loop.load(tmp_path)[2].best_loss == state(tmp_path)["best_loss"] == best
 
 
 def tfds_set(root, seed):
@@ -327,7 +331,7 @@ def test_a_run_is_bound_to_its_images(tmp_path, capsys, monkeypatch):
     """Other images under the same name: refused before a step is taken, and by `load`."""
     words = ["--dataset", "made", "--data-dir", tmp_path / "data", "--batch-size", 16]
     tfds_set(tmp_path / "data", 0)
-    steps, calls = training._train_steps, []
+    steps, calls = loop._train_steps, []
 
     def counted(*arguments):
         calls.append(arguments)
@@ -335,8 +339,8 @@ def test_a_run_is_bound_to_its_images(tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         return steps(*arguments)
 
-    monkeypatch.setattr(training, "_train_steps", counted)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(loop, "_train_steps", counted)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     with pytest.raises(SystemExit):
         run(tmp_path / "run", *words)
     kept = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
@@ -346,9 +350,9 @@ def test_a_run_is_bound_to_its_images(tmp_path, capsys, monkeypatch):
     assert len(calls) == 3
     assert kept == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     with pytest.raises(UserError, match="other images"):
-        training.load(tmp_path / "run", data_dir=tmp_path / "data")
+        loop.load(tmp_path / "run", data_dir=tmp_path / "data")
     tfds_set(tmp_path / "data", 0)
-    assert training.load(tmp_path / "run", data_dir=tmp_path / "data")[2].step > 0
+    assert loop.load(tmp_path / "run", data_dir=tmp_path / "data")[2].step > 0
     run(tmp_path / "run", *words)
 
 
@@ -369,7 +373,7 @@ def test_a_run_is_bound_to_the_content_of_its_ticket(tmp_path, capsys):
 def test_states_that_do_not_fit_are_one_line(tmp_path, capsys):
     run(tmp_path / "run", "--epochs", 2)
     found = state(tmp_path / "run")
-    _, data_set, _ = training.load(tmp_path / "run")
+    _, data_set, _ = loop.load(tmp_path / "run")
     config = train.Config(widths=(2, 3, 6, 5), optimizer="sgd")
     cases = [
         ({"step": 3}, "of another version: it has no"),
@@ -378,12 +382,12 @@ def test_states_that_do_not_fit_are_one_line(tmp_path, capsys):
     ]
     for case, said in cases:
         with pytest.raises(UserError, match=said) as refused:
-            training.prepare(config, data_set, torch.device("cpu"), case)
+            loop.prepare(config, data_set, torch.device("cpu"), case)
         assert "\n" not in str(refused.value)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"dataset": "digits"}')
     with pytest.raises(UserError, match=r"no run of optim_torch\.train"):
-        training.load(tmp_path / "other")
+        loop.load(tmp_path / "other")
 
 
 def test_flags_without_effect_are_said(tmp_path, capsys):
@@ -402,14 +406,14 @@ def test_dense_and_sparse_weights_are_evaluated_by_one_protocol():
     """Where Γ selects everything, W on its support is W, and BatchNorm makes no difference."""
     config = train.Config(model="resnet20", widths=(2,), threshold=0.0, penalty="l1", lr_gamma=0.1)
     data_set = datasets.load("digits", images=64)
-    trained = training.prepare(config, data_set, torch.device("cpu"))
+    trained = loop.prepare(config, data_set, torch.device("cpu"))
     images = batches.on_device(data_set.train, torch.device("cpu"))
     normalise = batches.normalisation(images, False)
     trained.model.train()
     for _ in range(3):  # the running statistics are still far from those of the images
         trained.optimizer.zero_grad()
         inputs = normalise(images.pixels)
-        training.loss_of(config, trained.model, inputs, images.labels).backward()
+        loop.loss_of(config, trained.model, inputs, images.labels).backward()
         trained.optimizer.step()
     assert structure.density(trained.optimizer) > 0.99
     before = {name: buffer.clone() for name, buffer in trained.model.named_buffers()}
@@ -438,7 +442,7 @@ def test_outputs_that_are_not_finite_have_no_accuracy(value):
 @pytest.mark.parametrize("penalty", ["l1", "filter", "column", "layer"])
 def test_every_penalty_of_the_command_trains(tmp_path, penalty):
     summary = run(tmp_path, "--penalty", penalty, "--threshold", 0.01, "--epochs", 3)
-    _, _, trained = training.load(tmp_path)
+    _, _, trained = loop.load(tmp_path)
     shapes = {name: p.shape for name, p in trained.model.named_parameters()}
     for row in summary["layers"]:
         shape = shapes[row["layer"]]
@@ -462,7 +466,7 @@ def test_another_programs_checkpoint_is_no_ticket(tmp_path, state):
     config = dataclasses.replace(train.DIGITS, ticket=tmp_path / "other.pt")
     torch.save(state, config.ticket)
     with pytest.raises(UserError, match=r"other\.pt holds no state of a training run"):
-        training.ticket_masks(config, torch.nn.Linear(2, 2), torch.device("cpu"))
+        loop.ticket_masks(config, torch.nn.Linear(2, 2), torch.device("cpu"))
 
 
 def test_a_ticket_of_another_network_is_refused(tmp_path, capsys):

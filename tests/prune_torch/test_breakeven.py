@@ -8,8 +8,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from common import cli
-from common.errors import UserError
+from groundfloor import cli
+from groundfloor.errors import UserError
 from prune_torch import breakeven
 from tests.refusals import refusal
 

@@ -1,4 +1,4 @@
-"""prune_torch.compact: the small model is the large one with its zeros, in fewer numbers."""
+"""compact: the small model is the large one with its zeros, in fewer numbers."""
 
 import copy
 import json
@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import prune
 
-from common.errors import UserError
-from prune_torch import compact, pack, stored, tokens
+from groundfloor.errors import UserError
+from prune_torch import compact, pack
+from prune_torch.network import stored, tokens
 
 DEPTH, HEADS, DIM, HIDDEN = 2, 3, 12, 24
 ALL, NONE = [True], [False]

@@ -1,4 +1,4 @@
-"""prune_torch.export_onnx: the file computes what torch computes, and every refusal is one line."""
+"""export_onnx: the file computes what torch computes, and every refusal is one line."""
 
 import importlib.util
 
@@ -8,8 +8,9 @@ import timm
 import torch
 from torch import nn
 
-from common import cli
-from prune_torch import compact, export_onnx, stored
+from groundfloor import cli
+from prune_torch import compact, export_onnx
+from prune_torch.network import stored
 from tests.refusals import refusal
 
 

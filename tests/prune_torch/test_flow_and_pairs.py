@@ -8,13 +8,15 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from common import datasets
-from prune_torch import density, finetune, vit
+from groundfloor.data import datasets
+from prune_torch import density
 from prune_torch.methods import synflow
 from prune_torch.methods.base import Cell
 from prune_torch.methods.magnitude import Magnitude
 from prune_torch.methods.synflow import SynFlow, flow, flow_scores
 from prune_torch.methods.two_four import TwoFour
+from prune_torch.network import vit
+from prune_torch.protocol import finetune
 
 torch.set_num_threads(1)
 

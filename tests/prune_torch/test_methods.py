@@ -12,12 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import datasets, seeds
-from common.errors import UserError
-from prune_torch import cells, compact, density, finetune, pack, vit
+from groundfloor import seeds
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS, structured
 from prune_torch.methods.base import Cell, cubic
 from prune_torch.methods.pq_index import pq_index
+from prune_torch.network import vit
+from prune_torch.protocol import cells, finetune
 
 torch.set_num_threads(1)
 

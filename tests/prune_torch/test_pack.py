@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from common import cli
-from common.errors import UserError
-from prune_torch import pack, stored
+from groundfloor import cli
+from groundfloor.errors import UserError
+from prune_torch import pack
+from prune_torch.network import stored
 from tests.refusals import refusal
 
 DTYPES = """float64 float32 float16 bfloat16 bool int64 int32 int16 int8 uint8 uint16 uint32

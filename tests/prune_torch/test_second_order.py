@@ -7,11 +7,13 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from common import datasets
-from prune_torch import density, finetune, vit
+from groundfloor.data import datasets
+from prune_torch import density
 from prune_torch.methods import sparsegpt
 from prune_torch.methods.base import Cell, input_rows
 from prune_torch.methods.sparsegpt import SparseGPT, inverse_factor, prune
+from prune_torch.network import vit
+from prune_torch.protocol import finetune
 
 torch.set_num_threads(1)
 

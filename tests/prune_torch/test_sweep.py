@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from common import checks, cli, plots
-from common.errors import UserError
-from common.runs import Stopping, read_json
-from prune_torch import cells, fitting, pack, sweep, vit, workers
+from groundfloor import checks, cli, plots
+from groundfloor.errors import UserError
+from groundfloor.runs import Stopping, read_json
+from prune_torch import pack, sweep
 from prune_torch.methods import METHODS
+from prune_torch.network import vit
+from prune_torch.protocol import cells, fitting, workers
 from tests import tfds
 from tests.refusals import refusal
 

@@ -1,4 +1,4 @@
-"""prune_torch.tokens: merging is averaging in place, counted once for each original token."""
+"""tokens: merging is averaging in place, counted once for each original token."""
 
 import copy
 import pickle
@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 from torch.testing import assert_close
 
-from prune_torch import compact, tokens
-from prune_torch.finetune import Task
+from prune_torch import compact
+from prune_torch.network import tokens
+from prune_torch.protocol.finetune import Task
 
 DEPTH, HEADS, DIM, PATCHES, CLASSES = 2, 3, 12, 16, 6
 VARIANTS = {

@@ -9,9 +9,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from common import cli
-from common.errors import UserError
-from prune_torch import pack, stored, sweep, vit
+from groundfloor import cli
+from groundfloor.errors import UserError
+from prune_torch import pack, sweep
+from prune_torch.network import stored, vit
 
 torch.set_num_threads(1)
 

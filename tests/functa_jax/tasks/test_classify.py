@@ -11,14 +11,19 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import cli, datasets
-from common.runs import write_json
 from experiments import latent_classification
-from functa_jax import classification, exporter, functa, siren
-from functa_jax.exporter import Augmentation
+from functa_jax import functa
+from functa_jax.evaluation import classification
 from functa_jax.functaset import load_functaset
-from functa_jax.tasks import classifiers, classify, features, selection
-from functa_jax.tasks.classifiers import Recipe
+from functa_jax.model import siren
+from functa_jax.tasks import classify
+from functa_jax.tasks.classification import classifiers, features, selection
+from functa_jax.tasks.classification.classifiers import Recipe
+from functa_jax.training import exporter
+from functa_jax.training.exporter import Augmentation
+from groundfloor import cli
+from groundfloor.data import datasets
+from groundfloor.runs import write_json
 from tests.refusals import refusal
 
 KEY = jax.random.key(0)

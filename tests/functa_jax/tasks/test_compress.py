@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from common import cli, datasets
-from common.errors import UserError
-from functa_jax import exporter, functa, siren
+from functa_jax import functa
 from functa_jax.functaset import load_functaset
-from functa_jax.tasks import codec, compress, material, rates
+from functa_jax.model import siren
+from functa_jax.tasks import compress, task
+from functa_jax.tasks.compression import codec, rates
+from functa_jax.training import exporter
+from groundfloor import cli
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
 from tests import tfds
 from tests.refusals import refusal
 
@@ -393,7 +397,7 @@ def test_command_packs_and_unpacks(run, tmp_path, capsys):
 
 
 def test_an_encoded_file_belongs_to_its_functa(run, tmp_path):
-    found = material.load(material.TaskConfig(run))
+    found = task.load(task.TaskConfig(run))
     path = tmp_path / "x"
     compress.encode_file(path, found, found.data.test.images[:5])
     assert compress.decode_file(path, found.functa).shape == (5, 8, 8, 1)

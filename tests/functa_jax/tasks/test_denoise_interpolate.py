@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from common import cli, datasets
-from common.errors import UserError
-from common.runs import read_json
-from functa_jax import evaluate, siren
+from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
-from functa_jax.tasks import denoise, estimates, interpolate
-from functa_jax.tasks.fitting import Gaussian
+from functa_jax.model import siren
+from functa_jax.tasks import denoise, interpolate
+from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.restoration.fitting import Gaussian
+from groundfloor import cli
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.runs import read_json
 from tests.functa_jax.tasks.test_fitting import PLAIN, write_run
 from tests.refusals import refusal
 
@@ -128,7 +131,7 @@ def test_the_judge_of_pixels_takes_any_labels(case):
     split = datasets.Split(images, labels, np.arange(n))
     val = split.take(slice(0 if case == "no validation" else 5))
     data = datasets.Dataset("x", split, val, split, 10, "")
-    model, accuracy = interpolate._classifier(data, evaluate.pixel_rows(images), 0)
+    model, accuracy = interpolate._classifier(data, reconstruction.pixel_rows(images), 0)
     assert set(model.classes_) == set(labels)
     assert (accuracy is None) == (case == "no validation")
 
@@ -145,13 +148,13 @@ def test_paths_begin_and_end_at_the_reconstructions():
     images = RANDOM.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
     latents, _ = functa.encode(images)
     shift = SimpleNamespace(encode_ddim=lambda z: z + 1.0, decode_ddim=lambda e: e - 1.0)
-    models = estimates.Models(functa, Gaussian.of(latents), evaluate.pca(images, 5), shift)
-    ends, pixels = np.array([[0, 1], [2, 3], [4, 0]]), evaluate.pixel_rows(images)
+    models = estimates.Models(functa, Gaussian.of(latents), reconstruction.pca(images, 5), shift)
+    ends, pixels = np.array([[0, 1], [2, 3], [4, 0]]), reconstruction.pixel_rows(images)
     ways = interpolate._ways(models, pixels[ends], latents[ends])
     projected = models.pca.inverse_transform(models.pca.transform(pixels))
     for name, at in ways.items():
         whole = {"pixels, cross-fade": pixels, "PCA": projected}.get(name)
-        whole = evaluate.as_rows(functa.decode(latents)) if whole is None else whole
+        whole = reconstruction.as_rows(functa.decode(latents)) if whole is None else whole
         for t in (0, 1):
             found = at(float(t)).reshape(3, -1)
             np.testing.assert_allclose(found, whole[ends[:, t]], atol=1e-4, err_msg=name)

@@ -13,15 +13,16 @@ from hypothesis.extra.numpy import arrays
 from sklearn.covariance import oas
 from sklearn.decomposition import PCA
 
-from common import datasets
-from common.errors import UserError
-from common.runs import write_json
-from functa_jax import exporter, siren
 from functa_jax.functa import Functa
-from functa_jax.inner_loop import image_loss
-from functa_jax.tasks import estimates, fitting, wiener
-from functa_jax.tasks.fitting import Gaussian, Seen
-from functa_jax.tasks.wiener import Normal
+from functa_jax.model import siren
+from functa_jax.tasks.restoration import estimates, fitting, wiener
+from functa_jax.tasks.restoration.fitting import Gaussian, Seen
+from functa_jax.tasks.restoration.wiener import Normal
+from functa_jax.training import exporter
+from functa_jax.training.inner_loop import image_loss
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.runs import write_json
 
 PLAIN = siren.ModelConfig(1, width=8, depth=3, latent_dim=4, w0=5.0, rate_start=1.0)
 CELLS = replace(PLAIN, channels=2, grid=2, coordinates="local")

@@ -11,13 +11,15 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import cli, datasets
-from common.errors import UserError
-from functa_jax import evaluate, exporter, functa, siren
-from functa_jax.tasks import diffusion_training, frechet, generate
-from functa_jax.tasks.diffusion import PriorConfig, load_prior, train_prior
-from functa_jax.tasks.diffusion_network import fresh, graph
-from functa_jax.tasks.diffusion_process import (
+from functa_jax import functa
+from functa_jax.evaluation import reconstruction
+from functa_jax.model import siren
+from functa_jax.tasks import generate
+from functa_jax.tasks.generation import frechet
+from functa_jax.tasks.prior import diffusion_training
+from functa_jax.tasks.prior.diffusion import PriorConfig, load_prior, train_prior
+from functa_jax.tasks.prior.diffusion_network import fresh, graph
+from functa_jax.tasks.prior.diffusion_process import (
     HALF_TURN,
     SMALLEST,
     angles,
@@ -28,6 +30,10 @@ from functa_jax.tasks.diffusion_process import (
     walk_down,
     walk_up,
 )
+from functa_jax.training import exporter
+from groundfloor import cli
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
 from tests.refusals import refusal
 
 RANDOM = np.random.default_rng(0)
@@ -400,10 +406,13 @@ def test_few_images_take_few_features_and_chance_has_its_interval():
 
     data = datasets.Dataset("x", split(400), split(25), split(300), 2, "")
     judge = frechet.Judge(
-        lambda images: (evaluate.as_rows(images), np.zeros(len(images))), data, data.test, data.val
+        lambda images: (reconstruction.as_rows(images), np.zeros(len(images))),
+        data,
+        data.test,
+        data.val,
     )
     assert judge.components == 2  # a tenth of 25
-    variances = np.var(evaluate.pixel_rows(data.train.images), axis=0)
+    variances = np.var(reconstruction.pixel_rows(data.train.images), axis=0)
     np.testing.assert_allclose(judge.explained, variances[:2].sum() / variances.sum(), atol=0.02)
     alike, other, far = (
         judge.row(name, generate.as_floats(split(300, shift).images))
@@ -417,7 +426,7 @@ def test_few_images_take_few_features_and_chance_has_its_interval():
     # As a standard error: over new draws of both sides FID spreads as its resamples say.
     again = [
         frechet.frechet_distance(
-            *(evaluate.pixel_rows(split(300, s).images)[:, :2] for s in (0, 30))
+            *(reconstruction.pixel_rows(split(300, s).images)[:, :2] for s in (0, 30))
         )
         for _ in range(100)
     ]

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import cli
-from common.errors import UserError
-from common.runs import read_json
-from functa_jax import siren
-from functa_jax.tasks import estimates, inpaint
+from functa_jax.model import siren
+from functa_jax.tasks import inpaint
+from functa_jax.tasks.restoration import estimates
+from groundfloor import cli
+from groundfloor.errors import UserError
+from groundfloor.runs import read_json
 from tests.functa_jax.tasks.test_fitting import write_run
 from tests.refusals import refusal
 

@@ -9,15 +9,18 @@ from html.parser import HTMLParser
 
 import pytest
 
-from common import cli, datasets
-from common.errors import UserError
-from common.runs import Stopping
-from functa_jax import exporter, siren
 from functa_jax.functa import Functa
 from functa_jax.functaset import load_functaset
+from functa_jax.model import siren
 from functa_jax.tasks import __main__ as tasks
-from functa_jax.tasks import material, page
-from functa_jax.tasks.material import TaskConfig
+from functa_jax.tasks import task
+from functa_jax.tasks.html import page
+from functa_jax.tasks.task import TaskConfig
+from functa_jax.training import exporter
+from groundfloor import cli
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.runs import Stopping
 from tests.refusals import refusal
 
 PNG = b"\x89PNG\r\n\x1a\n picture"
@@ -150,10 +153,10 @@ def fake(monkeypatch, run):
             state.calls.append((name, config))
             if name in state.broken:
                 raise state.broken[name]
-            found = material.load(config)
+            found = task.load(config)
             (found.out).mkdir(exist_ok=True)
             found.path(f"{name}.png").write_bytes(PNG)
-            material.report(found, name, config, [{"dB": 1.5}], [f"{name}.png"])
+            task.report(found, name, config, [{"dB": 1.5}], [f"{name}.png"])
 
         return types.SimpleNamespace(
             Config=state.config, main=main, __doc__=f"What is {name}?\n\nMore of it."
@@ -297,7 +300,7 @@ def test_a_failing_task_is_named_and_the_rest_goes_on(run, fake, capsys):
 
 
 def test_a_task_without_an_answer_for_the_data_is_left_out(run, fake, capsys):
-    fake.broken["one"] = material.NotForThese("digits has no labels")
+    fake.broken["one"] = task.NotForThese("digits has no labels")
     command("--run", run)
     assert "one is left out: digits has no labels\n" in capsys.readouterr().out
     assert "What is one?" not in (run / "tasks" / "index.html").read_text()

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
-from common import cli, datasets
-from functa_jax import exporter, functa, siren
+from functa_jax import functa
+from functa_jax.model import siren
 from functa_jax.tasks import retrieve
+from functa_jax.training import exporter
+from groundfloor import cli
+from groundfloor.data import datasets
 from tests.refusals import refusal
 
 RANDOM = np.random.default_rng(0)

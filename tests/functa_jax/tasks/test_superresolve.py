@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from common import cli
-from common.runs import read_json
-from functa_jax.tasks import estimates, superresolve
-from functa_jax.tasks.estimates import Estimate
-from functa_jax.tasks.fitting import block_means
+from functa_jax.tasks import superresolve
+from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.restoration.estimates import Estimate
+from functa_jax.tasks.restoration.fitting import block_means
+from groundfloor import cli
+from groundfloor.runs import read_json
 from tests.functa_jax.tasks.test_fitting import PLAIN, write_run
 from tests.refusals import refusal
 

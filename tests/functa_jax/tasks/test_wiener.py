@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sklearn.covariance import oas
 from sklearn.decomposition import PCA
 
-from functa_jax import evaluate
-from functa_jax.tasks import fitting, wiener
-from functa_jax.tasks.fitting import Seen
-from functa_jax.tasks.wiener import Normal
+from functa_jax.evaluation import reconstruction
+from functa_jax.tasks.restoration import fitting, wiener
+from functa_jax.tasks.restoration.fitting import Seen
+from functa_jax.tasks.restoration.wiener import Normal
 
 SIDE, CHANNELS = 4, 2
 D = SIDE * SIDE * CHANNELS
@@ -85,7 +85,7 @@ def test_nothing_linear_restores_gaussian_images_better(kind):
 
 def test_images_are_one_gaussian_shrunk_by_oas():
     images = RANDOM.integers(0, 256, (30, 3, 4, 2), np.uint8)
-    rows = evaluate.pixel_rows(images)
+    rows = reconstruction.pixel_rows(images)
     normal = Normal.of_images(images)
     np.testing.assert_allclose(normal.mean, rows.mean(0), atol=1e-5)
     np.testing.assert_allclose(normal.covariance, oas(rows.astype(float))[0], atol=1e-5)

@@ -1,0 +1,1 @@
+"""What latents are worth: PSNR and PCA, and classifiers with intervals."""

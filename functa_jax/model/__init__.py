@@ -1,0 +1,1 @@
+"""The networks: SIREN, the modulated SIREN, and their fast sine."""

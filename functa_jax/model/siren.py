@@ -1,0 +1,352 @@
+"""SIREN, and the modulated SIREN that turns a latent into an image.
+
+A SIREN (Sitzmann et al. 2020) maps coordinates to colours through sine layers. In the
+modulated SIREN (Dupont et al. 2022, "From data to functa", section 3) every image shares its
+weights and owns one latent z, from which a linear map makes a shift (and, if asked, a scale)
+for each unit of each sine layer:
+
+    h <- sin(w0 * (scale * (W h + b) + shift)),      (shift, scale - 1) = z A + a.
+
+In spatial functa (Bauer et al. 2023) the latent is a grid of s x s cells, L numbers each, and the
+shift at a point comes from the cell that it lies in, or from the cells around by interpolation.
+A map over 3 x 3 cells lets neighbours share what they know.
+
+Shapes: N points, W width, D depth (all linear layers), L latent size (of one cell), C channels,
+s cells per side, p points per cell.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, traverse_util
+
+from functa_jax.model.sine import sine
+from groundfloor import seeds
+
+
+def coordinate_grid(height, width=None):
+    """Pixel centres of an image in [0, 1]^2, (row, column) order: float32 (height * width, 2)."""
+    sides = [(jnp.arange(n, dtype=jnp.float32) + 0.5) / n for n in (height, width or height)]
+    return jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What fixes a modulated SIREN's shapes and its function, given its parameters.
+
+    depth counts every linear layer: first, depth - 2 hidden ones, last. modulation is "shift"
+    or "scale_shift". inner_rate is None for meta-SGD (one learned rate per latent number,
+    as in DeepMind's functa), or the constant rate of the inner loop. With step_rates = K the first
+    K steps have learned rates of their own (later ones that of step K), which start at rate_start
+    (none: DeepMind's random ones). update is "rates" or "matrix": then the learned rate of a step
+    is a matrix (L, L), a preconditioner of the gradient; or "gauss_newton": steps of the
+    Gauss-Newton method by cg_iterations conjugate gradients, preconditioned by the learned rates.
+    With encoded_pixels = P, latents start not at zero but at a learned linear function of the P
+    pixels of the image, or of each nearest cell.
+
+    Latents are vectors (L,) if grid is None, else grids (s, s, L), s = grid, with interpolation
+    "nearest", "bilinear" (of shifts) or "blend" (of the colours of overlapping cells), map_size
+    1 or 3 and coordinates "global", or "local" in a cell.
+    """
+
+    channels: int
+    width: int
+    depth: int
+    latent_dim: int
+    w0: float = 30.0
+    modulation: str = "shift"
+    inner_rate: float | None = None
+    step_rates: int | None = None
+    rate_start: float | None = None
+    update: str = "rates"
+    cg_iterations: int = 1
+    encoded_pixels: int | None = None
+    grid: int | None = None
+    interpolation: str = "nearest"
+    map_size: int = 1
+    coordinates: str = "global"
+
+    @property
+    def latent_shape(self):
+        """Shape of one image's latent: (L,) or (s, s, L)."""
+        return (self.latent_dim,) if self.grid is None else (self.grid, self.grid, self.latent_dim)
+
+    @property
+    def cells(self):
+        """Cells in an image."""
+        return (self.grid or 1) ** 2
+
+    @property
+    def numbers(self):
+        """Numbers in one image's latent."""
+        return self.cells * self.latent_dim
+
+    @property
+    def by_cells(self):
+        """Whether points are worked on cell by cell, in the order of `points`."""
+        return self.grid is not None and self.interpolation == "nearest"
+
+    @property
+    def independent(self):
+        """Whether each cell is a small functa of its own: its pixels and its latent are no other's
+        concern."""
+        return self.by_cells and self.map_size == 1
+
+    @property
+    def named(self):
+        """The fields that are not as by default: equal models have equal ones."""
+        defaults = {name: f.default for name, f in self.__dataclass_fields__.items()}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
+
+
+def points(config, resolution):
+    """Coordinates of all pixels of an image, in the shape that the model takes.
+
+    float32 (N, 2); for nearest cells (p, s*s, 2), or (p, 1, 2) in local coordinates, which are the
+    same in each. `arrange` puts pixels in the same order.
+    """
+    if not config.by_cells:
+        return coordinate_grid(*resolution)
+    if config.coordinates == "local":
+        return coordinate_grid(*(side // config.grid for side in resolution))[:, None]
+    grid = coordinate_grid(*resolution).reshape(1, *resolution, 2)
+    return arrange(config, grid)[0]
+
+
+def arrange(config, images):
+    """Images (n, h, w, C) -> pixels (n, N, C), or for nearest cells (n, p, s*s, C)."""
+    n, height, width, channels = images.shape
+    if not config.by_cells:
+        return images.reshape(n, height * width, channels)
+    s = config.grid
+    cells = images.reshape(n, s, height // s, s, width // s, channels)
+    return cells.transpose(0, 2, 4, 1, 3, 5).reshape(n, -1, s * s, channels)
+
+
+def restore(config, pixels, resolution):
+    """The inverse of `arrange`: images (n, h, w, C) of pixels in the order of `points`."""
+    (height, width), (n, channels) = resolution, (len(pixels), pixels.shape[-1])
+    if config.by_cells:
+        s = config.grid
+        pixels = pixels.reshape(n, height // s, width // s, s, s, channels)
+        pixels = pixels.transpose(0, 3, 1, 4, 2, 5)
+    return pixels.reshape(n, height, width, channels)
+
+
+def neighbours(grid, size):
+    """Each cell with those around it: (s, s, L) -> (s, s, size*size*L), zeros beyond the border.
+
+    A linear map of the result is a convolution with a (size, size) kernel.
+    """
+    if size == 1:
+        return grid
+    s, margin = grid.shape[0], size // 2
+    padded = jnp.pad(grid, [(margin, margin), (margin, margin), (0, 0)])
+    shifts = [(i, j) for i in range(size) for j in range(size)]
+    return jnp.concatenate([padded[i : i + s, j : j + s] for i, j in shifts], axis=-1)
+
+
+class Siren(nnx.Module):
+    """A SIREN of `depth` linear layers, 2 -> width -> ... -> channels.
+
+    Weights start as in Sitzmann et al. (2020), section 3.2: U(-1/fan_in, 1/fan_in) in the
+    first layer, U(+-sqrt(6/fan_in)/w0) after it; biases at zero.
+    """
+
+    def __init__(self, width, depth, channels, w0, *, rngs):
+        self.w0 = w0
+        sizes = [2, *[width] * (depth - 1), channels]
+
+        def uniform(bound):
+            return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+                key, shape, dtype, -bound, bound
+            )
+
+        bounds = [1 / 2, *[(6 / width) ** 0.5 / w0] * (depth - 1)]
+        self.layers = nnx.List(
+            nnx.Linear(fan_in, fan_out, kernel_init=uniform(bound), rngs=rngs)
+            for fan_in, fan_out, bound in zip(sizes, sizes[1:], bounds, strict=False)
+        )
+
+    def __call__(self, coords, shifts=0.0, scales=1.0):
+        """Colours (N, C) at coords (N, 2); shifts and scales (D - 1, W), or one number for all.
+
+        With coords (..., 2), shifts may be (D - 1, ..., W): one for each point, broadcast.
+        Targets live in [0, 1], hence the 0.5 that is added to the last, linear, layer.
+        """
+        *hidden, last = self.layers
+        shifts, scales = (
+            jnp.broadcast_to(x, (len(hidden), *jnp.shape(x)[1:])) for x in (shifts, scales)
+        )
+        h = coords
+        for layer, shift, scale in zip(hidden, shifts, scales, strict=True):
+            h = sine(self.w0 * (scale * layer(h) + shift))
+        return last(h) + 0.5
+
+
+class ModulatedSiren(nnx.Module):
+    """The shared network of a functa: SIREN, latent -> modulations, and the inner loop's rates."""
+
+    def __init__(self, config: ModelConfig, *, rngs):
+        self.config = config
+        self.siren = Siren(config.width, config.depth, config.channels, config.w0, rngs=rngs)
+        self.per_unit = 2 if config.modulation == "scale_shift" else 1
+        # Lecun's truncated normal and zero biases: haiku's defaults, hence DeepMind's.
+        self.latent_map = nnx.Linear(
+            config.map_size**2 * config.latent_dim,
+            self.per_unit * (config.depth - 1) * config.width,
+            rngs=rngs,
+        )
+        if config.inner_rate is None:
+            self.inner_rate = nnx.Param(_first_rates(config, rngs.params()))
+        if config.encoded_pixels is not None:
+            inputs = config.encoded_pixels * config.channels
+            self.encoder = nnx.Linear(inputs, config.latent_dim, rngs=rngs)
+
+    def __call__(self, coords, latent):
+        """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
+
+        coords (N, 2) gives (N, C); for nearest cells (p, 1 or s*s, 2) gives (p, s*s, C).
+        """
+        if not self.config.by_cells:
+            return self.at(coords, latent)
+        modulations = self._of_cells(latent)
+        return self._colours(coords, modulations.reshape(1, -1, modulations.shape[-1]))
+
+    def at(self, coords, latent):
+        """Colours (N, C) of the image with this latent at any points (N, 2) in [0, 1]^2."""
+        s = self.config.grid
+        if s is None:
+            return self._colours(coords, self.latent_map(latent))
+        modulations, within = self._of_cells(latent), coords * s
+        local = self.config.coordinates == "local"
+
+        def colours_of(cell):
+            own = modulations[cell[:, 0], cell[:, 1]]
+            return self._colours(within - cell if local else coords, own)
+
+        if self.config.interpolation == "blend":
+            return sum(
+                weight[:, None] * colours_of(cell) for cell, weight in cells_around(within, s)
+            )
+        cell = jnp.clip(jnp.floor(within).astype(jnp.int32), 0, s - 1)
+        if self.config.interpolation == "nearest":
+            return colours_of(cell)
+        rows, columns = (hat_weights(x, s) for x in coords.T)
+        modulations = jnp.einsum("nr,nc,rcm->nm", rows, columns, modulations)
+        return self._colours(within - cell if local else coords, modulations)
+
+    def start(self, pixels):
+        """The latent that the inner loop starts from, of pixels as from `arrange`."""
+        config = self.config
+        if config.encoded_pixels is None:
+            return jnp.zeros(config.latent_shape, pixels.dtype)
+        by_cell = jnp.swapaxes(pixels.reshape(config.encoded_pixels, -1, config.channels), 0, 1)
+        rows = by_cell.reshape(config.cells, -1)
+        return self.encoder(rows).reshape(config.latent_shape)
+
+    def _of_cells(self, latent):
+        return self.latent_map(neighbours(latent, self.config.map_size))
+
+    def _colours(self, coords, modulations):
+        """Colours at coords (..., 2), with modulations (..., units of all layers)."""
+        shape = (*modulations.shape[:-1], self.config.depth - 1, self.per_unit, self.config.width)
+        modulations = jnp.moveaxis(modulations.reshape(shape), (-3, -2), (0, 1))
+        *scales, shifts = jnp.moveaxis(modulations, 1, 0)
+        return self.siren(coords, shifts, *(1 + scale for scale in scales))
+
+    def step(self, gradient, number):
+        """What step `number` (0 first) of the inner loop subtracts from a latent.
+
+        gradient: of the loss of one cell, shaped like the latent.
+        """
+        if self.config.inner_rate is not None:
+            return self.config.inner_rate * gradient
+        rate = jnp.asarray(self.inner_rate[...])
+        if self.config.step_rates is not None:
+            rate = rate[jnp.minimum(number, self.config.step_rates - 1)]
+        return gradient @ rate if self.config.update == "matrix" else rate * gradient
+
+
+def _first_rates(config, key):
+    """Initial learned rates: (L,), or (L, L) of a preconditioner, with a first axis for steps."""
+    shape = (config.latent_dim,)
+    if config.rate_start is None:  # DeepMind's initial range of meta-SGD rates
+        rates = jax.random.uniform(key, shape, jnp.float32, minval=0.005, maxval=0.1)
+    else:
+        rates = jnp.full(shape, config.rate_start, jnp.float32)
+    rates = jnp.diag(rates) if config.update == "matrix" else rates
+    return rates if config.step_rates is None else jnp.stack([rates] * config.step_rates)
+
+
+def cells_around(within, s):
+    """The four cells whose centres surround each point, and their weights, which sum to 1.
+
+    within (N, 2), in units of cells; yields (cells (N, 2), weights (N,)) four times. Beyond the
+    centres of the outer cells these stand in for those that are missing.
+    """
+    first = jnp.floor(within - 0.5)
+    beyond = within - 0.5 - first
+    for row in (0, 1):
+        for column in (0, 1):
+            place = jnp.array([row, column])
+            weight = jnp.prod(jnp.where(place, beyond, 1 - beyond), axis=1)
+            yield jnp.clip(first.astype(jnp.int32) + place, 0, s - 1), weight
+
+
+def hat_weights(x, s):
+    """Weights (N, s) of s cells for linear interpolation at x (N,) in [0, 1]; rows sum to 1.
+
+    Beyond the centres of the outer cells these have all the weight.
+    """
+    place = jnp.clip(x * s - 0.5, 0, s - 1)
+    return jnp.maximum(0, 1 - jnp.abs(place[:, None] - jnp.arange(s)))
+
+
+@cache
+def graph(config):
+    """nnx graph definition of the model, which `nnx.merge` joins with a dict of parameters."""
+    return nnx.split(nnx.eval_shape(lambda: ModulatedSiren(config, rngs=nnx.Rngs(0))))[0]
+
+
+def init(config, seed):
+    """Fresh parameters, a nested dict of arrays, from an integer seed."""
+
+    @jax.jit
+    def fresh(key):
+        return nnx.to_pure_dict(nnx.state(ModulatedSiren(config, rngs=nnx.Rngs(key))))
+
+    return fresh(jax.random.fold_in(jax.random.key(seed), seeds.number("weights")))
+
+
+def with_params(config, params):
+    """The model with these parameters: a pure function of them, to be used inside JAX code."""
+    return nnx.merge(graph(config), params)
+
+
+def check_arrays(params, fresh):
+    """ValueError if params have other names, shapes or types than those that fresh() would make."""
+    trees = params, jax.eval_shape(fresh)
+    found, asked = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in trees)
+    if found != asked:
+        raise ValueError("its arrays are not those that its configuration asks for")
+
+
+def flatten(params):
+    """{"siren/layers/0/kernel": array, ...}: parameters by name, for files."""
+    return {
+        "/".join(map(str, path)): value
+        for path, value in traverse_util.flatten_dict(params).items()
+    }
+
+
+def unflatten(flat):
+    """The nested dict of parameters from their names."""
+    return traverse_util.unflatten_dict(
+        {
+            tuple(int(part) if part.isdigit() else part for part in name.split("/")): value
+            for name, value in flat.items()
+        }
+    )

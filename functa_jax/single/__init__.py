@@ -1,0 +1,1 @@
+"""SIRENs fitted to single images."""

@@ -1,0 +1,285 @@
+"""The pictures of functa_jax.fit_images."""
+
+import itertools
+
+import numpy as np
+from scipy import ndimage
+
+from functa_jax.evaluation.reconstruction import mean_psnr
+from functa_jax.images import resize
+from functa_jax.model.siren import coordinate_grid
+from functa_jax.single import sirens
+from groundfloor.plots import figure
+
+MOST_IMAGES = 4  # in a picture
+FACTORS = (2, 4)  # of super-resolution
+BOX = (0.375, 0.375, 0.625, 0.625)  # of the zoom: top, left, bottom, right
+EXACT = 60.0  # dB, the top of axes: beyond it a picture is exact to the eye
+
+
+def grid(run, config, full, images, fits):
+    """All figures of the grid; returns rows of super-resolution, for the summary.
+
+    full: uint8 (n, h, w, C); images: {size: reduced ones}; fits: {cell: sirens.Fit}.
+    """
+    channels = full.shape[-1]
+    signals = full.astype(np.float32) / 255
+
+    def path(name):
+        return run.path("figures", f"{name}.png")
+
+    psnr_parameters(path("psnr_parameters"), config, fits, images)
+    psnr_steps(path("psnr_steps"), fits)
+
+    def best(size):
+        """The cell of this size with the highest PSNR, and its networks of the first seed."""
+        cell = max(
+            (cell for cell in fits if cell.size == size),
+            key=lambda cell: mean_psnr(fits[cell].errors[-1]),
+        )
+        weights = fits[cell].weights[:: len(config.seeds)][:MOST_IMAGES]
+        return cell.shape(config, channels), weights
+
+    largest = max(config.sizes)
+    derivatives(path("derivatives"), images[largest][:MOST_IMAGES], *best(largest))
+    size = _to_enlarge(config.sizes, min(full.shape[1:3]))
+    sources = (signals[:MOST_IMAGES], images[size][:MOST_IMAGES], *best(size))
+    zooms(path("zooms"), *sources)
+    return superresolution(path("superresolution"), *sources)
+
+
+def _to_enlarge(sizes, shorter):
+    """The largest size that leaves room for the largest factor in the original, if one does."""
+    for factor in reversed(FACTORS):
+        fitting = [size for size in sizes if size * factor <= shorter]
+        if fitting:
+            return max(fitting)
+    return min(sizes)
+
+
+def psnr_parameters(path, config, fits, images):
+    """PSNR against parameters: a panel per size, a line per depth."""
+    sizes = sorted({cell.size for cell in fits})
+    with figure(
+        path, 1, len(sizes), size=(3.2 * len(sizes) + 0.4, 3.0), sharey=True, squeeze=False
+    ) as (_, axes):
+        for ax, size in zip(axes[0], sizes, strict=True):
+            _, height, width, channels = images[size].shape
+            for depth in sorted({cell.depth for cell in fits}):
+                cells = [c for c in fits if (c.size, c.depth) == (size, depth)]
+                cells.sort(key=lambda cell: cell.width)
+                x = [cell.shape(config, channels).parameters for cell in cells]
+                y = [_shown(mean_psnr(fits[cell].errors[-1])) for cell in cells]
+                ax.plot(x, y, "o-", ms=4, label=f"depth {depth}")
+            ax.axvline(height * width * channels, color="k", ls=":", lw=1, label="numbers in image")
+            ax.set(xscale="log", xlabel="parameters", title=f"{height}×{width}")
+        axes[0][0].set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
+        axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def psnr_steps(path, fits):
+    """PSNR against steps: a panel per size, colours for widths, dashes for depths."""
+    sizes = sorted({cell.size for cell in fits})
+    widths, depths = (sorted({cell[place] for cell in fits}) for place in (1, 2))
+    dashes = dict(zip(depths, itertools.cycle((":", "--", "-", "-.")), strict=False))
+    with figure(
+        path, 1, len(sizes), size=(3.2 * len(sizes) + 1.2, 3.0), sharey=True, squeeze=False
+    ) as (_, axes):
+        for ax, size in zip(axes[0], sizes, strict=True):
+            for cell, fit in fits.items():
+                if cell.size == size:
+                    label = f"width {cell.width}, depth {cell.depth}"
+                    color = f"C{widths.index(cell.width)}"
+                    y = _shown(mean_psnr(fit.errors.T))
+                    ax.plot(fit.steps, y, dashes[cell.depth], color=color, lw=1.2, label=label)
+            ax.set_xscale("symlog", linthresh=1)
+            ax.set(xlabel="steps", title=f"shorter side {size}", xlim=(0, None))
+        axes[0][0].set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
+        axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def derivatives(path, images, shape, weights):
+    """Image, fit, and their gradients and Laplacians, of the mean over channels, per pixel."""
+    height, width = images.shape[1:3]
+    fitted = sirens.pictures(shape, weights, height, width)
+    size = (1.5 * 6 * width / height + 0.3, 1.5 * len(images) + 0.45)
+    names = ("image", "fit", "|∇| differences", "|∇| of the fit", "Δ differences", "Δ of the fit")
+    with figure(path, len(images), 6, size=size, squeeze=False) as (_, axes):
+        for row, image, picture, one in zip(axes, images, fitted, weights, strict=True):
+            steep, curved = field_derivatives(shape, one, height, width)
+            grey = image.mean(axis=-1)
+            steep_image = np.hypot(*np.gradient(grey))
+            curved_image = ndimage.laplace(grey, mode="nearest")
+            show(row[0], image)
+            show(row[1], picture, f"{_psnr(picture, image):.1f} dB")
+            top = np.percentile(steep_image, 99)
+            bound = np.percentile(np.abs(curved_image), 99)
+            for ax, values in zip(row[2:4], (steep_image, steep), strict=True):
+                show(ax, values, low=0, high=top)
+            for ax, values in zip(row[4:], (curved_image, curved), strict=True):
+                show(ax, values, low=-bound, high=bound)
+        for ax, name in zip(axes[0], names, strict=True):
+            ax.set_title(name, fontsize=9)
+
+
+def field_derivatives(shape, weights, height, width):
+    """(|gradient|, Laplacian) of a network's mean over channels, per pixel: (height, width) each.
+
+    Exact derivatives at pixel centres; a pixel is 1/height by 1/width of the coordinates.
+    """
+    gradient, hessian = sirens.derivatives(shape, weights, coordinate_grid(height, width))
+    pixel = np.array([1 / height, 1 / width])
+    steep = np.linalg.norm(np.mean(gradient, axis=1) * pixel, axis=-1)
+    curved = (np.mean(np.diagonal(hessian, axis1=2, axis2=3), axis=1) * pixel**2).sum(axis=-1)
+    return steep.reshape(height, width), curved.reshape(height, width)
+
+
+def superresolution(path, full, images, shape, weights):
+    """Fits of reduced images rendered larger, beside cubic splines and the original.
+
+    Returns [{"factor", "image", "siren_psnr", "spline_psnr"}], dB, None where the original is
+    smaller.
+    """
+    height, width = images.shape[1:3]
+    lines, rows = [], []
+    for factor in FACTORS:
+        fine = factor * height, factor * width
+        fitted = sirens.pictures(shape, weights, *fine)
+        smooth = resize.enlarge(images, factor)
+        known = fine[0] <= full.shape[1] and fine[1] <= full.shape[2]
+        truth = resize.reduce(full, *fine) if known else [None] * len(images)
+        for number, pictures in enumerate(zip(images, smooth, fitted, truth, strict=True)):
+            _, spline, siren, original = pictures
+            scores = [None, None]
+            if known:
+                scores = [_psnr(siren, original), _psnr(spline, original)]
+            row = {"factor": factor, "image": number, "from": f"{height}x{width}"}
+            rows.append({**row, "siren_psnr": scores[0], "spline_psnr": scores[1]})
+            lines.append((factor, *pictures, *scores))
+    lines.sort(key=lambda line: line[0])
+    size = (1.6 * 4 * width / height + 0.4, 1.75 * len(lines) + 0.2)
+    with figure(path, len(lines), 4, size=size, squeeze=False) as (_, axes):
+        for row, (factor, coarse, spline, siren, original, good, plain) in zip(
+            axes, lines, strict=True
+        ):
+            show(row[0], coarse, f"fitted: {height}×{width}")
+            show(row[1], spline, f"cubic spline ×{factor}" + _dB(plain))
+            show(row[2], siren, f"SIREN ×{factor}" + _dB(good))
+            if original is None:
+                row[3].set_axis_off()
+            else:
+                show(row[3], original, f"original: {factor * height}×{factor * width}")
+    return rows
+
+
+def zooms(path, full, images, shape, weights, factor=8):
+    """The middle of the picture, `factor` times larger than it was fitted."""
+    height, width = images.shape[1:3]
+    top, left, bottom, right = BOX
+    rows, columns = (
+        round((high - low) * side * factor)
+        for low, high, side in ((top, bottom, height), (left, right, width))
+    )
+    fitted = sirens.pictures(shape, weights, rows, columns, BOX)
+    names = ("image", "pixels", f"cubic spline ×{factor}", f"SIREN ×{factor}", "original")
+    size = (1.6 * 5 * width / height + 0.2, 1.6 * len(images) + 0.3)
+    with figure(path, len(images), 5, size=size, squeeze=False) as (_, axes):
+        for row, original, image, siren in zip(axes, full, images, fitted, strict=True):
+            show(row[0], original)
+            place = (left * original.shape[1], top * original.shape[0])
+            sides = ((right - left) * original.shape[1], (bottom - top) * original.shape[0])
+            row[0].add_patch(_box(place, sides))
+            spline = resize.enlarge(image[None], factor)[0]
+            for ax, picture in zip(row[1:], (image, spline, siren, original), strict=True):
+                show(ax, picture if picture is siren else _crop(picture))
+        for ax, name in zip(axes[0], names, strict=True):
+            ax.set_title(name, fontsize=9)
+
+
+def _box(place, sides):
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(place, *sides, fill=False, color="red", lw=1)
+
+
+def _crop(picture):
+    """The pixels that BOX touches most, of a picture (h, w, C)."""
+    height, width = picture.shape[:2]
+    top, left, bottom, right = np.round(BOX * np.array([height, width] * 2)).astype(int)
+    return picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+
+def comparison(path, found, data):
+    """Single-image networks, the functa and PCA: PSNR against numbers, and against time."""
+    from matplotlib.ticker import ScalarFormatter
+
+    sirens = [row for row in found.rows if row["compared"] in ("equal numbers", "more numbers")]
+    pca = [row for row in found.rows if row["method"] == "PCA"]
+    with figure(path, 1, 2, size=(8.6, 3.3), sharey=True) as (_, (left, right)):
+        for rows, style, name in (
+            (pca, "s--k", "PCA, shared basis"),
+            (sirens, "o-C0", "SIREN, one per image"),
+        ):
+            x, y = ([row[key] for row in rows] for key in ("numbers", "psnr"))
+            left.plot(x, _shown(y), style, ms=4, lw=1.2, label=name)
+        for row in (row for row in found.rows if row["method"] == "functa"):
+            left.plot(row["numbers"], row["psnr"], "*C3", ms=12, label="functa, shared weights")
+        left.axvline(np.prod(data.test.images.shape[1:]), color="k", ls=":", lw=1)
+        left.set_xscale("log", base=2)
+        left.xaxis.set_major_formatter(ScalarFormatter())
+        left.set_xlabel("numbers per image (dotted: in the image)")
+        left.set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
+        left.legend(fontsize=8, loc="lower right")
+
+        colors = iter(f"C{k}" for k in (0, 1, 2, 4, 5, 6, 7, 8, 9))
+        for course in found.courses:
+            _, seconds, psnr = np.transpose(course["course"])
+            siren = course["method"] == "SIREN"
+            label = f"SIREN, {course['numbers']} numbers" if siren else "functa, 1 to 10 steps"
+            style = {"color": next(colors), "lw": 1.2} if siren else {"color": "C3", "marker": "*"}
+            start = int(siren)  # a network's first point took no time
+            right.plot(1e3 * seconds[start:], _shown(psnr[start:]), label=label, **style)
+        right.set(xscale="log", xlabel="milliseconds per image")
+        right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def galleries(path, pictures):
+    """Rows of images (m, h, w, C) by name, each with its mean PSNR against the first row."""
+    original = pictures["original"]
+    count = len(original)
+    size = (0.8 * count + 1.5, 0.84 * len(pictures))
+    with figure(path, len(pictures), count, size=size, squeeze=False) as (_, axes):
+        for row, (name, images) in zip(axes, pictures.items(), strict=True):
+            for ax, image in zip(row, images, strict=True):
+                show(ax, image)
+            if name != "original":
+                error = ((images - original) ** 2).mean(axis=(1, 2, 3))
+                psnr = mean_psnr(error)
+                name += f"\nover {EXACT:.0f} dB" if psnr > EXACT else f"\n{psnr:.1f} dB"
+            row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+
+
+def show(ax, picture, below=None, low=0.0, high=1.0):
+    """A picture (h, w[, C]) without axes; grey levels from `low` to `high`."""
+    if picture.ndim == 3:
+        picture = np.clip(picture[..., 0] if picture.shape[-1] == 1 else picture, 0, 1)
+    ax.imshow(picture, vmin=low, vmax=high)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    if below:
+        ax.set_xlabel(below, fontsize=8, labelpad=2)
+
+
+def _psnr(picture, original):
+    """dB, of what is shown: clipped to [0, 1]."""
+    return float(mean_psnr([np.mean((np.clip(picture, 0, 1) - original) ** 2)]))
+
+
+def _dB(psnr):
+    return "" if psnr is None else f": {psnr:.2f} dB"
+
+
+def _shown(psnr):
+    return np.minimum(psnr, EXACT)

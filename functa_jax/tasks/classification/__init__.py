@@ -1,0 +1,1 @@
+"""Features, networks that classify them, and how one is chosen."""

@@ -1,0 +1,1 @@
+"""Quantisers, entropy coding, and their rate-distortion curves."""

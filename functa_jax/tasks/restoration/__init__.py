@@ -1,0 +1,1 @@
+"""Latents fitted to part of an image; the linear rival."""

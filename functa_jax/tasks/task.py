@@ -1,0 +1,182 @@
+"""What every task starts from (a run, its functaset, its images) and leaves behind (a report)."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from functa_jax.functaset import COLUMNS, SPLITS, Functaset, find_shards, load_functaset
+from groundfloor import checks
+from groundfloor.checks import Seed
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+from groundfloor.runs import content_hash, environment, write_json
+
+PRIORS = ("prior.npz", "prior_pca.npz")  # what generate leaves beside its report
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Which run a task works on, and where it writes."""
+
+    run: Path
+    """Run folder of functa_jax.meta_train."""
+    functaset: Path | None = None
+    """Functaset of that run; default functaset.npz in its folder."""
+    data_dir: Path | None = None
+    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
+    out: Path | None = None
+    """Folder for the report; default tasks/ in the run folder."""
+    seed: Seed = 0
+    """Seed of everything random in the task."""
+
+    def __post_init__(self):
+        checks.check(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A Functa, its Functaset, and the groundfloor.data.datasets.Dataset that both were made from.
+
+    data.SPLIT.images and labels belong to functaset.SPLIT row by row, but for augmented copies of
+    train, which follow after the images themselves in the same order.
+    """
+
+    functa: "Functa"  # noqa: F821 -- JAX is imported when a task begins
+    functaset: Functaset
+    data: datasets.Dataset
+    out: Path
+    folder: Path | None = None  # of the run, if there is one; keeps the PCA of its images
+
+    def path(self, name):
+        """A file of the report."""
+        return self.out / name
+
+    @cached_property
+    def origin(self):
+        """Hashes of what a report is made from: checkpoint, functaset, data_fingerprint."""
+        digest = hashlib.sha256()
+        for split in (getattr(self.functaset, name) for name in SPLITS):
+            for column in COLUMNS:
+                values = np.ascontiguousarray(getattr(split, column))
+                digest.update(f"{column} {values.dtype} {values.shape}".encode() + values.tobytes())
+        return {
+            "checkpoint": self.functa.hash,
+            "functaset": digest.hexdigest()[:16],
+            "data_fingerprint": self.data.fingerprint,
+        }
+
+
+class NotForThese(UserError):
+    """A task has no answer for data of this kind, whatever the flags: no classes, say."""
+
+
+def load(config):
+    """The Material of a TaskConfig.
+
+    Raises UserError, in one line, if the run is not finished, if functaset or data are others
+    than those of the run, or if train has no two images that differ.
+    """
+    from functa_jax.training import devices
+
+    devices.one_cpu_device_per_core()
+    from functa_jax.functa import load as load_functa
+    from functa_jax.training.exporter import data_of
+
+    functa = load_functa(config.run)
+    folder = config.run if config.run.is_dir() else config.run.parent
+    path = config.functaset or folder / "functaset.npz"
+    try:
+        functaset = load_functaset(path)
+    except UserError as error:
+        if config.functaset or path.exists() or find_shards(path):
+            raise
+        raise UserError(
+            f"{error}: python -m functa_jax.export --run {config.run} --out FILE makes it, "
+            "to be given as --functaset FILE"
+        ) from None
+    if functaset.metadata.get("checkpoint") != functa.hash:
+        raise UserError(f"{path} was made by another functa than {config.run}; export it again")
+    data = data_of(functa, config.run, config.data_dir)
+    same = functaset.metadata.get("data_fingerprint", data.fingerprint) == data.fingerprint
+    for name in SPLITS:
+        ids, split = getattr(functaset, name).ids, getattr(data, name)
+        copies = len(ids) // max(len(split), 1) if name == "train" else 1
+        same &= np.array_equal(ids, np.tile(split.ids, copies))
+    if not same:
+        raise UserError(f"{path} was made from other images than those of {data.name} found")
+    images = data.train.images
+    if len(images) < 2 or (images == images[0]).all():
+        raise UserError(f"{data.name} has no two train images that differ: nothing to compare")
+    out = config.out or folder / "tasks"
+    if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
+        raise UserError(f"--out {out}: a file lies where the report's folder should be")
+    kept = folder if (folder / "config.json").exists() else None
+    return Material(functa, functaset, data, out, kept)
+
+
+def require(data, why, **needs):
+    """NotForThese, "WHY: what is missing", where a Dataset lacks what `Dataset.require` asks."""
+    try:
+        data.require(**needs)
+    except UserError as error:
+        raise NotForThese(f"{why}: {error}") from None
+
+
+def say_unused(config, reasons):
+    """One line for each field that was given and changes nothing; reasons: {field: why}."""
+    for field, why in reasons.items():
+        if getattr(config, field) != getattr(type(config), field):
+            print(f"--{field.replace('_', '-')} has no effect: {why}", flush=True)
+
+
+def prior_hash(out):
+    """What the priors that lie in the folder `out` contain, as text; "" without any."""
+    return " ".join(content_hash(out / name) for name in PRIORS if (out / name).exists())
+
+
+def report(material, task, config, rows, figures, remarks=()):
+    """Write `task`.json, print its table, and return the path.
+
+    rows: list of dicts, column -> value, the table of the report; figures: names of the files in
+    material.out that belong to it; remarks: sentences a reader needs to judge the table.
+    """
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    about = {
+        "task": task,
+        "data": material.data.name,
+        **material.origin,
+        "prior": prior_hash(material.out),
+        "numbers": material.functa.config.numbers,
+        "rows": rows,
+        "figures": list(figures),
+        "remarks": list(remarks),
+        "config": settings,
+    }
+    path = material.path(f"{task}.json")
+    write_json(path, {**about, **environment()})
+    print(f"\n{table(rows)}\n")
+    for remark in remarks:
+        print(remark)
+    print(", ".join(str(material.path(name)) for name in (path.name, *figures)), flush=True)
+    return path
+
+
+def table(rows):
+    """Rows (dicts with mostly the same columns) as aligned text; numbers to four digits."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [columns] + [[text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def text(value):
+    """A cell of a table as text."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,62 @@
+"""The pictures of a run: reconstructions step by step, learning curves, latent sizes."""
+
+import numpy as np
+
+from functa_jax.evaluation.reconstruction import mean_psnr
+from groundfloor.plots import figure
+
+
+def reconstructions(path, functa, images, steps=(0, 1, 2, 3)):
+    """Rows: the originals, then what `steps` inner steps make of them; mean dB at the left."""
+    rows = [("original", images / 255.0)]
+    latents, errors = functa.course(images, steps=max(steps))
+    for step in steps:
+        name = f"{step} step{'s' * (step != 1)}\n{mean_psnr(errors[:, step]):.1f} dB"
+        rows.append((name, functa.decode(latents[:, step])))
+    count = len(images)
+    with figure(path, len(rows), count, size=(0.8 * count + 0.8, 0.84 * len(rows))) as (_, axes):
+        for axes_row, (name, pictures) in zip(axes, rows, strict=True):
+            for ax, picture in zip(axes_row, pictures, strict=True):
+                ax.imshow(np.clip(picture, 0, 1).squeeze(), vmin=0, vmax=1)
+                ax.set(xticks=[], yticks=[])
+                ax.grid(False)
+                for spine in ax.spines.values():
+                    spine.set_visible(False)
+            axes_row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+
+
+def learning_curves(path, rows, pca=None):
+    """PSNR in training and on validation against outer steps; PCA as a dashed line."""
+    train = [(row["step"], row["psnr"]) for row in rows if "psnr" in row]
+    val = [(row["step"], row["val_psnr"]) for row in rows if "val_psnr" in row]
+    with figure(path, size=(6.4, 3.2)) as (_, ax):
+        ax.plot(*np.transpose(train), lw=0.8, color="C0", alpha=0.6, label="training batches")
+        if val:
+            steps = len(val[0][1]) - 1
+            for k in range(1, steps + 1):
+                ax.plot(
+                    [step for step, _ in val],
+                    [psnr[k] for _, psnr in val],
+                    color=f"C{k}",
+                    lw=1.5 if k == steps else 1.0,
+                    label=f"validation, {k} step{'s' * (k != 1)}",
+                )
+        if pca is not None:
+            ax.axhline(pca, color="k", ls="--", lw=1, label="PCA, as many numbers (test)")
+        low = min(psnr[1] for _, psnr in val) if val else min(psnr for _, psnr in train)
+        ax.set(xlabel="outer steps", ylabel="mean of per-image PSNR (dB)", ylim=(low - 1, None))
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def latent_sizes(path, summaries):
+    """Test PSNR of several runs on one data set against their latent size, beside PCA."""
+    points = sorted((s["numbers"], s["test_psnr"], s["pca_test_psnr"]) for s in summaries)
+    sizes = [p[0] for p in points]
+    with figure(path, size=(4.2, 3.0)) as (_, ax):
+        ax.plot(sizes, [p[1] for p in points], "o-", label="functa")
+        known = [p for p in points if p[2] is not None]
+        ax.plot([p[0] for p in known], [p[2] for p in known], "s--", color="k", label="PCA")
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(sizes, [str(size) for size in sizes])
+        ax.set(xlabel="numbers per image", ylabel="mean of per-image test PSNR (dB)")
+        ax.legend()

@@ -1,0 +1,145 @@
+"""The inner loop: K steps that turn one image into its latent.
+
+    z_0 = 0,   z_{k+1} = z_k - rate * grad_z loss(z_k),   k = 0 .. K-1
+
+(or Gauss-Newton steps, or a start at a linear function of the pixels: `siren.ModelConfig`) with the
+loss of *that image* alone, so that nothing depends on the batch; in a grid of cells the losses of
+the cells are summed, so that a cell's gradient does not depend on how many there are.
+Everything here is written for one image and mapped over images by `jax.vmap`; coordinates and z_0
+are not mapped, so XLA computes the first forward pass once for all images. Coordinates and images
+come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C).
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from functa_jax.model.siren import with_params
+
+
+def image_loss(model, coords, latent, image, penalty=0.0):
+    """The loss of one image (N, C): squared error, mean over points and channels, and penalty.
+
+    Returns it with penalty * mean(latent**2), which keeps latents small, and without.
+    """
+    error = jnp.mean((model(coords, latent) - image) ** 2)
+    return error + penalty * jnp.mean(latent**2), error
+
+
+def step(model, residuals, latent, number, *, penalty=0.0, first_order=False):
+    """One step of the inner loop: the latent after it, and the mean squared residual before it.
+
+    residuals: a function of a latent, rendered minus seen; number: of the step, 0 first. With
+    first_order the step's direction counts as constant in gradients taken through it.
+    """
+    if model.config.update == "gauss_newton":
+        direction, error = _gauss_newton(model, residuals, latent, number, penalty)
+        return latent - (lax.stop_gradient(direction) if first_order else direction), error
+
+    def loss(latent):
+        error = jnp.mean(residuals(latent) ** 2)
+        return error + penalty * jnp.mean(latent**2), error
+
+    gradient, error = jax.grad(loss, has_aux=True)(latent)
+    if first_order:
+        gradient = lax.stop_gradient(gradient)
+    return latent - model.step(model.config.cells * gradient, number), error
+
+
+def _gauss_newton(model, residuals, latent, number, penalty):
+    """What to subtract from a latent: the minimiser of the loss with its residuals linearised.
+
+    By cg_iterations steps of conjugate gradients from zero (Nocedal & Wright 2006, algorithm
+    5.3), preconditioned by the step's learned rates; one is a gradient step of the best length.
+    A scan: JAX's own `cg` has the gradients of the exact solution, which few iterations are not.
+    Cells that are independent of each other have each their own conjugate gradients.
+    """
+    axes = -1 if model.config.independent else tuple(range(latent.ndim))
+
+    def dot(a, b):
+        return jnp.sum(a * b, axes, keepdims=True)
+
+    residual, push = jax.linearize(residuals, latent)
+    pull = jax.linear_transpose(push, latent)
+
+    def pulled(change, latent):
+        return (pull(change)[0] / change.size + penalty * latent / latent.size) * 2
+
+    tiny = jnp.finfo(latent.dtype).tiny ** 0.5  # of a denominator; it is 0 at a minimum
+    left = pulled(residual, latent)  # of the equations: what the solution misses
+
+    def iteration(carried, _):
+        solution, left, direction, before = carried
+        preconditioned = model.step(left, number)
+        size = dot(left, preconditioned)
+        direction = preconditioned + size / (before + tiny) * direction
+        image = pulled(push(direction), direction)
+        length = size / (dot(direction, image) + tiny)
+        return (solution + length * direction, left - length * image, direction, size), None
+
+    zero = jnp.zeros_like(latent)
+    start = zero, left, zero, jnp.ones_like(dot(zero, zero))
+    (solution, *_), _ = lax.scan(iteration, start, length=model.config.cg_iterations)
+    return solution, jnp.mean(residual**2)
+
+
+def fit(model, coords, image, steps, *, penalty=0.0, first_order=False):
+    """Fit one image (N, C): its latent after `steps` steps, and the errors before each.
+
+    Returns (latent (L,) or (s, s, L), errors (steps,)). With first_order, gradients taken through
+    the result ignore how the inner gradients depend on the parameters (Finn et al. 2017, 5.2).
+    """
+    latent, errors = model.start(image), []
+    for number in range(steps):
+        latent, error = step(
+            model,
+            lambda z: model(coords, z) - image,
+            latent,
+            number,
+            penalty=penalty,
+            first_order=first_order,
+        )
+        errors.append(error)
+    return latent, jnp.stack(errors) if errors else jnp.zeros(0, image.dtype)
+
+
+def encode(config, params, coords, images, steps, penalty=0.0):
+    """Fit images (B, N, C) and keep the whole course, for use without an outer gradient.
+
+    Returns latents (B, steps + 1, *latent_shape) and mean squared errors (B, steps + 1): [:, k] are
+    those after k steps of `fit`.
+    """
+    model = with_params(config, params)
+
+    def fit_one(image):
+        def residuals(latent):
+            return model(coords, latent) - image
+
+        def next_latent(latent, number):
+            after, error = step(model, residuals, latent, number, penalty=penalty)
+            return after, (latent, error)
+
+        last, (latents, errors) = lax.scan(next_latent, model.start(image), jnp.arange(steps))
+        error = jnp.mean(residuals(last) ** 2)
+        return jnp.concatenate([latents, last[None]]), jnp.append(errors, error)
+
+    return lax.map(fit_one, images, batch_size=images_at_once(*points_and_batch(images)))
+
+
+def points_and_batch(images):
+    """Points of an image and number of images (B, ..., C)."""
+    return math.prod(images.shape[1:-1]), len(images)
+
+
+def images_at_once(points, batch):
+    """How many images to work on side by side: on a CPU as many as keep activations in cache,
+    else as many as fill a GPU without exhausting its memory."""
+    most = 2**9 if jax.default_backend() == "cpu" else 2**18
+    return max(1, min(batch, most // points))
+
+
+def psnr(error):
+    """Peak signal-to-noise ratio in dB, for signals in [0, 1]: -10 log10(mean squared error)."""
+    return -10 * jnp.log10(error)

@@ -1,0 +1,258 @@
+"""Outer training of a run: dispatches, validation, checkpoints, exact resume, divergence guard."""
+
+import time
+from dataclasses import replace
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from functa_jax.evaluation.reconstruction import exact_pca, first_components, mean_psnr
+from functa_jax.functa import Functa
+from functa_jax.model import siren
+from functa_jax.training import devices, outer_loop
+from functa_jax.training.checkpoints import Checkpoints
+from groundfloor import seeds
+from groundfloor.errors import UserError
+from groundfloor.runs import Progress, duration
+
+VALIDATION_IMAGES = 1000
+MAX_ROLLBACKS = 10
+GUARDED_STEPS = 50  # outer steps whose mean PSNR is held against the best so far
+PCA_ROWS, PCA_START = 100_000, 0.1
+
+
+def model_config(config, images):
+    """The siren.ModelConfig in a meta_train.Config for images (n, h, w, C)."""
+    names = set(siren.ModelConfig.__dataclass_fields__) & set(config.__dataclass_fields__)
+    model = siren.ModelConfig(
+        channels=images.shape[-1],
+        step_rates=config.inner_steps if config.rates_of_steps else None,
+        **{name: getattr(config, name) for name in names},
+    )
+    if config.start == "pca":
+        pixels = images.shape[1] * images.shape[2] // model.cells
+        model = replace(model, encoded_pixels=pixels)
+    return model
+
+
+def pca_encoder(model, pixels):
+    """{"kernel", "bias"} of a linear encoder: whitened PCA of images' pixels, or of their cells'.
+
+    pixels (n, N, C) uint8 as from `siren.arrange`. Numbers have a standard deviation of PCA_START.
+    """
+    n = min(len(pixels), PCA_ROWS // model.cells)
+    by_cell = pixels[:n].reshape(n, model.encoded_pixels, model.cells, model.channels)
+    rows = by_cell.transpose(0, 2, 1, 3).reshape(n * model.cells, -1)
+    pca = first_components(exact_pca(rows, 1 / 255), model.latent_dim)
+    kernel = PCA_START * pca.components_.T / np.sqrt(pca.explained_variance_ + 1e-8)
+    return {"kernel": kernel, "bias": -pca.mean_ @ kernel}
+
+
+def outer_config(config):
+    """The outer_loop.OuterConfig in a meta_train.Config."""
+    names = outer_loop.OuterConfig.__dataclass_fields__
+    return outer_loop.OuterConfig(**{name: getattr(config, name) for name in names})
+
+
+def rows_of_step(seed, step, images, batch_size):
+    """Which training images step `step` sees (batch_size,): a function of seed and step alone."""
+    per_epoch = images // batch_size
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.default_rng(seeds.fold(seed, "order", epoch)).permutation(images)
+    return order[place * batch_size : (place + 1) * batch_size]
+
+
+def train(config, data, run):
+    """Train to config.steps, from the newest good checkpoint if there is one.
+
+    run: the Run to write to; None keeps all in memory (so do processes other than the first).
+    Returns (Functa with averaged parameters, seconds spent training in all).
+    """
+    model, outer = model_config(config, data.train.images), outer_config(config)
+    pixels = siren.arrange(model, data.train.images)
+    mesh = devices.data_mesh(config.batch_size)
+    if run is not None:
+        _announce(config, data, run, model, mesh)
+    say = print if run is not None else (lambda *_: None)
+    checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
+
+    start = jax.device_get(outer_loop.init_state(model, outer))
+    if model.encoded_pixels is not None:
+        encoder = jax.tree.map(np.float32, pca_encoder(model, pixels))
+        start["params"]["encoder"], start["ema"]["encoder"] = encoder, dict(encoder)
+    # A checkpoint also holds the seconds spent so far and the best training PSNR.
+    start |= {"seconds": np.zeros((), np.float32), "best": np.array(-np.inf, np.float32)}
+    state = checkpoints.restore(start, say)
+    if state is None:
+        checkpoints.save(start)
+        state = dict(start)
+    else:
+        say(f"resuming from the checkpoint at step {int(state['step']):,}")
+    step, seconds_before = int(state["step"]), float(state.pop("seconds"))
+    guard = Guard(float(state.pop("best")), config.collapse)
+    if run is not None:
+        run.forget_after(step)
+
+    resolution = data.train.images.shape[1:3]
+    fixed = (
+        devices.put(np.asarray(siren.points(model, resolution)), mesh),
+        devices.put(pixels, mesh),
+    )
+    positions = devices.put(
+        np.arange(config.batch_size, dtype=np.int32), mesh, PartitionSpec(devices.AXIS)
+    )
+    run_steps = outer_loop.make_train(model, outer, mesh)
+
+    def functa_of(state):
+        return Functa(
+            model,
+            devices.fetch(state["ema"]),
+            resolution,
+            config.inner_steps,
+            config.penalty,
+            {"data": data.name, "data_fingerprint": data.fingerprint, "step": int(state["step"])},
+        )
+
+    def evaluate(state, row):
+        functa = functa_of(state)
+        _, errors = functa.course(data.val.images[:VALIDATION_IMAGES])
+        row["val_psnr"] = [round(float(p), 4) for p in mean_psnr(errors)]
+        functa.save(run.path("functa.npz"))
+
+    state = devices.put(state, mesh)
+    began = time.monotonic()
+    with Progress(config.steps, "step", start=step) as progress:
+        while step < config.steps:
+            until = min(step + config.dispatch, config.steps, _next(step, config.eval_every))
+            rows = [
+                rows_of_step(config.seed, s, len(pixels), config.batch_size)
+                for s in range(step, until)
+            ]
+            by_image = PartitionSpec(None, devices.AXIS)
+            rows = devices.put(np.array(rows, np.int32), mesh, by_image)
+            state, metrics = run_steps(state, *fixed, rows, positions)
+            metrics = devices.fetch(metrics)
+            due = until % config.eval_every == 0 or until == config.steps
+            fault = guard.fault(step, metrics, due)
+            if fault:
+                damping = devices.fetch(state["damping"]) / 2
+                _stop_or_go_on(config, fault, damping)
+                state = checkpoints.restore(start, say)
+                state["damping"] = damping
+                checkpoints.save(state)
+                step, _ = int(state["step"]), state.pop("seconds")
+                guard = Guard(float(state.pop("best")), config.collapse)
+                state = devices.put(state, mesh)
+                progress.advance(step - progress.done)
+                if run is not None:
+                    run.forget_after(step)
+                    run.log(step=step, event="rollback", fault=fault, damping=float(damping))
+                    progress.say(f"{fault}; back to step {step:,}, outer rate times {damping:g}")
+                continue
+
+            progress.advance(
+                until - step,
+                psnr=f"{metrics['psnr'].mean():.2f} dB",
+                images_per_s=f"{_rate(progress, until - step, config.batch_size):.0f}",
+            )
+            step = until
+            row = {name: float(value.mean()) for name, value in metrics.items()}
+            seconds = seconds_before + time.monotonic() - began
+            if run is not None:
+                if due:
+                    evaluate(state, row)
+                run.log(step=step, seconds=round(seconds, 2), **row)
+            if due:
+                numbers = {"seconds": np.float32(seconds), "best": np.float32(guard.best)}
+                checkpoints.save({**devices.fetch(state), **numbers})
+    return functa_of(state), seconds_before + time.monotonic() - began
+
+
+def _next(step, every):
+    return (step // every + 1) * every
+
+
+def _rate(progress, steps, batch_size):
+    """Images per second since training began in this process."""
+    elapsed = max(time.monotonic() - progress.began, 1e-9)
+    return (progress.done - progress.start + steps) * batch_size / elapsed
+
+
+class Guard:
+    """Watches a training for a loss that is not finite and for a collapse.
+
+    The mean training PSNR of every GUARDED_STEPS steps after a checkpoint (and of those left before
+    the next one) is held against the best so far, however many steps a dispatch has.
+    best: of these means, dB, carried on from the checkpoint; collapse: the fall that is one, dB.
+    """
+
+    def __init__(self, best, collapse):
+        self.best, self.collapse, self.recent = best, collapse, []
+
+    def fault(self, step, metrics, checkpoint):
+        """What went wrong in the steps after `step`, in words that name the step, or None.
+
+        metrics: arrays (S,); checkpoint: whether one follows them.
+        """
+        bad = ~np.isfinite(metrics["loss"] + metrics["gradient_norm"])
+        if bad.any():
+            return f"the loss is not finite at step {step + int(bad.argmax()) + 1:,}"
+        for number, psnr in enumerate(metrics["psnr"], 1):
+            self.recent.append(float(psnr))
+            last = checkpoint and number == len(metrics["psnr"])
+            if len(self.recent) < GUARDED_STEPS and not last:
+                continue
+            mean, self.recent = np.mean(self.recent), []
+            if mean < self.best - self.collapse:
+                return (
+                    f"training collapsed by step {step + number:,}: {mean:.1f} dB after "
+                    f"{self.best:.1f} dB"
+                )
+            self.best = float(np.float32(max(self.best, mean)))  # as a checkpoint holds it
+        return None
+
+
+def _stop_or_go_on(config, fault, damping):
+    """damping: of the outer rate after this roll-back, 2**-n after n of them."""
+    if config.on_divergence == "stop":
+        raise UserError(f"{fault}; lower --outer-rate, or give --on-divergence rollback")
+    if damping < 2.0**-MAX_ROLLBACKS:
+        raise UserError(f"{fault}, after {MAX_ROLLBACKS} roll-backs; lower --outer-rate")
+
+
+def _announce(config, data, run, model, mesh):
+    images, (height, width, _) = len(data.train), data.train.images.shape[1:]
+    products = 1 + config.cg_iterations if config.update == "gauss_newton" else 1
+    passes = 3 + 5 * config.inner_steps * products
+    flops = passes * forward_flops(model, height * width) * config.batch_size * config.steps
+    if config.first_order:
+        flops /= 2
+    kind = mesh.devices.flat[0].device_kind
+    print(
+        f"meta-learning a modulated SIREN (width {config.width}, depth {config.depth}, latent "
+        f"{'x'.join(map(str, model.latent_shape))}) on {data.name}: {images:,} train images of "
+        f"{height}x{width}, {config.steps:,} steps of {config.batch_size}"
+    )
+    print(f"on {mesh.size} x {kind} in {jax.process_count()} process(es); writing to {run.folder}")
+    print(f"estimated training time: {duration(flops / (0.5 * matmul_rate()))}", flush=True)
+
+
+def forward_flops(model, points):
+    """Multiply-adds of one forward pass of one image, twice their number."""
+    width, hidden = model.width, model.depth - 2
+    return 2 * points * (2 * width + hidden * width**2 + width * model.channels)
+
+
+def matmul_rate(size=1024):
+    """This machine's float32 matrix product rate over all local devices, in FLOP/s (a glance)."""
+    square = jax.numpy.ones((size, size))
+    product = jax.jit(lambda a: a @ a)
+    product(square).block_until_ready()
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        product(square).block_until_ready()
+        times.append(time.perf_counter() - began)
+    share = 1 if jax.default_backend() == "cpu" else jax.device_count()
+    return share * 2 * size**3 / min(times)

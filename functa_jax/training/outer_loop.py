@@ -1,0 +1,221 @@
+"""The outer loop: gradient steps on the shared weights through the inner loop (MAML).
+
+    loss(theta) = mean over images of the error of the image after K inner steps
+
+One outer step needs one pass: loss, second-order gradient and PSNR come from the same
+computation. On a CPU the batch is scanned a few images at a time and gradients are summed, so
+that activations stay in cache; a GPU takes the whole batch at once. Several steps run in one
+dispatch, on data that already lie on the device.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.sharding import PartitionSpec
+from optax import contrib
+
+from functa_jax.model import siren
+from functa_jax.training.devices import AXIS, REPLICATED
+from functa_jax.training.inner_loop import fit, image_loss, images_at_once, points_and_batch, psnr
+from groundfloor import seeds
+
+
+@dataclass(frozen=True)
+class OuterConfig:
+    """Settings of the outer loop; `meta_train.Config` says what each means to a user."""
+
+    steps: int
+    batch_size: int
+    outer_rate: float
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    warmup: int = 0
+    clip_norm: float | None = 1.0
+    ema: float = 0.999
+    rate_range: tuple[float, float] = (0.0, 1.0)
+    inner_steps: int = 3
+    first_order: bool = False
+    inner_points: int | None = None
+    outer_points: int | None = None
+    penalty: float = 0.0
+    noise: float = 0.0
+    seed: int = 0
+
+
+def mean_loss(model_config, outer, params, coords, images, points, keys):
+    """Mean outer loss of images (B, N, C) and, from the same pass, their mean PSNR in dB.
+
+    points: None or (inner, outer), the indices of the coordinates that the inner and the outer
+    loss see (in a grid of cells: of each cell); each None for all. keys: one random key per image,
+    for the latent noise.
+    """
+    model = siren.with_params(model_config, params)
+    inner, outer_points = points
+
+    def one_image(image, key):
+        seen = slice(None) if inner is None else inner
+        latent, _ = fit(
+            model,
+            coords[seen],
+            image[seen],
+            outer.inner_steps,
+            penalty=outer.penalty,
+            first_order=outer.first_order,
+        )
+        if outer.noise:
+            latent = latent + outer.noise * jax.random.normal(key, latent.shape, latent.dtype)
+        seen = slice(None) if outer_points is None else outer_points
+        return image_loss(model, coords[seen], latent, image[seen], outer.penalty)
+
+    losses, errors = jax.vmap(one_image)(images, keys)
+    return jnp.mean(losses), jnp.mean(psnr(errors))
+
+
+def outer_gradient(model_config, outer, params, coords, images, points, keys, at_once=None):
+    """((loss, psnr), gradient of the loss in params) of a batch, `at_once` images at a time.
+
+    at_once must divide the batch; None is the whole batch.
+    """
+    loss_and_gradient = jax.value_and_grad(partial(mean_loss, model_config, outer), has_aux=True)
+    batch = len(images)
+    at_once = at_once or batch
+    if at_once == batch:
+        return loss_and_gradient(params, coords, images, points, keys)
+    pieces = jax.tree.map(
+        lambda x: x.reshape(batch // at_once, at_once, *x.shape[1:]), (images, keys)
+    )
+
+    def add_piece(total, piece):
+        part = loss_and_gradient(params, coords, piece[0], points, piece[1])
+        return jax.tree.map(jnp.add, total, part), None
+
+    zero = jnp.zeros((), images.dtype)
+    start = ((zero, zero), jax.tree.map(jnp.zeros_like, params))
+    total, _ = lax.scan(add_piece, start, pieces)
+    return jax.tree.map(lambda x: x * (at_once / batch), total)
+
+
+def optimizer(outer):
+    """Norm clip, Adam or Muon, schedule: the gradient transformation of the outer loop.
+
+    Muon (Jordan 2024) takes steps of equal size along all singular directions of a layer's
+    weights; what is no such matrix (biases, the inner loop's rates) has Adam, with Nesterov's
+    momentum.
+    """
+    if outer.schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0 if outer.warmup else outer.outer_rate,
+            outer.outer_rate,
+            outer.warmup,
+            max(outer.steps, outer.warmup + 1),
+        )
+    else:
+        rate = optax.warmup_constant_schedule(
+            0.0 if outer.warmup else outer.outer_rate, outer.outer_rate, outer.warmup
+        )
+    clip = optax.clip_by_global_norm(outer.clip_norm) if outer.clip_norm else optax.identity()
+    if outer.optimizer == "adam":
+        return optax.chain(clip, optax.adam(rate))
+    return optax.chain(clip, contrib.muon(rate, muon_weight_dimension_numbers=_kernels))
+
+
+def _kernels(params):
+    """The kernels of layers, marked as matrices for Muon in the tree of params; else None."""
+    return jax.tree.map_with_path(
+        lambda path, _: contrib.MuonDimensionNumbers() if path[-1].key == "kernel" else None, params
+    )
+
+
+def init_state(model_config, outer):
+    """All that training carries on: parameters, their moving average, optimizer, step, damping.
+
+    `damping` multiplies the outer rate; it is 1 until a roll-back halves it.
+    """
+    params = siren.init(model_config, outer.seed)
+    moments = jax.tree.map(_single, optimizer(outer).init(params))
+    return {
+        "params": params,
+        "ema": jax.tree.map(jnp.copy, params),
+        "optimizer": moments,
+        "step": jnp.zeros((), jnp.int32),
+        "damping": jnp.ones((), jnp.float32),
+    }
+
+
+def _single(x):
+    """In 64-bit mode optax makes constants of that length; all else is float32 even then."""
+    return x.astype(jnp.float32) if x.dtype == jnp.float64 else x
+
+
+def outer_step(model_config, outer, state, coords, images, positions):
+    """One step on this device's share of the batch, images (b, N, C) in [0, 1].
+
+    positions (b,): places of these images in the whole batch, which seed their noise.
+    Returns the new state and {"loss", "psnr", "gradient_norm"}, means over all devices.
+    """
+
+    def key(use):
+        stream = jax.random.fold_in(jax.random.key(outer.seed), seeds.number(use))
+        return jax.random.fold_in(stream, state["step"])
+
+    keys = jax.vmap(partial(jax.random.fold_in, key("noise")))(positions)
+    points = tuple(
+        None if count is None else jax.random.permutation(key(use), len(coords))[:count]
+        for use, count in (("inner", outer.inner_points), ("outer", outer.outer_points))
+    )
+    at_once = images_at_once(*points_and_batch(images[:, : outer.inner_points]))
+    while len(images) % at_once:
+        at_once -= 1
+    gradient = outer_gradient(
+        model_config, outer, state["params"], coords, images, points, keys, at_once
+    )
+    (loss, decibels), gradient = lax.pmean(gradient, AXIS)
+
+    updates, opt_state = optimizer(outer).update(gradient, state["optimizer"], state["params"])
+    updates = jax.tree.map(lambda u: state["damping"] * u, updates)
+    params = optax.apply_updates(state["params"], updates)
+    if "inner_rate" in params and model_config.update != "matrix":
+        params["inner_rate"] = jnp.clip(params["inner_rate"], *outer.rate_range)
+    step = state["step"] + 1
+    # A young average forgets its start sooner.
+    decay = jnp.minimum(outer.ema, step / (step + jnp.float32(9)))
+    state = {
+        "params": params,
+        "ema": optax.incremental_update(params, state["ema"], 1 - decay),
+        "optimizer": opt_state,
+        "step": step,
+        "damping": state["damping"],
+    }
+    norm = optax.tree.norm(gradient)
+    return state, {"loss": loss, "psnr": decibels, "gradient_norm": norm}
+
+
+def make_train(model_config, outer, mesh):
+    """A compiled `train(state, coords, images, rows) -> (state, metrics)` of many outer steps.
+
+    coords and images (n, N, C) uint8, the whole training set, resident on every device, as from
+    `siren.points` and `siren.arrange`;
+    rows (S, B) int32, the images of each of S steps. metrics are arrays (S,). The state given
+    is consumed (its memory is used again).
+    """
+
+    def train(state, coords, images, rows, positions):
+        def step(state, rows):
+            batch = images[rows].astype(coords.dtype) / 255
+            return outer_step(model_config, outer, state, coords, batch, positions)
+
+        return lax.scan(step, state, rows)
+
+    by_rows, by_position = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
+    sharded = jax.shard_map(
+        train,
+        mesh=mesh,
+        in_specs=(REPLICATED, REPLICATED, REPLICATED, by_rows, by_position),
+        out_specs=(REPLICATED, REPLICATED),
+        check_vma=False,
+    )
+    return jax.jit(sharded, donate_argnums=0)

@@ -1,0 +1,123 @@
+"""What a finished training becomes: evaluation, figures, functaset, classifiers, summary."""
+
+import os
+
+import jax
+import numpy as np
+
+from functa_jax.evaluation import classification, reconstruction
+from functa_jax.functaset import SPLITS, load_functaset
+from functa_jax.training import exporter, figures
+from groundfloor.errors import UserError
+from groundfloor.runs import duration, read_json
+
+SAME_IMAGES = ("data", "data_fingerprint", "train_images")  # of summaries to compare
+DRAWN = ("numbers", "test_psnr", "pca_test_psnr")
+LOADING = """import functa_jax
+functaset = functa_jax.load_functaset("{path}")
+x, y = functaset.train.latents, functaset.train.labels"""
+
+
+def write(config, data, run, functa, train_seconds):
+    """Everything after training; summary.json last, so that its presence means all is there."""
+    print("evaluating on test, beside PCA with as many numbers", flush=True)
+    steps_shown = sorted({*reconstruction.STEPS_SHOWN, config.inner_steps})
+    test_psnr = reconstruction.psnr_after_steps(functa, data.test.images, steps_shown)
+    numbers = functa.config.numbers
+    pca = reconstruction.pca(data.train.images, numbers, run.folder)
+    pca_psnr = None if pca is None else reconstruction.pca_psnr(pca, data.test.images)
+
+    shown = data.test.take(np.linspace(0, len(data.test) - 1, 10).astype(int))
+    figures.reconstructions(run.path("figures/reconstructions.png"), functa, shown.images)
+    figures.learning_curves(run.path("figures/learning_curves.png"), run.rows(), pca_psnr)
+
+    print("fitting every image for functaset.npz", flush=True)
+    path = run.path("functaset.npz")
+    exporter.export(functa, data, path)
+    print(f"three lines load it:\n\n{LOADING.format(path=path)}\n", flush=True)
+
+    accuracy = _accuracy(config, data, load_functaset(path), pca)
+    run.write_summary(
+        data=data.name,
+        data_fingerprint=data.fingerprint,
+        train_images=len(data.train),
+        latent_dim=config.latent_dim,
+        numbers=numbers,
+        seed=config.seed,
+        rollbacks=sum(row.get("event") == "rollback" for row in run.rows()),
+        outer_steps=config.steps,
+        test_psnr=test_psnr[config.inner_steps],
+        test_psnr_after_steps={str(step): psnr for step, psnr in test_psnr.items()},
+        psnr_is="mean of per-image PSNR over the whole test split, dB",
+        pca_test_psnr=pca_psnr,
+        accuracy=accuracy,
+        train_seconds=round(train_seconds, 1),
+        checkpoint=functa.hash,
+        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        load_average=os.getloadavg()[1],
+    )
+    _panel_of_sizes(run)
+
+
+def _accuracy(config, data, functaset, pca):
+    """What `classification.compare` finds on latents, PCA and pixels; {} if it cannot be done."""
+    labels = [getattr(data, name).labels for name in SPLITS]
+    if not data.num_classes or not classification.possible(np.concatenate(labels[:2])):
+        print(f"no classifiers: {data.name} has no two classes with two images each", flush=True)
+        return {}
+    pixels = [reconstruction.pixel_rows(getattr(data, name).images) for name in SPLITS]
+    latents = [reconstruction.as_rows(getattr(functaset, name).latents) for name in SPLITS]
+    features = {"latents": latents}
+    if pca is not None:
+        features["PCA"] = [pca.transform(rows) for rows in pixels]
+    features["pixels"] = pixels
+    print("choosing classifiers by cross-validation on train and validation", flush=True)
+    return classification.compare(features, labels, config.classifier_rows, config.seed)
+
+
+def _panel_of_sizes(run):
+    """Draw PSNR against latent size if sibling runs on the same data have other sizes."""
+    mine, same = run.summary(), []
+    for path in sorted(run.folder.parent.glob("*/summary.json")):
+        try:
+            found = read_json(path)
+        except (UserError, OSError):  # whatever lies beside the run is none of ours
+            continue
+        ours = isinstance(found, dict) and found.keys() >= {*SAME_IMAGES, *DRAWN}
+        if ours and all(found[key] == mine[key] for key in SAME_IMAGES):
+            same.append(found)
+    if len({found["numbers"] for found in same}) > 1:
+        figures.latent_sizes(run.path("figures/latent_sizes.png"), same)
+
+
+def table(run):
+    """The closing table of a finished run: what was reached, and what lies where."""
+    s = run.summary()
+    steps = s["test_psnr_after_steps"]
+    pca = s["pca_test_psnr"]
+    lines = [
+        "",
+        f"{s['data']}, {s['numbers']} numbers per image, {s['outer_steps']:,} outer steps in "
+        f"{duration(s['train_seconds'])}, seed {s['seed']}, {s['device']}",
+        "test PSNR (mean of per-image)  "
+        + "  ".join(f"{k} steps {v:.2f} dB" for k, v in steps.items()),
+        f"PCA with as many numbers       {'-' if pca is None else f'{pca:.2f} dB'}",
+    ]
+    for name, result in s["accuracy"].items():
+        low, high = result.get("interval", (np.nan, np.nan))  # older runs have none
+        p = f"   p {result['p']:.2g} against latents" if "p" in result else ""
+        lines.append(
+            f"test accuracy, {name:<15} {100 * result['test']:.2f} % "
+            f"[{100 * low:.2f}, {100 * high:.2f}]{p}"
+        )
+    if s["accuracy"]:
+        lines.append("  [95 % interval (Wilson)]; p: as different by chance (McNemar, exact)")
+    lines.append("")
+    for name, what in (
+        ("functa.npz", "the network: functa_jax.load(folder)"),
+        ("functaset.npz", "the latents: functa_jax.load_functaset(path)"),
+        ("figures/", "reconstructions, learning curves"),
+        ("summary.json", "all numbers, versions, device"),
+    ):
+        lines.append(f"{run.path(name)!s:<45} {what}")
+    return "\n".join(lines)

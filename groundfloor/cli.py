@@ -1,0 +1,131 @@
+"""Command lines: `python -m package.command [preset] [--flag value ...]`.
+
+A command is one frozen dataclass and a dict of presets (instances of it); tyro makes the flags.
+Whatever the user got wrong ends in one line on stderr and exit code 2.
+"""
+
+import contextlib
+import difflib
+import io
+import os
+import re
+import signal
+import sys
+
+import tyro
+
+from groundfloor.errors import UserError
+from groundfloor.runs import Stopping
+
+
+def run(main, config_type, presets=None, args=None):
+    """Parse `args` (default: sys.argv) and call main(config) or main(config, preset name).
+
+    presets: dict of name -> config, the first being the default; None for a command without
+    presets, whose config_type then holds the defaults.
+    """
+    as_program = args is None
+    Stopping.kept, Stopping.asked = None, False  # of an earlier command of this process
+    args = sys.argv[1:] if as_program else list(args)
+    for stream in (sys.stdout, sys.stderr):  # a Γ in a help text must not end a job
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if as_program:
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        if presets is None:
+            return main(parse(config_type, None, args))
+        name = args.pop(0) if args and not args[0].startswith("-") else next(iter(presets))
+        if name not in presets:
+            near = difflib.get_close_matches(name, presets, 1)
+            hint = f"did you mean {near[0]}?" if near else f"presets: {', '.join(presets)}"
+            raise UserError(f"unknown preset {name!r}; {hint}")
+        return main(parse(config_type, presets[name], args, presets), name)
+    except UserError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        _stop(as_program)
+    except BrokenPipeError:  # whoever read our output has gone: `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except Exception:
+        if not Stopping.asked:
+            raise
+        _stop(as_program)  # XLA turns the KeyboardInterrupt of a callback into an error of its own
+
+
+GRACE = 5  # seconds
+
+
+def _interrupt(*_):
+    """Ctrl-C raises KeyboardInterrupt as ever, but ends the command also where a library swallows
+    it, as some do while they are imported."""
+    Stopping.asked = True
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGALRM, lambda *_: _stop(as_program=True))
+        signal.alarm(GRACE)
+    raise KeyboardInterrupt
+
+
+def _stop(as_program):
+    """Ctrl-C: one line that says what is kept, exit code 130."""
+    kept = Stopping.kept
+    left = f"the same command goes on from {kept}" if kept else "nothing was kept yet"
+    try:
+        fail(f"stopped; {left}", code=130)
+    finally:
+        if as_program:  # threads of XLA may still compute, and Python's own end would crash in them
+            sys.stdout.flush()
+            os._exit(130)
+
+
+def fail(message, code=2):
+    """One line on stderr, then exit."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(code)
+
+
+def parse(config_type, default, args, presets=()):
+    """The dataclass `config_type` from flags; `default` (an instance) fills in what is not given.
+
+    Raises UserError in one line for unknown flags and values of the wrong type.
+    """
+    program = sys.modules.get("__main__")
+    options = {
+        "args": args,
+        "description": (getattr(program, "__doc__", "") or "").strip(),
+        "config": _TYRO,
+        "prog": _name(program) + (f" [{'|'.join(presets)}]" if presets else ""),
+    }
+    if default is not None:
+        options["default"] = default
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(config_type, **options)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise UserError(_one_line(complaint.getvalue())) from None
+    except ValueError as error:  # a dataclass refused its values
+        raise UserError(str(error)) from None
+
+
+_TYRO = (tyro.conf.OmitArgPrefixes,)
+
+
+def _name(program):
+    spec = getattr(program, "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0]
+
+
+def _one_line(complaint):
+    """tyro's framed message as one line: no frame, no title, and one suggestion at most."""
+    text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{5,}", " ", complaint)  # also ASCII frames
+    lines = [line.strip() for line in text.splitlines() if line.strip()][1:]
+    message = re.split(r"Argument helptext:|For full helptext", " ".join(lines))[0].strip()
+    message = re.sub(r"^Error parsing \w+: ", "", message)  # of a Config that refused its values
+    message, *hint = message.split("Perhaps you meant:")
+    if hint:
+        message = f"{message.strip()}; did you mean {hint[0].split()[0]}?"
+    return re.sub(r"\s+", " ", message).strip() or "the command line could not be read"

@@ -1,0 +1,335 @@
+"""Image data sets as NumPy arrays: the embedded ones, TFDS folders and torchvision folders.
+
+    data = load("cifar10", "~/data")          # train 45,000, val 5,000, test 10,000
+    data.train.images                         # uint8 (45000, 32, 32, 3)
+
+`digits` and `photos` come with scikit-learn. Any other name is looked for in `data_dir` as
+`<name>/<version>` or `tfds/<name>/<version>` (a prepared TFDS image set; reading it needs no
+TensorFlow) and, for the names in `TORCHVISION`, as the folder that torchvision makes.
+"""
+
+import hashlib
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from groundfloor.data import tfds_folder
+from groundfloor.checks import PlainName
+from groundfloor.errors import UserError
+from groundfloor.data.split import Split, damaged, first_line
+
+TORCHVISION = {  # name: class, folder inside data_dir, training images (all have 10,000 for test)
+    "mnist": ("MNIST", "MNIST/raw", 60_000),
+    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw", 60_000),
+    "kmnist": ("KMNIST", "KMNIST/raw", 60_000),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py", 50_000),
+    "cifar100": ("CIFAR100", "cifar-100-python", 50_000),
+}
+SPLIT_SEED = 0  # fixed: every study of every package holds out the same validation images
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three disjoint splits; `num_classes` is 0 without labels.
+
+    `fingerprint` is 16 hexadecimal digits of the SHA-256 of all images and labels (train with
+    val, then test, at the resolution loaded): it does not depend on `val_fraction`.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    num_classes: int
+    fingerprint: str
+
+    def require(self, *, channels=None, classes=0, val=0, test=0):
+        """UserError, in one line, where the data lack what a model or a command needs.
+
+        channels: of colour, that the model takes; None for any. classes: how many different ones
+        the labels of train must have at least. val, test: images there must be at least.
+        """
+        found = self.train.images.shape[3]
+        if channels not in (None, found):
+            raise UserError(
+                f"{self.name} has {_counted(found, 'channel')}, the model takes {channels}"
+            )
+        if classes and not self.num_classes:
+            raise UserError(f"{self.name} has no labels, which are needed here")
+        found = len(np.unique(self.train.labels))
+        if found < classes:
+            raise UserError(
+                f"{self.name} has {_counted(found, 'class', 'classes')} in train, "
+                f"at least {classes} are needed"
+            )
+        for part, split, least in (("val", self.val, val), ("test", self.test, test)):
+            if len(split) < least:
+                raise UserError(
+                    f"{self.name} has {_counted(len(split), 'image')} in {part}, "
+                    f"at least {least} needed"
+                )
+
+
+def _counted(count, noun, plural=None):
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def load(name, data_dir=None, *, download=False, resolution=None, images=None, val_fraction=0.1):
+    """Load the data set `name` as a `Dataset`.
+
+    data_dir: folder to look in; default `$FUNCTA_DATA` or `~/.cache/functa`.
+    download: let torchvision fetch the set (names in `TORCHVISION`) when it is not there.
+    resolution: None, or a side in pixels that divides the stored square side: block means,
+        rounded to uint8 (for a factor of 2 this is bilinear resizing without antialiasing).
+    images: None, or at most this many of each split, the first ones.
+    val_fraction: share of train held out for validation, in [0, 1); stratified by label.
+
+    `digits` (8x8, 17 grey levels spread over 0..255) has no official split: 1,437 / 360 here.
+    `photos` (two of 427x640) is for fitting single images: both are train; val, test are empty.
+    A TFDS set without a test split gives the last 10 % of its train rows, as DeepMind's functa.
+    Raises UserError, in one line, for everything that is missing, damaged or impossible.
+    """
+    if not 0 <= val_fraction < 1:
+        raise UserError(f"val_fraction {val_fraction} is not in [0, 1)")
+    if images is not None and images < 1:
+        raise UserError(f"images {images}: must be at least 1")
+    try:
+        if name in EMBEDDED:
+            _refuse_namesake(name, data_dir, download)
+            train, test, num_classes = EMBEDDED[name]()
+        else:
+            train, test, num_classes = _find(name, data_dir, download)
+    except OSError as error:  # permissions, a stale handle: no damage
+        raise UserError(
+            f"{error.filename or name} cannot be read: {error.strerror or error}"
+        ) from None
+    if name == "photos":
+        val_fraction = 0
+    if resolution is not None:
+        train, test = (
+            Split(reduce_blocks(part.images, resolution), part.labels, part.ids)
+            for part in (train, test)
+        )
+    fingerprint = _fingerprint(train, test)
+    held = max(1, round(val_fraction * len(train))) if val_fraction and len(train) > 1 else 0
+    train, val = _hold_out(name, train, held)
+    splits = (split.take(slice(images)) for split in (train, val, test))
+    return Dataset(name, *splits, num_classes, fingerprint)
+
+
+def reduce_blocks(images, resolution):
+    """Block means of images (n, s, s, c) uint8 -> (n, r, r, c) uint8, rounded half to even."""
+    height, width = images.shape[1:3]
+    if height != width or resolution < 1 or height % resolution:
+        raise UserError(
+            f"resolution {resolution} is impossible: the images are {height}x{width} and only "
+            "a square side can be reduced, to a whole fraction of it"
+        )
+    factor = height // resolution
+    if factor == 1:
+        return images
+    out = np.empty((len(images), resolution, resolution, images.shape[3]), np.uint8)
+    for start in range(0, len(images), 1000):  # keeps the temporaries small
+        chunk = images[start : start + 1000]
+        total = np.zeros((len(chunk), *out.shape[1:]), np.uint32)
+        for i in range(factor):
+            for j in range(factor):
+                total += chunk[:, i::factor, j::factor]
+        out[start : start + 1000] = np.rint(total / factor**2)
+    return out
+
+
+# ---- splits ----
+
+
+def _hold_out(name, split, count):
+    """`split` without `count` rows, and these rows: stratified where labelled, ids in order."""
+    if count == 0:
+        return split, split.take(slice(0))
+    if count >= len(split):
+        raise UserError(
+            f"cannot hold {count:,} of the {len(split):,} training images of {name} out for "
+            "validation: choose another val_fraction, 0 for none"
+        )
+    from sklearn.model_selection import train_test_split
+
+    rows, options = np.arange(len(split)), {"test_size": count, "random_state": SPLIT_SEED}
+    labelled = split.labels.min() >= 0
+    try:
+        kept, held = train_test_split(rows, stratify=split.labels if labelled else None, **options)
+    except ValueError as error:  # a class of one image, or more classes than images to hold out
+        print(
+            f"{name}: validation images are drawn whatever their class ({first_line(error)})",
+            file=sys.stderr,
+        )
+        kept, held = train_test_split(rows, **options)
+    return split.take(np.sort(kept)), split.take(np.sort(held))
+
+
+def _fingerprint(*splits):
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(repr(split.images.shape).encode())
+        digest.update(np.ascontiguousarray(split.images))
+        digest.update(np.ascontiguousarray(split.labels))
+    return digest.hexdigest()[:16]
+
+
+# ---- embedded in scikit-learn ----
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    images = np.rint(source.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = source.target.astype(np.int64)
+    train, test = _hold_out("digits", Split(images, labels, np.arange(len(images))), 360)
+    return train, test, 10
+
+
+def _photos():
+    from sklearn.datasets import load_sample_images
+
+    photos = Split(np.stack(load_sample_images().images), np.full(2, -1), np.arange(2))
+    return photos, photos.take(slice(0)), 0
+
+
+EMBEDDED = {"digits": _digits, "photos": _photos}
+
+
+def _refuse_namesake(name, data_dir, download):
+    """UserError where a folder in `data_dir` has the name of an embedded set; a line on stderr
+    where flags have no effect."""
+    if data_dir is not None:
+        data_dir = _expanded(data_dir)
+        for folder in _roots(name, data_dir):
+            if folder.is_dir():
+                raise UserError(
+                    f"{name} is the set inside scikit-learn, and {folder} is there too: "
+                    "rename that folder, or leave --data-dir out"
+                )
+    unused = {"--data-dir": data_dir is not None, "--download": download}
+    flags = " and ".join(flag for flag, given in unused.items() if given)
+    if flags:
+        print(f"{name} comes with scikit-learn: {flags} without effect", file=sys.stderr)
+
+
+# ---- folders ----
+
+
+def _find(name, data_dir, download):
+    """(train, test, num_classes) of a set kept in a folder, in published order."""
+    if not all(part and PlainName().fault(part) is None for part in name.split("/")):
+        raise UserError(
+            f"data set {name!r}: a name is needed, or name/config; its folder goes to --data-dir"
+        )
+    data_dir = _expanded(data_dir or os.environ.get("FUNCTA_DATA") or "~/.cache/functa")
+    if data_dir.exists() and not data_dir.is_dir():
+        raise UserError(f"{data_dir} is a file; it must be the folder that holds {name}")
+    roots = _roots(name, data_dir)
+    for root in roots:
+        numbered = [p for p in root.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
+        versions = [p for p in numbered if p.is_dir()]
+        if versions:
+            newest = max(versions, key=lambda p: [int(part) for part in p.name.split(".")])
+            return _checked(name, newest, *tfds_folder.read(newest))
+    looked = " and ".join(f"{root}/<version>" for root in roots)
+    if name not in TORCHVISION:
+        raise UserError(
+            f"unknown data set {name!r}: not a built-in name (digits, photos, "
+            f"{', '.join(TORCHVISION)}), and no TFDS folder {looked}; prepare one with "
+            f"tfds build {name} --file_format=array_record --data_dir={data_dir}"
+        )
+    folder = data_dir / TORCHVISION[name][1]
+    if not download and not folder.is_dir():
+        raise UserError(
+            f"{name} not found: looked for {looked} and {folder}; get it with --download, or put "
+            "it in one of these places, or set $FUNCTA_DATA to the folder that holds it"
+        )
+    return _checked(name, folder, *_read_torchvision(name, data_dir, folder, download))
+
+
+def _expanded(data_dir):
+    try:
+        return Path(data_dir).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"there is no home directory to look for data in ({data_dir}): give --data-dir or set "
+            "$FUNCTA_DATA"
+        ) from None
+
+
+def _roots(name, data_dir):
+    """Where the versions of a prepared TFDS set may lie."""
+    return [data_dir / name, data_dir / "tfds" / name]
+
+
+def _checked(name, folder, train, test, num_classes):
+    """The same, once counts, shapes and labels are what they must be."""
+    for part, split in (("train", train), ("test", test)):
+        if len(split) != len(split.labels):
+            damaged(folder, f"{part} has {len(split):,} images, {len(split.labels):,} labels")
+        if name in TORCHVISION:
+            expected = TORCHVISION[name][2] if part == "train" else 10_000
+            if len(split) != expected:
+                damaged(folder, f"{name} has {expected:,} {part} images, found {len(split):,}")
+        if num_classes and (split.labels == -1).any():
+            raise UserError(f"{folder}: {part} has images without label (-1) in a labelled set")
+        wrong = (split.labels < 0) | (split.labels >= num_classes)
+        if num_classes and wrong.any():
+            label = split.labels[wrong.argmax()]
+            damaged(folder, f"{part} has a label {label} outside 0..{num_classes - 1}")
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise UserError(f"{folder}: train and test images differ in size; all must be of one size")
+    return train, test, num_classes
+
+
+# ---- torchvision ----
+
+
+def _read_torchvision(name, data_dir, folder, download):
+    import torchvision
+
+    kind = getattr(torchvision.datasets, TORCHVISION[name][0])
+    splits = []
+    try:
+        for train in (True, False):
+            source = kind(data_dir, train=train, download=download)
+            images, labels = np.asarray(source.data), np.asarray(source.targets, np.int64)
+            images = images.reshape(*images.shape[:3], -1)
+            splits.append(Split(images, labels, np.arange(len(images), dtype=np.int64)))
+    except Exception as error:  # torchvision raises many kinds of error for the same damage
+        path = _first_bad_file(kind, folder)
+        if path and path.is_file():
+            damaged(path, "truncated or damaged")
+        if download:
+            raise UserError(
+                f"download of {name} into {data_dir} failed ({first_line(error)}): try again, "
+                f"or copy the files into {folder}"
+            ) from None
+        damaged(path or folder, "missing" if path else first_line(error))
+    return *splits, len(source.classes)
+
+
+def _first_bad_file(kind, folder):
+    """The first file of a torchvision folder that is missing or damaged."""
+    if hasattr(kind, "resources"):  # the MNIST family: idx files, whose head tells their size
+        for name, _ in kind.resources:
+            path = folder / Path(name).stem
+            data = path.read_bytes() if path.is_file() else b""
+            start = 4 + 4 * data[3] if len(data) > 16 else 0
+            if not start or len(data) - start != math.prod(np.frombuffer(data[4:start], ">u4")):
+                return path
+        return None
+    meta = [(kind.meta["filename"], kind.meta["md5"])]
+    for name, md5 in kind.train_list + kind.test_list + meta:
+        path = folder / name
+        if not path.is_file() or hashlib.md5(path.read_bytes()).hexdigest() != md5:
+            return path
+    return None

@@ -1,0 +1,1 @@
+"""What the PyTorch packages share: batches on the device, checkpoints."""

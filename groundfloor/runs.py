@@ -1,0 +1,316 @@
+"""Run folders: config.json, metrics.jsonl, summary.json, checkpoints/, figures/.
+
+Everything is written under a temporary name and renamed, so that a file is whole or absent.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from statistics import mean, stdev
+
+from groundfloor.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """Yield a temporary path beside `path`; it becomes `path` when the block ends well.
+
+    A place that cannot be written and a full disk are a UserError.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        beside = error.filename and Path(error.filename) in (temporary, *temporary.parents)
+        if beside or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # where the folder is none
+            temporary.unlink()
+
+
+def _unfinished(path):
+    """Whether a kill inside `atomic` may have left this file."""
+    return re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name)
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path):
+    """The value in a JSON file; a missing or damaged one is a UserError that names it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error})") from None
+
+
+class Stopping:
+    """What a stopped command would go on from: said when the user presses Ctrl-C.
+
+    `kept` is None until something is kept, then words such as "step 500 in runs/x".
+    """
+
+    kept = None
+    asked = False  # whether Ctrl-C was pressed
+
+
+class Run:
+    """A run folder. Opening an existing one resumes it, if settings and data are the same."""
+
+    def __init__(self, folder, settings, *, data_fingerprint, files=None, defaults=None):
+        """settings: JSON-able dict of everything that decides the result (no paths, no devices).
+
+        data_fingerprint: `Dataset.fingerprint` of the images, or None where there are none.
+        files: dict of a setting's name -> path or None, of files that the run is made from: their
+        content hash stands in the settings, wherever they lie. defaults: settings' values in runs
+        from before they existed. Raises UserError, in one line, if the folder holds anything else.
+        """
+        self.folder = Path(folder)
+        hashes = {name: path and content_hash(path) for name, path in (files or {}).items()}
+        whole = {**settings, **hashes, "data_fingerprint": data_fingerprint}
+        self.config = json.loads(json.dumps(whole))
+        path = self.folder / "config.json"
+        if path.exists():
+            old = read_json(path)
+            if not isinstance(old, dict):
+                raise UserError(f"{path} is damaged (it holds no settings)")
+            known = json.loads(json.dumps(defaults or {}))
+            _refuse_other_config(self.folder, {**known, **old}, {**known, **self.config})
+        elif self.folder.is_dir() and not all(map(_unfinished, self.folder.iterdir())):
+            raise UserError(
+                f"{self.folder} is not a run folder and not empty; choose another --out"
+            )
+        else:
+            write_json(path, self.config)
+        self.metrics_path = self.folder / "metrics.jsonl"
+        self.environment = environment()  # now: the code may change while it runs
+
+    @classmethod
+    def of(cls, command, preset, config, data_set, *, not_identity, files=()):
+        """The run of a command: `config.out`, or runs/COMMAND-PRESET[-NAME].
+
+        config: the command's dataclass; its fields but `not_identity` are the settings, those named
+        in `files` by their content. data_set: `groundfloor.data.datasets.Dataset`.
+        """
+        settings = dataclasses.asdict(config)
+        kept = {k: v for k, v in settings.items() if k not in (*not_identity, *files)}
+        defaults = {
+            field.name: field.default
+            for field in dataclasses.fields(config)
+            if field.name in kept and field.default is not dataclasses.MISSING
+        }
+        return cls(
+            run_folder(command, preset, config),
+            kept,
+            data_fingerprint=data_set.fingerprint,
+            files={name: settings[name] for name in files},
+            defaults=defaults,
+        )
+
+    def path(self, *parts):
+        """A path inside the run folder."""
+        return self.folder.joinpath(*parts)
+
+    def log(self, **row):
+        """Append one row to metrics.jsonl."""
+        try:
+            with self.metrics_path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.metrics_path}: {error.strerror}") from None
+
+    def rows(self):
+        """All rows of metrics.jsonl; a last line cut short by a kill is left out."""
+        return read_rows(self.metrics_path)
+
+    def forget_after(self, step):
+        """Drop the rows of later steps than the one that training resumes from."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        with atomic(self.metrics_path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def write_summary(self, **results):
+        """summary.json: `results` and where, with what and from which commit they were made."""
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_json(self.path("summary.json"), {**results, **self.environment, "finished": finished})
+
+    def summary(self):
+        """The results of a finished run, or None."""
+        path = self.path("summary.json")
+        if not path.exists():
+            return None
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise UserError(f"{path} is damaged (it holds no results)")
+        return found
+
+
+def run_folder(command, preset, config):
+    """Where a command writes: its --out, or runs/COMMAND-PRESET[-NAME]."""
+    parts = (command, preset, config.name)
+    return config.out or Path("runs") / "-".join(part for part in parts if part)
+
+
+def content_hash(path):
+    """16 hexadecimal digits of the SHA-256 of a file; a missing one is a UserError."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_rows(path):
+    """Rows (dicts) of a metrics.jsonl file, leaving out a last line that a kill cut short.
+
+    Any other line that is no row means damage: UserError with its number.
+    """
+    rows = []
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line or b"null")
+        except ValueError:  # also of bytes that are no text
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number < len(lines):
+            raise UserError(f"{path} is damaged in line {number}; restore it or delete the run")
+    return rows
+
+
+def _refuse_other_config(folder, old, new):
+    differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if differing == ["data_fingerprint"]:
+        raise UserError(
+            f"{folder} was made from other images (data_fingerprint {old.get(differing[0])} -> "
+            f"{new.get(differing[0])}); choose another --name or --out, or delete it"
+        )
+    if differing:
+        changes = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in differing)
+        raise UserError(
+            f"{folder} holds a run with other settings ({changes}); choose "
+            "another --name or --out, or delete it"
+        )
+
+
+def cores():
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def environment():
+    """Commit, versions, machine and time: what a result needs to be traced."""
+    root = Path(__file__).parent.parent
+    packages = ["numpy", "scikit-learn", "jax", "jaxlib", "flax", "optax", "torch", "timm"]
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "commit": _git(root, "rev-parse", "HEAD") or "unknown",
+        "uncommitted_changes": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        "versions": versions,
+        "machine": f"{platform.machine()}, {cores()} cores",
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _git(root, *words):
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(
+            ["git", "-C", root, *words], capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+    return None
+
+
+def spread(values):
+    """Mean and sample standard deviation over seeds (None for one seed), as a dict."""
+    values = list(values)
+    return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
+
+
+class Progress:
+    """A progress bar on a terminal; elsewhere a plain line every `seconds`.
+
+    with Progress(1000, "step", start=200) as progress: progress.advance(10, psnr="31.2 dB")
+    """
+
+    def __init__(self, total, unit, *, start=0, seconds=20.0):
+        self.total, self.unit, self.start, self.seconds = total, unit, start, seconds
+        self.done, self.began = start, time.monotonic()
+        self.said = self.began
+        self.bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm  # not above: a functaset is read with NumPy alone
+
+            self.bar = tqdm(total=total, initial=start, unit=unit, dynamic_ncols=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self, count, **numbers):
+        """`count` more are done; `numbers` (name=text) are shown beside."""
+        self.done += count
+        if self.bar is not None:
+            self.bar.set_postfix(numbers, refresh=False)
+            self.bar.update(count)
+            return
+        now = time.monotonic()
+        if now - self.said >= self.seconds or self.done >= self.total:
+            self.said = now
+            rate = (self.done - self.start) / max(now - self.began, 1e-9)
+            shown = "".join(f", {name} {text}" for name, text in numbers.items())
+            left = duration((self.total - self.done) / max(rate, 1e-9))
+            print(
+                f"{self.done:,}/{self.total:,} {self.unit}s, {rate:.3g} {self.unit}s/s, {left} left"
+                f"{shown}",
+                flush=True,
+            )
+
+    def say(self, text):
+        """Print a line without breaking the bar."""
+        self.bar.write(text) if self.bar is not None else print(text, flush=True)
+
+
+def duration(seconds):
+    """Seconds in words: "42 s", "3 min 05 s", "2 h 10 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

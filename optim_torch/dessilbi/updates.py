@@ -1,0 +1,39 @@
+"""The arithmetic of a DessiLBI step on lists of tensors, in place; torch.compile sees it whole."""
+
+import math
+
+import torch
+
+from optim_torch.dessilbi import groups
+
+
+def select(vs, gammas, blocks, kappa, clock):
+    """Γ = κ prox(V), and the time of entry of every group, in place.
+
+    blocks: (slice into vs, grouping, threshold, entry times) of each.
+    """
+    parts, groupings, thresholds, entries = zip(*blocks, strict=True)
+    _, kept = groups.proximal(
+        groupings, [vs[part] for part in parts], thresholds, [gammas[part] for part in parts]
+    )
+    if kappa != 1:
+        torch._foreach_mul_(gammas, kappa)
+    for entry, chosen in zip(entries, kept, strict=True):
+        entry.clamp_(max=clock).masked_fill_(~chosen, math.inf)
+
+
+def subtract(tensors, others, foreach):
+    if foreach:
+        return list(torch._foreach_sub(tensors, others))
+    return [a - b for a, b in zip(tensors, others, strict=True)]
+
+
+def add(tensors, others, factor, foreach):
+    """tensors += factor * others, in place."""
+    if isinstance(factor, torch.Tensor):
+        others, factor = torch._foreach_mul(others, factor.reshape(())), 1
+    if foreach:
+        torch._foreach_add_(tensors, others, alpha=factor)
+    else:
+        for tensor, other in zip(tensors, others, strict=True):
+            tensor.add_(other, alpha=factor)

@@ -1,0 +1,146 @@
+"""Bands of loss and gradient: along a line in one network, or over networks of several rates.
+
+The paper (Santurkar et al. 2018) probes one model; the course bands several models trained at
+several rates. They answer different questions and have different names: `local` and `across`.
+"""
+
+import numpy as np
+
+from groundfloor.errors import UserError
+from groundfloor.runs import spread
+from optim_torch.landscape import traces
+from optim_torch.landscape.traces import Spec
+
+
+def band(values):
+    """(min_curve, max_curve) over the first axis of (models, steps); nan where there is none.
+
+    A model that diverged counts as long as it lasted.
+    """
+    values = np.asarray(values, dtype=float)
+    return tuple(reduce(values, 0, initial=np.nan) for reduce in (np.fmin.reduce, np.fmax.reduce))
+
+
+def local(trace):
+    """The paper's three measures of one trace: dict of step, and of (P,) or (P, lengths) arrays.
+
+    loss_low, loss_high, change_low, change_high: over the lengths. beta: for each length; its
+    maximum, beta_most, is ruled by the shortest length wherever gradients are far from parallel.
+    """
+    loss_low, loss_high = band(trace["point_loss"].T)
+    change_low, change_high = band(trace["point_change"].T)
+    return {
+        "step": trace["probed"],
+        **{"loss_low": loss_low, "loss_high": loss_high},
+        **{"change_low": change_low, "change_high": change_high},
+        "beta": trace["point_beta"],
+        "beta_most": band(trace["point_beta"].T)[1],
+    }
+
+
+def across(models, what, definition="steps", *, counted=None):
+    """The course's band over models of several rates: (steps, min_curve, max_curve).
+
+    models: their traces. what: "loss"; "change", of the gradient; or "beta", change over distance.
+    definition: "steps": from each step of a model to the next (2020); "line": along the gradient's
+    direction, at the length of the learning rate or next to it (2023). counted: a bool for each
+    model, whether it is in the band; None: all that did not diverge (`traces.has_diverged`) are.
+    The curves are nan where none is.
+    """
+    check_definition(definition)
+    if counted is None:
+        counted = [not trace["diverged"] for trace in models]
+    used = [trace for trace, inside in zip(models, counted, strict=True) if inside]
+    if what == "loss" or definition == "steps":
+        steps = np.arange(len(models[0]["loss"]))
+        values = [_ratio(t["change"], t["moved"]) if what == "beta" else t[what] for t in used]
+    else:
+        steps, own = models[0]["probed"], int(np.abs(np.log(models[0]["lengths"])).argmin())
+        values = [trace[f"point_{what}"][:, own] for trace in used]
+    return steps, *band(np.reshape(values, (len(used), len(steps))))
+
+
+def check_definition(definition):
+    """ValueError for an unknown one."""
+    if definition not in ("steps", "line"):
+        raise ValueError(f'definition must be "steps" or "line", got {definition!r}')
+
+
+def _ratio(change, moved):
+    """nan where nothing moved, or both are beyond all bounds."""
+    with np.errstate(invalid="ignore"):
+        return np.divide(change, moved, out=np.full_like(change, np.nan), where=moved > 0)
+
+
+def summary(found):
+    """A row (dict) for each normaliser and rate; medians over steps, means over seeds.
+
+    found: dict of `traces.Spec` -> trace. All numbers but these three counts are over networks that
+    did not diverge (`traces.has_diverged`), None where none is left or nothing was measured: seeds,
+    diverged, no_gradient (probes that found no gradient to go along, in all networks).
+    """
+    table = []
+    for norm, rate in dict.fromkeys((spec.norm, spec.rate) for spec in found):
+        own = [trace for spec, trace in found.items() if (spec.norm, spec.rate) == (norm, rate)]
+        good = [trace for trace in own if not trace["diverged"]]
+        measured = [local(trace) for trace in good]
+        lengths = own[0]["lengths"].tolist()
+        table.append(
+            {
+                **{"norm": norm, "rate": rate, "seeds": len(own), "diverged": len(own) - len(good)},
+                **{split: _spread(trace[split] for trace in good) for split in ("val", "test")},
+                "loss_width": _median(m["loss_high"] - m["loss_low"] for m in measured),
+                "change_most": _median(m["change_high"] for m in measured),
+                "beta": [_median(m["beta"][:, i] for m in measured) for i in range(len(lengths))],
+                "beta_most": _median(m["beta_most"] for m in measured),
+                "lengths": lengths,
+                "last_loss": _median(trace["loss"][-50:] for trace in good),
+                "no_gradient": sum(int(trace["no_gradient"]) for trace in own),
+            }
+        )
+    return table
+
+
+def _spread(accuracies):
+    known = [float(accuracy) for accuracy in accuracies if np.isfinite(accuracy)]
+    return spread(known) if known else None
+
+
+def _median(arrays):
+    values = np.concatenate([*arrays, []])
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else None
+
+
+def best_rates(found):
+    """dict of normaliser -> its best rate, as `rank` says."""
+    rows = summary(found)
+    norms = dict.fromkeys(row["norm"] for row in rows)
+    return {norm: max((r for r in rows if r["norm"] == norm), key=rank)["rate"] for norm in norms}
+
+
+def rank(row):
+    """To compare rows of one normaliser: the fewest seeds diverged; the best validation accuracy,
+    mean over seeds; where it ties, or nothing is held out, the lowest training loss at the end."""
+    last = np.inf if row["last_loss"] is None else row["last_loss"]
+    return -row["diverged"], row["val"]["mean"] if row["val"] else 0, -last
+
+
+def load(*folders):
+    """dict of `traces.Spec` -> trace, of run folders of optim_torch.landscape.
+
+    Read from the files' own metadata. UserError if there is none, if two are of one network, or if
+    anything but normaliser, rate and seed differs between them.
+    """
+    found, first = {}, None
+    for path in (path for folder in folders for path in sorted(folder.glob("traces/*.npz"))):
+        settings, trace = traces.read(path)
+        spec = Spec(**{name: settings.pop(name) for name in ("norm", "rate", "seed")})
+        if spec in found:
+            raise UserError(f"{path} is of a network that was read already ({spec.stem})")
+        if first is not None:
+            traces.refuse_others(path, settings, first, "such networks cannot be compared")
+        found[spec], first = trace, settings
+    if not found:
+        raise UserError(f"{', '.join(map(str, folders))}: no traces of optim_torch.landscape")
+    return found

@@ -1,0 +1,274 @@
+"""How far can the gradient be trusted? Loss and gradient along a line, on one batch.
+
+The local measurements of Santurkar et al. 2018 ("How does batch normalization help optimization?",
+arXiv 1805.11604, section 3.1 and figure 4): from the parameters w of one training step with the
+gradient g, go along a direction d by several lengths t and look at loss and gradient at w + t d.
+
+    loss landscape               loss(w + t d)
+    gradient predictiveness      |∇(w + t d) - g|
+    effective β-smoothness       |∇(w + t d) - g| / |t d|
+
+The paper takes the largest ratio over the lengths as β. It is given here for each length: wherever
+the gradients differ by about |g|, the ratio along g is 1 / t whatever the network, so that the
+shortest length rules the maximum.
+"""
+
+import contextlib
+import copy
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import UninitializedParameter
+
+from optim_torch.dessilbi import structure
+
+DIRECTIONS = ("gradient", "optimizer", "random")
+
+
+class NoDirection(ValueError):
+    """Loss or gradient are not finite where the probe begins, or the gradient is zero."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point w + t d of a probe. Far out, any value but the length can be inf or nan."""
+
+    length: float  # t, in units of a learning rate
+    loss: float
+    change: float  # |∇ there - g|
+    distance: float  # |t d|, between the two points as they are stored
+    beta: float  # change / distance; nan if the step is lost in rounding
+    gradient: float  # |∇ there|
+    cosine: float  # between ∇ there and g, in [-1, 1]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What `probe` found, as plain numbers: loss and |g| at w, and a `Point` for each length."""
+
+    loss: float
+    gradient: float
+    points: tuple[Point, ...]
+
+
+def cost(lengths):
+    """Forward-and-backward passes over the batch that a probe takes, whatever its direction."""
+    return 1 + len(lengths)
+
+
+def probe(
+    model,
+    loss_fn,
+    batch,
+    *,
+    lengths,
+    direction="gradient",
+    optimizer=None,
+    parameters=None,
+    generator=None,
+):
+    """Loss and gradient of `model` on one batch, where it is and along a line: a `Probe`.
+
+    model, batch: (inputs, targets) as `loss_fn(model(inputs), targets)` takes them, on the model's
+        device; it gives the loss, a scalar tensor. `loss_fn` may read the model's parameters
+        (weight decay).
+    lengths: t > 0, learning rates; the paper: 0.5 to 4 times the training rate.
+    direction: "gradient": d = -g, the paper's.
+        "optimizer": d = the step that `optimizer` (of torch.optim, without a closure) would take
+        next with g, divided by its rate, that of its first group: t is that rate again, other
+        groups keep their rate's ratio to it, and t = the rate is the very next step of training.
+        "random": uniform on the sphere of radius |g|, from `generator` (a CPU one gives the same
+        direction on every device), by default from torch's random state.
+    parameters: list of names of parameters, or of modules for all that they hold; g and d are over
+        these alone, the others stay. None: all that require a gradient.
+
+    All points see the same batch and the same chance: every evaluation begins with the random
+    state and the buffers found, so that dropout draws the masks of the next training step each
+    time and differences come from the parameters alone. The whole model is in training mode
+    (BatchNorm takes the batch's statistics, also if found in eval mode) and autocast is off.
+    Parameters, buffers, .grad, modes, the optimizer and random states (a given generator excepted)
+    are afterwards what they were, to the bit, also if something raises.
+
+    Arithmetic is in the model's dtype, norms add up in float64. On GPUs TF32 convolutions, torch's
+    default, round at 1e-3: turn them off (torch.backends.cudnn.allow_tf32) for short lengths.
+    At most five copies of the parameters are held, and a copy of the optimizer in float64 while
+    its step is taken. Of a DistributedDataParallel model the module is probed, without a word to
+    the other processes: loss and g are those of this process's batch (but SyncBatchNorm waits for
+    all processes, so let all probe).
+
+    Raises ValueError, with nothing changed, for impossible lengths, directions, parameters,
+    batches, losses and optimizers; its kind `NoDirection` if loss or gradient at w are not finite
+    or the gradient is zero.
+    """
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
+    try:
+        lengths = [float(length) for length in lengths]
+        good = lengths and all(0 < length < math.inf for length in lengths)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(f"lengths must be one or more positive finite numbers, got {lengths}")
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise ValueError("batch must be a pair of inputs and targets")
+    chosen = _chosen(model, parameters)
+    if direction == "optimizer":
+        _refuse_unfit(optimizer, chosen)
+    evaluate = functools.partial(_evaluate, model, loss_fn, batch, chosen)
+
+    loss, here = evaluate()
+    norm = _norm(here)
+    for name, value in (("loss", loss), ("gradient", norm)):
+        if not math.isfinite(value):
+            raise NoDirection(f"the {name} is not finite here ({value}): there is nothing to probe")
+    if norm == 0:
+        raise NoDirection("the gradient is zero: there is no direction to probe")
+    if direction == "gradient":
+        line = [-g for g in here]
+    elif direction == "optimizer":
+        line = _next_step(optimizer, chosen, here)
+    else:
+        line = _on_sphere(norm, chosen, generator)
+    points = (_point(evaluate, chosen, here, line, length) for length in lengths)
+    return Probe(loss, norm, tuple(points))
+
+
+def _point(evaluate, parameters, here, line, length):
+    ways = zip(parameters.items(), line, strict=True)
+    moved = {name: p.detach() + length * d for (name, p), d in ways}
+    distance = _norm(moved[name] - p.detach() for name, p in parameters.items())
+    with structure.exchanged(parameters, moved):
+        loss, there = evaluate()
+    change = _norm(a - b for a, b in zip(there, here, strict=True))
+    return Point(
+        length,
+        loss,
+        change,
+        distance,
+        beta=_ratio(change, distance),
+        gradient=_norm(there),
+        cosine=_ratio(_dot(there, here), _norm(there) * _norm(here)),
+    )
+
+
+def _chosen(model, names):
+    """The parameters that need a gradient and go by the names, each with its own name."""
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if any(isinstance(p, UninitializedParameter) for p in trainable.values()):
+        raise ValueError("the model is lazy and has no weights yet: show it a batch first")
+    if isinstance(names, str):
+        raise ValueError(f"parameters must be a list of names, got {names!r}")
+    chosen = trainable if names is None else {}
+    for asked in names or ():
+        found = {name: p for name, p in trainable.items() if f"{name}.".startswith(f"{asked}.")}
+        if not found:
+            raise ValueError(f"no parameter or module {asked!r} that needs a gradient")
+        chosen |= found
+    if not chosen:
+        raise ValueError("there are no parameters to probe: none chosen, or none needs a gradient")
+    return chosen
+
+
+def _refuse_unfit(optimizer, chosen):
+    if optimizer is None:
+        raise ValueError('direction "optimizer" needs an optimizer')
+    if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
+        kind = type(optimizer).__name__
+        raise ValueError(f"{kind} cannot step with one dense gradient: there is no line to probe")
+    held = set(_held(optimizer))
+    missing = [name for name, parameter in chosen.items() if parameter not in held]
+    if missing:
+        raise ValueError(f"the optimizer does not hold the parameter {missing[0]!r}")
+    if optimizer.param_groups[0]["lr"] == 0:
+        raise ValueError("the optimizer's learning rate is 0: it takes no step to probe along")
+
+
+def _held(optimizer):
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _evaluate(model, loss_fn, batch, parameters):
+    """Loss (a float) and its gradients by `parameters`; .grad is not used."""
+    inputs, targets = batch
+    tensors = list(parameters.values())
+    with (
+        _as_found(model),
+        torch.enable_grad(),
+        torch.autocast(tensors[0].device.type, enabled=False),
+    ):
+        loss = loss_fn(model(inputs), targets)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            shape = getattr(loss, "shape", type(loss).__name__)
+            raise ValueError(f"loss_fn must give a scalar tensor, got {shape}")
+        if not loss.requires_grad:
+            raise ValueError(
+                "the loss does not depend on the parameters (or torch.inference_mode is on)"
+            )
+        # The model may not use them all: zeros, not None. An embedding's may be sparse.
+        gradients = torch.autograd.grad(loss, tensors, materialize_grads=True)
+        return loss.item(), tuple(gradient.to_dense() for gradient in gradients)
+
+
+@contextlib.contextmanager
+def _as_found(model):
+    """Inside, the model is in training mode; after, modes, buffers and random states as before."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    # Asking CUDA's state would start CUDA, after which a process cannot fork any more.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices):
+            yield model.train()
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for name, buffer in model.named_buffers():  # some modules assign new ones
+            buffer.detach().copy_(buffers[name])
+
+
+def _next_step(optimizer, parameters, gradients):
+    """The step that the optimizer would take now / its rate: one tensor for each parameter.
+
+    A copy takes it, in float64: in float32 a short step is lost in the rounding of w + step.
+    """
+    copied = copy.deepcopy(optimizer)
+    twins = dict(zip(_held(optimizer), _held(copied), strict=True))
+    for twin in twins.values():
+        twin.data = twin.data.double()
+    copied.load_state_dict(copied.state_dict())  # casts the state to the parameters' dtype
+    for parameter, gradient in zip(parameters.values(), gradients, strict=True):
+        twins[parameter].grad = gradient.double()
+    copied.step()
+    rate = float(optimizer.param_groups[0]["lr"])
+    return [((twins[p].detach() - p.detach()) / rate).to(p.dtype) for p in parameters.values()]
+
+
+def _on_sphere(radius, parameters, generator):
+    """A random direction of norm `radius`: one tensor for each parameter."""
+    if generator is None:  # a stream of its own, since dropout draws from the state as it is
+        with torch.random.fork_rng(()):
+            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    draw = {"generator": generator, "device": generator.device}
+    noise = [torch.randn(p.shape, dtype=p.dtype, **draw).to(p.device) for p in parameters.values()]
+    scale = radius / _norm(noise)
+    return [scale * part for part in noise]
+
+
+def _norm(tensors):
+    """Euclidean norm of all entries together, added up in float64."""
+    norms = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors]
+    return torch.stack(norms).norm().item()
+
+
+def _dot(first, second):
+    pairs = zip(first, second, strict=True)
+    return torch.stack([(a.double() * b.double()).sum() for a, b in pairs]).sum().item()
+
+
+def _ratio(above, below):
+    return above / below if below else math.nan

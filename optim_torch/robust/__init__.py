@@ -1,0 +1,1 @@
+"""Sparse statistics, in NumPy and SciPy alone."""

@@ -1,0 +1,1 @@
+"""The parts of a convolutional network, studied one by one."""

@@ -1,0 +1,1 @@
+"""Training of one network: its parts, its loop, its pictures."""

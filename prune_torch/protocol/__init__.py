@@ -1,0 +1,1 @@
+"""What is the same for all methods: cells, training, workers, reports."""

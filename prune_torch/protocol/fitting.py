@@ -1,0 +1,62 @@
+"""Whether a sweep's data, network and flags fit each other, before anything is made."""
+
+from groundfloor import checks
+from groundfloor.errors import UserError
+from prune_torch import density
+from prune_torch.methods import METHODS
+
+
+def refuse_unfit(config, bench):
+    """UserError, in one line, unless the network can learn these images and be pruned as asked."""
+    data, model = bench.data_set, bench.model
+    data.require(classes=2, val=1, test=1)
+    side, patch = model.patch_embed.img_size[0], model.patch_embed.patch_size[0]
+    if side % patch or side < 1:
+        raise UserError(f"--img-size {side} is no multiple of --patch-size {patch}")
+    if model.num_classes != data.num_classes:
+        raise UserError(
+            f"{data.name} has {data.num_classes} classes, the model gives {model.num_classes}"
+        )
+    channels, taken = data.train.images.shape[3], bench.task.pixels.channels
+    if channels not in (1, taken):  # grey is shown to all channels alike
+        flag = "--in-chans" if "in_chans" in config.model_args else "--model-args in_chans"
+        raise UserError(
+            f"{data.name} has {channels} channels, the model takes {taken} ({flag} {channels})"
+        )
+    count = len(data.train)
+    what = f"{data.name} has only {count} train images"
+    checks.refuse_beyond("batch_size", config.batch_size, count, what)
+    most = model.patch_embed.num_patches // 2
+    what = f"of {model.patch_embed.num_patches} patches a block can merge {most} at most"
+    checks.refuse_beyond("merge", max(config.merge or (0,)), most, what)
+    given = any(not METHODS[method].chooses for method in config.methods)
+    try:
+        for level in config.densities if given else ():
+            density.budget(model, level, config.prunable)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def merged_tokens(config, model):
+    """Numbers of tokens for the curve of token merging: the flag's, or those of (0, 1, 2, 4, 8)
+    that this model has the patches for."""
+    if config.merge is not None:
+        return config.merge
+    return tuple(r for r in (0, 1, 2, 4, 8) if r <= model.patch_embed.num_patches // 2)
+
+
+def without_effect(config):
+    """A line for each flag that changes nothing beside the others."""
+    found = []
+    if config.ray is not None:
+        found += ["jobs"] if config.jobs > 1 else []
+        found += ["device"] if config.device else []
+    lines = [f"--{name} has no effect with --ray" for name in found]
+    if config.weights and config.pretrained:
+        lines.append("--pretrained has no effect with --weights")
+    if not config.dense_steps:
+        lines.append("--dense-rate has no effect with --dense-steps 0")
+    chosen = all(METHODS[method].chooses for method in config.methods)
+    if chosen and config.densities != type(config).densities:
+        lines.append("--densities has no effect with methods that choose their own")
+    return lines

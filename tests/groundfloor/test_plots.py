@@ -1,0 +1,44 @@
+"""plots: figures are written whole and leave matplotlib as it was."""
+
+from functools import partial
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from groundfloor.plots import as_rgb, figure
+
+
+def test_a_figure_of_the_size_asked_for_leaves_a_notebook_as_it_was(tmp_path):
+    before = mpl.get_backend(), dict(mpl.rcParams), plt.get_fignums()
+    with figure(tmp_path / "new" / "f.png", 1, 2, size=(4, 3), sharey=True) as (made, (left, _)):
+        left.plot([1, 2])
+        made.suptitle("β ± 1")
+    assert Image.open(tmp_path / "new" / "f.png").size == (800, 600)
+    assert (mpl.get_backend(), dict(mpl.rcParams), plt.get_fignums()) == before
+
+
+def test_nothing_is_written_of_a_figure_that_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), figure(tmp_path / "f.png", size=(4, 3)):
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype, white", [(np.uint8, 255), (np.float32, 1)])
+def test_any_channels_become_three_of_the_same_type(dtype, white):
+    def shown(*pixel):
+        found = as_rgb(np.array(pixel, dtype).reshape(1, 1, -1))
+        assert found.dtype == dtype and found.shape == (1, 1, 3)
+        return found.ravel()
+
+    check = partial(np.testing.assert_allclose, rtol=1e-6)
+
+    half = white // 5 if dtype == np.uint8 else 0.2  # a fifth
+    check(shown(half), [half] * 3)
+    check(shown(0, half, white), [0, half, white])
+    check(shown(0, half, white, white), [0, half, white])  # opaque
+    check(shown(0, half, white, 0), [white] * 3)  # nothing is seen
+    check(shown(0, half), [white - half] * 3)  # a fifth of black
+    check(shown(0, half, white, half, half), [0, half, white])
