@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from groundfloor.data import tfds_folder
 from groundfloor.checks import PlainName
-from groundfloor.errors import UserError
+from groundfloor.data import tfds_folder
 from groundfloor.data.split import Split, damaged, first_line
+from groundfloor.errors import UserError
 
 TORCHVISION = {  # name: class, folder inside data_dir, training images (all have 10,000 for test)
     "mnist": ("MNIST", "MNIST/raw", 60_000),

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from groundfloor.data.split import Split
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
-from groundfloor.data.split import Split
 
 DECODER = "2"  # another number when the same files are read otherwise
 
