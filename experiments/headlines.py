@@ -1,0 +1,92 @@
+"""The readme's table: one line a question, our number beside that of the strongest simple rival."""
+
+from experiments import markdown
+
+
+def short_table(results):
+    """Lines of the readme's table: a question, our number, the strongest simple rival's."""
+    lines = [f"{'':44}{'ours':>18}   rival"]
+    for question, file, answer in SHORT:
+        if (results / file).exists():
+            ours, rival = answer(markdown.read(results / file))
+            lines.append(f"{question:44}{ours:>18}   {rival}")
+    return lines
+
+
+def spread(value, unit, scale=1):
+    """ "31.82 ± 0.06 dB" of a dict of mean and std."""
+    std = "" if value["std"] is None else f" ± {scale * value['std']:.2f}"
+    return f"{scale * value['mean']:.2f}{std} {unit}"
+
+
+def stored(contents):
+    """PSNR of images from their latents, and from PCA with as many numbers."""
+    row = contents["table"][-1]
+    psnr = {"mean": row["test_psnr"], "std": row["test_psnr_std"]}
+    return spread(psnr, "dB"), f"{row['pca_test_psnr']:.2f} dB, PCA"
+
+
+def restored(task, column):
+    """PSNR of restored images: latents with the diffusion prior, and the best rival of all."""
+
+    def answer(contents):
+        psnr = {row["method"]: row[column] for row in contents["tasks"][task]["rows"]}
+        rivals = [name for name in psnr if not name.startswith("latents")]
+        best = max(rivals, key=psnr.get)
+        return f"{psnr['latents, diffusion prior']:.2f} dB", f"{psnr[best]:.2f} dB, {best}"
+
+    return answer
+
+
+def classified(contents):
+    """Test accuracy of the chosen classifiers of latents and of the better rival."""
+    chosen = [row for row in contents["tasks"]["classify"]["rows"] if row["chosen"]]
+    ours = next(row for row in chosen if row["features"] == "latents")
+    rival = max((row for row in chosen if row is not ours), key=lambda row: row["test %"])
+    return f"{ours['test %']:.2f} %", f"{rival['test %']:.2f} %, {rival['features']}"
+
+
+def smoothed(contents):
+    """Width of the loss band along the gradient, with BatchNorm and without."""
+    widths = {(row["norm"], row["rate"]): row["loss_width"] for row in contents["table"]}
+    return f"{widths['batch', 0.1]:.3f}", f"{widths['none', 0.1]:.3f}, without it"
+
+
+def chosen_network(contents):
+    """Test accuracy of the study's best network, and of its base."""
+    test = contents["test"]
+    return spread(test["best"], "%", 100), f"{spread(test['base'], '%', 100)}, base"
+
+
+def selected(contents):
+    """Test accuracy on DessiLBI's support, and of the dense network by SGD."""
+    table = contents["table"]
+    ours = spread(table["test_accuracy_w_on_support"], "%", 100)
+    return ours, f"{100 * table['sgd_test_accuracy']:.2f} %, SGD, dense"
+
+
+def faster(rows):
+    """How many times as fast an outer step is as the plain version."""
+    ratios = [row["ratio"] for row in rows]
+    return f"{min(ratios):.1f} to {max(ratios):.1f} x", "1 x, plain haiku"
+
+
+SHORT = (
+    ("digits, 32 numbers: test PSNR", "reconstruction_digits.json", stored),
+    ("MNIST, 64 numbers: test PSNR", "reconstruction_mnist.json", stored),
+    (
+        "CIFAR-10, 8x8x16 numbers: test PSNR",
+        "reconstruction_cifar10_spatial_gradient.json",
+        stored,
+    ),
+    ("digits: noise 0.1 removed", "tasks_digits.json", restored("denoise", "noise 0.1")),
+    ("MNIST: noise 0.1 removed", "tasks_mnist.json", restored("denoise", "noise 0.1")),
+    ("MNIST: enlarged x2", "tasks_mnist.json", restored("superresolve", "x 2")),
+    ("MNIST: half of it hidden", "tasks_mnist.json", restored("inpaint", "half")),
+    ("digits: class, test accuracy", "tasks_digits.json", classified),
+    ("MNIST: class, test accuracy", "tasks_mnist.json", classified),
+    ("functa: speed of an outer step", "bench_functa.jsonl", faster),
+    ("DessiLBI, LeNet on MNIST: W on its support", "dessilbi_filters.json", selected),
+    ("digits: width of the loss band at rate 0.1", "landscape_digits.json", smoothed),
+    ("CIFAR-10, half an epoch: best of each part", "study_cifar10-cpu.json", chosen_network),
+)

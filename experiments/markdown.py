@@ -1,0 +1,146 @@
+"""Result files as Markdown tables."""
+
+import csv
+import json
+from dataclasses import dataclass
+
+from groundfloor.errors import UserError
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: which value of a row, and how it is written."""
+
+    heading: str
+    key: str
+    """Key into the row, whose value is a number, a word or a dict of mean and std."""
+    digits: int = 2
+    share: bool = False
+    """The value is a share of one, written in %."""
+    at: int | str | None = None
+    """Which entry of that value, where it holds several."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one result file."""
+
+    file: str
+    """Name in the results folder."""
+    title: str
+    columns: tuple[Column, ...] = ()
+    """None given: every number and word of the rows, under its own key."""
+    rows: str = "table"
+    """Keys to the rows: a list of dicts, or a dict of name -> dict."""
+    note: str = ""
+
+
+def accuracy(heading, key):
+    return Column(heading, key, share=True)
+
+
+def section(table, path):
+    """Lines of one table: where it comes from, its rows, its remarks."""
+    if path.suffix == ".csv":
+        return [*origin(path.with_suffix(".json"), read(path.with_suffix(".json"))), *pruning(path)]
+    contents = read(path)
+    lines = origin(path, contents)
+    if table.note:
+        lines += ["", table.note]
+    if table.rows == "tasks":
+        for task, report in contents["tasks"].items():
+            lines += ["", f"**{task}**", "", *grid(report["rows"], ()), ""]
+            lines += [f"- {remark}" for remark in report["remarks"]]
+        return lines
+    rows = contents if path.suffix == ".jsonl" else contents[table.rows]
+    if isinstance(rows, dict):
+        named = [row for row in rows.items() if isinstance(row[1], dict)]
+        if len(named) == len(rows):
+            rows = [{"name": name, "value": row, **row} for name, row in named]
+        else:
+            rows = [rows]
+    return [*lines, "", *grid(rows, table.columns)]
+
+
+def read(path):
+    """Contents of a JSON file, or the rows of a .jsonl."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return (
+            [*map(json.loads, text.splitlines())] if path.suffix == ".jsonl" else json.loads(text)
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def origin(path, contents):
+    """Where a table comes from, in one line."""
+    if isinstance(contents, list):
+        devices = {row["device"] for row in contents if "device" in row}
+        return [f"`make bench`, {path.name}" + "".join(f", {device}" for device in devices)]
+    seeds = contents.get("seeds", contents.get("run", {}).get("seed"))
+    parts = [
+        f"`{contents['command']}`" if "command" in contents else "",
+        f"seeds {' '.join(map(str, seeds))}" if isinstance(seeds, list) else "",
+        f"seed {seeds}" if isinstance(seeds, int) else "",
+        contents.get("machine", ""),
+        contents.get("finished", "")[:10],
+        f"commit {contents['commit'][:10]}" if "commit" in contents else "",
+        path.name,
+    ]
+    return [", ".join(part for part in parts if part)]
+
+
+def grid(rows, columns):
+    """A Markdown table of rows (dicts)."""
+    columns = columns or [
+        Column(key, key)
+        for key, value in rows[0].items()
+        if not isinstance(value, list)
+        and (not isinstance(value, dict) or "mean" in value)
+        and not key.endswith("_std")
+    ]
+    lines = [[column.heading for column in columns], ["---"] * len(columns)]
+    lines += [[text(row, column) for column in columns] for row in rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def text(row, column):
+    """The value of a column in a row, as it is written."""
+    value, std = row.get(column.key), row.get(f"{column.key}_std")
+    if column.at is not None:
+        value = value[column.at]
+    if isinstance(value, dict):
+        value, std = value["mean"], value["std"]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value.replace("|", "\\|")
+    if value is None:
+        return "–"
+    scale, digits = (100, column.digits) if column.share else (1, column.digits)
+    if isinstance(value, int) and not column.share and std is None:
+        return f"{value:,}"
+    if 0 < abs(scale * value) < 10.0**-digits:
+        return f"{scale * value:.2g}"
+    return f"{scale * value:,.{digits}f}" + ("" if std is None else f" ± {scale * std:,.{digits}f}")
+
+
+def pruning(path):
+    """Lines of a sweep's table: top-1 in % by method and density, the mean over seeds."""
+    with path.open(newline="", encoding="utf-8") as file:
+        runs = [*csv.DictReader(file)]
+    densities = sorted({run["density"] for run in runs})
+    headings = [density or "its own density" for density in densities]
+    lines = [["method", *headings], ["---"] * (1 + len(densities))]
+    for method in dict.fromkeys(run["method"] for run in runs):
+        line = [method]
+        for density in densities:
+            top1 = [
+                100 * float(run["top1"])
+                for run in runs
+                if run["method"] == method and run["density"] == density
+            ]
+            line.append(f"{sum(top1) / len(top1):.2f}" if top1 else "–")
+        lines.append(line)
+    return ["", *("| " + " | ".join(line) + " |" for line in lines)]

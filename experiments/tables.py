@@ -1,0 +1,229 @@
+"""Every table of experiments/results in one page, and the short one of the readme.
+
+    python -m experiments.tables            seconds
+
+Reads the result files and writes experiments/results/README.md, all tables with the command, seeds,
+machine, date and commit of each, and the lines of readme.txt between its two marks. Nothing is
+measured here, and a number without a file is not printed. The tests fail where either is stale.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import headlines, runner
+from experiments.markdown import Column, Table, accuracy, section
+from groundfloor import cli
+from groundfloor.errors import UserError
+from groundfloor.runs import atomic
+
+README = Path(__file__).parent.parent / "readme.txt"
+MARKS = ("[results: written by python -m experiments.tables]", "[end of results]")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the results lie."""
+
+    results: Path = runner.RESULTS
+    """Folder with the result files; README.md is written there."""
+    readme: Path = README
+    """File whose lines between the two marks are written."""
+
+
+RECONSTRUCTION = (
+    Column("numbers", "latent_dim"),
+    Column("PSNR, dB", "test_psnr"),
+    Column("PCA with as many numbers, dB", "pca_test_psnr"),
+    Column("seconds", "train_seconds", 0),
+)
+GRID = (Column("numbers", "numbers"), *RECONSTRUCTION[1:])
+LANDSCAPE = (
+    Column("normaliser", "norm"),
+    Column("rate", "rate"),
+    accuracy("test, %", "test"),
+    Column("loss at the end", "last_loss", 4),
+    Column("width of the loss band", "loss_width", 4),
+    Column("change of the gradient", "change_most"),
+    Column("β, shortest length", "beta", 1, at=0),
+    Column("β, longest length", "beta", 1, at=-1),
+    Column("diverged", "diverged"),
+)
+OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
+
+CHAPTERS = {
+    "functa_jax: images become latents": (
+        Table("reconstruction_digits.json", "digits, 32 numbers", RECONSTRUCTION),
+        Table(
+            "reconstruction_mnist.json", "MNIST, 64 numbers", RECONSTRUCTION, note=OLD_CLASSIFIERS
+        ),
+        Table("reconstruction_mnist_sizes.json", "MNIST, sizes of the latent", RECONSTRUCTION),
+        Table("reconstruction_cifar10_cpu.json", "CIFAR-10, one vector", RECONSTRUCTION),
+        Table("reconstruction_cifar10_spatial_gradient.json", "CIFAR-10, a grid, rates", GRID),
+        Table(
+            "cifar10_gauss_newton_psnr.json",
+            "CIFAR-10, a grid, Gauss-Newton: PSNR in dB by inner steps",
+            rows="test_psnr_after_steps",
+        ),
+        Table(
+            "inner_steps_digits_spatial.json",
+            "What changes of the inner loop buy: digits, 2x2x8 numbers, validation",
+            (
+                Column("variant", "variant"),
+                Column("PSNR, dB", "val_psnr"),
+                Column("FLOP to fit an image", "fit_flops"),
+                Column("FLOP of an outer step, an image", "outer_flops"),
+            ),
+            rows="rows",
+        ),
+        Table("latent_classification_digits.json", "More fitting, better classes?", rows="rows"),
+        Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
+    ),
+    "functa_jax: what latents are good for": (
+        Table("restore_digits.json", "digits: denoise, superresolve, inpaint", rows="tasks"),
+        Table("tasks_digits.json", "digits, 32 numbers", rows="tasks"),
+        Table("tasks_mnist.json", "MNIST, 64 numbers", rows="tasks"),
+        Table("tasks_digits-spatial.json", "digits, a grid of 2x2x8 numbers", rows="tasks"),
+        Table("tasks_cifar10-spatial-cpu.json", "CIFAR-10, a grid of 8x8x16", rows="tasks"),
+    ),
+    "prune_torch: a Vision Transformer at nine densities": (
+        Table("prune_cifar10-small.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),
+        Table(
+            "prune_memory_cpu.json",
+            "Host memory of a whole cell, ViT-B/16",
+            (
+                Column("method", "method"),
+                Column("bytes", "bytes"),
+                Column("seconds", "seconds", 0),
+            ),
+        ),
+    ),
+    "optim_torch: DessiLBI": (
+        Table(
+            "dessilbi_filters.json",
+            "Figure 1 of the paper: which of 120 filters of conv3 are selected (paper: about 15)",
+            (
+                Column("filters selected", "selected_filters", 1),
+                Column("left by SGD", "sgd_filters_of_w_left"),
+                accuracy("density, %", "density"),
+                accuracy("W, %", "test_accuracy_w"),
+                accuracy("on supp Γ, %", "test_accuracy_w_on_support"),
+                accuracy("Γ itself, %", "test_accuracy_gamma"),
+                accuracy("SGD, %", "sgd_test_accuracy"),
+            ),
+        ),
+        Table(
+            "dessilbi_density_mnist.json",
+            "One path for all densities, nothing retrained: test accuracy",
+            (
+                accuracy("density, %", "density"),
+                accuracy("DessiLBI's order, %", "dessilbi"),
+                accuracy("magnitude of DessiLBI's W, %", "dessilbi_magnitude"),
+                accuracy("magnitude of SGD's W, %", "sgd_magnitude"),
+            ),
+        ),
+        Table(
+            "dessilbi_tickets_mnist.json",
+            "Winning tickets",
+            (
+                Column("masks", "masks"),
+                accuracy("density, %", "density"),
+                accuracy("test, %", "test_accuracy"),
+            ),
+        ),
+        Table(
+            "dessilbi_bases_mnist.json",
+            "Other optimizers for W",
+            (
+                Column("base", "variant"),
+                accuracy("W, %", "w"),
+                accuracy("on supp Γ, %", "w_on_support"),
+                accuracy("Γ itself, %", "gamma"),
+                accuracy("density, %", "density"),
+            ),
+        ),
+        Table(
+            "dessilbi_growing_mnist.json",
+            "Growing",
+            (
+                Column("network", "name"),
+                Column("parameters", "parameters", 0),
+                accuracy("test, %", "test_accuracy"),
+            ),
+        ),
+        Table("linear_path.json", "Sparse regression: is the truth on the path?", rows="recovery"),
+        Table("bench_dessilbi.jsonl", "Speed of a training step beside the base optimizer alone"),
+    ),
+    "optim_torch: BatchNorm and the landscape": (
+        Table("landscape_digits.json", "digits, VGG_A_Light", LANDSCAPE),
+        Table("landscape_cifar10-light.json", "CIFAR-10, VGG_A_Light", LANDSCAPE),
+    ),
+    "optim_torch: the parts of a network": (
+        Table(
+            "study_cifar10-cpu.json",
+            "CIFAR-10: one part of the base changed at a time",
+            (
+                Column("part", "axis"),
+                Column("value", "value"),
+                Column("rate", "setting", at="rate"),
+                accuracy("validation, %", "val"),
+                Column("parameters", "parameters"),
+                Column("seconds", "seconds", 0),
+            ),
+        ),
+        Table(
+            "study_cifar10-cpu.json",
+            "The chosen network on test",
+            (Column("network", "name"), accuracy("test, %", "value"), Column("seeds", "seeds")),
+            rows="test",
+        ),
+    ),
+}
+
+
+def main(config):
+    """Write both files; returns the paths."""
+    page = config.results / "README.md"
+    with atomic(page) as temporary:
+        temporary.write_text(long_page(config.results), encoding="utf-8")
+    lines = config.readme.read_text(encoding="utf-8")
+    with atomic(config.readme) as temporary:
+        temporary.write_text(with_results(lines, config.results), encoding="utf-8")
+    print(page, config.readme, sep="\n")
+    return [page, config.readme]
+
+
+def long_page(results):
+    """The page of all tables, in Markdown."""
+    text = [
+        "Results",
+        "=======",
+        "",
+        "Written by `python -m experiments.tables` from the files beside it, not to be edited.",
+        "Mean ± standard deviation over the seeds; without ±, one seed. A dash: not measured.",
+    ]
+    for chapter, tables in CHAPTERS.items():
+        text += ["", f"## {chapter}"]
+        for table in tables:
+            path = results / table.file
+            if path.exists():
+                text += ["", f"### {table.title}", "", *section(table, path)]
+    return "\n".join(text) + "\n"
+
+
+def with_results(lines, results):
+    """The readme's text with the lines between its marks written anew."""
+    before, mark, rest = lines.partition(MARKS[0] + "\n")
+    _, end, after = rest.partition(MARKS[1])
+    if not mark or not end:
+        raise UserError(f"the readme has no lines {MARKS[0]!r} and {MARKS[1]!r}")
+    return (
+        before
+        + mark
+        + "".join(f"{line}\n" for line in headlines.short_table(results))
+        + end
+        + after
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
