@@ -10,8 +10,8 @@
 Each trains (or finds) the run, then `python -m functa_jax.tasks`: classify, generate, inpaint,
 superresolve, denoise, interpolate, retrieve, compress, every table beside PCA. Expected on MNIST:
 98 to 99 % from latents; on CIFAR-10 with 8x8x16 numbers 90.3 % (Bauer et al. 2023).
-Results: tasks_NAME.json, the tables of all tasks, tasks_NAME.html, the page with its figures, and
-functa_NAME.npz, the network, from which `functa_jax.export --run FILE` makes the functaset again.
+Results: tasks_NAME.json, the tables of all tasks, and functa_NAME.npz, the network, from which
+`functa_jax.export --run FILE` makes the functaset again. The page with its figures stays in the run.
 """
 
 import shlex
@@ -102,7 +102,6 @@ def main(config, name):
             **environment(),
         },
     )
-    shutil.copy(folder / "index.html", config.results / f"tasks_{name}.html")
     shutil.copy(out / "functa.npz", config.results / f"functa_{name}.npz")
 
 

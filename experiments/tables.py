@@ -207,7 +207,15 @@ def long_page(results):
             path = results / table.file
             if path.exists():
                 text += ["", f"### {table.title}", "", *section(table, path)]
+                text += pictures(path)
     return "\n".join(text) + "\n"
+
+
+def pictures(path):
+    """A line with links to the pictures of a result file, if there are any."""
+    names = sorted(picture.name for picture in path.parent.glob(f"{path.stem}*.png"))
+    links = [f"[{name.removesuffix('.png')}]({name})" for name in names]
+    return ["", f"Pictures: {', '.join(links)}"] if links else []
 
 
 def with_results(lines, results):

@@ -1,0 +1,96 @@
+"""The pages of tables: what stands in them is what stands in the files, and neither is stale."""
+
+import csv
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments import markdown, runner, tables
+from experiments.markdown import Column, Table
+from groundfloor.errors import UserError
+from groundfloor.runs import read_json
+
+
+def test_the_pages_of_the_repository_are_fresh():
+    page = (runner.RESULTS / "README.md").read_text(encoding="utf-8")
+    assert page == tables.long_page(runner.RESULTS), "run python -m experiments.tables"
+    readme = tables.README.read_text(encoding="utf-8")
+    assert readme == tables.with_results(readme, runner.RESULTS), "run python -m experiments.tables"
+    assert len(readme.splitlines()) < 200
+
+
+def test_every_result_file_is_in_the_page():
+    named = {table.file for chapter in tables.CHAPTERS.values() for table in chapter}
+    there = {path.name for path in runner.RESULTS.iterdir() if path.suffix in (".json", ".jsonl")}
+    with_csv = {name for name in there if (runner.RESULTS / name).with_suffix(".csv").exists()}
+    assert there - with_csv <= named
+    assert named <= {path.name for path in runner.RESULTS.iterdir()}
+
+
+@given(st.floats(0.01, 1e6), st.floats(0, 1e3), st.integers(0, 4), st.booleans())
+def test_a_number_is_written_to_its_digits(mean, std, digits, share):
+    scale = 100 if share else 1
+    told = markdown.text({"x": {"mean": mean, "std": std}}, Column("x", "x", digits, share))
+    if 0 < scale * mean < 10.0**-digits:
+        assert float(told) == pytest.approx(scale * mean, rel=0.06)
+        return
+    first, second = (float(part.replace(",", "")) for part in told.split(" ± "))
+    assert first == pytest.approx(scale * mean, abs=0.51 * 10.0**-digits)
+    assert second == pytest.approx(scale * std, abs=0.51 * 10.0**-digits)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "told"),
+    [
+        ({"x": None}, Column("x", "x"), "–"),
+        ({}, Column("x", "x"), "–"),
+        ({"x": True}, Column("x", "x"), "yes"),
+        ({"x": 12345}, Column("x", "x"), "12,345"),
+        ({"x": "a|b"}, Column("x", "x"), r"a\|b"),
+        ({"x": 0.5}, Column("x", "x", share=True), "50.00"),
+        ({"x": {"mean": 2.0, "std": None}}, Column("x", "x", 1), "2.0"),
+        ({"x": 2.0, "x_std": 0.25}, Column("x", "x"), "2.00 ± 0.25"),
+        ({"x": [1.0, 3.0]}, Column("x", "x", 0, at=-1), "3"),
+        ({"noise 0.05": 1.5}, Column("", "noise 0.05"), "1.50"),
+    ],
+)
+def test_text(row, column, told):
+    assert markdown.text(row, column) == told
+
+
+def test_a_sweep_is_averaged_over_seeds(tmp_path):
+    path = tmp_path / "prune.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["method", "density", "seed", "top1"])
+        rows.writerows(
+            [["a", 0.1, 0, 0.5], ["a", 0.1, 1, 0.6], ["b", 0.1, 0, 0.25], ["c", "", 0, 1]]
+        )
+    path.with_suffix(".json").write_text(json.dumps({"command": "x"}))
+    lines = markdown.section(Table("prune.csv", ""), path)
+    assert lines[-3:] == ["| a | – | 55.00 |", "| b | – | 25.00 |", "| c | 100.00 | – |"]
+
+
+def test_the_readme_is_written_between_its_marks(tmp_path):
+    readme = tmp_path / "readme.txt"
+    readme.write_text("\n".join(["above", tables.MARKS[0], "old", tables.MARKS[1], "below"]))
+    results = tmp_path / "results"
+    results.mkdir()
+    name = "reconstruction_digits.json"
+    contents = read_json(runner.RESULTS / name)
+    contents["table"][0]["test_psnr"] = 12.345
+    (results / name).write_text(json.dumps(contents))
+    tables.main(tables.Config(results, readme))
+    text = readme.read_text()
+    assert text.startswith("above\n") and text.endswith("below")
+    assert "old" not in text and "12.35" in text.replace("12.34 ", "12.35 ")
+    page = (results / "README.md").read_text()
+    assert page.count("###") == 1  # a number without a file is not printed
+    readme.write_text("no marks")
+    with pytest.raises(UserError, match="the readme has no lines"):
+        tables.main(tables.Config(results, readme))
+    (results / name).write_text("{")
+    with pytest.raises(UserError, match=name):
+        tables.main(tables.Config(results, readme))
