@@ -11,7 +11,7 @@ Each trains (or finds) the run, then `python -m functa_jax.tasks`: classify, gen
 superresolve, denoise, interpolate, retrieve, compress, every table beside PCA. Expected on MNIST:
 98 to 99 % from latents; on CIFAR-10 with 8x8x16 numbers 90.3 % (Bauer et al. 2023).
 Results: tasks_NAME.json, the tables of all tasks, and functa_NAME.npz, the network, from which
-`functa_jax.export --run FILE` makes the functaset again. The page with its figures stays in the run.
+`functa_jax.export --run FILE` makes the functaset again. The page of figures stays in the run.
 """
 
 import shlex
