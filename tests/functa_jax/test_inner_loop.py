@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig, coordinate_grid
+from functa_jax.model.config import ModelConfig
+from functa_jax.model.siren import coordinate_grid
 from functa_jax.training.inner_loop import encode, fit, image_loss, psnr
 
 CONFIGS = {

@@ -13,7 +13,7 @@ import pytest
 from functa_jax import view
 from functa_jax.functaset import SPLITS, Functaset, Latents, load_functaset
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig
+from functa_jax.model.config import ModelConfig
 from groundfloor import cli
 from groundfloor.data import datasets
 from tests.browser import CHROMIUM, Browser, canvas
