@@ -17,9 +17,10 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from optax import contrib
 
+from functa_jax.images import signals
 from functa_jax.model import siren
 from functa_jax.training.devices import AXIS, REPLICATED
-from functa_jax.training.inner_loop import fit, image_loss, images_at_once, points_and_batch, psnr
+from functa_jax.training.inner_loop import fit, image_loss, images_at_once, points_and_batch
 from groundfloor import seeds
 
 
@@ -49,7 +50,7 @@ def mean_loss(model_config, outer, params, coords, images, points, keys):
         return image_loss(model, coords[seen], latent, image[seen], outer.penalty)
 
     losses, errors = jax.vmap(one_image)(images, keys)
-    return jnp.mean(losses), jnp.mean(psnr(errors))
+    return jnp.mean(losses), jnp.mean(signals.psnr(errors))
 
 
 def outer_gradient(model_config, outer, params, coords, images, points, keys, at_once=None):

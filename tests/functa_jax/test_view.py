@@ -127,9 +127,10 @@ def test_a_set_of_another_name_does_without_originals_and_cannot_break_the_page(
 
 @plain_only
 def test_other_images_are_not_taken_for_originals(run):
-    functaset = load_functaset(run[0])
+    folder, functa = run
+    functaset = load_functaset(folder)
     other = replace(functaset, metadata=functaset.metadata | {"data_fingerprint": "another"})
-    images, reason = view.originals(other, [0, 1])
+    images, reason = view.originals(functa, folder, other, [0, 1])
     assert images is None and "digits is not what the functaset was made from" in reason
 
 
