@@ -1,7 +1,8 @@
 """Meta-learn a modulated SIREN on a data set, then turn every image into a latent.
 
 One command does the whole job: train, evaluate beside PCA, draw, export functaset.npz, classify
-from the latents, and write summary.json. The same command on the same folder resumes.
+from the latents, and write summary.json. The same command on the same folder resumes; with more
+--steps a finished run goes on. --init starts from the weights of another run.
 """
 
 import time
@@ -17,7 +18,7 @@ from groundfloor import checks, cli
 from groundfloor.checks import LARGEST, Count, Interval
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
-from groundfloor.runs import Run, duration
+from groundfloor.runs import duration
 
 NOT_IDENTITY = {  # may differ when a run is resumed
     "data_dir",
@@ -157,7 +158,7 @@ PRESETS = {
 
 
 def main(config, preset="digits"):
-    """The whole job; see the module's docstring."""
+    """The whole job; returns the run's summary (None in processes other than the first)."""
     began = time.monotonic()
 
     from functa_jax.training import devices
@@ -167,7 +168,7 @@ def main(config, preset="digits"):
     devices.one_cpu_device_per_core()
     import jax
 
-    from functa_jax.training import loop, report
+    from functa_jax.training import loop, report, starting
 
     first = jax.process_index() == 0
 
@@ -181,13 +182,14 @@ def main(config, preset="digits"):
         )
         _check_data(config, data)
         devices.data_mesh(config.batch_size)
-        if not first:
-            return data, None
-        return data, Run.of("meta_train", preset, config, data, not_identity=NOT_IDENTITY)
+        model = loop.model_config(config, data.train.images)
+        weights = starting.weights_of(config.init, model) if config.init else None
+        run = starting.open_run(preset, config, data, NOT_IDENTITY) if first else None
+        return data, weights, run
 
     def finish():
         if run is None:
-            return
+            return None
         before = time.monotonic()
         report.write(config, data, run, functa, train_seconds=seconds)
         print(report.table(run))
@@ -196,20 +198,21 @@ def main(config, preset="digits"):
             f"evaluation, export and classifiers took {after}; all together "
             f"{duration(time.monotonic() - began)}"
         )
+        return run.summary()
 
-    data, run = devices.everywhere(prepare)
-    complete = devices.everywhere(lambda: first and run.summary() is not None)
-    if devices.of_first(np.int32(complete)):
+    data, weights, run = devices.everywhere(prepare)
+    summary = devices.everywhere(lambda: run.summary() if first else None)
+    if devices.of_first(np.int32(summary is not None)):
         if first:
             print(
                 f"{run.folder} is complete; nothing to do (delete it, or give --name, to run again)"
             )
             print(report.table(run))
-        return
+        return summary
     if first:
         _say_what_has_no_effect(config)
-    functa, seconds = loop.train(config, data, run)
-    devices.everywhere(finish)
+    functa, seconds = loop.train(config, data, run, weights)
+    return devices.everywhere(finish)
 
 
 def _say_what_has_no_effect(config):

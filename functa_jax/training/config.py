@@ -91,6 +91,8 @@ class OuterConfig(InnerConfig):
 class RunConfig(Settings):
     """The run: what is watched, kept and written."""
 
+    init: Path | None = None
+    """Start from the weights of another run (its folder, or a functa.npz); none: random ones."""
     eval_every: Count = 500
     """Outer steps between validations; a checkpoint is written with each."""
     dispatch: Count = 50

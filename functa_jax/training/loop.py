@@ -54,9 +54,10 @@ def rows_of_step(seed, step, images, batch_size):
     return order[place * batch_size : (place + 1) * batch_size]
 
 
-def train(config, data, run):
+def train(config, data, run, weights=None):
     """Train to config.steps, from the newest good checkpoint if there is one.
 
+    weights: parameters to start from, None for random ones.
     run: the Run to write to; None keeps all in memory (so do processes other than the first).
     Returns (Functa with averaged parameters, seconds spent training in all).
     """
@@ -69,7 +70,9 @@ def train(config, data, run):
     checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
 
     start = jax.device_get(outer_loop.init_state(model, config))
-    if model.encoded_pixels is not None:
+    if weights is not None:
+        start["params"], start["ema"] = weights, jax.tree.map(np.copy, weights)
+    elif model.encoded_pixels is not None:
         encoder = jax.tree.map(np.float32, pca_encoder(model, pixels))
         start["params"]["encoder"], start["ema"]["encoder"] = encoder, dict(encoder)
     # A checkpoint also holds the seconds spent so far and the best training PSNR.

@@ -77,6 +77,15 @@ def outer_gradient(model_config, outer, params, coords, images, points, keys, at
     return jax.tree.map(lambda x: x * (at_once / batch), total)
 
 
+def schedule(outer):
+    """The outer rate as a function of the step."""
+    first = 0.0 if outer.warmup else outer.outer_rate
+    if outer.schedule == "constant":
+        return optax.warmup_constant_schedule(first, outer.outer_rate, outer.warmup)
+    steps = max(outer.steps, outer.warmup + 1)
+    return optax.warmup_cosine_decay_schedule(first, outer.outer_rate, outer.warmup, steps)
+
+
 def optimizer(outer):
     """Norm clip, Adam or Muon, schedule: the gradient transformation of the outer loop.
 
@@ -84,17 +93,7 @@ def optimizer(outer):
     weights; what is no such matrix (biases, the inner loop's rates) has Adam, with Nesterov's
     momentum.
     """
-    if outer.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(
-            0.0 if outer.warmup else outer.outer_rate,
-            outer.outer_rate,
-            outer.warmup,
-            max(outer.steps, outer.warmup + 1),
-        )
-    else:
-        rate = optax.warmup_constant_schedule(
-            0.0 if outer.warmup else outer.outer_rate, outer.outer_rate, outer.warmup
-        )
+    rate = schedule(outer)
     clip = optax.clip_by_global_norm(outer.clip_norm) if outer.clip_norm else optax.identity()
     if outer.optimizer == "adam":
         return optax.chain(clip, optax.adam(rate))
