@@ -47,7 +47,10 @@ class Config:
 
 
 def main(config):
-    """Load, check, write; prints the file's path and size."""
+    """Load, check, write; prints the file's path and size.
+
+    Returns {"path": of the file, "images": shown, "originals": whether they are beside}.
+    """
     from functa_jax.functa import load
 
     functa = load(config.run)
@@ -78,6 +81,7 @@ def main(config):
     beside = "with their originals" if reason is None else f"without originals: {reason}"
     print(f"{count} test images, {beside}")
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    return {"path": str(out), "images": count, "originals": images is not None}
 
 
 def originals(functa, run, functaset, rows, data_dir=None):

@@ -119,8 +119,9 @@ def test_a_set_of_another_name_does_without_originals_and_cannot_break_the_page(
     odd = replace(functaset, metadata=functaset.metadata | {"data": "</script><b>&"})
     odd.save(tmp_path / "odd.npz")
     out = tmp_path / "odd.html"
-    command("--run", folder, "--functaset", tmp_path / "odd.npz", "--out", out)()
+    summary = command("--run", folder, "--functaset", tmp_path / "odd.npz", "--out", out)()
     data = content(out)
+    assert summary == {"path": str(out), "images": len(data["ids"]), "originals": False}
     assert data["name"] == "</script><b>&" and data["originals"] is None
     assert "<b>" not in out.read_text()
 
