@@ -51,7 +51,10 @@ class Config:
 
 
 def main(config):
-    """Load the run and the data, fit, write; prints the line that loads the result."""
+    """Load the run and the data, fit, write; prints the line that loads the result.
+
+    Returns {"paths": files written, "images": fitted, "checkpoint": hash of the weights}.
+    """
     from functa_jax.training import devices
 
     devices.one_cpu_device_per_core()
@@ -94,6 +97,7 @@ def main(config):
     for path in paths:
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     print(f'load it: functa_jax.load_functaset("{out}")')
+    return {"paths": [str(path) for path in paths], "images": rows, "checkpoint": functa.hash}
 
 
 if __name__ == "__main__":

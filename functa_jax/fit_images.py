@@ -97,7 +97,7 @@ PRESETS = {
 
 
 def main(config, preset="photos"):
-    """The whole job; see the module's docstring."""
+    """The whole job; returns the run's summary."""
     began = time.monotonic()
     full, source = load_images(config)
 
@@ -117,7 +117,7 @@ def main(config, preset="photos"):
     if before and all(before.get(key) == made[key] for key in made):
         print(f"{folder} is complete; nothing to do (delete it, or give --name, to run again)")
         print(table(before))
-        return
+        return before
 
     images = fit_grid.reduced(full, config.sizes)
     announce(config, images, functa, data, run)
@@ -140,6 +140,7 @@ def main(config, preset="photos"):
         f"\n{run.folder}: results.csv, comparison.csv, summary.json, cells/, figures/; "
         f"{duration(time.monotonic() - began)} all together"
     )
+    return run.summary()
 
 
 def load_images(config):

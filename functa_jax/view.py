@@ -16,7 +16,6 @@ import numpy as np
 from functa_jax.functaset import load_functaset
 from groundfloor import checks, cli
 from groundfloor.checks import Count
-from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
@@ -48,7 +47,10 @@ class Config:
 
 
 def main(config):
-    """Load, check, write; prints the file's path and size."""
+    """Load, check, write; prints the file's path and size.
+
+    Returns {"path": of the file, "images": shown, "originals": whether they are beside}.
+    """
     from functa_jax.functa import load
 
     functa = load(config.run)
@@ -70,7 +72,7 @@ def main(config):
     if count < config.images:
         print(f"note: --images {config.images}: the functaset has only {count} test images")
     rows = np.linspace(0, len(functaset.test) - 1, count).astype(int)
-    images, reason = originals(functaset, rows, config.data_dir)
+    images, reason = originals(functa, config.run, functaset, rows, config.data_dir)
     out = config.out or folder / "viewer.html"
     try:
         write(out, functa, functaset, rows, images)
@@ -79,16 +81,16 @@ def main(config):
     beside = "with their originals" if reason is None else f"without originals: {reason}"
     print(f"{count} test images, {beside}")
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    return {"path": str(out), "images": count, "originals": images is not None}
 
 
-def originals(functaset, rows, data_dir=None):
+def originals(functa, run, functaset, rows, data_dir=None):
     """(uint8 images (n, h, w, C) of these test rows, None), or (None, why there are none)."""
+    from functa_jax.training import exporter
+
     about = functaset.metadata
     try:
-        data = datasets.load(about.get("data") or "(unnamed)", data_dir)
-        side, height = data.test.images.shape[1], about["resolution"][0]
-        if side > height and side % height == 0:
-            data = datasets.load(data.name, data_dir, resolution=height)
+        data = exporter.data_of(functa, run, data_dir, name=about.get("data"))
     except UserError as error:
         return None, str(error)
     place = {int(number): i for i, number in enumerate(data.test.ids)}

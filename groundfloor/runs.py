@@ -260,7 +260,7 @@ def spread(values):
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere a plain line every `seconds`.
+    """A progress bar on a terminal and in a notebook; elsewhere a plain line every `seconds`.
 
     with Progress(1000, "step", start=200) as progress: progress.advance(10, psnr="31.2 dB")
     """
@@ -270,8 +270,8 @@ class Progress:
         self.done, self.began = start, time.monotonic()
         self.said = self.began
         self.bar = None
-        if sys.stderr.isatty():
-            from tqdm import tqdm  # not above: a functaset is read with NumPy alone
+        if sys.stderr.isatty() or "ipykernel" in sys.modules:  # a terminal, or a notebook
+            from tqdm.auto import tqdm  # not above: a functaset is read with NumPy alone
 
             self.bar = tqdm(total=total, initial=start, unit=unit, dynamic_ncols=True)
 

@@ -30,7 +30,10 @@ class Config:
 
 
 def main(config):
-    """Read the file, say what it holds, write it, and print the line that loads it."""
+    """Read the file, say what it holds, write it, and print the line that loads it.
+
+    Returns {"path": of the file written, "sha256": of the file read}.
+    """
     functa = None
     if config.weights:
         from functa_jax.functa import load
@@ -62,6 +65,7 @@ def main(config):
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     print(f'{path} ({path.stat().st_size / 1e6:.1f} MB)\nload it: functa_jax.{loader}("{path}")')
+    return {"path": str(path), "sha256": source["sha256"]}
 
 
 def _describe(functa, params):

@@ -45,6 +45,7 @@ def write(config, data, run, functa, train_seconds):
         numbers=numbers,
         seed=config.seed,
         rollbacks=sum(row.get("event") == "rollback" for row in run.rows()),
+        raised_at=sorted({row["step"] for row in run.rows() if row.get("event") == "raised"}),
         outer_steps=config.steps,
         test_psnr=test_psnr[config.inner_steps],
         test_psnr_after_steps={str(step): psnr for step, psnr in test_psnr.items()},

@@ -47,13 +47,15 @@ def test_command_line(tmp_path):
 
 
 def run(*args):
-    deepmind.cli.run(deepmind.main, deepmind.Config, args=args)
+    return deepmind.cli.run(deepmind.main, deepmind.Config, args=args)
 
 
 def test_command_keeps_what_is_there(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     imported(Path("a.npz"))
-    run("a.npz", "--out", "run")
+    summary = run("a.npz", "--out", "run")
+    assert summary["path"] == str(Path("run/functa.npz"))
+    assert load("run").metadata["sha256"] == summary["sha256"]
     before = Path("run/functa.npz").read_bytes()
     run("a.npz", "--out", "run")
     assert Path("run/functa.npz").read_bytes() == before

@@ -329,9 +329,10 @@ def refused(command, capsys, *args):
 
 
 def test_command_writes_into_the_run_folder(command, run_folder, capsys):
-    command("--run", run_folder, "--copies", "2", "--dtype", "float16")
+    summary = command("--run", run_folder, "--copies", "2", "--dtype", "float16")
     said = capsys.readouterr().out
     path = run_folder / "functaset-x2.npz"
+    assert summary == {"paths": [str(path)], "images": 4383, "checkpoint": DIGITS.hash}
     assert f'functa_jax.load_functaset("{path}")' in said and "fitting 4,383 images" in said
     assert {file.name for file in run_folder.iterdir()} == {"functa.npz", "functaset-x2.npz"}
 

@@ -30,7 +30,7 @@ SLOW = pytest.mark.slow
 
 
 def run(*args):
-    cli.run(meta_train.main, Config, PRESETS, [str(arg) for arg in args])
+    return cli.run(meta_train.main, Config, PRESETS, [str(arg) for arg in args])
 
 
 def data_of(preset, tmp_path):
@@ -56,10 +56,10 @@ def data_of(preset, tmp_path):
 def test_every_preset_does_the_whole_job(preset, tmp_path, capsys):
     out = tmp_path / "run"
     args = [preset, *SMALL, "--data-dir", data_of(preset, tmp_path / "data"), "--out", out]
-    run(*args)
+    summary = run(*args)
     said = capsys.readouterr().out
 
-    summary = json.loads((out / "summary.json").read_text())
+    assert summary == json.loads((out / "summary.json").read_text())
     assert summary["outer_steps"] == 4
     assert list(summary["test_psnr_after_steps"]) == ["0", "1", "2", "3", "10"]
     assert summary["test_psnr"] == summary["test_psnr_after_steps"]["3"]
@@ -88,7 +88,7 @@ def test_every_preset_does_the_whole_job(preset, tmp_path, capsys):
     for made in ("functa.npz", "functaset.npz", "summary.json"):
         assert str(out / made) in said
 
-    run(*args)
+    assert run(*args) == summary
     assert "is complete; nothing to do" in capsys.readouterr().out
 
 
@@ -130,6 +130,7 @@ MISTAKES = {
     "a folder as name": (["--name", "../../x"], "--name ../../x: must be a plain name"),
     "one image": (["--images", "1", "--batch-size", "1"], "--images 1: must be in [2,"),
     "few images": (["--images", "3"], "--batch-size 64: digits has only 3 train images"),
+    "no such weights": (["--init", "none.npz"], "none.npz does not exist"),
     "outer points": (["--outer-points", "65"], "digits images have only 64 pixels"),
     "photographs": (["--dataset", "photos"], "photos has 2 train, 0 validation and 0 test images"),
 }

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -243,3 +245,13 @@ def test_progress_is_quiet_in_between(capsys):
 )
 def test_durations_in_words(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_notebook_has_a_bar(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm's, without ipywidgets
+        with Progress(3, "step", seconds=0) as progress:
+            progress.advance(3, psnr="31.2 dB")
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err and "psnr=31.2 dB" in shown.err and not shown.out
