@@ -108,7 +108,7 @@ def functa_row(shape, config):
 
 
 def _model(shape):
-    from functa_jax.model.siren import ModelConfig
+    from functa_jax.model.config import ModelConfig
 
     return ModelConfig(shape.channels, shape.width, shape.depth, shape.latent_dim)
 
@@ -121,9 +121,17 @@ def _ours(shape, images):
 
     from functa_jax.model import siren
     from functa_jax.training import devices, outer_loop
+    from functa_jax.training.config import OuterConfig
 
     model = _model(shape)
-    outer = outer_loop.OuterConfig(1, shape.batch, 1e-4, clip_norm=None)
+    outer = OuterConfig(
+        steps=1,
+        batch_size=shape.batch,
+        outer_rate=1e-4,
+        schedule="constant",
+        warmup=0,
+        clip_norm=None,
+    )
     mesh = devices.data_mesh(shape.batch)
     train = outer_loop.make_train(model, outer, mesh)
     state = devices.put(jax.device_get(outer_loop.init_state(model, outer)), mesh)

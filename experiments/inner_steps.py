@@ -157,7 +157,7 @@ def flops(preset, flags):
     images = datasets.load(
         config.dataset, config.data_dir, resolution=config.resolution
     ).train.images[:1]
-    model, outer = loop.model_config(config, images), loop.outer_config(config)
+    model = loop.model_config(config, images)
     params = jax.eval_shape(lambda: siren.init(model, 0))
     coords = siren.points(model, images.shape[1:3])
     pixels = jnp.asarray(siren.arrange(model, images) / 255, jnp.float32)
@@ -165,9 +165,9 @@ def flops(preset, flags):
 
     def fit(params, coords, image):
         network = siren.with_params(model, params)
-        return inner_loop.fit(network, coords, image, outer.inner_steps)
+        return inner_loop.fit(network, coords, image, config.inner_steps)
 
-    gradient = partial(outer_loop.outer_gradient, model, outer)
+    gradient = partial(outer_loop.outer_gradient, model, config)
     return {
         "outer_flops": product_flops(gradient, params, coords, pixels, (None, None), keys),
         "fit_flops": product_flops(fit, params, coords, pixels[0]),

@@ -13,8 +13,9 @@ from jax.sharding import Mesh, PartitionSpec
 
 from functa_jax.images import signals
 from functa_jax.model import siren
+from functa_jax.training.batches import in_batches
 from functa_jax.training.devices import AXIS, REPLICATED
-from functa_jax.training.inner_loop import encode, psnr
+from functa_jax.training.inner_loop import encode
 from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
@@ -56,12 +57,12 @@ class Functa:
         images = self._as_batch(images)
         coords = siren.points(self.config, self.resolution)
         encode_batch, *_ = _compiled(self.config, self.penalty)
-        results = _in_batches(
-            lambda batch: encode_batch(self.params, coords, signals.to_float(batch), steps=steps),
-            siren.arrange(self.config, images),
-            batch_size,
-        )
-        return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+        def fitted(pixels):
+            return encode_batch(self.params, coords, signals.to_float(pixels), steps=steps)
+
+        pixels = siren.arrange(self.config, images)
+        return in_batches(fitted, [pixels], _whole("batch_size", batch_size, 1))
 
     def encode(self, images, steps=None, batch_size=256):
         """Images -> (latents float32, psnr float32 (n,) of their reconstructions in dB).
@@ -70,7 +71,7 @@ class Functa:
         latent depends on that image alone.
         """
         latents, errors = self.course(images, steps, batch_size)
-        return latents[:, -1], np.asarray(psnr(errors[:, -1]), np.float32)
+        return latents[:, -1], signals.psnr(errors[:, -1])
 
     def decode(self, latents, resolution=None, coords=None, batch_size=256):
         """Latents, as from `encode`, -> images float32 (n, h, w, C), about [0, 1], not clipped.
@@ -88,8 +89,10 @@ class Functa:
         _, decode_pixels, decode_points = _compiled(self.config, self.penalty)
 
         def decoded(function, points):
-            parts = _in_batches(lambda z: (function(self.params, points, z),), latents, batch_size)
-            return np.concatenate([part for (part,) in parts])
+            def colours(batch):
+                return (function(self.params, points, batch),)
+
+            return in_batches(colours, [latents], _whole("batch_size", batch_size, 1))[0]
 
         if coords is not None:
             return decoded(decode_points, jnp.asarray(_points(coords)))
@@ -206,19 +209,3 @@ def _points(coords):
         found = f"{coords.min():g} to {coords.max():g}"
         raise UserError(f"coords are {found}; points lie in [0, 1]^2, (row, column)")
     return coords
-
-
-def _in_batches(function, rows, batch_size):
-    """[function(batch)] as NumPy arrays, at least one; all batches are padded to one of few
-    sizes, so that little is compiled."""
-    devices = len(jax.local_devices())
-    batch_size = _whole("batch_size", batch_size, 1)
-    size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
-    size = -(-size // devices) * devices
-    results = []
-    for start in range(0, max(len(rows), 1), size):
-        batch = rows[start : start + size]
-        padding = [(0, size - len(batch))] + [(0, 0)] * (rows.ndim - 1)
-        parts = function(np.pad(batch, padding))
-        results.append(tuple(np.asarray(part)[: len(batch)] for part in parts))
-    return results

@@ -4,28 +4,17 @@ One command does the whole job: train, evaluate beside PCA, draw, export functas
 from the latents, and write summary.json. The same command on the same folder resumes.
 """
 
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
-import tyro
 
+from functa_jax.model.config import GridConfig, NetworkConfig
+from functa_jax.training.config import ClusterConfig, OuterConfig, RunConfig
 from groundfloor import checks, cli
-from groundfloor.checks import (
-    LARGEST,
-    Count,
-    CountOrZero,
-    Finite,
-    Interval,
-    Name,
-    NotNegative,
-    Positive,
-    Seed,
-    ShareBelowOne,
-)
+from groundfloor.checks import LARGEST, Count, Interval
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.runs import Run, duration
@@ -43,7 +32,7 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig):
     """What to train on, the model, the two loops, and where to write."""
 
     dataset: str = "digits"
@@ -57,142 +46,33 @@ class Config:
     download: bool = False
     """Let torchvision download the data set if it is missing."""
 
-    width: Count = 64
-    """Units in each sine layer."""
-    depth: Annotated[int, Interval(2, 1000)] = 4
-    """Linear layers in all: first, depth - 2 hidden, last."""
-    latent_dim: Count = 32
-    """Numbers in each image's latent, or with --grid in each cell of it."""
-    w0: Positive = 20.0
-    """Frequency of the sine layers, sin(w0 x)."""
-    modulation: Literal["shift", "scale_shift"] = "shift"
-    """What the latent modulates in each unit."""
-    grid: Count | None = None
-    """Spatial functa: cells per side of the latent; none: one vector for the whole image."""
-    interpolation: Literal["nearest", "bilinear", "blend"] = "nearest"
-    """What a point takes from the grid: its own cell's shifts, a mean of those of the four around,
-    or a mean of the four's colours (overlapping cells: no seams, four times the work)."""
-    map_size: Literal[1, 3] = 1
-    """Cells per side that the map from latents to shifts sees: 1, or 3 with the neighbours."""
-    coordinates: Literal["global", "local"] = "global"
-    """Coordinates in the image, or in the cell that a point lies in."""
-
-    inner_steps: Count = 3
-    """Steps that fit one latent."""
-    inner_rate: Positive | None = None
-    """Constant rate of the inner loop; none learns one rate per latent number (meta-SGD)."""
-    rates_of_steps: bool = False
-    """Learn other rates in each inner step."""
-    rate_start: Positive | None = None
-    """Where learned rates start; none: at random in 0.005 ... 0.1, as DeepMind's."""
-    update: Literal["rates", "matrix", "gauss_newton"] = "rates"
-    """Learned rates of latent numbers, a learned matrix that preconditions their gradient, or
-    Gauss-Newton steps by conjugate gradients that the rates precondition."""
-    cg_iterations: Count = 1
-    """Conjugate gradients in a Gauss-Newton step (other updates have none); 1 is a gradient step of
-    the best length."""
-    start: Literal["zero", "pca"] = "zero"
-    """Where latents start: at zero, or at a linear function of the pixels, PCA at first."""
-    rate_range: tuple[Finite, Finite] = (0.0, 1.0)
-    """Learned rates are clipped to this range after every outer step (a matrix is not)."""
-    first_order: bool = False
-    """Ignore second derivatives in the outer gradient (cheaper, worse)."""
-    inner_points: Count | None = None
-    """Random pixels per inner loss; none uses all."""
-    outer_points: Count | None = None
-    """Random pixels per outer loss; none uses all."""
-    penalty: NotNegative = 0.0
-    """Weight of mean(latent^2) in both losses."""
-    noise: NotNegative = 0.0
-    """Standard deviation of the noise added to latents before the outer loss."""
-
-    steps: Count = 3000
-    """Outer steps."""
-    batch_size: Count = 64
-    """Images per outer step, over all devices."""
-    optimizer: Literal["adam", "muon"] = "adam"
-    """Of the outer loop; muon: Muon for the layers' weights and Adam for all else."""
-    outer_rate: Positive = 1e-3
-    """Learning rate of the outer optimizer."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Outer rate over the steps: constant, or cosine decay to zero."""
-    warmup: CountOrZero = 100
-    """Outer steps of linear warm-up."""
-    clip_norm: Positive | None = 1.0
-    """Norm that the outer gradient is clipped to; none does not clip."""
-    ema: ShareBelowOne = 0.999
-    """Decay of the moving average of parameters, which is what gets evaluated and exported."""
-
-    eval_every: Count = 500
-    """Outer steps between validations; a checkpoint is written with each."""
-    dispatch: Count = 50
-    """Outer steps in one call of the device."""
-    on_divergence: Literal["stop", "rollback"] = "stop"
-    """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate."""
-    collapse: Positive = 4.0
-    """Fall of the mean training PSNR below its best that counts as a collapse, in dB."""
-    classifier_rows: Annotated[int, Interval(2, LARGEST)] = 20_000
-    """Training latents for the classifier, at most."""
-    seed: Seed = 0
-    """Seed of the initial weights, the order of images and all noise."""
-
-    name: Name = ""
-    """Appended to the run folder's name."""
-    out: Path | None = None
-    """Run folder; default runs/meta_train-PRESET[-NAME]."""
-    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT|auto")] = None
-    """Several processes: address of process 0, or auto to ask the cluster (Slurm, MPI, ...)."""
-    processes: Count | None = None
-    """How many processes take part (with --coordinator HOST:PORT)."""
-    process: CountOrZero | None = None
-    """Number of this process, 0 first."""
-
     def __post_init__(self):
-        checks.check(self)
-
-        def require(good, field, why):
-            checks.require(good, field, getattr(self, field), why)
-
-        linear = self.start == "zero" or (
-            self.interpolation == "nearest" and self.inner_points is None
-        )
-        require(linear, "start", "needs nearest cells, all of whose pixels are seen")
-        learned = self.inner_rate is None or (self.update == "rates" and not self.rates_of_steps)
-        require(learned, "inner_rate", "constant rates cannot be learned too")
-        exact = not (self.first_order and self.update == "gauss_newton")
-        require(exact, "first_order", "a Gauss-Newton step is not a gradient")
-        for field in ("map_size", "coordinates", "interpolation"):
-            plain = getattr(self, field) == _default(field)
-            require(plain or self.grid is not None, field, "needs --grid")
-        require(self.rate_range[0] <= self.rate_range[1], "rate_range", "is empty")
-        numbered = (self.processes, self.process)
-        if self.coordinator in (None, "auto"):
-            for field in ("processes", "process"):
-                alone = getattr(self, field) is None
-                require(alone, field, "needs --coordinator HOST:PORT, of process 0")
-        else:
-            address = re.fullmatch(r"\S+:\d{1,5}", self.coordinator)
-            require(address, "coordinator", "must be HOST:PORT, of process 0, or auto")
-            require(None not in numbered, "coordinator", "needs --processes and --process")
-            require(self.process < self.processes, "process", f"--processes is {self.processes}")
-
-
-def _default(field):
-    return Config.__dataclass_fields__[field].default
+        super().__post_init__()
+        whole = self.interpolation == "nearest" and self.inner_points is None
+        why = "needs nearest cells, all of whose pixels are seen"
+        checks.require(self.start == "zero" or whole, "start", self.start, why)
 
 
 SPATIAL = {  # a grid of cells, each with its neighbours in view
-    **{"map_size": 3, "coordinates": "local", "w0": 10.0},
-    **{"update": "gauss_newton", "cg_iterations": 3},
-    **{"rates_of_steps": True, "rate_start": 1.0, "rate_range": (0.0, 10.0)},
-    **{"optimizer": "muon", "outer_rate": 5e-3, "on_divergence": "rollback"},
+    "map_size": 3,
+    "coordinates": "local",
+    "w0": 10.0,
+    "update": "gauss_newton",
+    "cg_iterations": 3,
+    "rates_of_steps": True,
+    "rate_start": 1.0,
+    "rate_range": (0.0, 10.0),
+    "optimizer": "muon",
+    "outer_rate": 5e-3,
+    "on_divergence": "rollback",
 }
 PRESETS = {
-    "digits": Config(),
+    "digits": Config(w0=20.0),
     "mnist": Config(
         dataset="mnist",
         depth=5,
         latent_dim=64,
+        w0=20.0,
         batch_size=16,
         steps=8000,
         optimizer="muon",
@@ -206,7 +86,6 @@ PRESETS = {
         width=256,
         depth=10,
         latent_dim=256,
-        w0=30.0,
         batch_size=64,
         steps=200_000,
         outer_rate=3e-5,
@@ -264,7 +143,6 @@ PRESETS = {
         width=512,
         depth=15,
         latent_dim=128,
-        w0=30.0,
         batch_size=16,
         steps=500_000,
         outer_rate=3e-6,
@@ -360,14 +238,13 @@ def _check_data(config, data):
         raise UserError(
             f"--grid {config.grid} does not divide {data.name} images of {height}x{width}"
         )
-    by_cells = config.grid is not None and config.interpolation == "nearest"
-    points = height * width // (config.grid**2 if by_cells else 1)
+    points = height * width // (config.cells if config.by_cells else 1)
     for field in ("inner_points", "outer_points"):
-        kind = "cells" if by_cells else "images"
+        kind = "cells" if config.by_cells else "images"
         what = f"{data.name} {kind} have only {points} pixels"
         checks.refuse_beyond(field, getattr(config, field), points, what)
     if config.start == "pca":
-        most = min(points * channels, len(data.train) * (config.grid or 1) ** 2)
+        most = min(points * channels, len(data.train) * config.cells)
         what = f"--start pca can give {data.name} {most} at most"
         checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
     what = f"{data.name} has only {len(data.train)} train images"

@@ -16,7 +16,6 @@ import numpy as np
 from functa_jax.functaset import load_functaset
 from groundfloor import checks, cli
 from groundfloor.checks import Count
-from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
@@ -70,7 +69,7 @@ def main(config):
     if count < config.images:
         print(f"note: --images {config.images}: the functaset has only {count} test images")
     rows = np.linspace(0, len(functaset.test) - 1, count).astype(int)
-    images, reason = originals(functaset, rows, config.data_dir)
+    images, reason = originals(functa, config.run, functaset, rows, config.data_dir)
     out = config.out or folder / "viewer.html"
     try:
         write(out, functa, functaset, rows, images)
@@ -81,14 +80,13 @@ def main(config):
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
-def originals(functaset, rows, data_dir=None):
+def originals(functa, run, functaset, rows, data_dir=None):
     """(uint8 images (n, h, w, C) of these test rows, None), or (None, why there are none)."""
+    from functa_jax.training import exporter
+
     about = functaset.metadata
     try:
-        data = datasets.load(about.get("data") or "(unnamed)", data_dir)
-        side, height = data.test.images.shape[1], about["resolution"][0]
-        if side > height and side % height == 0:
-            data = datasets.load(data.name, data_dir, resolution=height)
+        data = exporter.data_of(functa, run, data_dir, name=about.get("data"))
     except UserError as error:
         return None, str(error)
     place = {int(number): i for i, number in enumerate(data.test.ids)}

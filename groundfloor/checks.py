@@ -86,6 +86,17 @@ Name = Annotated[str, PlainName()]
 Flags = Annotated[str, Words()]  # of another command, as one string
 
 
+@dataclass(frozen=True)
+class Settings:
+    """A part of a command's settings, for a Config to inherit together with other parts.
+
+    A part with rules of its own extends `__post_init__`, calling super's first.
+    """
+
+    def __post_init__(self):
+        check(self)
+
+
 def check(config):
     """Hold all fields of a dataclass against their constraints; ValueError at the first fault."""
     hints = get_type_hints(type(config), include_extras=True)

@@ -11,6 +11,8 @@ import os
 import re
 import signal
 import sys
+from dataclasses import MISSING, fields, make_dataclass
+from typing import get_type_hints
 
 import tyro
 
@@ -94,15 +96,18 @@ def parse(config_type, default, args, presets=()):
     options = {
         "args": args,
         "description": (getattr(program, "__doc__", "") or "").strip(),
-        "config": _TYRO,
+        "config": (tyro.conf.OmitArgPrefixes,),
         "prog": _name(program) + (f" [{'|'.join(presets)}]" if presets else ""),
     }
-    if default is not None:
-        options["default"] = default
+    whole, usual = _groups(config_type, default)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(config_type, **options)
+            groups = tyro.cli(whole, default=usual, **options)
+        settings = {}
+        for group in vars(groups).values():
+            settings |= vars(group)
+        return config_type(**settings)
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
@@ -111,7 +116,33 @@ def parse(config_type, default, args, presets=()):
         raise UserError(str(error)) from None
 
 
-_TYRO = (tyro.conf.OmitArgPrefixes,)
+def _groups(config_type, default):
+    """(dataclass with a nested one for each class that defines fields of `config_type`, instance of
+    it that holds the defaults): --help has a box for each nested dataclass."""
+    usual = {field.name: _usual(field) for field in fields(config_type)}
+    usual |= vars(default) if default is not None else {}
+    hints = get_type_hints(config_type, include_extras=True)
+    owner = {}
+    for kind in reversed(config_type.__mro__):
+        owner |= dict.fromkeys(vars(kind).get("__annotations__", ()), kind)
+    groups = {}
+    for kind in reversed(config_type.__mro__):
+        names = [name for name in usual if owner[name] is kind]
+        if names:
+            group = make_dataclass(kind.__name__, [(name, hints[name]) for name in names])
+            group.__doc__ = kind.__doc__
+            group.__module__, group.__qualname__ = kind.__module__, kind.__qualname__  # of the help
+            title = kind.__name__.removesuffix("Config").lower() or "command"
+            groups[title] = group(**{name: usual[name] for name in names})
+    whole = make_dataclass("Groups", [(title, type(group)) for title, group in groups.items()])
+    return whole, whole(**groups)
+
+
+def _usual(field):
+    """The default of a dataclass field; tyro.MISSING if there is none."""
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return tyro.MISSING if field.default is MISSING else field.default
 
 
 def _name(program):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
+from functa_jax.images import signals
 from groundfloor.runs import atomic
 
 STEPS_SHOWN = (0, 1, 2, 3, 10)
@@ -19,7 +20,7 @@ PIECE = 4096  # rows in memory at a time, in float64
 
 def mean_psnr(errors):
     """Mean over images of -10 log10(error), in dB; errors (n, ...) over signals in [0, 1]."""
-    return -10 * np.log10(np.maximum(errors, 1e-12)).mean(axis=0)
+    return signals.psnr(np.asarray(errors)).mean(axis=0)
 
 
 def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
@@ -126,4 +127,4 @@ def as_rows(features):
 
 def pixel_rows(images):
     """uint8 images (n, h, w, C) -> float32 (n, h*w*C) in [0, 1]."""
-    return as_rows(images).astype(np.float32) / 255
+    return as_rows(signals.to_float(images))

@@ -1,4 +1,4 @@
-"""What images may be where they enter: uint8, or floats about [0, 1]."""
+"""What images may be where they enter: uint8, or floats about [0, 1]; and their PSNR."""
 
 import numpy as np
 
@@ -26,3 +26,12 @@ def to_float(images):
     images = np.asarray(images)
     floats = images.astype(np.float32)
     return floats / 255 if images.dtype == np.uint8 else floats
+
+
+def psnr(errors):
+    """Peak signal-to-noise ratio in dB of mean squared errors, an array of NumPy or JAX.
+
+    -10 log10(error), for signals in [0, 1]; at most 120 dB.
+    """
+    library = errors.__array_namespace__()
+    return -10 * library.log10(library.maximum(errors, 1e-12))

@@ -15,13 +15,13 @@ Shapes: N points, W width, D depth (all linear layers), L latent size (of one ce
 s cells per side, p points per cell.
 """
 
-from dataclasses import asdict, dataclass
 from functools import cache
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
+from functa_jax.model.config import ModelConfig
 from functa_jax.model.sine import sine
 from groundfloor import seeds
 
@@ -30,75 +30,6 @@ def coordinate_grid(height, width=None):
     """Pixel centres of an image in [0, 1]^2, (row, column) order: float32 (height * width, 2)."""
     sides = [(jnp.arange(n, dtype=jnp.float32) + 0.5) / n for n in (height, width or height)]
     return jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What fixes a modulated SIREN's shapes and its function, given its parameters.
-
-    depth counts every linear layer: first, depth - 2 hidden ones, last. modulation is "shift"
-    or "scale_shift". inner_rate is None for meta-SGD (one learned rate per latent number,
-    as in DeepMind's functa), or the constant rate of the inner loop. With step_rates = K the first
-    K steps have learned rates of their own (later ones that of step K), which start at rate_start
-    (none: DeepMind's random ones). update is "rates" or "matrix": then the learned rate of a step
-    is a matrix (L, L), a preconditioner of the gradient; or "gauss_newton": steps of the
-    Gauss-Newton method by cg_iterations conjugate gradients, preconditioned by the learned rates.
-    With encoded_pixels = P, latents start not at zero but at a learned linear function of the P
-    pixels of the image, or of each nearest cell.
-
-    Latents are vectors (L,) if grid is None, else grids (s, s, L), s = grid, with interpolation
-    "nearest", "bilinear" (of shifts) or "blend" (of the colours of overlapping cells), map_size
-    1 or 3 and coordinates "global", or "local" in a cell.
-    """
-
-    channels: int
-    width: int
-    depth: int
-    latent_dim: int
-    w0: float = 30.0
-    modulation: str = "shift"
-    inner_rate: float | None = None
-    step_rates: int | None = None
-    rate_start: float | None = None
-    update: str = "rates"
-    cg_iterations: int = 1
-    encoded_pixels: int | None = None
-    grid: int | None = None
-    interpolation: str = "nearest"
-    map_size: int = 1
-    coordinates: str = "global"
-
-    @property
-    def latent_shape(self):
-        """Shape of one image's latent: (L,) or (s, s, L)."""
-        return (self.latent_dim,) if self.grid is None else (self.grid, self.grid, self.latent_dim)
-
-    @property
-    def cells(self):
-        """Cells in an image."""
-        return (self.grid or 1) ** 2
-
-    @property
-    def numbers(self):
-        """Numbers in one image's latent."""
-        return self.cells * self.latent_dim
-
-    @property
-    def by_cells(self):
-        """Whether points are worked on cell by cell, in the order of `points`."""
-        return self.grid is not None and self.interpolation == "nearest"
-
-    @property
-    def independent(self):
-        """Whether each cell is a small functa of its own: its pixels and its latent are no other's
-        concern."""
-        return self.by_cells and self.map_size == 1
-
-    @property
-    def named(self):
-        """The fields that are not as by default: equal models have equal ones."""
-        defaults = {name: f.default for name, f in self.__dataclass_fields__.items()}
-        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
 
 def points(config, resolution):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.images import signals
 from functa_jax.single import fit_grid, sirens
 from functa_jax.training.loop import matmul_rate
 
@@ -61,8 +62,8 @@ def compare(functa, data, *, numbers, count, steps, w0, seed, folder=None):
     """
     count = min(count, len(data.val), len(data.test))
     images = _spaced(data.test, count)
-    found = Found(count, pictures={"original": _floats(images[:PICTURES])})
-    task = Task(_floats(_spaced(data.val, count)), _floats(images), seed)
+    found = Found(count, pictures={"original": signals.to_float(images[:PICTURES])})
+    task = Task(signals.to_float(_spaced(data.val, count)), signals.to_float(images), seed)
     if functa is not None:
         numbers = _functa(found, functa, images)
     _pca(found, data.train.images, images, numbers, folder)
@@ -215,10 +216,6 @@ def _pictures(shape, fit, task):
 
 def _spaced(split, count):
     return split.images[np.linspace(0, len(split) - 1, count).astype(int)]
-
-
-def _floats(images):
-    return images.astype(np.float32) / 255
 
 
 def _seconds(function, repeats=5):

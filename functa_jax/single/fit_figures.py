@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from functa_jax.evaluation.reconstruction import mean_psnr
-from functa_jax.images import resize
+from functa_jax.images import resize, signals
 from functa_jax.model.siren import coordinate_grid
 from functa_jax.single import sirens
 from groundfloor.plots import figure
@@ -23,7 +23,7 @@ def grid(run, config, full, images, fits):
     full: uint8 (n, h, w, C); images: {size: reduced ones}; fits: {cell: sirens.Fit}.
     """
     channels = full.shape[-1]
-    signals = full.astype(np.float32) / 255
+    whole = signals.to_float(full)
 
     def path(name):
         return run.path("figures", f"{name}.png")
@@ -43,7 +43,7 @@ def grid(run, config, full, images, fits):
     largest = max(config.sizes)
     derivatives(path("derivatives"), images[largest][:MOST_IMAGES], *best(largest))
     size = _to_enlarge(config.sizes, min(full.shape[1:3]))
-    sources = (signals[:MOST_IMAGES], images[size][:MOST_IMAGES], *best(size))
+    sources = (whole[:MOST_IMAGES], images[size][:MOST_IMAGES], *best(size))
     zooms(path("zooms"), *sources)
     return superresolution(path("superresolution"), *sources)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from functa_jax.evaluation.reconstruction import mean_psnr
-from functa_jax.images import resize
+from functa_jax.images import resize, signals
 from functa_jax.single import sirens
 from functa_jax.training import devices
 from functa_jax.training.loop import matmul_rate
@@ -44,8 +44,8 @@ def cells_of(config):
 
 def reduced(images, sizes):
     """{size: images (n, h, w, C) float32 in [0, 1]} of images uint8 (n, h, w, C)."""
-    signals = images.astype(np.float32) / 255
-    return {size: resize.reduce(signals, *resize.shorter_side(images, size)) for size in set(sizes)}
+    floats = signals.to_float(images)
+    return {size: resize.reduce(floats, *resize.shorter_side(images, size)) for size in set(sizes)}
 
 
 def fit_all(config, images, run):

@@ -138,8 +138,3 @@ def images_at_once(points, batch):
     else as many as fill a GPU without exhausting its memory."""
     most = 2**9 if jax.default_backend() == "cpu" else 2**18
     return max(1, min(batch, most // points))
-
-
-def psnr(error):
-    """Peak signal-to-noise ratio in dB, for signals in [0, 1]: -10 log10(mean squared error)."""
-    return -10 * jnp.log10(error)

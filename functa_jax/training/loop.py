@@ -1,7 +1,6 @@
 """Outer training of a run: dispatches, validation, checkpoints, exact resume, divergence guard."""
 
 import time
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -10,6 +9,7 @@ from jax.sharding import PartitionSpec
 from functa_jax.evaluation.reconstruction import exact_pca, first_components, mean_psnr
 from functa_jax.functa import Functa
 from functa_jax.model import siren
+from functa_jax.model.config import ModelConfig
 from functa_jax.training import devices, outer_loop
 from functa_jax.training.checkpoints import Checkpoints
 from groundfloor import seeds
@@ -23,17 +23,14 @@ PCA_ROWS, PCA_START = 100_000, 0.1
 
 
 def model_config(config, images):
-    """The siren.ModelConfig in a meta_train.Config for images (n, h, w, C)."""
-    names = set(siren.ModelConfig.__dataclass_fields__) & set(config.__dataclass_fields__)
-    model = siren.ModelConfig(
+    """The ModelConfig of a meta_train.Config for images (n, h, w, C)."""
+    pixels = images.shape[1] * images.shape[2] // config.cells
+    return ModelConfig.of(
+        config,
         channels=images.shape[-1],
         step_rates=config.inner_steps if config.rates_of_steps else None,
-        **{name: getattr(config, name) for name in names},
+        encoded_pixels=pixels if config.start == "pca" else None,
     )
-    if config.start == "pca":
-        pixels = images.shape[1] * images.shape[2] // model.cells
-        model = replace(model, encoded_pixels=pixels)
-    return model
 
 
 def pca_encoder(model, pixels):
@@ -47,12 +44,6 @@ def pca_encoder(model, pixels):
     pca = first_components(exact_pca(rows, 1 / 255), model.latent_dim)
     kernel = PCA_START * pca.components_.T / np.sqrt(pca.explained_variance_ + 1e-8)
     return {"kernel": kernel, "bias": -pca.mean_ @ kernel}
-
-
-def outer_config(config):
-    """The outer_loop.OuterConfig in a meta_train.Config."""
-    names = outer_loop.OuterConfig.__dataclass_fields__
-    return outer_loop.OuterConfig(**{name: getattr(config, name) for name in names})
 
 
 def rows_of_step(seed, step, images, batch_size):
@@ -69,7 +60,7 @@ def train(config, data, run):
     run: the Run to write to; None keeps all in memory (so do processes other than the first).
     Returns (Functa with averaged parameters, seconds spent training in all).
     """
-    model, outer = model_config(config, data.train.images), outer_config(config)
+    model = model_config(config, data.train.images)
     pixels = siren.arrange(model, data.train.images)
     mesh = devices.data_mesh(config.batch_size)
     if run is not None:
@@ -77,7 +68,7 @@ def train(config, data, run):
     say = print if run is not None else (lambda *_: None)
     checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
 
-    start = jax.device_get(outer_loop.init_state(model, outer))
+    start = jax.device_get(outer_loop.init_state(model, config))
     if model.encoded_pixels is not None:
         encoder = jax.tree.map(np.float32, pca_encoder(model, pixels))
         start["params"]["encoder"], start["ema"]["encoder"] = encoder, dict(encoder)
@@ -102,7 +93,7 @@ def train(config, data, run):
     positions = devices.put(
         np.arange(config.batch_size, dtype=np.int32), mesh, PartitionSpec(devices.AXIS)
     )
-    run_steps = outer_loop.make_train(model, outer, mesh)
+    run_steps = outer_loop.make_train(model, config, mesh)
 
     def functa_of(state):
         return Functa(

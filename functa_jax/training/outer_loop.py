@@ -5,10 +5,9 @@
 One outer step needs one pass: loss, second-order gradient and PSNR come from the same
 computation. On a CPU the batch is scanned a few images at a time and gradients are summed, so
 that activations stay in cache; a GPU takes the whole batch at once. Several steps run in one
-dispatch, on data that already lie on the device.
+dispatch, on data that already lie on the device. `outer` is a training.config.OuterConfig.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -18,32 +17,11 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from optax import contrib
 
+from functa_jax.images import signals
 from functa_jax.model import siren
 from functa_jax.training.devices import AXIS, REPLICATED
-from functa_jax.training.inner_loop import fit, image_loss, images_at_once, points_and_batch, psnr
+from functa_jax.training.inner_loop import fit, image_loss, images_at_once, points_and_batch
 from groundfloor import seeds
-
-
-@dataclass(frozen=True)
-class OuterConfig:
-    """Settings of the outer loop; `meta_train.Config` says what each means to a user."""
-
-    steps: int
-    batch_size: int
-    outer_rate: float
-    optimizer: str = "adam"
-    schedule: str = "constant"
-    warmup: int = 0
-    clip_norm: float | None = 1.0
-    ema: float = 0.999
-    rate_range: tuple[float, float] = (0.0, 1.0)
-    inner_steps: int = 3
-    first_order: bool = False
-    inner_points: int | None = None
-    outer_points: int | None = None
-    penalty: float = 0.0
-    noise: float = 0.0
-    seed: int = 0
 
 
 def mean_loss(model_config, outer, params, coords, images, points, keys):
@@ -72,7 +50,7 @@ def mean_loss(model_config, outer, params, coords, images, points, keys):
         return image_loss(model, coords[seen], latent, image[seen], outer.penalty)
 
     losses, errors = jax.vmap(one_image)(images, keys)
-    return jnp.mean(losses), jnp.mean(psnr(errors))
+    return jnp.mean(losses), jnp.mean(signals.psnr(errors))
 
 
 def outer_gradient(model_config, outer, params, coords, images, points, keys, at_once=None):

@@ -13,6 +13,7 @@ import pytest
 from experiments.haiku_functa import RATES, with_latent
 from experiments.haiku_functa import fit as their_fit
 from functa_jax.deepmind import load_modulations, load_weights, save_weights
+from functa_jax.images import signals
 from functa_jax.model import siren
 from functa_jax.training import inner_loop
 from groundfloor.errors import UserError
@@ -114,7 +115,7 @@ def test_latents_and_psnr_are_equal_after_each_step(model, tmp_path):
     ours, our_errors = functa.course(batch)
     np.testing.assert_allclose(ours, path, rtol=1e-5, atol=1e-6)
     assert np.abs(ours).max() > 1e-3
-    psnr, our_psnr = -10 * np.log10(errors), inner_loop.psnr(our_errors)
+    psnr, our_psnr = -10 * np.log10(errors), signals.psnr(our_errors)
     np.testing.assert_allclose(our_psnr, psnr, rtol=0, atol=1e-5)
 
 

@@ -1,7 +1,8 @@
 """A Functa: its file, and encoding and decoding whatever the batch, the number type or the grid."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,9 +14,11 @@ from sklearn.datasets import load_digits
 import functa_jax
 from functa_jax.functa import Functa
 from functa_jax.model import siren
+from functa_jax.model.config import HASHED, ModelConfig
 from functa_jax.training.inner_loop import fit
 from groundfloor.errors import UserError
 
+RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 CONFIG = siren.ModelConfig(channels=1, width=8, depth=3, latent_dim=4, w0=5.0)
 HEIGHT, WIDTH = 4, 6
 RATES = np.array([0.1, 0.2, 0.4, 0.5], np.float32)  # latents far from zero, yet a stable course
@@ -86,6 +89,28 @@ def test_hash_tells_every_parameter_apart(name):
 
 def test_hash_tells_configurations_apart():
     assert replace(FUNCTA, config=replace(CONFIG, w0=6.0)).hash != FUNCTA.hash
+
+
+PUBLISHED = {  # hashes that results name: changed defaults and new settings leave them as they are
+    "mnist": "63e0cca3241e8855",
+    "digits-spatial": "df709401fea43a36",
+    "cifar10-spatial-cpu": "c619ac6e34be209e",
+    "cifar10_gauss_newton": "cdf56a3469f8b7d9",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_weights_of_earlier_versions_load_with_the_same_hash(name):
+    path = RESULTS / f"functa_{name}.npz"
+    functa = functa_jax.load(path)
+    assert functa.hash == PUBLISHED[name]
+    with np.load(path) as file:
+        written = json.loads(str(file["about"]))["config"]  # before later settings existed
+    assert written.items() <= asdict(functa.config).items()
+
+
+def test_a_hash_counts_every_setting():
+    assert sorted(HASHED) == sorted(field.name for field in fields(ModelConfig))
 
 
 def test_a_missing_run_is_named(tmp_path):

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from functa_jax.images.signals import psnr
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig, coordinate_grid
-from functa_jax.training.inner_loop import encode, fit, image_loss, psnr
+from functa_jax.model.config import ModelConfig
+from functa_jax.model.siren import coordinate_grid
+from functa_jax.training.inner_loop import encode, fit, image_loss
 
 CONFIGS = {
     "shift": ModelConfig(channels=2, width=8, depth=4, latent_dim=5, w0=5.0),

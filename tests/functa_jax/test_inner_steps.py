@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from functa_jax import meta_train
 from functa_jax.functa import Functa, load
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig
+from functa_jax.model.config import ModelConfig
 from functa_jax.training import inner_loop, loop, outer_loop
+from functa_jax.training.config import OuterConfig
 from groundfloor import cli
 from tests.refusals import refusal
 
@@ -189,7 +190,15 @@ def test_blended_cells_have_no_seams(coordinates):
 def test_muon_turns_kernels_alike_in_all_directions_and_leaves_the_rest_to_adam():
     """The singular values of a kernel's first update are equal up to Newton-Schulz's 30 %."""
     config = ModelConfig(3, 16, 4, L, w0=5.0, step_rates=2)
-    settings_ = {"steps": 1, "batch_size": 1, "outer_rate": 1e-2, "clip_norm": None}
+    muon = outer_loop.optimizer(
+        OuterConfig(
+            optimizer="muon",
+            outer_rate=1e-2,
+            clip_norm=None,
+            schedule="constant",
+            warmup=0,
+        )
+    )
     params = siren.init(config, 0)
 
     def random(x):
@@ -200,7 +209,6 @@ def test_muon_turns_kernels_alike_in_all_directions_and_leaves_the_rest_to_adam(
         return np.float32(left * np.linspace(1, 0.3, len(values)) @ right)
 
     gradient = jax.tree.map(random, params)
-    muon = outer_loop.optimizer(outer_loop.OuterConfig(optimizer="muon", **settings_))
     muons, nadams = (
         siren.flatten(optimizer.update(gradient, optimizer.init(params), params)[0])
         for optimizer in (muon, optax.nadam(1e-2))

@@ -11,13 +11,14 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig, coordinate_grid
+from functa_jax.model.config import ModelConfig
+from functa_jax.model.siren import coordinate_grid
 from functa_jax.training import devices, outer_loop
+from functa_jax.training.config import OuterConfig
 from functa_jax.training.loop import forward_flops
-from functa_jax.training.outer_loop import OuterConfig
 
 MODEL = ModelConfig(channels=1, width=8, depth=4, latent_dim=5, w0=5.0)
-OUTER = OuterConfig(steps=10, batch_size=8, outer_rate=1e-2)
+OUTER = OuterConfig(steps=10, batch_size=8, outer_rate=1e-2, schedule="constant", warmup=0)
 EVERYTHING = replace(OUTER, noise=0.05, penalty=0.01, inner_points=9, outer_points=7, warmup=2)
 NO_POINTS = (None, None)
 
@@ -73,7 +74,7 @@ def test_pieces_of_a_batch_sum_to_the_whole(at_once):
 def test_outer_gradient_costs_at_most_nineteen_and_a_half_forward_passes():
     """K=3: 1 shared + 3 x 2 - 1 passes forward and back in the latent, times 3; XLA's count."""
     model = ModelConfig(channels=1, width=128, depth=8, latent_dim=64)
-    outer = OuterConfig(steps=1, batch_size=16, outer_rate=1e-3)
+    outer = OuterConfig(steps=1, batch_size=16, outer_rate=1e-3, warmup=0)
     coords, images, keys = batch(16, 16)
 
     def gradient(params, coords, images, keys):

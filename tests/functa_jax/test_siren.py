@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig, coordinate_grid
+from functa_jax.model.config import ModelConfig
+from functa_jax.model.siren import coordinate_grid
 
 SHIFT = ModelConfig(channels=3, width=16, depth=5, latent_dim=6, w0=10.0)
 SCALE_SHIFT = ModelConfig(3, 16, 5, 6, w0=10.0, modulation="scale_shift")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from functa_jax import meta_train
 from functa_jax.functa import Functa
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig
+from functa_jax.model.config import ModelConfig
 from functa_jax.training.inner_loop import encode, fit
 from groundfloor import cli
 from tests.refusals import refusal

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -52,7 +52,7 @@ NOTHING_KEPT = "error: stopped; nothing was kept yet"
 SLOW = pytest.mark.slow
 DATA = datasets.load("digits", images=32)
 MODEL = loop.model_config(TINY, DATA.train.images)
-START = jax.device_get(outer_loop.init_state(MODEL, loop.outer_config(TINY)))
+START = jax.device_get(outer_loop.init_state(MODEL, TINY))
 START |= {"seconds": np.zeros((), np.float32), "best": np.zeros((), np.float32)}
 
 
@@ -493,7 +493,3 @@ def test_roll_backs_come_to_an_end(tmp_path, monkeypatch):
     config = replace(TINY, outer_rate=1e30, warmup=0, on_divergence="rollback")
     with pytest.raises(UserError, match="after 2 roll-backs"):
         trained(tmp_path / "run", config)
-
-
-def test_every_outer_setting_has_its_flag():
-    assert asdict(loop.outer_config(TINY)).items() <= asdict(TINY).items()

@@ -13,7 +13,7 @@ import pytest
 from functa_jax import view
 from functa_jax.functaset import SPLITS, Functaset, Latents, load_functaset
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig
+from functa_jax.model.config import ModelConfig
 from groundfloor import cli
 from groundfloor.data import datasets
 from tests.browser import CHROMIUM, Browser, canvas
@@ -127,9 +127,10 @@ def test_a_set_of_another_name_does_without_originals_and_cannot_break_the_page(
 
 @plain_only
 def test_other_images_are_not_taken_for_originals(run):
-    functaset = load_functaset(run[0])
+    folder, functa = run
+    functaset = load_functaset(folder)
     other = replace(functaset, metadata=functaset.metadata | {"data_fingerprint": "another"})
-    images, reason = view.originals(other, [0, 1])
+    images, reason = view.originals(functa, folder, other, [0, 1])
     assert images is None and "digits is not what the functaset was made from" in reason
 
 

@@ -12,7 +12,7 @@ from py_mini_racer import MiniRacer
 
 from functa_jax import view
 from functa_jax.model import siren
-from functa_jax.model.siren import ModelConfig
+from functa_jax.model.config import ModelConfig
 from tests.functa_jax.random_functa import RANDOM, functa_of, latents_of
 
 # The width is no multiple of four, which the kernel's panels are; nor 70 of 32, its blocks.

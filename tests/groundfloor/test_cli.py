@@ -7,12 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
 
 from groundfloor import cli
+from groundfloor.checks import Count, Seed, Settings
 from groundfloor.errors import UserError
 from groundfloor.runs import Stopping
 from tests import commands
@@ -88,6 +89,39 @@ def test_a_mistake_has_no_frame_where_there_is_ascii_alone(monkeypatch):
 def test_a_missing_flag_is_one_line(capsys):
     assert "--run" in refusal(capsys, lambda: cli.run(lambda config: config, Required, args=[]))
     assert cli.run(lambda config: config, Required, args=["--run", "x"]).run == Path("x")
+
+
+@dataclass(frozen=True)
+class LoopConfig(Settings):
+    """The loop."""
+
+    steps: Count = 5
+    """Steps of the loop."""
+    seed: Seed = 0
+    """Seed of the order."""
+
+
+@dataclass(frozen=True)
+class Parts(LoopConfig, Required):
+    """A command in parts."""
+
+    seed: Seed = 7
+    """Seed of all."""
+    tags: list[str] = field(default_factory=list)
+    """Words about it."""
+
+
+def test_a_config_in_parts_is_flat_with_its_flags_in_groups(capsys):
+    expected = Parts(run=Path("x"), steps=3, seed=7, tags=["a", "b"])
+    flags = ["--tags", "a", "b", "--run", "x", "--steps", "3"]
+    assert cli.run(lambda config: config, Parts, args=flags) == expected
+    words = ["--run", "x", "--steps", "0"]
+    assert "--steps 0" in refusal(capsys, lambda: cli.run(print, Parts, args=words))
+    with pytest.raises(SystemExit):
+        cli.parse(Parts, None, ["--help"])
+    _, required, loop, command = re.split(r"\w+ options", capsys.readouterr().out)[-4:]
+    assert "--run" in required and "--steps" in loop and "--seed" not in loop
+    assert "Seed of all. (default: 7)" in command and "--tags" in command
 
 
 def test_what_the_work_refuses_is_one_line(capsys):
@@ -176,6 +210,7 @@ SWALLOWED = """
 import time
 from dataclasses import dataclass
 from groundfloor import cli
+from groundfloor.checks import Count, Seed, Settings
 @dataclass
 class Config:
     x: int = 0

@@ -1,0 +1,136 @@
+"""Settings of a training: each is defined here, with its help text and its check."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from functa_jax.model.config import StepConfig
+from groundfloor import checks
+from groundfloor.checks import (
+    LARGEST,
+    Count,
+    CountOrZero,
+    Finite,
+    Interval,
+    Name,
+    NotNegative,
+    Positive,
+    Seed,
+    Settings,
+    ShareBelowOne,
+)
+
+
+@dataclass(frozen=True)
+class InnerConfig(StepConfig):
+    """The inner loop, which fits one latent."""
+
+    inner_steps: Count = 3
+    """Steps that fit one latent."""
+    rates_of_steps: bool = False
+    """Learn other rates in each inner step."""
+    start: Literal["zero", "pca"] = "zero"
+    """Where latents start: at zero, or at a linear function of the pixels, PCA at first."""
+    first_order: bool = False
+    """Ignore second derivatives in the outer gradient (cheaper, worse)."""
+    inner_points: Count | None = None
+    """Random pixels per inner loss; none uses all."""
+    penalty: NotNegative = 0.0
+    """Weight of mean(latent^2) in both losses."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        constant = self.inner_rate is not None
+        learned = self.update != "rates" or self.rates_of_steps
+        why = "constant rates cannot be learned too"
+        checks.require(not (constant and learned), "inner_rate", self.inner_rate, why)
+        gradients = not (self.first_order and self.update == "gauss_newton")
+        why = "a Gauss-Newton step is not a gradient"
+        checks.require(gradients, "first_order", self.first_order, why)
+
+
+@dataclass(frozen=True)
+class OuterConfig(InnerConfig):
+    """The outer loop, which trains the network through the inner loop."""
+
+    steps: Count = 3000
+    """Outer steps."""
+    batch_size: Count = 64
+    """Images per outer step, over all devices."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """Of the outer loop; muon: Muon for the layers' weights and Adam for all else."""
+    outer_rate: Positive = 1e-3
+    """Learning rate of the outer optimizer."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Outer rate over the steps: constant, or cosine decay to zero."""
+    warmup: CountOrZero = 100
+    """Outer steps of linear warm-up."""
+    clip_norm: Positive | None = 1.0
+    """Norm that the outer gradient is clipped to; none does not clip."""
+    ema: ShareBelowOne = 0.999
+    """Decay of the moving average of parameters, which is what gets evaluated and exported."""
+    rate_range: tuple[Finite, Finite] = (0.0, 1.0)
+    """Learned rates are clipped to this range after every outer step (a matrix is not)."""
+    outer_points: Count | None = None
+    """Random pixels per outer loss; none uses all."""
+    noise: NotNegative = 0.0
+    """Standard deviation of the noise added to latents before the outer loss."""
+    seed: Seed = 0
+    """Seed of the initial weights, the order of images and all noise."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        low, high = self.rate_range
+        checks.require(low <= high, "rate_range", self.rate_range, "is empty")
+
+
+@dataclass(frozen=True)
+class RunConfig(Settings):
+    """The run: what is watched, kept and written."""
+
+    eval_every: Count = 500
+    """Outer steps between validations; a checkpoint is written with each."""
+    dispatch: Count = 50
+    """Outer steps in one call of the device."""
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate."""
+    collapse: Positive = 4.0
+    """Fall of the mean training PSNR below its best that counts as a collapse, in dB."""
+    classifier_rows: Annotated[int, Interval(2, LARGEST)] = 20_000
+    """Training latents for the classifier, at most."""
+    name: Name = ""
+    """Appended to the run folder's name."""
+    out: Path | None = None
+    """Run folder; default runs/meta_train-PRESET[-NAME]."""
+
+
+@dataclass(frozen=True)
+class ClusterConfig(Settings):
+    """Several processes that train one network."""
+
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT|auto")] = None
+    """Address of process 0, or auto to ask the cluster (Slurm, MPI, ...); none: one process."""
+    processes: Count | None = None
+    """How many processes take part (with --coordinator HOST:PORT)."""
+    process: CountOrZero | None = None
+    """Number of this process, 0 first."""
+
+    def __post_init__(self):
+        super().__post_init__()
+
+        def require(good, name, why):
+            checks.require(good, name, getattr(self, name), why)
+
+        if self.coordinator in (None, "auto"):
+            for name in ("processes", "process"):
+                alone = getattr(self, name) is None
+                require(alone, name, "needs --coordinator HOST:PORT, of process 0")
+            return
+        address = re.fullmatch(r"\S+:\d{1,5}", self.coordinator)
+        require(address, "coordinator", "must be HOST:PORT, of process 0, or auto")
+        numbered = None not in (self.processes, self.process)
+        require(numbered, "coordinator", "needs --processes and --process")
+        require(self.process < self.processes, "process", f"--processes is {self.processes}")
