@@ -4,19 +4,18 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from functa_jax.functa_file import read, sides_of, whole
 from functa_jax.images import signals
 from functa_jax.model import siren
 from functa_jax.training.batches import in_batches
 from functa_jax.training.devices import AXIS, REPLICATED
 from functa_jax.training.inner_loop import encode
-from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
@@ -53,7 +52,7 @@ class Functa:
         Returns latents (n, steps + 1, *config.latent_shape) and mean squared errors
         (n, steps + 1), float32: [:, k] are those after k steps.
         """
-        steps = self.inner_steps if steps is None else _whole("steps", steps, 0)
+        steps = self.inner_steps if steps is None else whole("steps", steps, 0)
         images = self._as_batch(images)
         coords = siren.points(self.config, self.resolution)
         encode_batch, *_ = _compiled(self.config, self.penalty)
@@ -62,7 +61,7 @@ class Functa:
             return encode_batch(self.params, coords, signals.to_float(pixels), steps=steps)
 
         pixels = siren.arrange(self.config, images)
-        return in_batches(fitted, [pixels], _whole("batch_size", batch_size, 1))
+        return in_batches(fitted, [pixels], whole("batch_size", batch_size, 1))
 
     def encode(self, images, steps=None, batch_size=256):
         """Images -> (latents float32, psnr float32 (n,) of their reconstructions in dB).
@@ -85,14 +84,14 @@ class Functa:
         if latents.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise UserError(f"latents have shape {latents.shape}, not (n, {wanted})")
-        shape = self.resolution if resolution is None else _sides(resolution)
+        shape = self.resolution if resolution is None else sides_of(resolution)
         _, decode_pixels, decode_points = _compiled(self.config, self.penalty)
 
         def decoded(function, points):
             def colours(batch):
                 return (function(self.params, points, batch),)
 
-            return in_batches(colours, [latents], _whole("batch_size", batch_size, 1))[0]
+            return in_batches(colours, [latents], whole("batch_size", batch_size, 1))[0]
 
         if coords is not None:
             return decoded(decode_points, jnp.asarray(_points(coords)))
@@ -113,17 +112,32 @@ class Functa:
             )
         return images
 
-    def save(self, path):
-        """Write a `.npz` file (arrays and one JSON string, no pickle), whole or not at all."""
+    def contents(self):
+        """(about, arrays) as functa_file.read gives them."""
         about = {
-            "config": asdict(self.config),
-            "resolution": list(self.resolution),
+            "config": self.config,
+            "resolution": tuple(self.resolution),
             "inner_steps": self.inner_steps,
             "penalty": self.penalty,
             "metadata": self.metadata,
         }
+        return about, siren.flatten(self.params)
+
+    def __repr__(self):
+        config, (height, width) = self.config, self.resolution
+        shape = " x ".join(map(str, config.latent_shape))
+        return (
+            f"Functa({self.metadata.get('data', 'images')} of {height} x {width} x "
+            f"{config.channels}, latents of {shape} numbers, width {config.width}, "
+            f"depth {config.depth}, {self.inner_steps} inner steps, {self.hash})"
+        )
+
+    def save(self, path):
+        """Write a `.npz` file (arrays and one JSON string, no pickle), whole or not at all."""
+        about, arrays = self.contents()
+        about["config"] = asdict(self.config)
         with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, about=json.dumps(about), **siren.flatten(self.params))
+            np.savez(file, about=json.dumps(about), **arrays)
 
 
 def load(path):
@@ -131,25 +145,13 @@ def load(path):
 
     Raises UserError, in one line, if there is none or it is damaged.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "functa.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            flat = {key: file[key] for key in file.files if key != "about"}
-        config = siren.ModelConfig(**about.pop("config"))
-        params = siren.unflatten(flat)
-        siren.check_arrays(params, lambda: siren.init(config, 0))
-        return Functa(config, params, tuple(about.pop("resolution")), **about)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except KeyError as error:
-        raise UserError(f"{path} is not a functa: {error.args[0]}") from None
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        raise UserError(f"{path} is damaged or not a functa ({first_line(error)})") from None
+
+    def functa_of(about, arrays):
+        params = siren.unflatten(arrays)
+        siren.check_arrays(params, partial(siren.init, about["config"], 0))
+        return Functa(params=params, **about)
+
+    return read(path, functa_of)
 
 
 @cache
@@ -184,21 +186,6 @@ def _compiled(config, penalty):
         return sharded(encode_share, (images, images))(params, coords, batch)
 
     return encode_batch, *(jax.jit(sharded(f, images)) for f in (decode_pixels, decode_points))
-
-
-def _whole(name, value, least):
-    """A whole number that is at least `least`; UserError otherwise."""
-    if not isinstance(value, int | np.integer) or value < least:
-        raise UserError(f"{name} {value}: must be a whole number, at least {least}")
-    return int(value)
-
-
-def _sides(resolution):
-    """(height, width) of a side or of both."""
-    sides = np.atleast_1d(np.asarray(resolution, object))
-    if sides.shape not in ((1,), (2,)):
-        raise UserError(f"resolution {resolution}: give a side, or (height, width)")
-    return [_whole("resolution", side, 1) for side in np.broadcast_to(sides, 2)]
 
 
 def _points(coords):

@@ -35,6 +35,21 @@ class Latents:
     def __len__(self):
         return len(self.latents)
 
+    def __getitem__(self, rows):
+        """The (latent, label) of one row, or the `Latents` of several (a slice, a mask, numbers).
+
+        With it a split is a data set of PyTorch: torch.utils.data.DataLoader takes it as it is.
+        """
+        if np.ndim(rows) == 0 and not isinstance(rows, slice):
+            return self.latents[rows], int(self.labels[rows])
+        return Latents(*(getattr(self, column)[rows] for column in COLUMNS))
+
+    def __repr__(self):
+        shape = " x ".join(map(str, self.latents.shape[1:]))
+        psnr = f", {np.mean(self.psnr):.2f} dB" if len(self) else ""
+        classes = len(np.unique(self.labels[self.labels >= 0]))
+        return f"Latents({len(self):,} of {shape} numbers, {classes} classes{psnr})"
+
 
 @dataclass(frozen=True, eq=False)
 class Functaset:
@@ -46,6 +61,13 @@ class Functaset:
     mean: np.ndarray
     std: np.ndarray
     metadata: dict
+
+    def __repr__(self):
+        shape = " x ".join(map(str, self.mean.shape))
+        sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in SPLITS)
+        return (
+            f"Functaset({self.metadata.get('data', 'images')}, {sizes}; latents of {shape} numbers)"
+        )
 
     def save(self, path):
         """Write one `.npz` file, whole or not at all."""

@@ -1,0 +1,65 @@
+"""compare: what each run's own files say, the settings that differ, and nothing of other images."""
+
+import csv
+import json
+
+import pytest
+
+from functa_jax import compare
+from groundfloor import cli
+from tests.refusals import refusal
+
+
+def write_run(folder, psnr=30.0, fingerprint="f", **settings):
+    folder.mkdir()
+    summary = {
+        "data": "digits",
+        "data_fingerprint": fingerprint,
+        "numbers": 32,
+        "test_psnr": psnr,
+        "pca_test_psnr": 26.5,
+        "train_seconds": 60.0,
+        "accuracy": {"latents": {"test": 0.975}},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "config.json").write_text(json.dumps({"latent_dim": 32, "width": 64, **settings}))
+    rows = [{"step": 100 * n, "val_psnr": [10.0, psnr - 3 + n]} for n in (1, 2, 3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def called(*words):
+    return cli.run(compare.main, compare.Config, None, list(words))
+
+
+def test_a_row_a_run_and_a_column_a_difference(tmp_path, capsys):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", 31.25, width=128)]
+    rows = called(*runs, "--out", str(tmp_path / "out"))
+    assert [row["PSNR (dB)"] for row in rows] == ["30.00", "31.25"]
+    assert [row["width"] for row in rows] == ["64", "128"]
+    assert "latent_dim" not in rows[0]
+    assert rows[0]["latents %"] == "97.50" and rows[0]["pixels %"] == "-"
+    with (tmp_path / "out" / "compare.csv").open() as file:
+        assert [*csv.DictReader(file)] == rows
+    assert (tmp_path / "out" / "compare.png").stat().st_size > 1000
+    assert "31.25" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda run: (run / "summary.json").unlink(), "has no summary.json"),
+        (lambda run: (run / "summary.json").write_text("[]"), "is not of a run"),
+        (lambda run: (run / "config.json").write_text("{"), "is damaged"),
+    ],
+)
+def test_what_is_no_finished_run_is_refused(spoil, said, tmp_path, capsys):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b")]
+    spoil(tmp_path / "b")
+    assert said in refusal(capsys, lambda: called(*runs))
+
+
+def test_other_images_and_one_run_are_refused(tmp_path, capsys):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", fingerprint="g")]
+    assert "cannot be compared" in refusal(capsys, lambda: called(*runs))
+    assert "at least two" in refusal(capsys, lambda: called(runs[0]))
