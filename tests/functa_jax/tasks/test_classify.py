@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from functa_jax.tasks.classification.classifiers import Recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from functa_jax.functaset import load_functaset
 from functa_jax.model import siren
 from functa_jax.tasks import classify
 from functa_jax.tasks.classification import classifiers, features, selection
-from functa_jax.tasks.classification.classifiers import Recipe
 from functa_jax.training import exporter
 from functa_jax.training.exporter import Augmentation
 from groundfloor import cli
