@@ -24,8 +24,9 @@ STYLE = {
 def figure(path, rows=1, columns=1, *, size, **options):
     """Yield (figure, axes) of matplotlib's subplots; saved to `path` (.png, .pdf) at the end.
 
-    size: (width, height) in inches; options go to `Figure.subplots`. pyplot is left alone, so that
-    a notebook keeps its own way of showing figures.
+    path: one, or a tuple of several; size: (width, height) in inches; options go to
+    `Figure.subplots`. pyplot is left alone, so that a notebook keeps its own way of showing
+    figures.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -33,8 +34,9 @@ def figure(path, rows=1, columns=1, *, size, **options):
     with mpl.rc_context(STYLE):
         made = Figure(size, layout="constrained")
         yield made, made.subplots(rows, columns, **options)
-        with atomic(path) as temporary:
-            made.savefig(temporary)
+        for file in path if isinstance(path, tuple) else (path,):
+            with atomic(file) as temporary:
+                made.savefig(temporary)
 
 
 def as_rgb(images):

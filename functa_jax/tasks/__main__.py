@@ -12,28 +12,15 @@ import time
 import traceback
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from pathlib import Path
 
 from functa_jax.tasks import task
 from functa_jax.tasks.html import page
 from groundfloor import checks, cli
-from groundfloor.checks import Seed
 from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
 from groundfloor.runs import Stopping, atomic, duration, read_json
 
-TASKS = {  # in this order: TAKE_PRIOR take the one that generate leaves
-    "classify": "functa_jax.tasks.classify",
-    "generate": "functa_jax.tasks.generate",
-    "inpaint": "functa_jax.tasks.inpaint",
-    "superresolve": "functa_jax.tasks.superresolve",
-    "denoise": "functa_jax.tasks.denoise",
-    "interpolate": "functa_jax.tasks.interpolate",
-    "retrieve": "functa_jax.tasks.retrieve",
-    "compress": "functa_jax.tasks.compress",
-}
-TAKE_PRIOR = ("inpaint", "superresolve", "denoise", "interpolate")
-SECONDS = {  # on digits with two CPU cores, about
+TASKS = {  # seconds on digits with two CPU cores, about; TAKE_PRIOR come after generate
     "classify": 240,
     "generate": 75,
     "inpaint": 60,
@@ -43,38 +30,26 @@ SECONDS = {  # on digits with two CPU cores, about
     "retrieve": 10,
     "compress": 20,
 }
+TAKE_PRIOR = ("inpaint", "superresolve", "denoise", "interpolate")
 
 
 @dataclass(frozen=True)
-class Config:
-    """Which run, which tasks, and where to write."""
+class Config(task.TaskConfig):
+    """Which run, which tasks, and where and how to write."""
 
-    run: Path
-    """Run folder of functa_jax.meta_train."""
     only: tuple[str, ...] = ()
     """Names of tasks to run; default all."""
-    functaset: Path | None = None
-    """Functaset of that run; default functaset.npz in its folder."""
-    data_dir: Path | None = None
-    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
-    out: Path | None = None
-    """Folder for the reports and the page; default tasks/ in the run folder."""
-    seed: Seed = 0
-    """Seed of everything random in the tasks."""
 
     def __post_init__(self):
         checks.check(self)
         for name in self.only:
-            known = f"no such task; tasks: {', '.join(TASKS)}"
-            checks.require(name in TASKS, "only", name, known)
+            why = f"no such task; tasks: {', '.join(TASKS)}"
+            checks.require(name in TASKS, "only", name, why)
 
 
 def main(config):
-    """Run what is missing, then write the page of all reports that there are."""
-    found = task.load(config)
-    names = [name for name in TASKS if name in (config.only or TASKS)]
-    plan = Plan(config, names, found.out, found.origin, found.data.train.images[0].size)
-    del found  # each task reads for itself
+    """Run what is missing, then write the page of all reports that there are; returns these."""
+    plan = Plan(config, task.load(config))  # each task reads the material for itself
     failed = run_all(plan)
 
     checked = {name: plan.report(name) for name in TASKS}
@@ -86,6 +61,7 @@ def main(config):
         write_page(config, plan.out / "index.html", reports)
     if failed:
         cli.fail(f"failed: {', '.join(failed)}; the same command tries them again", code=1)
+    return {report["task"]: report for report in reports}
 
 
 def run_all(plan):
@@ -98,7 +74,7 @@ def run_all(plan):
             f"two CPU cores; writing {plan.out}",
             flush=True,
         )
-    failed, took, thought = [], 0.0, 0.0
+    failed, took, expected = [], 0.0, 0.0
     for number, name in enumerate(plan.names, 1):
         fault = plan.fault(name)
         if not fault:
@@ -106,7 +82,7 @@ def run_all(plan):
             own = plan.own(name)
             print(f"{name}: its report is there" + (f", with its own {own}" if own else ""))
             continue
-        pace = took / thought if thought else 1.0
+        pace = took / expected if expected else 1.0
         print(
             f"\ntask {number} of {len(plan.names)}: {name}, about "
             f"{duration(pace * plan.seconds(name))}; {_question(name)}",
@@ -122,7 +98,7 @@ def run_all(plan):
         except task.NotForThese as error:
             print(f"{name} is left out: {error}", flush=True)
             continue
-        took, thought = took + time.monotonic() - began, thought + plan.seconds(name)
+        took, expected = took + time.monotonic() - began, expected + plan.seconds(name)
         Stopping.kept = f"the reports in {plan.out}"
         print(f"{name} took {duration(time.monotonic() - began)}", flush=True)
     return failed
@@ -132,7 +108,7 @@ def _ends_well(plan, name):
     """Run one task. If it fails it is said, and the traceback of a defect is kept in a file."""
     log = plan.out / f"{name}.error.txt"
     try:
-        import_module(TASKS[name]).main(plan.settings(name))
+        module_of(name).main(plan.settings(name))
         log.unlink(missing_ok=True)
         return True
     except task.NotForThese:
@@ -152,11 +128,11 @@ def _ends_well(plan, name):
 def write_page(config, path, reports):
     """The page of the reports, with the questions that their modules begin with."""
     summary = (config.run if config.run.is_dir() else config.run.parent) / "summary.json"
-    about = read_json(summary) if summary.exists() else {}
-    if not isinstance(about, dict) or about.get("checkpoint") != reports[0]["checkpoint"]:
-        about = {}  # of another network in the same folder
+    training = read_json(summary) if summary.exists() else {}
+    if not isinstance(training, dict) or training.get("checkpoint") != reports[0]["checkpoint"]:
+        training = {}  # of another network in the same folder
     questions = {report["task"]: _question(report["task"]) for report in reports}
-    page.write(path, f"{reports[0]['data']} as functa", about, reports, questions)
+    page.write(path, f"{reports[0]['data']} as functa", training, reports, questions)
     print(f"\n{path}: {len(reports)} of {len(TASKS)} tasks, {path.stat().st_size / 1e6:.1f} MB")
 
 
@@ -164,22 +140,21 @@ MISSING = "is missing"
 
 
 class Plan:
-    """Which tasks are to run with which settings, and what their reports are worth.
+    """Which tasks are to run with which settings, and what their reports are worth."""
 
-    origin: of Material; values: numbers in one image.
-    """
-
-    def __init__(self, config, names, out, origin, values):
-        self.names, self.out, self.origin, self.values = names, out, origin, values
+    def __init__(self, config, material):
+        self.names = [name for name in TASKS if name in (config.only or TASKS)]
+        self.out, self.origin = material.out, material.origin
+        self.values = material.data.train.images[0].size  # numbers in one image
         self.shared = {key: value for key, value in asdict(config).items() if key != "only"}
 
     def settings(self, name):
         """The task's Config."""
-        return import_module(TASKS[name]).Config(**self.shared)
+        return module_of(name).Config(**self.shared)
 
     def seconds(self, name):
         """How long a task may take: with larger images somewhat less than in proportion."""
-        return SECONDS[name] * max(1.0, self.values / 64) ** 0.8
+        return TASKS[name] * max(1.0, self.values / 64) ** 0.8
 
     def fault(self, name):
         """Why a task must run, "is missing" or another end of "its report ..."; None if not."""
@@ -216,10 +191,15 @@ class Plan:
         return report, None
 
 
+def module_of(name):
+    """The module of a task."""
+    return import_module(f"functa_jax.tasks.{name}")
+
+
 def _question(name):
     """The first line of the task's docstring; nothing if it cannot be read."""
     with contextlib.suppress(Exception):
-        return import_module(TASKS[name]).__doc__.strip().splitlines()[0]
+        return module_of(name).__doc__.strip().splitlines()[0]
     return ""
 
 

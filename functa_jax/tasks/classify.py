@@ -18,12 +18,9 @@ beforehand; --augment does so as training goes, so that no file of millions of l
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
-from sklearn.metrics import confusion_matrix
-
 from functa_jax.evaluation import classification
-from functa_jax.tasks import task as tasks
-from functa_jax.tasks.classification import features, selection
+from functa_jax.tasks import task
+from functa_jax.tasks.classification import features, report, selection
 from groundfloor import checks, cli
 from groundfloor.checks import (
     LARGEST,
@@ -35,14 +32,16 @@ from groundfloor.checks import (
     ShareBelowOne,
 )
 from groundfloor.errors import UserError
-from groundfloor.plots import figure
 
 Kind = Literal["logistic regression", "SVM", "MLP", "transformer", "ConvNet"]
-COLOURS = {"latents": "C0", "PCA": "k", "whole PCA": "0.6", "pixels": "C1"}
+TRAINING = (  # fields that are of networks alone
+    *("steps", "search_steps", "batch", "rate", "decay", "smoothing", "ema", "normalise"),
+    *("mixup", "noise", "drop", "augment"),
+)
 
 
 @dataclass(frozen=True)
-class Config(tasks.TaskConfig):
+class Config(task.TaskConfig):
     """Which classifiers, their size, and how they are trained."""
 
     classifiers: tuple[Kind, ...] = ("logistic regression", "SVM", "MLP", "transformer", "ConvNet")
@@ -98,7 +97,7 @@ class Config(tasks.TaskConfig):
         for field in ("flip", "pad"):
             given = getattr(self, field)
             checks.require(self.augment or given is None, field, given, "needs --augment")
-        for field in ("classifiers", "normalise", "mixup"):
+        for field in ("classifiers", "normalise"):
             given = getattr(self, field)
             checks.require(given, field, given, "needs at least one value")
         why = f"must divide --width {self.width}"
@@ -107,10 +106,10 @@ class Config(tasks.TaskConfig):
 
 
 def main(config):
-    """Train, choose, test; writes classify.json and classify.png."""
-    material = tasks.load(config)
+    """Train, choose, test; writes classify.json and classify.png and returns the report."""
+    material = task.load(config)
     data = material.data
-    tasks.require(data, "nothing to classify", classes=2, test=1)
+    task.require(data, "nothing to classify", classes=2, test=1)
     side = min(data.train.images.shape[1:3])
     why = f"images of {data.name} have only {side} pixels on a side"
     checks.refuse_beyond("pad", config.pad, side - 1, why)
@@ -118,22 +117,23 @@ def main(config):
     planned = [(k, name) for k in kinds for name in config.classifiers if applies(name, k)]
     if not any(kind.name == "latents" for kind, _ in planned):
         raise UserError(f"{config.classifiers[0]} needs a grid of latents; this run has vectors")
-    tasks.say_unused(config, unused(config, {name for _, name in planned}, kinds))
-    known = selection.Known(data, config.seed)
-    if not classification.possible(known.labels):
-        raise tasks.NotForThese(f"{data.name} has not two images of each of two classes in train")
+    say_idle(config, {name for _, name in planned}, kinds)
+    labelled = selection.Labelled(data, config.seed)
+    if not classification.possible(labelled.labels):
+        raise task.NotForThese(f"{data.name} has not two images of each of two classes in train")
     print(
-        f"{len(planned)} classifiers of {data.name}, chosen {known.said()}, for "
+        f"{len(planned)} classifiers of {data.name}, chosen {labelled.how()}, for "
         f"{len(data.test):,} test images; networks take {config.steps:,} steps of {config.batch}"
-        f"{', once more for each fold' * known.folded}; writing {material.path('classify.json')}",
+        f"{', once more for each fold' * labelled.folded}; writing "
+        f"{material.path('classify.json')}",
         flush=True,
     )
     entries = []
     for kind, name in planned:
         if name in selection.SHALLOW:
-            entry = selection.shallow(config, known, kind, name)
+            entry = selection.shallow(config, labelled, kind, name)
         else:
-            entry = selection.network(config, material, known, kind, name)
+            entry = selection.network(config, material, labelled, kind, name)
         entries.append(entry)
         print(
             f"{kind.name}, {name}: {100 * entry.accuracy:.2f} % of what it had not seen "
@@ -145,12 +145,13 @@ def main(config):
     labels = data.test.labels
     answers = {name: predicted[entries.index(entry)] for name, entry in chosen.items() if entry}
     rows = [
-        row(entry, classes == labels, answers["latents"] == labels, entry in chosen.values())
+        report.row(entry, classes == labels, answers["latents"] == labels, entry in chosen.values())
         for entry, classes in zip(entries, predicted, strict=True)
     ]
-    draw(material.path("classify.png"), rows, labels, answers["latents"], data.num_classes)
-    remarks = remarks_on(config, material, known, entries, chosen, answers)
-    tasks.report(material, "classify", config, rows, ["classify.png"], remarks)
+    figure = material.figure("classify.png")
+    report.draw(figure, rows, labels, answers["latents"], data.num_classes)
+    remarks = report.remarks_on(config, material, labelled, entries, chosen, answers)
+    return task.report(material, "classify", config, rows, ["classify.png"], remarks)
 
 
 def applies(name, kind):
@@ -161,115 +162,21 @@ def applies(name, kind):
     return grid or name != "ConvNet"
 
 
-def unused(config, names, kinds):
-    """{field: why it has no effect} for classifiers of these names on these kinds of features."""
-    of = {
-        "MLP": "mlp_width mlp_depth",
-        "transformer": "width blocks heads",
-        "ConvNet": "channels",
-    }
-    found = {
-        field: f"no {name} is trained"
-        for name, fields in of.items()
-        if name not in names
-        for field in fields.split()
-    }
-    if not names & {*selection.SHALLOW}:
-        found["rows"] = "neither logistic regression nor SVM is trained"
-    if names <= {*selection.SHALLOW}:
-        fields = "steps search_steps batch rate decay smoothing ema normalise mixup noise drop"
-        return found | dict.fromkeys([*fields.split(), "augment"], "no network is trained")
-    if len(config.mixup) == 1 and all(len(selection.settings_of(config, k)) == 1 for k in kinds):
-        found["search_steps"] = "there is one setting to try"
-    if kinds[0].test.ndim != 4:
-        found["drop"] = "these latents are vectors, without cells"
-    return found
-
-
-# ---- the report ----
-
-
-def row(entry, right, latents, chosen):
-    """A row of the table. right, latents bool (n,): test images that this classifier and the one
-    chosen on latents get right."""
-    low, high = classification.wilson(right.sum(), len(right))
-    return {
-        "features": entry.kind.name,
-        "numbers": entry.kind.numbers,
-        "classifier": entry.name,
-        "settings": entry.settings,
-        "examples": entry.rows,
-        "unseen %": 100 * entry.accuracy,
-        "test %": 100 * float(right.mean()),
-        "low": 100 * low,
-        "high": 100 * high,
-        "p": classification.mcnemar(latents, right)[2],
-        "seconds": round(entry.seconds, 1),
-        "chosen": "*" if chosen else "",
-    }
-
-
-def remarks_on(config, material, known, entries, chosen, answers):
-    """Sentences that a reader of the table needs."""
-    labels = material.data.test.labels
-    remarks = [
-        f"* chosen {known.said()}: the most right of what it had not seen (unseen %), of equals "
-        f"the lower log-loss. low, high: 95 % interval (Wilson) of {len(labels):,} test images; p: "
-        "McNemar's exact test against the one chosen on latents. PCA and the functa know train "
-        f"images, not their labels. One seed ({config.seed})",
+def say_idle(config, names, kinds):
+    """Say which flags have no effect for classifiers of these names on these kinds of features."""
+    networks = names - {*selection.SHALLOW}
+    choices = max(len(selection.settings_of(config, kind)) for kind in kinds)
+    vectors = kinds[0].test.ndim != 4
+    rules = [
+        ("MLP" not in names, ("mlp_width", "mlp_depth"), "as no MLP is trained"),
+        ("transformer" not in names, ("width", "blocks", "heads"), "as no transformer is trained"),
+        ("ConvNet" not in names, ("channels",), "as no ConvNet is trained"),
+        (names == networks, ("rows",), "as neither logistic regression nor SVM is trained"),
+        (not networks, TRAINING, "as no network is trained"),
+        (networks and choices == 1, ("search_steps",), "as there is one setting to try"),
+        (networks and vectors, ("drop",), "as these latents are vectors, without cells"),
     ]
-    for name, answer in answers.items():
-        if name != "latents":
-            a, b, p = classification.mcnemar(answers["latents"] == labels, answer == labels)
-            remarks.append(
-                f"chosen on latents ({chosen['latents'].name}) against {name} "
-                f"({chosen[name].name}): {a} test images right only by latents, {b} only by "
-                f"{name}, p = {p:.2g} (McNemar)" + ", not told apart" * (p > 0.05)
-            )
-    ends = [f"{e.kind.name}, {e.name}: {' and '.join(e.ends)}" for e in entries if e.ends]
-    if ends:
-        remarks.append(f"chosen at an end of what was tried: {'; '.join(ends)}")
-    if material.functa.config.grid is None and {"transformer", "ConvNet"} & {*config.classifiers}:
-        remarks.append("transformer and ConvNet need a grid of latents; here they are vectors")
-    copies = len(material.functaset.train) // len(material.data.train) - 1
-    if copies:
-        remarks.append(
-            f"networks on latents saw {copies} augmented copies of each image, those on PCA and "
-            "pixels 2,048 new ones before every 50 steps"
-        )
-    if config.augment:
-        fitted = config.augment * -(-config.steps // 50)
-        remarks.append(f"networks saw augmented images: {fitted:,} fitted as training went")
-    return remarks
-
-
-def draw(path, rows, labels, answer, classes):
-    """Accuracies with their intervals, and the confusion matrix of the chosen on latents."""
-    counts = confusion_matrix(labels, answer, labels=np.arange(classes))
-    height = max(3.4, 0.24 * len(rows) + 0.8)
-    with figure(path, 1, 2, size=(9.2, height), width_ratios=(5, 4)) as (_, (left, right)):
-        for place, r in enumerate(rows):
-            test, colour = r["test %"], COLOURS[r["features"]]
-            errors = [[max(0, test - r["low"])], [max(0, r["high"] - test)]]
-            face = colour if r["chosen"] else "white"
-            left.errorbar(
-                test, place, xerr=errors, fmt="o", color=colour, mfc=face, ms=6, capsize=2, lw=1
-            )
-        names = [f"{r['features']}: {r['classifier']}" for r in rows]
-        left.set_yticks(range(len(rows)), names)
-        left.set_ylim(len(rows) - 0.5, -0.5)
-        left.set(xlabel="test accuracy (%), 95 % interval; filled: chosen")
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        right.imshow(shares**0.5, cmap="Blues", vmin=0, vmax=1)  # errors, though rare, are seen
-        if classes <= 20:
-            for (i, j), count in np.ndenumerate(counts):
-                if count:
-                    colour = "white" if shares[i, j] > 0.4 else "black"
-                    right.text(j, i, count, ha="center", va="center", color=colour, fontsize=7)
-            right.set(xticks=range(classes), yticks=range(classes))
-        right.grid(False)
-        name = next(r["classifier"] for r in rows if r["chosen"] and r["features"] == "latents")
-        right.set(xlabel="predicted", ylabel="true", title=f"test images: latents, {name}")
+    checks.say_idle(config, Config(config.run), rules)
 
 
 if __name__ == "__main__":

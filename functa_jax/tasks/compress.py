@@ -16,29 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import numpy as np
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.tasks import task
-from functa_jax.tasks.compression import codec, rates
-from functa_jax.tasks.restoration import estimates
-from functa_jax.tasks.task import TaskConfig
+from functa_jax.tasks.compression import codec, files, rates
+from functa_jax.tasks.compression.figures import COIN, picture_figure, rate_figure
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Interval
-from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
-from groundfloor.runs import atomic, duration
+from groundfloor.runs import duration
 
-TRAIN_ROWS = 10_000  # images that are fitted anew, with more steps, for ranges and frequencies
-VAL_ROWS = 1000  # images that choose the number of steps
 MOST_COMPONENTS = 3072  # of "all" of PCA
-RENDERED = 8192  # pictures to estimate how far each number moves them
 SHOWN = 10
 Bits = Annotated[int, Interval(1, codec.MOST_BITS)]
 
 
 @dataclass(frozen=True)
-class Config(TaskConfig):
+class Config(task.TaskConfig):
     """How to fit, what to measure, or a file to pack or unpack."""
 
     images: Count = 2000
@@ -63,152 +59,32 @@ class Config(TaskConfig):
 
 
 def main(config):
-    """Measure, or pack, or unpack."""
+    """Measure, or pack, or unpack; returns the report of a measurement."""
+    rules = [
+        (config.unpack, ("images", "steps", "bits", "functaset", "data_dir"), "with --unpack"),
+        (config.pack, ("images",), "with --pack"),
+        (config.to, ("out", "table", "figures"), "without a report"),
+        (not config.to, ("bits",), "without --pack"),
+    ]
+    checks.say_idle(config, Config(config.run), rules)
     if config.unpack:
-        _say_unused(config, "images", "steps", "bits", "functaset", "data_dir", "out")
-        return _unpack(config)
+        return files.unpack(config)
     if config.pack:
-        _say_unused(config, "images", "out")
-        return _pack(config)
-    _say_unused(config, "bits")
+        return files.pack(config)
     return _measure(config)
 
 
-def _say_unused(config, *names):
-    given = [name for name in names if getattr(config, name) != getattr(Config, name)]
-    flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-    if given:
-        print(f"without effect here: {flags}", flush=True)
-
-
-# ---- files ----
-
-
-def encode_file(path, found, images, bits=6, steps=None):
-    """Fit images uint8 (n, h, w, C) with the functa of a Material and write them in a file.
-
-    steps: inner steps, default those of training. Returns codec.Sizes.
-    """
-    steps = found.functa.inner_steps if steps is None else steps
-    latents, _ = found.functa.encode(images, steps)
-    train = train_rows(found, steps)
-    coder = codec.fit(train, bits, weights(found.functa, train))
-    return codec.write(path, found.functa.hash, coder, reconstruction.as_rows(latents))
-
-
-def decode_file(path, functa):
-    """The images uint8 (n, h, w, C) of a file that `encode_file` wrote with this Functa.
-
-    Raises UserError, in one line, if it is missing, damaged, or of another functa.
-    """
-    return rendered(functa, codec.read(path, functa.hash, functa.config.numbers))
-
-
-def best_steps(found, steps):
-    """`steps` inner steps or those of training: the more dB on validation.
-
-    Not every functa gains by more steps than it was trained with.
-    """
-    functa, images = found.functa, found.data.val.images[:VAL_ROWS]
-    if not len(images):
-        print(f"no validation images: {functa.inner_steps} steps, as in training", flush=True)
-        return functa.inner_steps
-    _, errors = functa.course(images, max(steps, functa.inner_steps))
-    return max((functa.inner_steps, steps), key=reconstruction.mean_psnr(errors).__getitem__)
-
-
-def rendered(functa, rows):
-    """Latents as rows (n, d) -> images uint8 (n, h, w, C)."""
-    return rates.to_bytes(functa.decode(rows.reshape(-1, *functa.config.latent_shape)))
-
-
-def train_rows(found, steps):
-    """Train latents (n, d) of `steps` inner steps: of the functaset, or fitted anew."""
-    if steps == found.functaset.metadata.get("inner_steps"):
-        return reconstruction.as_rows(found.functaset.train.latents).astype(np.float32)
-    images = found.data.train.images[:TRAIN_ROWS]
-    print(f"fitting {len(images):,} train images with {steps} steps", flush=True)
-    return reconstruction.as_rows(found.functa.encode(images, steps)[0])
-
-
-def weights(functa, latents):
-    """How far pictures move for each unit of each number: float (d,), root mean square of pixels.
-
-    Central differences over a quarter of a standard deviation, at the first of latents (n, d).
-    """
-    numbers = latents.shape[1]
-    places = latents[: max(4, RENDERED // numbers)]
-    spreads = latents.std(axis=0)
-    moved = np.zeros(numbers)
-    for number in np.flatnonzero(spreads):
-        shift = np.zeros_like(spreads)
-        shift[number] = spreads[number] / 4
-        below, above = (
-            functa.decode((places + sign * shift).reshape(-1, *functa.config.latent_shape))
-            for sign in (-1, 1)
-        )
-        moved[number] = np.sqrt(np.mean((above - below) ** 2)) / (2 * shift[number])
-    return moved
-
-
-def _pack(config):
-    images = _read_images(config.pack)
-    found = task.load(config)
-    found.functa.encode(images[:1])  # refuses images of another shape before any work
-    steps = best_steps(found, config.steps)
-    sizes = encode_file(config.to, found, images, config.bits, steps)
-    psnr = rates.mean_psnr(decode_file(config.to, found.functa), images)
-    total = sizes.fixed + sizes.payload
-    rate = 8 * total / math.prod(images.shape[:3])
-    print(
-        f"{config.to}: {len(images):,} images in {total:,} bytes ({sizes.fixed:,} of them once for "
-        f"any number of images), {rate:.3f} bits per pixel, {psnr:.2f} dB"
-    )
-
-
-def _read_images(path):
-    try:
-        images = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        raise UserError(f"{path} is not a .npy file of images ({first_line(error)})") from None
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise UserError(f"{path} does not hold uint8 images (n, h, w, C) or (n, h, w)")
-    if not len(images):
-        raise UserError(f"{path} holds no image")
-    return images
-
-
-def _unpack(config):
-    from functa_jax.training import devices
-
-    devices.one_cpu_device_per_core()
-    from functa_jax.functa import load
-
-    images = decode_file(config.unpack, load(config.run))
-    try:
-        with atomic(config.to) as temporary, temporary.open("wb") as file:
-            np.save(file, images)
-    except OSError as error:
-        raise UserError(f"cannot write {config.to}: {error.strerror}") from None
-    print(f"{config.to}: uint8 images {images.shape}")
-
-
-# ---- the report ----
-
-
 def _measure(config):
-    found = task.load(config)
-    test = found.data.test.images
+    material = task.load(config)
+    test = material.data.test.images
     if not len(test):
-        raise UserError(f"{found.data.name} has no test images")
-    images = test[np.linspace(0, len(test) - 1, min(config.images, len(test))).astype(int)]
-    shown = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int)
-    steps = sorted({found.functa.inner_steps, config.steps})
-    _announce(found, images, steps)
-    ours = {count: _latents(found, images, shown, count) for count in steps}
-    pca = [_pca(found, images, shown, count) for count in _components(found)]
+        raise UserError(f"{material.data.name} has no test images")
+    images = test[task.spaced(len(test), config.images)]
+    shown = task.spaced(len(images), SHOWN)
+    steps = sorted({material.functa.inner_steps, config.steps})
+    _announce(material, images, steps)
+    ours = {count: _latents(material, images, shown, count) for count in steps}
+    pca = [_pca(material, images, shown, count) for count in _components(material)]
     others = {}
     for name, qualities in rates.QUALITIES.items():
         if images.shape[-1] not in rates.CHANNELS[name]:
@@ -219,12 +95,12 @@ def _measure(config):
 
     pixels = math.prod(images.shape[:3])
     figures = ["compress_rate.png", "compress_pictures.png"]
-    published = rates.COIN if found.data.name == "cifar10" else ()
-    rates.rate_figure(found.path(figures[0]), curves, pixels, published)
-    best = ours[best_steps(found, config.steps)]
+    published = COIN if material.data.name == "cifar10" else ()
+    rate_figure(material.figure(figures[0]), curves, pixels, published)
+    best = ours[files.best_steps(material, config.steps)]
     points = [best[0], best[1], best[3]]
     points += [_nearest(curve, points[1].bare) for curve in (pca[0], *others.values())]
-    rates.picture_figure(found.path(figures[1]), images[shown], points, pixels)
+    picture_figure(material.figure(figures[1]), images[shown], points, pixels)
 
     rows = [
         {
@@ -237,50 +113,50 @@ def _measure(config):
         for curve in curves
         for point in curve
     ]
-    remarks = _remarks(found, images, best, pca, others, published)
-    return task.report(found, "compress", config, rows, figures, remarks)
+    remarks = _remarks(material, images, best, pca, others, published)
+    return task.report(material, "compress", config, rows, figures, remarks)
 
 
-def _announce(found, images, steps):
+def _announce(material, images, steps):
     """Say what is fitted, where the report goes and how long fitting takes, by a trial's pace."""
     few = images[:64]
-    _, seconds = estimates.trial(lambda: found.functa.encode(few, steps[-1]))
-    kept = found.functaset.metadata.get("inner_steps")
-    anew = min(TRAIN_ROWS, len(found.data.train.images))
+    _, seconds = task.trial(lambda: material.functa.encode(few, steps[-1]))
+    kept = material.functaset.metadata.get("inner_steps")
+    anew = min(files.TRAIN_ROWS, len(material.data.train.images))
     fits = {count: len(images) + (anew if count != kept else 0) for count in steps}
     work = sum(count * number for count, number in fits.items())
     said = " and ".join(f"{number:,} images with {count} steps" for count, number in fits.items())
     time = duration(work * seconds / len(few) / steps[-1])
-    print(f"compress: fitting {said}, about {time}; report in {found.out}", flush=True)
+    print(f"compress: fitting {said}, about {time}; report in {material.out}", flush=True)
 
 
-def _latents(found, images, shown, steps):
-    functa = found.functa
-    train = train_rows(found, steps)
+def _latents(material, images, shown, steps):
+    functa = material.functa
+    train = files.train_rows(material, steps)
     rows = reconstruction.as_rows(functa.encode(images, steps)[0])
     return rates.quantised(
         f"latents, {steps} steps",
         train,
         rows,
-        weights(functa, train),
-        lambda z: rendered(functa, z),
+        files.weights(functa, train),
+        lambda z: files.rendered(functa, z),
         images,
         shown,
         rates.BITS,
     )
 
 
-def _components(found):
+def _components(material):
     """Numbers of PCA: as many as a latent has, and all there are."""
-    train = found.data.train.images
+    train = material.data.train.images
     most = min(MOST_COMPONENTS, len(train), math.prod(train.shape[1:]))
-    return sorted({min(found.functa.config.numbers, most), most})
+    return sorted({min(material.functa.config.numbers, most), most})
 
 
-def _pca(found, images, shown, count):
+def _pca(material, images, shown, count):
     print(f"PCA, {count} numbers", flush=True)
-    train = reconstruction.pixel_rows(found.data.train.images)
-    whole = reconstruction.whole_pca(found.data.train.images, found.folder)
+    train = reconstruction.pixel_rows(material.data.train.images)
+    whole = reconstruction.whole_pca(material.data.train.images, material.folder)
     model = reconstruction.first_components(whole, count)
 
     def render(rows):
@@ -297,10 +173,10 @@ def _nearest(curve, size):
     return min(curve, key=lambda point: abs(point.bare - size))
 
 
-def _remarks(found, images, best, pca, others, published):
+def _remarks(material, images, best, pca, others, published):
     """Sentences on what is counted, and on what the network costs."""
     count, point = len(images), best[3]
-    shared = 4 * sum(leaf.size for leaf in _leaves(found.functa.params))
+    shared = 4 * sum(leaf.size for leaf in jax.tree.leaves(material.functa.params))
     remarks = [
         f"{count:,} test images, one seed. PSNR is the mean of per-image PSNR of uint8 pictures. "
         "n bits: 2^n levels for the number that moves pictures most, fewer for others, at steps "
@@ -325,11 +201,6 @@ def _remarks(found, images, best, pca, others, published):
     if published:
         remarks.append("COIN++: its published numbers, on CIFAR-10 test with networks of its own.")
     return remarks
-
-
-def _leaves(params):
-    for value in params.values():
-        yield from _leaves(value) if isinstance(value, dict) else (value,)
 
 
 def _against(name, curve, point, shared, count):

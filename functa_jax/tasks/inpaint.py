@@ -16,26 +16,22 @@ from scipy.spatial import QhullError
 from skimage.restoration import inpaint_biharmonic
 
 from functa_jax.tasks import task
-from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.restoration.estimates import Estimate
 from functa_jax.tasks.restoration.fitting import Seen
+from functa_jax.tasks.restoration.protocol import Case, RestorationConfig, Study
 from groundfloor import checks, cli, seeds
-from groundfloor.checks import Count, InnerShare
+from groundfloor.checks import InnerShare
 from groundfloor.errors import UserError
 
 
 @dataclass(frozen=True)
-class Config(task.TaskConfig):
+class Config(RestorationConfig):
     """What is hidden, and from how many images."""
 
     hidden: tuple[InnerShare, ...] = (0.5, 0.8)
     """Shares of pixels hidden at random, in (0, 1); besides, the lower half and a box are."""
     box: InnerShare = 0.5
     """Side of the hidden box in the middle, as a share of the image's, in (0, 1)."""
-    count: Count = 100
-    """Test images at most, evenly spaced; a quarter as many validation images choose steps and
-    noise."""
-    shown: Count = 10
-    """Images in each figure, at most."""
 
     def __post_init__(self):
         checks.check(self)
@@ -44,42 +40,26 @@ class Config(task.TaskConfig):
 
 
 def main(config):
-    """The whole task; see the module's docstring."""
-    about = task.load(config)
-    kinds = masks(config, about.functa.resolution)
-    val, test = estimates.images(about, config.count)
-    models = estimates.Models.with_rivals(about)
-    estimates.announce(f"inpainting, {', '.join(kinds)}", about, models, len(kinds), val, test)
-
-    rows, figures, chosen = {}, [], {}
+    """Fit, measure, draw; returns the report."""
+    material = task.load(config)
+    kinds = masks(config, material.functa.resolution)
+    study = Study(material, config)
+    study.announce(f"inpainting, {', '.join(kinds)}", len(kinds))
     for kind, draw in kinds.items():
-        val_mask, test_mask = (
-            drawn(draw, len(images), (config.seed, split, kind))
-            for images, split in ((val, "validation"), (test, "test"))
-        )
-        found = estimates.estimates(
-            models,
-            Seen(val, val_mask),
-            Seen(test, test_mask),
-            lambda pictures, mask=val_mask: estimates.psnr(pictures, val, mask == 0),
-        )
-        pictures = {name: estimate.pictures for name, estimate in found.items()}
+        val = drawn(draw, len(study.val), (config.seed, "validation", kind))
+        test = drawn(draw, len(study.test), (config.seed, "test", kind))
+        figure = f"inpaint_{kind.removesuffix(' %').replace(' ', '_')}.png"
+        case = Case(kind, figure, Seen(study.val, val), Seen(study.test, test))
+        methods = study.estimates(case)
         for name, fill in FILLS.items():
-            filled = [fill(*pair) for pair in zip(test, test_mask > 0, strict=True)]
-            pictures[name] = np.clip(filled, 0, 1)
-        estimates.tabulate(rows, kind, pictures, test, test_mask == 0)
-        chosen[kind] = {name: estimate.chosen for name, estimate in found.items()}
-        print(f"{kind}: done", flush=True)
-        figures.append(f"inpaint_{kind.removesuffix(' %').replace(' ', '_')}.png")
-        _draw(about.path(figures[-1]), test, test_mask, pictures, config.shown)
-    remarks = [
-        f"PSNR in dB over hidden pixels alone, mean over {len(test)} test images; visible pixels "
-        f"count for nothing. All pictures are clipped to [0, 1]. One seed ({config.seed}).",
-        f"Chosen on {len(val)} validation images: {estimates.said(chosen)}.",
-        *estimates.diverged(rows),
-        *models.remarks(),
-    ]
-    task.report(about, "inpaint", config, list(rows.values()), figures, remarks)
+            filled = [fill(*pair) for pair in zip(study.test, test > 0, strict=True)]
+            methods[name] = Estimate(np.clip(filled, 0, 1))
+        study.add(case, methods, seen=np.where(test[..., None] > 0, study.test, np.nan))
+    return study.report(
+        "inpaint",
+        f"over hidden pixels alone, mean over {len(study.test)} test images; visible pixels "
+        "count for nothing. All pictures are clipped to [0, 1].",
+    )
 
 
 # ---- what is hidden ----
@@ -153,12 +133,6 @@ def biharmonic(picture, mask):
 
 
 FILLS = {"mean colour": mean_colour, "linear": linear, "biharmonic": biharmonic}
-
-
-def _draw(path, test, mask, pictures, shown):
-    seen = np.where(mask[..., None] > 0, test, np.nan)
-    rows = {"original": test, "seen": seen, **pictures}
-    estimates.gallery(path, {name: images[:shown] for name, images in rows.items()})
 
 
 if __name__ == "__main__":

@@ -11,22 +11,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.tasks import task
-from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.film import animate
+from functa_jax.tasks.gallery import gallery
+from functa_jax.tasks.restoration.estimates import Models
 from groundfloor import checks, cli, seeds
 from groundfloor.checks import Count, Interval
 from groundfloor.errors import UserError
-from groundfloor.plots import as_rgb
-from groundfloor.runs import atomic
 
 CLASSIFIER_ROWS = 10_000
-CELL = 64  # pixels of an image in the GIF, about
-CAPTION = 120  # pixels beside them
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,12 @@ class Config(task.TaskConfig):
 
 
 def main(config):
-    """The whole task; see the module's docstring."""
-    about = task.load(config)
-    test, latents = about.data.test, about.functaset.test.latents.astype(np.float32)
+    """Walk, measure, draw; returns the report."""
+    material = task.load(config)
+    test, latents = material.data.test, material.functaset.test.latents.astype(np.float32)
     random = np.random.default_rng(seeds.fold(config.seed, "pairs"))
     ends = pairs(test.labels, config.count, random)
-    models = estimates.Models.of(about)
+    models = Models.of(material)
     print(f"interpolating between {len(ends)} pairs of test images", flush=True)
     ways = _ways(models, reconstruction.pixel_rows(test.images)[ends], latents[ends])
     shape = (len(ends), *test.images.shape[1:])
@@ -61,14 +58,14 @@ def main(config):
     for name, at in ways.items():
         frames = [np.clip(at(t).reshape(shape), 0, 1) for t in places]
         paths[name] = np.stack(frames, axis=1).astype(np.float32)
-    rows, accuracy = _rows(about, paths, ends, config.seed)
+    rows, accuracy = _rows(material, paths, ends, config.seed)
 
-    names = [f"interpolate_{number}.png" for number in range(min(config.shown, len(ends)))]
-    few = np.linspace(0, config.frames - 1, min(config.frames, 9)).astype(int)
-    for number, figure in enumerate(names):
-        shown = {name: as_rgb(path[number, few]) for name, path in paths.items()}
-        estimates.gallery(about.path(figure), shown)
-    _animate(about.path("interpolate.gif"), {n: path[: len(names)] for n, path in paths.items()})
+    figures = [f"interpolate_{number}.png" for number in range(min(config.shown, len(ends)))]
+    few = task.spaced(config.frames, 9)
+    for number, figure in enumerate(figures):
+        gallery(material.figure(figure), {name: path[number, few] for name, path in paths.items()})
+    films = {name: path[: len(figures)] for name, path in paths.items()}
+    animate(material.path("interpolate.gif"), films)
 
     remarks = [
         f"Means over {len(ends)} pairs of test images ({config.count} asked), {config.frames} "
@@ -86,19 +83,20 @@ def main(config):
             "likeliest class of the middle, and how often that is the class of an end."
         )
     remarks += models.remarks()
-    task.report(about, "interpolate", config, rows, [*names, "interpolate.gif"], remarks)
+    figures.append("interpolate.gif")
+    return task.report(material, "interpolate", config, rows, figures, remarks)
 
 
 def pairs(labels, count, rng):
     """At most `count` pairs (m, 2) of rows with different labels (any, if all labels are the same,
     such as -1), no row twice."""
     order = rng.permutation(len(labels))
-    found = order[: len(order) // 2 * 2].reshape(-1, 2)
+    drawn = order[: len(order) // 2 * 2].reshape(-1, 2)
     if len(np.unique(labels)) > 1:
-        found = found[labels[found[:, 0]] != labels[found[:, 1]]]
-    if not len(found):
+        drawn = drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]]
+    if not len(drawn):
         raise UserError(f"no pairs are to be had of {len(labels)} test images; try another --seed")
-    return found[:count]
+    return drawn[:count]
 
 
 def linear(a, b, t):
@@ -125,7 +123,7 @@ def _ways(models, pixels, latents):
 
     pixels (m, 2, d) in [0, 1], latents (m, 2, *latent_shape).
     """
-    functa, gaussian, pca, prior, *_ = models
+    functa, gaussian, pca, prior = models[:4]
     ends, shape = np.moveaxis(latents, 1, 0), functa.config.latent_shape
     ways = {"pixels, cross-fade": lambda t: linear(*np.moveaxis(pixels, 1, 0), t)}
     if pca is not None:
@@ -144,9 +142,9 @@ def _ways(models, pixels, latents):
     return ways
 
 
-def _rows(about, paths, ends, seed):
+def _rows(material, paths, ends, seed):
     """(rows of the table, accuracy of the classifier on validation or None)."""
-    data = about.data
+    data = material.data
     train = reconstruction.pixel_rows(data.train.images)
     near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
 
@@ -193,38 +191,6 @@ def _classifier(data, train, seed):
     if not len(data.val):
         return model, None
     return model, float(model.score(reconstruction.pixel_rows(data.val.images), data.val.labels))
-
-
-def _animate(path, paths):
-    """A GIF, there and back: a row for each {name: (pairs, frames, h, w, C)}."""
-    grown = {name: _grown(frames) for name, frames in paths.items()}
-    count, length, height, width, _ = next(iter(grown.values())).shape
-    font = ImageFont.load_default(11)
-    pictures = []
-    for t in [*range(length), *range(length - 2, 0, -1)]:
-        canvas = Image.new(
-            "RGB", (CAPTION + count * (width + 4), len(grown) * (height + 4)), "white"
-        )
-        for line, (name, frames) in enumerate(grown.items()):
-            top = line * (height + 4)
-            where = (4, top + height // 2)
-            ImageDraw.Draw(canvas).text(where, name, fill="black", font=font, anchor="lm")
-            for column in range(count):
-                frame = Image.fromarray(frames[column, t])
-                canvas.paste(frame, (CAPTION + column * (width + 4), top))
-        pictures.append(canvas)
-    waits = [600 if k in (0, length - 1) else 90 for k in range(len(pictures))]  # milliseconds
-    with atomic(path) as temporary:
-        pictures[0].save(
-            temporary, save_all=True, append_images=pictures[1:], duration=waits, loop=0
-        )
-
-
-def _grown(frames):
-    """Frames (pairs, frames, h, w, C) as uint8 colours, each pixel a square of pixels."""
-    times = max(1, round(CELL / frames.shape[2]))
-    colours = np.rint(255 * as_rgb(frames)).astype(np.uint8)
-    return colours.repeat(times, axis=2).repeat(times, axis=3)
 
 
 if __name__ == "__main__":

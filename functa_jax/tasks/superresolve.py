@@ -14,10 +14,12 @@ import numpy as np
 from PIL import Image
 
 from functa_jax.tasks import task
-from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks.gallery import gallery
+from functa_jax.tasks.restoration.estimates import Estimate
 from functa_jax.tasks.restoration.fitting import Seen, block_means
+from functa_jax.tasks.restoration.protocol import Case, RestorationConfig, Study
 from groundfloor import checks, cli
-from groundfloor.checks import LARGEST, Count, Interval
+from groundfloor.checks import LARGEST, Interval
 from groundfloor.errors import UserError
 
 Factor = Annotated[int, Interval(2, LARGEST)]
@@ -30,81 +32,60 @@ FILTERS = {
 
 
 @dataclass(frozen=True)
-class Config(task.TaskConfig):
+class Config(RestorationConfig):
     """How much smaller the pictures are that latents are fitted to."""
 
     factor: tuple[Factor, ...] = (2, 4)
     """Factors, each of which divides the sides of the images."""
     resolution: Side | None = None
     """Side in pixels of the large pictures; default 8 times the images'."""
-    count: Count = 100
-    """Test images at most, evenly spaced; a quarter as many validation images choose steps and
-    noise."""
-    shown: Count = 10
-    """Images in each figure, at most."""
 
     def __post_init__(self):
         checks.check(self)
-        checks.require(self.factor, "factor", self.factor, "give one or more")
-        checks.require(
-            len(set(self.factor)) == len(self.factor), "factor", self.factor, "give each once"
-        )
+        different = len(set(self.factor)) == len(self.factor)
+        checks.require(different, "factor", self.factor, "give each once")
 
 
 def main(config):
-    """The whole task; see the module's docstring."""
-    about = task.load(config)
-    sides = about.functa.resolution
+    """Fit, measure, draw; returns the report."""
+    material = task.load(config)
+    sides = material.functa.resolution
     for factor in config.factor:
         if any(side % factor for side in sides):
             raise UserError(f"--factor {factor} does not divide {sides[0]}x{sides[1]} pixels")
-    val, test = estimates.images(about, config.count)
-    models = estimates.Models.with_rivals(about)
-    estimates.announce("super-resolution", about, models, 2 * len(config.factor), val, test)
-
-    rows, figures, chosen = {}, [], {}
+    study = Study(material, config)
+    study.announce("super-resolution", 2 * len(config.factor))
     for factor in config.factor:
-        small = block_means(test, factor)
-        found = _estimates(models, block_means(val, factor), small, val, factor)
-        pictures = {name: estimate.pictures for name, estimate in found.items()}
-        pictures |= {name: enlarge(small, sides, name) for name in FILTERS}
-        estimates.tabulate(rows, f"x {factor}", pictures, test)
-        chosen[f"x {factor}"] = {name: estimate.chosen for name, estimate in found.items()}
-        print(f"factor {factor}: done", flush=True)
-        figures.append(f"superresolve_x{factor}.png")
-        shown = {"original": test, "seen": enlarge(small, sides, "nearest"), **pictures}
-        del shown["nearest"]
-        shown = {name: images[: config.shown] for name, images in shown.items()}
-        estimates.gallery(about.path(figures[-1]), shown)
-    figures.append("superresolve_large.png")
-    _draw_large(about.path(figures[-1]), about.functa, test, config)
-    remarks = [
-        f"PSNR in dB against the originals, mean over {len(test)} test images; small pictures are "
-        f"means over blocks. All pictures are clipped to [0, 1]. One seed ({config.seed}).",
-        f"Chosen on {len(val)} validation images: {estimates.said(chosen)}.",
-        *estimates.diverged(rows),
+        small_val, small = block_means(study.val, factor), block_means(study.test, factor)
+        seen = Seen(small_val, oversample=factor), Seen(small, oversample=factor)
+        case = Case(f"x {factor}", f"superresolve_x{factor}.png", *seen)
+        methods = _estimates(study, case)
+        methods |= {name: Estimate(enlarge(small, sides, name)) for name in FILTERS}
+        study.add(case, methods, seen=methods["nearest"].pictures)
+    study.figures.append("superresolve_large.png")
+    _draw_large(material.figure(study.figures[-1]), material.functa, study.test, config)
+    return study.report(
+        "superresolve",
+        f"against the originals, mean over {len(study.test)} test images; small pictures are "
+        "means over blocks. All pictures are clipped to [0, 1].",
         "superresolve_large.png goes beyond the originals, where nothing can be measured.",
-        *models.remarks(),
-    ]
-    task.report(about, "superresolve", config, list(rows.values()), figures, remarks)
+    )
 
 
-def _estimates(models, val, test, originals, factor):
+def _estimates(study, case):
     """The estimates of both ways to meet small pictures, the better on validation of each."""
-
-    def measure(pictures):
-        return estimates.psnr(pictures, originals)
-
-    found = {}
-    for way, oversample in {"averages": factor, "centres": 1}.items():
-        if way == "centres":  # PCA knows pixels alone
-            models = models._replace(pca=None, normal=None)
-        seen = (Seen(val, oversample=oversample), Seen(test, oversample=oversample))
-        for name, estimate in estimates.estimates(models, *seen, measure).items():
-            estimate.chosen["seen as"] = way
-            if name not in found or estimate.val > found[name].val:
-                found[name] = estimate
-    return found
+    latents_alone = study.models._replace(pca=None, normal=None)  # PCA knows pixels, not points
+    centres = case._replace(val=Seen(case.val.pictures), test=Seen(case.test.pictures))
+    methods = {}
+    for way, found in {
+        "averages": study.estimates(case),
+        "centres": study.estimates(centres, latents_alone),
+    }.items():
+        for name, estimate in found.items():
+            if name not in methods or estimate.val > methods[name].val:
+                settings = estimate.settings | {"seen as": way}
+                methods[name] = estimate._replace(settings=settings)
+    return methods
 
 
 def enlarge(pictures, sides, name):
@@ -132,7 +113,7 @@ def _draw_large(path, functa, test, config):
         f"bicubic\n{sides[0]}x{sides[1]}": enlarge(test, sides, "bicubic"),
         f"functa\n{sides[0]}x{sides[1]}": functa.decode(latents, resolution=sides),
     }
-    estimates.gallery(path, rows)
+    gallery(path, rows)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,44 @@
-"""What every task starts from (a run, its functaset, its images) and leaves behind (a report)."""
+"""What every task starts from (a run, its functaset, its images) and leaves behind (a report).
+
+A new task is one file and one line. The file, say functa_jax/tasks/brightness.py:
+
+    \"\"\"How bright are the test images?\"\"\"
+
+    from dataclasses import dataclass
+
+    from functa_jax.tasks import task
+    from groundfloor import cli
+    from groundfloor.checks import Count
+
+    @dataclass(frozen=True)
+    class Config(task.TaskConfig):
+        \"\"\"How many images.\"\"\"
+        count: Count = 100
+        \"\"\"Test images, at most.\"\"\"
+
+    def main(config):
+        material = task.load(config)
+        images = material.data.test.images[: config.count]
+        rows = [{"images": len(images), "mean": float(images.mean() / 255)}]
+        return task.report(material, "brightness", config, rows)
+
+    if __name__ == "__main__":
+        cli.run(main, Config)
+
+and the line in TASKS of functa_jax/tasks/__main__.py, with its seconds: "brightness": 5.
+"""
 
 import hashlib
+import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, find_shards, load_functaset
-from groundfloor import checks
+from groundfloor import checks, tables
 from groundfloor.checks import Seed
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
@@ -19,7 +49,7 @@ PRIORS = ("prior.npz", "prior_pca.npz")  # what generate leaves beside its repor
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """Which run a task works on, and where it writes."""
+    """Which run a task works on, and where and how it writes."""
 
     run: Path
     """Run folder of functa_jax.meta_train."""
@@ -31,6 +61,10 @@ class TaskConfig:
     """Folder for the report; default tasks/ in the run folder."""
     seed: Seed = 0
     """Seed of everything random in the task."""
+    table: Literal["csv", "tex"] | None = None
+    """Write the table as CSV or LaTeX too; default no."""
+    figures: Literal["png", "pdf"] = "png"
+    """Format of the figures; pdf: vector graphics beside the PNG files."""
 
     def __post_init__(self):
         checks.check(self)
@@ -49,10 +83,16 @@ class Material:
     data: datasets.Dataset
     out: Path
     folder: Path | None = None  # of the run, if there is one; keeps the PCA of its images
+    vector: bool = False  # figures are drawn as PDF too
 
     def path(self, name):
         """A file of the report."""
         return self.out / name
+
+    def figure(self, name):
+        """The files of a figure NAME.png, for groundfloor.plots.figure."""
+        path = self.path(name)
+        return (path, path.with_suffix(".pdf")) if self.vector else (path,)
 
     @cached_property
     def origin(self):
@@ -113,8 +153,8 @@ def load(config):
     out = config.out or folder / "tasks"
     if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
         raise UserError(f"--out {out}: a file lies where the report's folder should be")
-    kept = folder if (folder / "config.json").exists() else None
-    return Material(functa, functaset, data, out, kept)
+    run = folder if (folder / "config.json").exists() else None
+    return Material(functa, functaset, data, out, run, config.figures == "pdf")
 
 
 def require(data, why, **needs):
@@ -125,11 +165,18 @@ def require(data, why, **needs):
         raise NotForThese(f"{why}: {error}") from None
 
 
-def say_unused(config, reasons):
-    """One line for each field that was given and changes nothing; reasons: {field: why}."""
-    for field, why in reasons.items():
-        if getattr(config, field) != getattr(type(config), field):
-            print(f"--{field.replace('_', '-')} has no effect: {why}", flush=True)
+def spaced(total, count):
+    """At most `count` places among `total`, evenly spaced: int (n,)."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+
+def trial(work):
+    """Seconds that work() takes at first, when it compiles, and when it is called again."""
+    times = [time.monotonic()]
+    for _ in range(2):
+        work()
+        times.append(time.monotonic())
+    return np.diff(times)
 
 
 def prior_hash(out):
@@ -137,14 +184,14 @@ def prior_hash(out):
     return " ".join(content_hash(out / name) for name in PRIORS if (out / name).exists())
 
 
-def report(material, task, config, rows, figures, remarks=()):
-    """Write `task`.json, print its table, and return the path.
+def report(material, task, config, rows, figures=(), remarks=()):
+    """Write `task`.json, and the table as config.table says; print and return the report.
 
     rows: list of dicts, column -> value, the table of the report; figures: names of the files in
     material.out that belong to it; remarks: sentences a reader needs to judge the table.
     """
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    about = {
+    content = {
         "task": task,
         "data": material.data.name,
         **material.origin,
@@ -154,29 +201,15 @@ def report(material, task, config, rows, figures, remarks=()):
         "figures": list(figures),
         "remarks": list(remarks),
         "config": settings,
+        **environment(),
     }
-    path = material.path(f"{task}.json")
-    write_json(path, {**about, **environment()})
-    print(f"\n{table(rows)}\n")
+    files = [f"{task}.json", *figures]
+    write_json(material.path(files[0]), content)
+    if config.table:
+        files.append(f"{task}.{config.table}")
+        tables.write(material.path(files[-1]), rows)
+    print(f"\n{tables.as_text(rows)}\n")
     for remark in remarks:
         print(remark)
-    print(", ".join(str(material.path(name)) for name in (path.name, *figures)), flush=True)
-    return path
-
-
-def table(rows):
-    """Rows (dicts with mostly the same columns) as aligned text; numbers to four digits."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [columns] + [[text(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-
-
-def text(value):
-    """A cell of a table as text."""
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    print(", ".join(str(material.path(name)) for name in files), flush=True)
+    return content

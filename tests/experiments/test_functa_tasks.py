@@ -1,13 +1,12 @@
 """experiments.functa_tasks asks for what the main job and the tasks know."""
 
 import shlex
-from importlib import import_module
 
 import pytest
 
 from experiments import functa_tasks
 from functa_jax import meta_train
-from functa_jax.tasks.__main__ import TASKS
+from functa_jax.tasks.__main__ import module_of
 from groundfloor import cli
 
 
@@ -18,6 +17,6 @@ def test_presets_ask_for_what_there_is(name):
     assert cli.parse(meta_train.Config, preset, shlex.split(config.flags)) is not None
     for command in config.tasks:
         task, *flags = shlex.split(command)
-        settings = import_module(TASKS[task]).Config
+        settings = module_of(task).Config
         default = cli.parse(settings, None, ["--run", "RUN"])
         assert cli.parse(settings, None, ["--run", "RUN", *flags]) != default

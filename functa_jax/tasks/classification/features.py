@@ -29,12 +29,13 @@ class Features:
         return int(np.prod(self.test.shape[1:]))
 
 
-def of_images(material, augment):
+def of_images(material, augment=0, whole=True):
     """Latents, PCA with as many numbers (if an image has more) and with all, and pixels: a list of
     Features.
 
     augment: augmented images to be fitted before every 50 steps. If the functaset has augmented
     copies, PCA and pixels see augmented images too, made as training goes: that costs nothing.
+    whole: whether PCA with all numbers is among them.
     """
     splits, functaset = ("train", "val", "test"), material.functaset
     copies = len(functaset.train) > len(material.data.train)
@@ -42,11 +43,9 @@ def of_images(material, augment):
     kinds = [Features("latents", *latents, lambda x: material.functa.encode(x)[0], augment)]
     rows = augment or 2048 * copies
     images = [getattr(material.data, name).images for name in splits]
-    whole = reconstruction.whole_pca(images[0], material.folder)
-    models = {
-        "PCA": reconstruction.pca(images[0], kinds[0].numbers, material.folder),
-        "whole PCA": whole,
-    }
+    models = {"PCA": reconstruction.pca(images[0], kinds[0].numbers, material.folder)}
+    if whole:
+        models["whole PCA"] = reconstruction.whole_pca(images[0], material.folder)
     for name, model in models.items():
         if model is not None:
 

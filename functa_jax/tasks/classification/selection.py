@@ -47,7 +47,7 @@ def best(entries):
     return max(entries, key=lambda entry: (entry.accuracy, -entry.loss), default=None)
 
 
-class Known:
+class Labelled:
     """Images whose labels may be looked at, train and then validation, and how they are shared out.
 
     images, labels: of both; splits: [(rows to learn from, rows to judge by)]; final: rows to learn
@@ -66,7 +66,7 @@ class Known:
             self.final = everything[: self.train]
             self.splits = [(self.final, everything[self.train :])]
 
-    def said(self):
+    def how(self):
         """How choices are made, in words."""
         held = len(self.labels) - self.train
         if not self.folded:
@@ -89,85 +89,77 @@ class Known:
     def judged(self, x, train):
         """(accuracy, log-loss, the last model) of train(rows), a model that gives scores
         (n, classes) of features, on all that is held out of features x."""
-        found, labels = [], []
+        scores, labels = [], []
         for seen, held in self.splits:
             model = train(seen)
-            found.append(model(x[held]))
+            scores.append(model(x[held]))
             labels.append(self.labels[held])
-        found, labels = np.concatenate(found), np.concatenate(labels)
-        accuracy = float(np.mean(found.argmax(axis=1) == labels))
-        return accuracy, classification.log_loss(np.float64(found), labels), model
+        scores, labels = np.concatenate(scores), np.concatenate(labels)
+        accuracy = float(np.mean(scores.argmax(axis=1) == labels))
+        return accuracy, classification.log_loss(np.float64(scores), labels), model
 
 
-def shallow(config, known, kind, name):
+def shallow(config, labelled, kind, name):
     """The best of the settings that classification.GRIDS has for `name`, as an Entry.
 
     They are chosen by cross-validation on what may be learnt from, without augmented copies.
     """
     began = time.monotonic()
-    x, y, final = reconstruction.as_rows(known.features(kind)), known.labels, known.final
-    found = classification.choose(x[final], y[final], config.rows, config.seed, (name,))
-    candidate = found.chosen.candidate
+    x, y, final = reconstruction.as_rows(labelled.features(kind)), labelled.labels, labelled.final
+    choice = classification.choose(x[final], y[final], config.rows, config.seed, (name,))
+    candidate = choice.chosen.candidate
 
     def train(rows):
-        model = found.model
-        if known.folded:
+        model = choice.model
+        if labelled.folded:
             few = classification.subset(x[rows], y[rows], config.rows, config.seed)
             model = classification.fitted(candidate.model(x.shape[1]), *few)
-        return lambda x: classification.scores(model, x, known.classes)
+        return lambda x: classification.scores(model, x, labelled.classes)
 
-    accuracy, loss, _ = known.judged(x, train)
+    accuracy, loss, _ = labelled.judged(x, train)
     return Entry(
         kind,
         name,
         str(candidate).removeprefix(f"{name}, "),
-        found.rows,
+        choice.rows,
         accuracy,
         loss,
         time.monotonic() - began,
         candidate.at_end(),
-        lambda x: found.model.predict(reconstruction.as_rows(x)),
+        lambda x: choice.model.predict(reconstruction.as_rows(x)),
     )
 
 
-def network(config, material, known, kind, name):
+def network(config, material, labelled, kind, name):
     """The network `name`, with the best of the settings to try, as an Entry."""
-    from functa_jax.tasks.classification import classifiers
+    from functa_jax.tasks.classification import training
 
     began = time.monotonic()
-    shape, classes = kind.test.shape[1:], len(known.classes)
-    build = {
-        "MLP": partial(classifiers.MLP, kind.numbers, classes, config.mlp_width, config.mlp_depth),
-        "transformer": partial(
-            classifiers.Transformer, shape, classes, config.width, config.blocks, config.heads
-        ),
-        "ConvNet": partial(classifiers.ConvNet, shape, classes, config.channels),
-    }[name]
-    untrained = classifiers.fresh(lambda rngs: build(rngs=rngs), config.seed)
-    tried, times = settings_of(config, kind), len(known.splits)
-    total = config.steps * (times + known.folded)
+    untrained = training.fresh(_builder(config, kind, name, len(labelled.classes)), config.seed)
+    tried, times = settings_of(config, kind), len(labelled.splits)
+    total = config.steps * (times + labelled.folded)
     total += (len(tried) > 1) * len(tried) * times * config.search_steps
-    x = known.features(kind)
+    x = labelled.features(kind)
     with Progress(total, "step") as progress:
 
         def advanced(count, loss):
             progress.advance(count, **{name: f"loss {loss:.3f}"})
 
-        fit = partial(_fit, config, material, known, kind, untrained, advanced)
+        fit = partial(_fit, config, material, labelled, kind, untrained, advanced)
         setting = tried[0]
         if len(tried) > 1:
-            found = {s: known.judged(x, partial(fit, s, config.search_steps)) for s in tried}
-            setting = max(tried, key=lambda s: (found[s][0], -found[s][1]))
-        accuracy, loss, logits = known.judged(x, partial(fit, setting, config.steps))
-        if known.folded:
-            logits = fit(setting, config.steps, known.final)
+            judged = {s: labelled.judged(x, partial(fit, s, config.search_steps)) for s in tried}
+            setting = max(tried, key=lambda s: (judged[s][0], -judged[s][1]))
+        accuracy, loss, logits = labelled.judged(x, partial(fit, setting, config.steps))
+        if labelled.folded:
+            logits = fit(setting, config.steps, labelled.final)
     normalise, mixup = setting
     ends = ["mixup"] * (len(config.mixup) > 1 and mixup == max(config.mixup))
     return Entry(
         kind,
         name,
         f"{normalise}, mixup {mixup:g}",
-        len(known.final) + len(known.copies(kind, known.final)[1]),
+        len(labelled.final) + len(labelled.copies(kind, labelled.final)[1]),
         accuracy,
         loss,
         time.monotonic() - began,
@@ -176,19 +168,36 @@ def network(config, material, known, kind, name):
     )
 
 
+def _builder(config, kind, name, classes):
+    """A function of rngs that makes the network `name` for features of a kind."""
+    from functa_jax.tasks.classification.networks import MLP, ConvNet, Transformer
+
+    shape = kind.test.shape[1:]
+
+    def build(rngs):
+        if name == "MLP":
+            return MLP(kind.numbers, classes, config.mlp_width, config.mlp_depth, rngs=rngs)
+        if name == "transformer":
+            sizes = config.width, config.blocks, config.heads
+            return Transformer(shape, classes, *sizes, rngs=rngs)
+        return ConvNet(shape, classes, config.channels, rngs=rngs)
+
+    return build
+
+
 def settings_of(config, kind):
     """[(normalisation, mixup)] to try; with a single channel both normalisations are the same."""
     normalise = config.normalise[: 1 if kind.test.shape[-1] == 1 else None]
     return list(itertools.product(normalise, config.mixup))
 
 
-def _fit(config, material, known, kind, untrained, advanced, setting, steps, rows):
+def _fit(config, material, labelled, kind, untrained, advanced, setting, steps, rows):
     """A function features (n, ...) -> logits (n, classes), learnt from the images `rows`."""
-    from functa_jax.tasks.classification import classifiers
+    from functa_jax.tasks.classification import training
 
     normalise, mixup = setting
-    seen, labels = known.features(kind)[rows], known.labels[rows]
-    copies, of_copies = known.copies(kind, rows)
+    seen, labels = labelled.features(kind)[rows], labelled.labels[rows]
+    copies, of_copies = labelled.copies(kind, rows)
     x, y = np.concatenate([seen, copies]), np.append(labels, of_copies)
     mean, std = features.scales(x, normalise)
 
@@ -199,33 +208,38 @@ def _fit(config, material, known, kind, untrained, advanced, setting, steps, row
     if kind.stream:
         flip, pad = config.flip, config.pad
         if not config.augment:  # as the functaset's copies
-            made = material.functaset.metadata.get("augmentation", {})
-            flip, pad = made.get("flip"), made.get("pad")
+            copies_by = material.functaset.metadata.get("augmentation", {})
+            flip, pad = copies_by.get("flip"), copies_by.get("pad")
         seed = seeds.fold(config.seed, "augmentation")
         augmentation = Augmentation.of(material.data, flip, pad, seed=seed)
-        fitted, sizes = (lambda i: prepared(kind.of(i))), {"first": len(x), "rows": kind.stream}
-        refresh = features.Stream(known.images[rows], fitted, augmentation, **sizes)
+        refresh = features.Stream(
+            labelled.images[rows],
+            lambda images: prepared(kind.of(images)),
+            augmentation,
+            first=len(x),
+            rows=kind.stream,
+        )
         x, y = np.concatenate([x, prepared(seen)]), np.append(y, labels)
     cells = kind.name == "latents" and kind.test.ndim == 4
-    recipe = classifiers.Recipe(
+    recipe = training.Recipe(
         steps=steps,
         rate=config.rate,
         decay=config.decay,
         smoothing=config.smoothing,
         ema=config.ema,
-        shares=classifiers.mixing_shares(mixup),
+        shares=training.mixing_shares(mixup),
         noise=config.noise,
         drop=config.drop * cells,
     )
-    trained = classifiers.train(
+    trained = training.train(
         untrained,
         recipe,
         x,
         y,
-        classes=len(known.classes),
+        classes=len(labelled.classes),
         batch=config.batch,
         seed=config.seed,
         refresh=refresh,
         advanced=advanced,
     )
-    return lambda x: trained.logits(prepared(x))
+    return lambda x: trained.outputs(prepared(x))

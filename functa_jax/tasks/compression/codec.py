@@ -184,11 +184,11 @@ def read(path, name, numbers=None):
     body, check = data[: -CHECK.size], data[-CHECK.size :]
     if len(body) < HEADER.size or CHECK.unpack(check) != (zlib.crc32(body),):
         raise UserError(f"{path} is damaged or cut short (its check sum is wrong)")
-    _, version, found, rows, columns, *sizes = HEADER.unpack_from(body)
+    _, version, owner, rows, columns, *sizes = HEADER.unpack_from(body)
     if version != VERSION:
         raise UserError(f"{path} is of version {version}, not {VERSION}; unpack it with that one")
-    if found.hex() != name:
-        raise UserError(f"{path} was packed with functa {found.hex()}, this one is {name}")
+    if owner.hex() != name:
+        raise UserError(f"{path} was packed with functa {owner.hex()}, this one is {name}")
     tables = body[HEADER.size : HEADER.size + sizes[0]]
     try:
         if numbers not in (None, columns):

@@ -1,4 +1,4 @@
-"""Rate and distortion: the curves of a codec at several bits, of JPEG and of WebP; their pictures.
+"""Rate and distortion: the curves of a codec at several bits, of JPEG and of WebP.
 
 A curve is a list of Points. Its bytes are told twice, whole and bare: without what is the same in
 every file of a kind, as it would be left out where many files have one reader.
@@ -13,7 +13,6 @@ from PIL import Image
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.tasks.compression import codec
-from groundfloor.plots import figure
 
 BITS = (3, 4, 5, 6, 7, 8)
 PCA_BITS = (*BITS, 9, 10, 11)  # its first number's range is far wider than the others'
@@ -24,10 +23,6 @@ QUALITIES = {
 CHANNELS = {"JPEG": (1, 3), "WebP": (1, 3, 4)}  # that such a file can hold
 WEBP_FRAME_HEADER = 10  # but for sizes the same in all files, as RIFF's and the chunks' are
 FLOOR = 1 / 12 / 255**2  # the error of rounding to 8 bits: no PSNR counts more than 58.9 dB
-COIN = (  # bits per pixel, dB: COIN++ on CIFAR-10, quantised and entropy coded (its results/)
-    *((0.548, 24.22), (1.10, 27.03), (1.65, 28.90), (2.20, 30.45)),
-    *((3.29, 32.42), (4.06, 33.69), (5.41, 35.26)),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,53 +144,3 @@ def pays_from(shared, ours, theirs):
     The smallest whole n with shared + n ours < n theirs.
     """
     return math.floor(shared / (theirs - ours)) + 1 if theirs > ours else None
-
-
-# ---- figures ----
-
-
-def rate_figure(path, curves, pixels, published=()):
-    """PSNR against bits per pixel (of `pixels` in all), bare and whole; published: more points."""
-    with figure(path, 1, 2, size=(8.8, 3.5), sharey=True) as (_, axes):
-        for ax, size, title in (
-            (axes[0], "bare", "without what all files share"),
-            (axes[1], "whole", "whole files"),
-        ):
-            for curve in curves:
-                method = curve[0].method
-                rate = [8 * getattr(point, size) / pixels for point in curve]
-                own = {"color": "k", "ls": "--"} if method.startswith("PCA") else {}
-                marker = "s" if method in QUALITIES else "o"
-                ax.plot(rate, [p.psnr for p in curve], marker=marker, ms=3, lw=1.2, **own)
-                ax.lines[-1].set_label(method)
-            if published and size == "bare":
-                ax.plot(*np.transpose(published), "*", color="C7", label="COIN++ (published)")
-            ax.set_xscale("log", base=2)
-            ax.xaxis.set_major_formatter("{x:g}")
-            ax.set(xlabel="bits per pixel", title=title)
-        shades = [line for ax in axes for line in ax.lines if line.get_label().startswith("PCA")]
-        for line, shade in zip(shades, ("0.55", "k") * 2, strict=False):
-            line.set_color(shade)
-        axes[0].set_ylabel("mean of per-image PSNR (dB)")
-        handles, labels = axes[0].get_legend_handles_labels()
-        axes[1].legend(handles, labels, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def picture_figure(path, originals, points, pixels):
-    """Rows: originals (m, h, w, C), then pictures of Points, with rate and dB of all images."""
-    rows = [("original\n8 bits/number", originals)]
-    for point in points:
-        rate = 8 * point.bare / pixels
-        name = f"{point.method}\n{point.setting}: {rate:.2f} bpp, {point.psnr:.1f} dB"
-        rows.append((name, point.pictures))
-    count = len(originals)
-    with figure(
-        path, len(rows), count, size=(0.7 * count + 2.0, 0.74 * len(rows)), squeeze=False
-    ) as (_, axes):
-        for line, (name, pictures) in zip(axes, rows, strict=True):
-            for ax, picture in zip(line, pictures, strict=True):
-                ax.imshow(picture.squeeze(), vmin=0, vmax=255)
-                ax.set(xticks=[], yticks=[])
-                ax.grid(False)
-                ax.spines[:].set_visible(False)
-            line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)

@@ -7,27 +7,16 @@ say little of a covariance of 64 features, so that fewer of their principal comp
 one for each ten images, and what is left of chance is measured by resampling the images.
 """
 
-from functools import partial
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
-from jax.sharding import PartitionSpec
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from functa_jax.evaluation import reconstruction
-from functa_jax.training import devices
+from functa_jax.tasks.generation.classifier import FEATURES
 from groundfloor import seeds
-from groundfloor.runs import Progress
 
-FEATURES = 64
 IMAGES_PER_FEATURE = 10  # at least, where a covariance is estimated
 RESAMPLES = 200
-BATCH = 128
-RATE = 2e-3
 
 
 def frechet_distance(a, b):
@@ -52,91 +41,6 @@ def nearest(train, rows, count=1):
     finder = NearestNeighbors(n_neighbors=min(count, len(train)), algorithm="brute").fit(train)
     distances, indices = finder.kneighbors(rows)
     return distances / np.sqrt(train.shape[1]), indices
-
-
-class ConvNet(nnx.Module):
-    """Two convolutions, each with halving, and two dense layers: images (B, h, w, C) -> logits."""
-
-    def __init__(self, resolution, channels, num_classes, *, rngs):
-        sides = [side // 4 for side in resolution]
-        self.first = nnx.Conv(channels, 24, (3, 3), rngs=rngs)
-        self.second = nnx.Conv(24, 48, (3, 3), rngs=rngs)
-        self.third = nnx.Linear(48 * sides[0] * sides[1], FEATURES, rngs=rngs)
-        self.last = nnx.Linear(FEATURES, num_classes, rngs=rngs)
-
-    def features(self, images):
-        """(B, FEATURES), before the last layer."""
-        h = images
-        for layer in (self.first, self.second):
-            h = nnx.max_pool(nnx.relu(layer(h)), (2, 2), strides=(2, 2))
-        return jnp.tanh(self.third(h.reshape(len(h), -1)))
-
-    def __call__(self, images):
-        return self.last(self.features(images))
-
-
-class Classifier:
-    """A trained ConvNet; images are floats (n, h, w, C) in [0, 1]."""
-
-    def __init__(self, graph, params):
-        self.params = params
-
-        @jax.jit
-        def apply(params, images):
-            features = nnx.merge(graph, params).features(images)
-            return features, nnx.merge(graph, params).last(features)
-
-        self.apply = apply
-
-    def __call__(self, images, batch=128):
-        """(features (n, FEATURES), classes (n,)) of images."""
-        mesh = devices.data_mesh(batch)
-        parts = []
-        for start in range(0, len(images), batch):
-            rows = np.asarray(images[start : start + batch], np.float32)
-            padded = np.pad(rows, [(0, batch - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-            padded = devices.put(padded, mesh, PartitionSpec(devices.AXIS))
-            features, logits = self.apply(self.params, padded)
-            parts.append([np.asarray(x)[: len(rows)] for x in (features, logits)])
-        features, logits = (np.concatenate(x) for x in zip(*parts, strict=True))
-        return features, logits.argmax(axis=1)
-
-
-def train_classifier(train, num_classes, steps, seed):
-    """A Classifier of a Split's images, after `steps` batches of 128 (Adam, cosine to zero)."""
-    resolution, channels = train.images.shape[1:3], train.images.shape[3]
-
-    def network(key):
-        return ConvNet(resolution, channels, num_classes, rngs=nnx.Rngs(key))
-
-    graph = nnx.split(nnx.eval_shape(lambda: network(0)))[0]
-    weights = jax.random.fold_in(jax.random.key(seed), seeds.number("judge's weights"))
-    params = jax.jit(lambda key: nnx.state(network(key)))(weights)
-    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, images, labels):
-        def loss_of(params):
-            logits = nnx.merge(graph, params)(images.astype(jnp.float32) / 255)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-        loss, gradient = jax.value_and_grad(loss_of)(params)
-        updates, state = optimizer.update(gradient, state)
-        return optax.apply_updates(params, updates), state, loss
-
-    mesh = devices.data_mesh(BATCH)
-    params, state = (devices.put(tree, mesh) for tree in (params, jax.jit(optimizer.init)(params)))
-    random = np.random.default_rng(seeds.fold(seed, "judge's batches"))
-    with Progress(steps, "classifier step") as progress:
-        for number in range(1, steps + 1):
-            rows = random.integers(len(train), size=BATCH)
-            batch = (train.images[rows], train.labels[rows])
-            batch = (devices.put(x, mesh, PartitionSpec(devices.AXIS)) for x in batch)
-            params, state, loss = step(params, state, *batch)
-            if number % 50 == 0 or number == steps:
-                done = number - progress.done
-                progress.advance(done, loss=f"{float(loss):.4f}")
-    return Classifier(graph, params)
 
 
 class Judge:

@@ -13,6 +13,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import jax
@@ -22,6 +23,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from functa_jax.model import siren
+from functa_jax.tasks.batches import in_batches
 from functa_jax.tasks.prior import diffusion_training
 from functa_jax.tasks.prior.diffusion_network import PriorConfig, fresh, graph
 from functa_jax.tasks.prior.diffusion_process import (
@@ -121,28 +123,26 @@ class Prior:
         labels = np.broadcast_to(-1 if labels is None else labels, count).astype(np.int32)
         if count and labels.max() >= self.num_classes:
             raise UserError(f"class {labels.max()} is not one of {self.num_classes}")
-        return np.where(labels < 0, self.num_classes, labels)
+        return np.where(labels < 0, self.num_classes, labels).astype(np.int32)
 
     def _in_batches(self, walk, rows, labels, guidance, *, eta=0.0, seed=0, phi=None):
         """walk(...) on batches, padded to a power of two so that little is compiled."""
         labels = self._classes(labels, len(rows))
-        phi = np.zeros(len(rows), np.float32) if phi is None else phi
+        phi = np.zeros(len(rows)) if phi is None else phi
+        arrays = [np.asarray(rows, np.float32), np.asarray(phi, np.float32), labels]
         size = min(BATCH, 1 << max(len(rows) - 1, 0).bit_length())
-        mesh = devices.data_mesh(size)
-        made = [np.empty((0, *self.latent_shape), np.float32)]
-        for number, start in enumerate(range(0, len(rows), size)):
-            parts = [part[start : start + size] for part in (rows, phi, labels)]
-            count = len(parts[0])
-            padded = [np.pad(p, [(0, size - count)] + [(0, 0)] * (p.ndim - 1)) for p in parts]
-            padded = [p.astype(np.int32 if p.dtype.kind == "i" else np.float32) for p in padded]
-            padded = [devices.put(p, mesh, PartitionSpec(devices.AXIS)) for p in padded]
-            key = jax.random.key(seeds.fold(seed, "steps", number) % 2**31)
-            made.append(np.asarray(walk(self.params, *padded, guidance, eta, key))[:count])
-        return np.concatenate(made)
+        mesh, numbers = devices.data_mesh(size), count()
+
+        def on_devices(*batch):
+            batch = [devices.put(part, mesh, PartitionSpec(devices.AXIS)) for part in batch]
+            key = jax.random.key(seeds.fold(seed, "steps", next(numbers)) % 2**31)
+            return walk(self.params, *batch, guidance, eta, key)
+
+        return in_batches(on_devices, arrays, size)
 
     def save(self, path):
         """Write a `.npz` file (arrays and one JSON string, no pickle), whole or not at all."""
-        about = {
+        metadata = {
             "config": asdict(self.config),
             "num_classes": self.num_classes,
             "checkpoint": self.checkpoint,
@@ -151,7 +151,7 @@ class Prior:
         }
         with atomic(path) as temporary, temporary.open("wb") as file:
             flat = siren.flatten(self.params)
-            np.savez(file, about=json.dumps(about), mean=self.mean, scale=self.scale, **flat)
+            np.savez(file, about=json.dumps(metadata), mean=self.mean, scale=self.scale, **flat)
 
 
 SAMPLERS = {"ddim": 0.0, "ddpm": 1.0}  # name: eta
@@ -192,10 +192,10 @@ def load_prior(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-        about = json.loads(str(arrays.pop("about")))
-        about["config"] = PriorConfig(**about["config"])
+        metadata = json.loads(str(arrays.pop("about")))
+        metadata["config"] = PriorConfig(**metadata["config"])
         mean, scale = arrays.pop("mean"), arrays.pop("scale")
-        prior = Prior(params=siren.unflatten(arrays), mean=mean, scale=scale, **about)
+        prior = Prior(params=siren.unflatten(arrays), mean=mean, scale=scale, **metadata)
         siren.check_arrays(prior.params, lambda: fresh(prior.network, jax.random.key(0)))
         return prior
     except FileNotFoundError:

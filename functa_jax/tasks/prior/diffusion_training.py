@@ -34,9 +34,9 @@ def train(network, parts, seed, folder):
     start = jax.device_get(_start(network, _stream(seed, "weights")))
     rounds = np.full((-(-config.prior_steps // VALIDATE_EVERY), 3), np.nan)
     checkpoints = folder and Checkpoints(folder)
-    found = checkpoints and checkpoints.restore({**start, "history": rounds})
-    if found:
-        start, rounds = {key: found[key] for key in start}, np.array(found["history"])
+    kept = checkpoints and checkpoints.restore({**start, "history": rounds})
+    if kept:
+        start, rounds = {key: kept[key] for key in start}, np.array(kept["history"])
         print(f"the prior goes on from step {int(start['step']):,}", flush=True)
     state = devices.put(start, mesh)
     train, *held = [tuple(devices.put(array, mesh) for array in part) for part in parts]

@@ -30,6 +30,7 @@ from sklearn.covariance import OAS
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.model import siren
+from functa_jax.tasks.batches import in_batches
 from functa_jax.training import inner_loop
 from functa_jax.training.devices import AXIS, REPLICATED
 from functa_jax.training.inner_loop import images_at_once, points_and_batch
@@ -58,6 +59,11 @@ class Seen:
         mask = np.ones(self.pictures.shape[:3]) if self.mask is None else self.mask
         return np.asarray(mask, np.float32)
 
+    @property
+    def hidden(self):
+        """Where pixels are not known, bool (n, h, w); None if all are."""
+        return None if self.mask is None else self.mask == 0
+
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
@@ -71,10 +77,10 @@ class Gaussian:
     def of(cls, latents):
         """Mean and covariance, shrunk by OAS as in wiener.py, of latents (n, ...)."""
         rows = reconstruction.as_rows(np.asarray(latents, np.float64))
-        found = OAS(store_precision=False).fit(rows)
-        variances, axes = np.linalg.eigh(found.covariance_)
+        normal = OAS(store_precision=False).fit(rows)
+        variances, axes = np.linalg.eigh(normal.covariance_)
         scales = np.sqrt(np.maximum(variances, 1e-24))  # latents may be all alike
-        return cls(found.location_, scales[:, None] * axes.T, axes / scales)
+        return cls(normal.location_, scales[:, None] * axes.T, axes / scales)
 
     @classmethod
     def isotropic(cls, mean, spread):
@@ -125,9 +131,9 @@ def refine(functa, seen, gaussian, noise, *, start=None, around=None, steps=REFI
     _, descend = _compiled(
         functa.config, functa.resolution, resolution, seen.oversample, functa.penalty
     )
-    about = [jnp.asarray(x, jnp.float32) for x in (gaussian.mean, gaussian.factor, noise)]
+    normal = [jnp.asarray(x, jnp.float32) for x in (gaussian.mean, gaussian.factor, noise)]
     rows = _in_batches(
-        lambda *batch: descend(functa.params, points, about, batch, steps=steps),
+        lambda *batch: descend(functa.params, points, normal, batch, steps=steps),
         (np.asarray(seen.pictures, np.float32), seen.weights, start, centres),
     )
     return gaussian.colour(rows, functa.config.latent_shape)
@@ -142,9 +148,9 @@ def refine_by_prior(functa, seen, latents, prior, noise):
     deep denoiser prior").
     """
     for level in PRIOR_LEVELS:
-        found = prior.denoise(latents, level)
+        clean = prior.denoise(latents, level)
         around = Gaussian.isotropic(prior.mean.ravel(), float(level * prior.scale))
-        latents = refine(functa, seen, around, noise, start=found, around=found, steps=PRIOR_STEPS)
+        latents = refine(functa, seen, around, noise, start=clean, around=clean, steps=PRIOR_STEPS)
     return latents
 
 
@@ -238,10 +244,10 @@ def _compiled(config, encoded, resolution, oversample, penalty):
         return sharded(share, REPLICATED, REPLICATED)(params, points, batch)
 
     @partial(jax.jit, static_argnames="steps")
-    def descend(params, points, about, batch, steps):
-        def share(params, points, about, batch):
+    def descend(params, points, normal, batch, steps):
+        def share(params, points, normal, batch):
             _, render = renderer(params, points)
-            mean, factor, noise = about
+            mean, factor, noise = normal
             adam = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
             def fit_one(picture, mask, start, centre):
@@ -261,22 +267,12 @@ def _compiled(config, encoded, resolution, oversample, penalty):
 
             return over_images(fit_one, batch)
 
-        return sharded(share, REPLICATED, REPLICATED, REPLICATED)(params, points, about, batch)
+        return sharded(share, REPLICATED, REPLICATED, REPLICATED)(params, points, normal, batch)
 
     return fit, descend
 
 
 def _in_batches(function, arrays):
-    """function(*batches) of arrays with as many rows each, joined, as a NumPy array.
-
-    All batches are padded to one size, so that it is compiled once.
-    """
-    devices, rows = len(jax.local_devices()), len(arrays[0])
-    size = -(-min(BATCH, rows) // devices) * devices
-    results = []
-    for start in range(0, rows, size):
-        batch = [x[start : start + size] for x in arrays]
-        more = size - len(batch[0])
-        padded = [np.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)) for x in batch]
-        results.append(np.asarray(function(*padded))[: len(batch[0])])
-    return np.concatenate(results)
+    """batches.in_batches, in batches that all devices share."""
+    count = len(jax.local_devices())
+    return in_batches(function, arrays, -(-min(BATCH, len(arrays[0])) // count) * count)

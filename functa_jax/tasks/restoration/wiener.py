@@ -29,8 +29,8 @@ class Normal(NamedTuple):
     @classmethod
     def of_images(cls, images):
         """All components of images (n, h, w, C), uint8; its values are in [0, 1]."""
-        found = OAS(store_precision=False).fit(reconstruction.pixel_rows(images))
-        return cls(found.location_.astype(np.float64), found.covariance_.astype(np.float64))
+        normal = OAS(store_precision=False).fit(reconstruction.pixel_rows(images))
+        return cls(normal.location_.astype(np.float64), normal.covariance_.astype(np.float64))
 
     @classmethod
     def of_pca(cls, pca):
@@ -74,8 +74,8 @@ def by_prior(pca, seen, images, prior, noise):
     """
     around = pca.components_.T.astype(np.float64) @ pca.components_
     for level in PRIOR_LEVELS:
-        found = prior.denoise(pca.transform(reconstruction.as_rows(images)), level)
+        clean = prior.denoise(pca.transform(reconstruction.as_rows(images)), level)
         spread = float(level * prior.scale)
-        normal = Normal(pca.inverse_transform(found), spread**2 * around)
+        normal = Normal(pca.inverse_transform(clean), spread**2 * around)
         images = most_probable(normal, seen, noise)
     return images

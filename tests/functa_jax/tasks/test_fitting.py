@@ -15,14 +15,10 @@ from sklearn.decomposition import PCA
 
 from functa_jax.functa import Functa
 from functa_jax.model import siren
-from functa_jax.tasks.restoration import estimates, fitting, wiener
+from functa_jax.tasks.restoration import fitting, wiener
 from functa_jax.tasks.restoration.fitting import Gaussian, Seen
 from functa_jax.tasks.restoration.wiener import Normal
-from functa_jax.training import exporter
 from functa_jax.training.inner_loop import image_loss
-from groundfloor.data import datasets
-from groundfloor.errors import UserError
-from groundfloor.runs import write_json
 
 PLAIN = siren.ModelConfig(1, width=8, depth=3, latent_dim=4, w0=5.0, rate_start=1.0)
 CELLS = replace(PLAIN, channels=2, grid=2, coordinates="local")
@@ -273,96 +269,3 @@ def test_latents_that_never_vary_are_kept():
     assert np.isfinite(gaussian.whiten(np.full((2, 3), 7.0))).all()
     found = gaussian.colour(RANDOM.normal(size=(9, 3)), (3,))
     np.testing.assert_allclose(found, 7, atol=1e-6)
-
-
-# ---- choices ----
-
-
-def test_psnr_is_the_mean_over_images_of_the_pixels_asked_for():
-    originals = np.zeros((2, 4, 4, 3))
-    changed, where = originals.copy(), np.zeros((2, 4, 4), bool)
-    changed[0] += 0.1
-    changed[1, :2] += 0.01
-    changed[1, 2:] = 5  # not asked for
-    where[:, :2] = True
-    assert estimates.psnr(changed, originals, where) == pytest.approx((20 + 40) / 2)
-
-
-def test_the_best_is_what_measures_most():
-    best = estimates.best([3, 1, 2], lambda x: -((x - 1.9) ** 2))
-    assert best.value == 2 and not best.last and best.said("steps") == {"steps": "2"}
-    best = estimates.best([3, 1, 2], lambda x: x)
-    assert best.value == 3 and best.last and "last tried" in best.said("steps")["steps"]
-
-
-@given(st.floats(-4, 4), st.integers(0, 2), st.integers(1, 3))
-def test_a_list_is_widened_to_a_peak_beyond_its_ends(peak, first, length):
-    """A parabola over log2 of the candidates: the nearest power of two, as far as it may go."""
-    start = [2.0**e for e in range(first - 2, first - 2 + length + 1)]
-    best = estimates.best(start, lambda x: -((np.log2(x) - peak) ** 2), 2.0)
-    low, high = first - 2 - estimates.WIDENED, first - 2 + length + estimates.WIDENED
-    at = np.log2(best.value)
-    assert low <= at <= high
-    assert best.last == (at in (low, high))
-    if not best.last:
-        assert abs(at - peak) <= 0.51
-
-
-def test_candidates_that_differ_by_nothing_are_not_widened():
-    tried = []
-    best = estimates.best([1.0, 2.0, 4.0], lambda x: tried.append(x) or 30 + 1e-4 / x, 2.0)
-    assert best.value == 1.0 and not best.last and tried == [1.0, 2.0, 4.0, 0.5]
-
-
-def test_what_diverges_is_not_chosen_and_leaves_its_cell_empty():
-    assert estimates.best([1, 2, 3], {1: np.nan, 2: 5.0, 3: 4.0}.get).value == 2
-    with pytest.raises(UserError, match="finite"):
-        estimates.best([1, 2], lambda x: np.nan)
-    rows, originals = {}, np.zeros((2, 4, 4, 1))
-    pictures = {"good": originals + 0.1, "bad": np.full_like(originals, np.nan)}
-    estimates.tabulate(rows, "x", pictures, originals)
-    assert rows["good"]["x"] == pytest.approx(20) and rows["bad"]["x"] is None
-    assert ["bad" in remark for remark in estimates.diverged(rows)] == [True]
-    assert not estimates.diverged({"good": rows["good"]})
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_galleries_show_every_kind_of_picture(channels, tmp_path):
-    picture = np.full((2, 6, 6, channels), 0.5)
-    picture[:, 0, 0] = np.nan
-    estimates.gallery(tmp_path / "x.png", {"seen": picture})
-    shown = estimates._as_colours(picture[0])
-    assert shown.shape == (6, 6, 3) and shown[0, 0, 2] > shown[0, 0, 0]
-    np.testing.assert_allclose(shown[1, 1], 0.75 if channels == 4 else 0.5)
-
-
-def test_settings_are_said_by_method():
-    chosen = {"half": {"a": {"steps": 2}, "b": {}}, "box": {"a": {"steps": 3}, "b": {}}}
-    assert estimates.said(chosen) == "a (half: steps 2, box: steps 3)"
-
-
-def test_images_without_a_split_are_refused():
-    with pytest.raises(UserError, match="no validation"):
-        estimates.spaced(datasets.load("photos").val, 3)
-
-
-def test_fewer_images_than_asked_for_are_taken_and_said(capsys):
-    about = SimpleNamespace(data=datasets.load("digits"))
-    val, test = estimates.images(about, 21)
-    assert (len(val), len(test)) == (6, 21) and not capsys.readouterr().out
-    val, test = estimates.images(about, 1000)
-    assert (len(val), len(test)) == (len(about.data.val), len(about.data.test))
-    assert "--count 1000: digits has 360 test images; all are taken" in capsys.readouterr().out
-
-
-# ---- for the tests of the commands ----
-
-
-def write_run(folder, config=PLAIN, images=24, data="digits"):
-    """A run folder of an untrained functa of digits, with its functaset."""
-    functa = Functa(config, siren.init(config, 0), (8, 8), metadata={"data": data})
-    functa.save(folder / "functa.npz")
-    settings = {"dataset": data, "resolution": None, "images": images}
-    write_json(folder / "config.json", settings)
-    exporter.export(functa, datasets.load(data, images=images), folder / "functaset.npz")
-    return folder

@@ -3,13 +3,14 @@
 import base64
 import json
 import re
+import shutil
 import types
 from dataclasses import make_dataclass
 from html.parser import HTMLParser
 
 import pytest
 
-from functa_jax.functa import Functa
+from functa_jax import functa
 from functa_jax.functaset import load_functaset
 from functa_jax.model import siren
 from functa_jax.tasks import __main__ as tasks
@@ -106,10 +107,17 @@ def test_page_is_balanced_and_holds_everything(figures):
     assert "url(" not in html and "@import" not in html and "http" not in html
 
 
-def test_table_sets_numbers_right_and_leaves_no_column_out():
-    html = page.table([{"name": "a", "n": 1}, {"n": None, "share": 0.123456, "yes": True}])
+def test_table_sets_numbers_right_and_leaves_no_column_out(tmp_path):
+    rows = [{"name": "a", "n": 1}, {"n": None, "share": 0.123456, "yes": True}]
+    report = report_of("one", figures=()) | {"rows": rows, "remarks": []}
+    page.write(tmp_path / "index.html", "x", {}, [report], {})
+    html = (tmp_path / "index.html").read_text()
     assert html.count('<th scope="col" class="number">') == 2  # n and share
-    cells = [text.strip() for text in Page(html).texts if text.strip()]
+    table = html[html.index("<thead>") : html.index("<footer>")]
+    cells = [
+        text.strip() for text in Page(f"<table>{table[: table.index('</table>')]}</table>").texts
+    ]
+    cells = [text for text in cells if text]
     assert cells == ["name", "n", "share", "yes", "a", "1", "-", "-", "-", "-", "0.1235", "True"]
 
 
@@ -120,22 +128,30 @@ def test_page_without_summary_or_reports(tmp_path):
 
 # ---- the command ----
 
-CONFIG = siren.ModelConfig(channels=1, width=4, depth=3, latent_dim=2)
+MODEL = siren.ModelConfig(channels=1, width=4, depth=3, latent_dim=2)
 
 
 def export(folder, seed=0):
     """An untrained functa and its functaset, as meta_train leaves them."""
-    functa = Functa(CONFIG, siren.init(CONFIG, seed), (4, 4), 1, metadata={"data": "digits"})
-    functa.save(folder / "functa.npz")
+    model = functa.Functa(MODEL, siren.init(MODEL, seed), (4, 4), 1, metadata={"data": "digits"})
+    model.save(folder / "functa.npz")
     data = datasets.load("digits", resolution=4, images=30)
-    exporter.export(functa, data, folder / "functaset.npz")
+    exporter.export(model, data, folder / "functaset.npz")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A run that is made once."""
+    folder = tmp_path_factory.mktemp("exported")
+    (folder / "config.json").write_text(json.dumps({"dataset": "digits", "images": 30}))
+    export(folder)
+    return folder
 
 
 @pytest.fixture
-def run(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"dataset": "digits", "images": 30}))
-    export(tmp_path)
-    return tmp_path
+def run(exported, tmp_path):
+    """A copy that a test may change."""
+    return shutil.copytree(exported, tmp_path / "run")
 
 
 def config_type(steps):
@@ -153,19 +169,18 @@ def fake(monkeypatch, run):
             state.calls.append((name, config))
             if name in state.broken:
                 raise state.broken[name]
-            found = task.load(config)
-            (found.out).mkdir(exist_ok=True)
-            found.path(f"{name}.png").write_bytes(PNG)
-            task.report(found, name, config, [{"dB": 1.5}], [f"{name}.png"])
+            material = task.load(config)
+            material.out.mkdir(exist_ok=True)
+            material.path(f"{name}.png").write_bytes(PNG)
+            task.report(material, name, config, [{"dB": 1.5}], [f"{name}.png"])
 
         return types.SimpleNamespace(
             Config=state.config, main=main, __doc__=f"What is {name}?\n\nMore of it."
         )
 
-    monkeypatch.setattr(tasks, "TASKS", {"one": "one", "two": "two"})
+    monkeypatch.setattr(tasks, "TASKS", {"one": 60, "two": 30})
     monkeypatch.setattr(tasks, "TAKE_PRIOR", ("two",))
-    monkeypatch.setattr(tasks, "SECONDS", {"one": 60, "two": 30})
-    monkeypatch.setattr(tasks, "import_module", module)
+    monkeypatch.setattr(tasks, "module_of", module)
     return state
 
 
@@ -255,7 +270,7 @@ def test_a_report_of_something_else_is_made_again(change, said, run, fake, capsy
         other.train.images[0] = 255 - other.train.images[0]
         other = datasets.Dataset("digits", other.train, other.val, other.test, 10, "f" * 16)
         monkeypatch.setattr(exporter, "data_of", lambda *_: other)
-        exporter.export(tasks_functa(run), other, run / "functaset.npz")
+        exporter.export(functa.load(run), other, run / "functaset.npz")
     else:  # as written before reports said so
         for key in ("functaset", "data_fingerprint", "prior"):
             del report[key]
@@ -268,12 +283,6 @@ def test_a_report_of_something_else_is_made_again(change, said, run, fake, capsy
     assert called(fake) == ["one"]
     assert f"again, as its report {said}" in capsys.readouterr().out
     assert "What is one?" in (run / "tasks" / "index.html").read_text()
-
-
-def tasks_functa(run):
-    from functa_jax import functa
-
-    return functa.load(run)
 
 
 def test_a_failing_task_is_named_and_the_rest_goes_on(run, fake, capsys):

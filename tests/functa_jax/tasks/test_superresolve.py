@@ -1,6 +1,5 @@
 """Super-resolution: averages over blocks, Pillow's filters, both ways to see, the command."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,11 +10,11 @@ from PIL import Image
 
 from functa_jax.tasks import superresolve
 from functa_jax.tasks.restoration import estimates
-from functa_jax.tasks.restoration.estimates import Estimate
-from functa_jax.tasks.restoration.fitting import block_means
+from functa_jax.tasks.restoration.estimates import Estimate, Models
+from functa_jax.tasks.restoration.fitting import Seen, block_means
+from functa_jax.tasks.restoration.protocol import Case, Study
 from groundfloor import cli
 from groundfloor.runs import read_json
-from tests.functa_jax.tasks.test_fitting import PLAIN, write_run
 from tests.refusals import refusal
 
 RANDOM = np.random.default_rng(0)
@@ -52,27 +51,23 @@ def test_the_better_way_on_validation_is_taken(monkeypatch):
     """Averages win for one method, centres for the other; PCA is asked for averages alone."""
     asked = []
 
-    def tried(models, val, test, measure):
-        asked.append((val.oversample, test.oversample, models.pca, models.normal))
-        value = {"a": test.oversample, "b": -test.oversample}
-        return {name: Estimate(None, dB, {"steps": 1}) for name, dB in value.items()}
+    def tried(self, case, models=None):
+        models = models or self.models
+        asked.append((case.val.oversample, case.test.oversample, models.pca, models.normal))
+        dB = {"a": case.test.oversample, "b": -case.test.oversample}
+        return {name: Estimate(None, value, {"steps": 1}) for name, value in dB.items()}
 
-    monkeypatch.setattr(estimates, "estimates", tried)
-    models = estimates.Models(None, None, "PCA", None, normal="all")
-    found = superresolve._estimates(models, *RANDOM.random((2, 3, 2, 2, 1)), None, 4)
+    monkeypatch.setattr(Study, "estimates", tried)
+    study = Study.__new__(Study)
+    study.models = Models(None, None, "PCA", None, normal="all")
+    seen = [Seen(pictures, oversample=4) for pictures in RANDOM.random((2, 3, 2, 2, 1))]
+    methods = superresolve._estimates(study, Case("x 4", "x.png", *seen))
     assert asked == [(4, 4, "PCA", "all"), (1, 1, None, None)]
-    assert {name: e.chosen["seen as"] for name, e in found.items()} == {
-        "a": "averages",
-        "b": "centres",
-    }
+    ways = {name: estimate.settings["seen as"] for name, estimate in methods.items()}
+    assert ways == {"a": "averages", "b": "centres"}
 
 
 # ---- the command ----
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("run"), replace(PLAIN, grid=2))
 
 
 def command(run, out, *more):
@@ -80,15 +75,20 @@ def command(run, out, *more):
     return partial(cli.run, superresolve.main, superresolve.Config, args=list(map(str, flags)))
 
 
-def test_the_command(run, tmp_path, monkeypatch):
+def test_the_command(grids, tmp_path, monkeypatch):
     monkeypatch.setattr(estimates, "NOISES", (0.1, 0.4))
-    command(run, tmp_path, "--factor", "2", "--resolution", "20")()
+    command(grids, tmp_path, "--factor", "2", "--resolution", "20")()
     report = read_json(tmp_path / "superresolve.json")
     rows = {row.pop("method"): row for row in report["rows"]}
     assert list(rows) == [
-        *("latents, inner loop", "latents, more steps (Adam)", "latents, Gaussian prior"),
-        *(f"PCA, {report['numbers']} numbers, Gaussian prior",),
-        *("PCA, all components, Gaussian prior", "nearest", "bicubic", "Lanczos"),
+        "latents, inner loop",
+        "latents, more steps (Adam)",
+        "latents, Gaussian prior",
+        "PCA, 24 numbers, Gaussian prior",
+        "PCA, all components, Gaussian prior",
+        "nearest",
+        "bicubic",
+        "Lanczos",
     ]
     assert all(list(row) == ["x 2"] and 0 < row["x 2"] < 40 for row in rows.values())
     assert report["figures"] == ["superresolve_x2.png", "superresolve_large.png"]
@@ -107,8 +107,8 @@ def test_the_command(run, tmp_path, monkeypatch):
         (("--count", "0"), "--count 0"),
     ],
 )
-def test_refusals(flags, words, run, tmp_path, capsys):
-    assert words in refusal(capsys, command(run, tmp_path, *flags))
+def test_refusals(flags, words, grids, tmp_path, capsys):
+    assert words in refusal(capsys, command(grids, tmp_path, *flags))
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,11 @@
 """What every task starts from belongs together: run, functaset and images."""
 
 import json
+import re
+import shutil
+import sys
+import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -8,10 +13,11 @@ import pytest
 from functa_jax import export, functa
 from functa_jax.functaset import load_functaset
 from functa_jax.model import siren
+from functa_jax.tasks import __main__ as tasks
 from functa_jax.tasks import task
 from functa_jax.tasks.task import TaskConfig
 from functa_jax.training import exporter
-from groundfloor import cli
+from groundfloor import cli, tables
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 
@@ -24,12 +30,20 @@ def functa_of(resolution):
     )
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
     """A run on the first 30 images of each split."""
-    functa_of(8).save(tmp_path / "functa.npz")
-    (tmp_path / "config.json").write_text(json.dumps({"dataset": "digits", "images": 30}))
-    return tmp_path
+    folder = tmp_path_factory.mktemp("kept")
+    functa_of(8).save(folder / "functa.npz")
+    (folder / "config.json").write_text(json.dumps({"dataset": "digits", "images": 30}))
+    exported(folder)
+    return folder
+
+
+@pytest.fixture
+def run(kept, tmp_path):
+    """A copy that a test may change."""
+    return shutil.copytree(kept, tmp_path / "run")
 
 
 def exported(run, *flags):
@@ -38,7 +52,8 @@ def exported(run, *flags):
 
 @pytest.mark.parametrize("copies", [0, 2])
 def test_rows_of_latents_are_those_of_images(run, copies):
-    exported(run, *(["--copies", str(copies)] if copies else []))
+    if copies:
+        exported(run, "--copies", str(copies))
     path = run / ("functaset-x2.npz" if copies else "functaset.npz")
     found = task.load(TaskConfig(run, functaset=path))
     assert len(found.functaset.train) == 30 * (1 + copies)
@@ -58,7 +73,6 @@ def test_latents_of_fewer_or_more_images_are_refused(run, images):
 
 
 def test_latents_of_another_version_of_the_data_are_refused(run):
-    exported(run)
     functaset = load_functaset(run)
     functaset.metadata["data_fingerprint"] = "0" * 16
     functaset.save(run / "functaset.npz")
@@ -83,6 +97,7 @@ def test_impossible_seeds_are_refused(run):
 
 
 def test_without_a_functaset_the_command_that_makes_it_is_named(run):
+    (run / "functaset.npz").unlink()
     with pytest.raises(
         UserError, match=r"no functaset at .*functa_jax.export --run .* --functaset"
     ):
@@ -93,7 +108,6 @@ def test_without_a_functaset_the_command_that_makes_it_is_named(run):
 
 
 def test_equal_images_are_refused(run, monkeypatch):
-    exported(run)
     data = datasets.load("digits", images=30)
     data.train.images[:] = data.train.images[0]
     monkeypatch.setattr(exporter, "data_of", lambda *_: data)
@@ -102,7 +116,6 @@ def test_equal_images_are_refused(run, monkeypatch):
 
 
 def test_origin_is_decided_by_content_alone(run):
-    exported(run)
     before = task.load(TaskConfig(run))
     (run / "functaset.npz").unlink()
     exported(run)
@@ -127,6 +140,41 @@ def test_what_a_task_needs_of_the_classes(labels, said):
         task.require(data, "nothing to find", classes=2)
 
 
-def test_flags_without_effect_are_said(run, capsys):
-    task.say_unused(TaskConfig(run, seed=3), {"seed": "nothing is random", "out": "no files"})
-    assert capsys.readouterr().out == "--seed has no effect: nothing is random\n"
+@pytest.mark.parametrize("total, count, places", [(5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8])])
+def test_places_are_evenly_spaced(total, count, places):
+    assert task.spaced(total, count).tolist() == places
+
+
+# ---- a new task ----
+
+
+@pytest.fixture
+def brightness(monkeypatch):
+    """The task that the docstring of task.py adds, as a module of its name."""
+    name, code = "functa_jax.tasks.brightness", task.__doc__
+    code = textwrap.dedent(code[code.index('    """How') : code.index("and the line in")])
+    module = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(code, name, "exec"), module.__dict__)
+    line = re.search(r'"brightness": (\d+)', task.__doc__)
+    monkeypatch.setattr(tasks, "TASKS", {"brightness": int(line[1])})
+    return module
+
+
+def test_the_task_of_the_docstring_is_one(kept, tmp_path, brightness, capsys):
+    args = ["--run", str(kept), "--out", str(tmp_path), "--count", "7", "--table", "tex"]
+    report = cli.run(brightness.main, brightness.Config, args=args)
+    images = datasets.load("digits", images=30).test.images[:7]
+    (row,) = report["rows"]
+    assert row["images"] == 7 and row["mean"] == pytest.approx(images.mean() / 255)
+    files = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert json.loads(files["brightness.json"]) == report
+    assert files["brightness.tex"] == tables.as_tex(report["rows"])
+    assert f"{tmp_path / 'brightness.tex'}" in capsys.readouterr().out
+
+
+def test_it_runs_with_all_others_and_is_on_their_page(kept, tmp_path, brightness):
+    args = ["--run", str(kept), "--out", str(tmp_path)]
+    reports = cli.run(tasks.main, tasks.Config, args=args)
+    assert list(reports) == ["brightness"] and reports["brightness"]["rows"][0]["images"] == 30
+    assert "How bright are the test images?" in (tmp_path / "index.html").read_text()

@@ -1,4 +1,4 @@
-"""Denoising and interpolation: filters, paths and their ends, the two commands."""
+"""Interpolation: paths and their ends, films, the command."""
 
 from dataclasses import replace
 from functools import partial
@@ -13,60 +13,18 @@ from PIL import Image
 from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
 from functa_jax.model import siren
-from functa_jax.tasks import denoise, interpolate
-from functa_jax.tasks.restoration import estimates
+from functa_jax.tasks import film, interpolate
+from functa_jax.tasks.restoration.estimates import Models
 from functa_jax.tasks.restoration.fitting import Gaussian
 from groundfloor import cli
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.runs import read_json
-from tests.functa_jax.tasks.test_fitting import PLAIN, write_run
+from tests.functa_jax.tasks.conftest import MODEL
 from tests.refusals import refusal
 
 RANDOM = np.random.default_rng(0)
 
-
-# ---- denoising ----
-
-
-@pytest.mark.parametrize("name", denoise.FILTERS)
-def test_filters_keep_constants_and_smooth_each_picture_by_itself(name):
-    filtered, _, strengths = denoise.FILTERS[name]
-    pictures = np.full((2, 8, 8, 3), (0.2, 0.5, 0.9))
-    np.testing.assert_allclose(filtered(pictures, strengths[-1]), pictures, atol=1e-6)
-    pictures = 0.5 + 0.1 * RANDOM.standard_normal((2, 8, 8, 3))
-    smooth = filtered(pictures, strengths[len(strengths) // 2])
-    steps, before = (np.abs(np.diff(x, axis=2)).sum() for x in (smooth, pictures))
-    assert steps < 0.8 * before
-    np.testing.assert_array_equal(
-        filtered(pictures[1:], strengths[3])[0], filtered(pictures, strengths[3])[1]
-    )
-
-
-@given(st.integers(0, 99), st.sampled_from([0.05, 0.3]))
-@settings(max_examples=10)
-def test_noise_has_its_spread_and_streams_of_its_own(seed, noise):
-    pictures = np.full((40, 8, 8, 1), 0.5)
-    draws = [
-        (denoise.noisy_pictures(pictures, noise, path) - pictures) / noise
-        for path in ((seed, "test", "a"), (seed, "validation", "a"), (seed + 1, "test", "a"))
-    ]
-    bound = 5 / np.sqrt(pictures.size)
-    for number, draw in enumerate(draws):
-        assert abs(draw.mean()) < bound and abs(draw.std() - 1) < bound
-        for other in draws[:number]:
-            assert abs(np.mean(draw * other)) < bound
-    fewer = denoise.noisy_pictures(pictures[:7], noise, (seed, "test", "a"))
-    np.testing.assert_allclose((fewer - pictures[:7]) / noise, draws[0][:7], atol=1e-5)
-
-
-def test_little_strength_changes_little():
-    pictures = RANDOM.random((2, 8, 8, 1))
-    np.testing.assert_allclose(denoise.blurred(pictures, 0.1), pictures, atol=1e-6)
-    np.testing.assert_allclose(denoise.total_variation(pictures, 1e-5), pictures, atol=1e-3)
-
-
-# ---- paths ----
 
 lengths, rows = st.floats(0.1, 10), st.integers(0, 999)
 
@@ -76,10 +34,10 @@ lengths, rows = st.floats(0.1, 10), st.integers(0, 999)
 def test_spherical_keeps_the_length_and_turns_evenly(seed, length, t):
     a, b = np.random.default_rng(seed).normal(size=(2, 3, 5))
     a, b = (length * x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
-    found = interpolate.spherical(a, b, t)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), length, rtol=1e-6)
+    turned = interpolate.spherical(a, b, t)
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=1), length, rtol=1e-6)
     angle = np.arccos((a * b).sum(1) / length**2)
-    cosine = (a * found).sum(1) / length**2
+    cosine = (a * turned).sum(1) / length**2
     np.testing.assert_allclose(cosine, np.cos(t * angle), atol=1e-6)
 
 
@@ -116,10 +74,10 @@ def test_one_class_or_unknown_classes_make_all_pairs(label):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_films_take_pictures_of_any_channels(channels, tmp_path):
     paths = {"way": RANDOM.random((2, 3, 8, 8, channels)).astype(np.float32)}
-    interpolate._animate(tmp_path / "a.gif", paths)
+    film.animate(tmp_path / "a.gif", paths)
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == 4
-    grown = interpolate._grown(paths["way"])
+    grown = film.enlarged(paths["way"])
     assert grown.shape == (2, 3, 64, 64, 3) and grown.dtype == np.uint8
 
 
@@ -136,19 +94,13 @@ def test_the_judge_of_pixels_takes_any_labels(case):
     assert (accuracy is None) == (case == "no validation")
 
 
-@pytest.fixture(scope="module", params=[None, 2], ids=["plain", "grid"])
-def run(request, tmp_path_factory):
-    model = replace(PLAIN, grid=request.param)
-    return write_run(tmp_path_factory.mktemp("run"), model)
-
-
 def test_paths_begin_and_end_at_the_reconstructions():
-    config = replace(PLAIN, grid=2)
+    config = replace(MODEL, grid=2)
     functa = Functa(config, siren.init(config, 0), (8, 8))
     images = RANDOM.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
     latents, _ = functa.encode(images)
     shift = SimpleNamespace(encode_ddim=lambda z: z + 1.0, decode_ddim=lambda e: e - 1.0)
-    models = estimates.Models(functa, Gaussian.of(latents), reconstruction.pca(images, 5), shift)
+    models = Models(functa, Gaussian.of(latents), reconstruction.pca(images, 5), shift)
     ends, pixels = np.array([[0, 1], [2, 3], [4, 0]]), reconstruction.pixel_rows(images)
     ways = interpolate._ways(models, pixels[ends], latents[ends])
     projected = models.pca.inverse_transform(models.pca.transform(pixels))
@@ -165,37 +117,16 @@ def test_paths_begin_and_end_at_the_reconstructions():
     np.testing.assert_allclose(ways["latents, linear"](0.5), middle, atol=1e-5)
 
 
-# ---- the commands ----
+# ---- the command ----
 
 
-def command(task, run, out, *more):
+def command(run, out, *more):
     flags = ["--run", run, "--out", out, "--count", "12", "--shown", "2", *more]
-    return partial(cli.run, task.main, task.Config, args=list(map(str, flags)))
+    return partial(cli.run, interpolate.main, interpolate.Config, args=list(map(str, flags)))
 
 
-def test_denoise(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(estimates, "NOISES", (0.1, 0.4))
-    command(denoise, run, tmp_path, "--noise", "0.1")()
-    said = capsys.readouterr().out
-    assert "12 test images, settings chosen on 3 validation images" in said
-    # The inner loop, Adam, one more noise (100 steps each); no diffusion prior.
-    assert f"{12 * 210 + 3 * 310:,} steps of fitting one image, about" in said
-    report = read_json(tmp_path / "denoise.json")
-    methods = {row["method"]: row["noise 0.1"] for row in report["rows"]}
-    few = f"PCA, {report['numbers']} numbers"
-    assert list(methods) == [
-        *("as it is", "latents, inner loop", "latents, more steps (Adam)"),
-        *("latents, Gaussian prior", f"{few}, Gaussian prior"),
-        *("PCA, all components, Gaussian prior", f"{few}, projection"),
-        *("total variation", "Gaussian filter"),
-    ]
-    assert methods["as it is"] == pytest.approx(20, abs=3)  # 0.1 in dB, but for the clipping
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"denoise.json", "denoise_0.1.png"}
-
-
-def test_interpolate(run, tmp_path):
-    command(interpolate, run, tmp_path, "--frames", "5")()
+def test_the_command(grids, tmp_path):
+    command(grids, tmp_path, "--frames", "5")()
     report = read_json(tmp_path / "interpolate.json")
     names = ["pixels, cross-fade", "PCA", "latents, linear", "latents, spherical"]
     assert [row["between"] for row in report["rows"]] == [*names, "test images themselves"]
@@ -211,27 +142,14 @@ def test_interpolate(run, tmp_path):
         assert gif.n_frames == 8 and gif.info["loop"] == 0
 
 
-def test_a_report_does_not_go_where_a_file_lies(run, tmp_path, capsys):
-    file = tmp_path / "file"
-    file.write_text("mine")
-    assert "a file lies where" in refusal(capsys, command(denoise, run, file))
-    assert "a file lies where" in refusal(capsys, command(denoise, run, file / "deeper"))
-    assert file.read_text() == "mine"
-
-
 @pytest.mark.parametrize(
-    "task, flags, words",
+    "flags, words",
     [
-        (denoise, ("--noise", "0"), "--noise 0.0: must be in (0, 10]"),
-        (denoise, ("--noise", "0.1", "nan"), "--noise nan: must be a finite number"),
-        (denoise, ("--noise", "0.1", "0.1"), "--noise 0.1 0.1: give each once"),
-        (denoise, ("--count", "0"), "--count 0"),
-        (denoise, ("--seed", "-1"), "--seed -1"),
-        (interpolate, ("--frames", "8"), "--frames 8: give an odd number"),
-        (interpolate, ("--frames", "1"), "--frames 1: must be in [3, 999]"),
-        (interpolate, ("--shown", "0"), "--shown 0"),
+        (("--frames", "8"), "--frames 8: give an odd number"),
+        (("--frames", "1"), "--frames 1: must be in [3, 999]"),
+        (("--shown", "0"), "--shown 0"),
     ],
 )
-def test_refusals(task, flags, words, run, tmp_path, capsys):
-    assert words in refusal(capsys, command(task, run, tmp_path, *flags))
+def test_refusals(flags, words, grids, tmp_path, capsys):
+    assert words in refusal(capsys, command(grids, tmp_path, *flags))
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,4 @@
-"""Networks that classify latents or images, and the loop that trains them.
-
-    MLP          rows of numbers: 3 x 1024, SiLU, dropout 0.2 (functa; Dupont et al. 2022)
-    Transformer  a grid of cells, a token each: width 128, 12 blocks, 16 heads (spatial functa;
-                 Bauer et al. 2023)
-    ConvNet      images, or grids of cells taken for images
+"""The training of networks that classify.
 
 All are trained alike: AdamW (Loshchilov & Hutter 2019) with warm-up and cosine decay, smoothed
 labels, and what is evaluated is a moving average of the weights. Batches are drawn from data that
@@ -14,7 +9,6 @@ Shapes: B examples in a batch, n in all; one example has the shape (d,), (s, s, 
 """
 
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -25,117 +19,12 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
+from functa_jax.tasks.batches import padded
 from functa_jax.training import devices
 from groundfloor import seeds
 from groundfloor.errors import UserError
 
-
-class MLP(nnx.Module):
-    """`depth` hidden layers, each with SiLU and dropout; any example is taken as a row."""
-
-    def __init__(self, numbers, classes, width=1024, depth=3, dropout=0.2, *, rngs):
-        sizes = [numbers, *[width] * depth]
-        self.hidden = nnx.List(nnx.Linear(m, n, rngs=rngs) for m, n in pairwise(sizes))
-        self.head = nnx.Linear(width, classes, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
-
-    def __call__(self, x, key=None):
-        """Logits (B, classes) of examples; with a key as when training, with dropout."""
-        x = x.reshape(len(x), -1)
-        for number, layer in enumerate(self.hidden):
-            x = _dropped(self.dropout, nnx.silu(layer(x)), key, number)
-        return self.head(x)
-
-
-class Block(nnx.Module):
-    """Attention, then two linear layers, each on normalised tokens and added to them (pre-LN)."""
-
-    def __init__(self, width, heads, *, rngs):
-        self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs) for _ in range(2))
-        self.attention = nnx.MultiHeadAttention(heads, width, decode=False, rngs=rngs)
-        self.grow = nnx.Linear(width, 2 * width, rngs=rngs)
-        self.shrink = nnx.Linear(2 * width, width, rngs=rngs)
-
-    def __call__(self, tokens):
-        """Tokens (B, T, width) -> the same shape."""
-        tokens = tokens + self.attention(self.norms[0](tokens))
-        return tokens + self.shrink(nnx.gelu(self.grow(self.norms[1](tokens))))
-
-
-class Transformer(nnx.Module):
-    """Cells are tokens with learned positions; a further token gathers what the head reads."""
-
-    def __init__(self, shape, classes, width=128, blocks=12, heads=16, dropout=0.1, *, rngs):
-        cells, start = shape[0] * shape[1], nnx.initializers.normal(0.02)
-        self.embed = nnx.Linear(shape[2], width, rngs=rngs)
-        self.gather = nnx.Param(start(rngs.params(), (1, 1, width)))
-        self.positions = nnx.Param(start(rngs.params(), (cells + 1, width)))
-        # One block with stacked weights, so that the twelve are compiled once.
-        keys = jax.random.split(rngs.params(), blocks)
-        self.blocks = nnx.vmap(lambda key: Block(width, heads, rngs=nnx.Rngs(key)))(keys)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
-        self.head = nnx.Linear(width, classes, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
-
-    def __call__(self, x, key=None):
-        """Logits (B, classes) of grids (B, s, s, c); with a key as when training."""
-        tokens = self.embed(x.reshape(len(x), -1, x.shape[-1]))
-        first = jnp.broadcast_to(self.gather[...], (len(x), *self.gather.shape[1:]))
-        tokens = jnp.concatenate([first, tokens], axis=1) + self.positions[...]
-        graph, weights = nnx.split(self.blocks)
-        tokens, _ = jax.lax.scan(lambda t, w: (nnx.merge(graph, w)(t), None), tokens, weights)
-        return self.head(_dropped(self.dropout, self.norm(tokens[:, 0]), key))
-
-
-class ConvNet(nnx.Module):
-    """Three 3x3 convolutions, with halving while four pixels a side are left, and a linear map."""
-
-    def __init__(self, shape, classes, channels=32, dropout=0.2, *, rngs):
-        widths = [shape[2], channels, 2 * channels, 4 * channels]
-        self.layers = nnx.List(nnx.Linear(9 * m, n, rngs=rngs) for m, n in pairwise(widths))
-        self.norms = nnx.List(nnx.GroupNorm(n, 4, rngs=rngs) for n in widths[1:])
-        sides = np.array(shape[:2])
-        for _ in self.layers:
-            sides = sides // 2 if min(sides) >= 4 else sides
-        self.head = nnx.Linear(int(np.prod(sides)) * widths[-1], classes, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
-
-    def __call__(self, x, key=None):
-        """Logits (B, classes) of images or grids (B, h, w, c); with a key as when training."""
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = nnx.silu(norm(layer(patches(x))))
-            x = halved(x) if min(x.shape[1:3]) >= 4 else x
-        return self.head(_dropped(self.dropout, x.reshape(len(x), -1), key))
-
-
-def patches(x):
-    """Each pixel of (B, h, w, c) with its eight neighbours, zeros beyond the border: (B, h, w, 9c).
-
-    A linear map of it is a 3x3 convolution, whose gradient XLA computes slowly on CPUs.
-    """
-    height, width = x.shape[1:3]
-    padded = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    shifts = [(i, j) for i in range(3) for j in range(3)]
-    return jnp.concatenate([padded[:, i : i + height, j : j + width] for i, j in shifts], axis=-1)
-
-
-def halved(x):
-    """The largest of each 2x2 pixels of (B, h, w, c); an odd last row or column is left out."""
-    height, width = x.shape[1:3]
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    # The gradient of `max` divides by how many are equal to it, which is none where XLA computes
-    # them a second time with other rounding; that of `maximum` only compares.
-    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
-
-
-def _dropped(dropout, x, key, number=0):
-    if key is None:
-        return x
-    return dropout(x, deterministic=False, rngs=jax.random.fold_in(key, number))
-
-
-# ---- training ----
+SIZE = 1024  # rows are padded to a multiple: one compilation serves many folds and splits
 
 
 class Recipe(NamedTuple):
@@ -245,20 +134,15 @@ def _advance(graph, state, x, y, count, recipe, key, begin, end, *, classes, bat
     return state, total / jnp.maximum(end - begin, 1)
 
 
-@partial(jax.jit, static_argnums=0)
-def _logits(graph, weights, x):
-    network = nnx.merge(graph, weights)
-    return jax.lax.map(lambda one: network(one[None])[0], x, batch_size=256)
+@partial(jax.jit, static_argnames=("graph", "method"))
+def _outputs(graph, weights, x, method):
+    apply = getattr(nnx.merge(graph, weights), method)
+    return jax.lax.map(lambda one: apply(one[None])[0], x, batch_size=256)
 
 
 @partial(jax.jit, donate_argnums=0)
 def _written(rows, new, start):
     return jax.lax.dynamic_update_slice_in_dim(rows, new, start, 0)
-
-
-def _padded(rows):
-    """Rows (n, ...) and zeros, of few sizes: one compilation serves many folds and splits."""
-    return np.pad(rows, [(0, -len(rows) % 1024)] + [(0, 0)] * (rows.ndim - 1))
 
 
 class Trained(NamedTuple):
@@ -267,14 +151,14 @@ class Trained(NamedTuple):
     graph: nnx.GraphDef
     weights: nnx.State
 
-    def logits(self, x):
-        """Examples (n, ...) -> NumPy (n, classes)."""
-        padded = _padded(np.asarray(x, np.float32))
-        return np.asarray(_logits(self.graph, self.weights, padded))[: len(x)]
+    def outputs(self, x, method="__call__"):
+        """What a method of the network, here its logits, makes of examples (n, ...): (n, d)."""
+        rows = padded(np.asarray(x, np.float32), SIZE)
+        return np.asarray(_outputs(self.graph, self.weights, rows, method))[: len(x)]
 
 
 def fresh(build, seed=0):
-    """(graph, weights) of the untrained network that build(rngs) makes."""
+    """(graph, weights) of the untrained network that build(rngs) makes; seed: a number or a key."""
     return nnx.split(build(nnx.Rngs(seed)))
 
 
@@ -291,18 +175,18 @@ def train(
     graph, weights = network
     # The cores of a CPU share one matrix product better than each its own copy of all weights.
     mesh = devices.data_mesh(1 if jax.default_backend() == "cpu" else batch)
-    x, y, count = _padded(np.asarray(x, np.float32)), _padded(np.asarray(y, np.int32)), len(x)
-    x, y = devices.put((x, y), mesh)
+    count, x, y = len(x), np.asarray(x, np.float32), np.asarray(y, np.int32)
+    x, y = devices.put((padded(x, SIZE), padded(y, SIZE)), mesh)
     state = _begin(devices.put(jax.device_get(weights), mesh), recipe)
     # Not the key that `fresh` drew the weights with.
     key = jax.random.fold_in(jax.random.key(seed), seeds.number("steps"))
-    fixed = {"classes": classes, "batch": batch, "mesh": mesh}
+    advance = partial(_advance, graph, classes=classes, batch=batch, mesh=mesh)
     for number, begin in enumerate(range(0, recipe.steps, each)):
         if refresh is not None:
             start, new = refresh(number)
             x = _written(x, new, start)
         end = min(begin + each, recipe.steps)
-        state, loss = _advance(graph, state, x, y, count, recipe, key, begin, end, **fixed)
+        state, loss = advance(state, x, y, count, recipe, key, begin, end)
         if not np.isfinite(loss):
             raise UserError(f"the loss is not finite by step {end:,}; lower --rate")
         if advanced is not None:

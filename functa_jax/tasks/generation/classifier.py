@@ -1,0 +1,68 @@
+"""The classifier by whose features generated images are judged."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from functa_jax.tasks.classification import training
+from groundfloor import seeds
+from groundfloor.runs import Progress
+
+FEATURES = 64
+RATE = 2e-3
+
+
+class ConvNet(nnx.Module):
+    """Two convolutions, each with halving, and two dense layers: images (B, h, w, C) -> logits."""
+
+    def __init__(self, resolution, channels, num_classes, *, rngs):
+        sides = [side // 4 for side in resolution]
+        self.first = nnx.Conv(channels, 24, (3, 3), rngs=rngs)
+        self.second = nnx.Conv(24, 48, (3, 3), rngs=rngs)
+        self.third = nnx.Linear(48 * sides[0] * sides[1], FEATURES, rngs=rngs)
+        self.last = nnx.Linear(FEATURES, num_classes, rngs=rngs)
+
+    def features(self, images):
+        """(B, FEATURES), before the last layer."""
+        h = images
+        for layer in (self.first, self.second):
+            h = nnx.max_pool(nnx.relu(layer(h)), (2, 2), strides=(2, 2))
+        return jnp.tanh(self.third(h.reshape(len(h), -1)))
+
+    def __call__(self, images, key=None):
+        return self.last(self.features(images))
+
+    def features_and_logits(self, images):
+        """Both in one array (B, FEATURES + classes)."""
+        features = self.features(images)
+        return jnp.concatenate([features, self.last(features)], axis=1)
+
+
+def train_classifier(train, num_classes, steps, seed):
+    """A function of images (n, h, w, C), floats in [0, 1], that gives features and classes.
+
+    It is a ConvNet trained on a Split: `steps` batches of 128, AdamW without decay.
+    """
+    resolution, channels = train.images.shape[1:3], train.images.shape[3]
+    key = jax.random.fold_in(jax.random.key(seed), seeds.number("judge's weights"))
+    network = training.fresh(
+        lambda rngs: ConvNet(resolution, channels, num_classes, rngs=rngs), key
+    )
+    recipe = training.Recipe(steps, rate=RATE, decay=0.0, smoothing=0.0, ema=0.0)
+    images = train.images.astype("float32") / 255
+    with Progress(steps, "classifier step") as progress:
+        trained = training.train(
+            network,
+            recipe,
+            images,
+            train.labels,
+            classes=num_classes,
+            seed=seed,
+            advanced=lambda count, loss: progress.advance(count, loss=f"{loss:.4f}"),
+        )
+
+    def classify(images):
+        outputs = trained.outputs(images, "features_and_logits")
+        return outputs[:, :FEATURES], outputs[:, FEATURES:].argmax(axis=1)
+
+    return classify

@@ -1,0 +1,1 @@
+"""Rankings of images by distance, and their figures."""
