@@ -26,7 +26,7 @@ from groundfloor.checks import (
     Seed,
     ShareBelowOne,
 )
-from groundfloor.data import datasets
+from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import Run, duration
 
@@ -43,19 +43,11 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DataConfig):
     """What to train on, the model, the two loops, and where to write."""
 
-    dataset: str = "digits"
-    """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
-    resolution: Count | None = None
-    """Side in pixels to reduce images to (must divide their own); none keeps it."""
     images: Annotated[int, Interval(2, LARGEST)] | None = None
     """Use only this many images of each split; none uses all."""
-    data_dir: Path | None = None
-    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
-    download: bool = False
-    """Let torchvision download the data set if it is missing."""
 
     width: Count = 64
     """Units in each sine layer."""
@@ -294,13 +286,7 @@ def main(config, preset="digits"):
     first = jax.process_index() == 0
 
     def prepare():
-        data = datasets.load(
-            config.dataset,
-            config.data_dir,
-            download=config.download,
-            resolution=config.resolution,
-            images=config.images,
-        )
+        data = config.load(images=config.images)
         _check_data(config, data)
         devices.data_mesh(config.batch_size)
         if not first:

@@ -79,7 +79,16 @@ def _counted(count, noun, plural=None):
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def load(name, data_dir=None, *, download=False, resolution=None, images=None, val_fraction=0.1):
+def load(
+    name,
+    data_dir=None,
+    *,
+    download=False,
+    resolution=None,
+    skip_damaged=False,
+    images=None,
+    val_fraction=0.1,
+):
     """Load the data set `name` as a `Dataset`.
 
     data_dir: folder to look in; default `$FUNCTA_DATA` or `~/.cache/functa`.
