@@ -167,16 +167,20 @@ def load_beside(config):
         return None, None
     folder = _beside(config)
     functa = load(folder) if config.run or (folder / "functa.npz").exists() else None
-    data = _load_compared(config)
+    beside = replace(config, dataset=config.compare, resolution=None)
+    data = beside.load(size=functa.resolution if functa else None)
     if len(data.val) == 0 or len(data.test) == 0:
         raise UserError(f"--compare {data.name} has no validation or test images")
     if functa is None:
         return None, data
     height, width, channels = data.train.images.shape[1:]
     if (height, width) != functa.resolution:
-        data = _load_compared(config, functa.resolution[0])
-    known = functa.metadata.get("data", config.compare), functa.config.channels
-    if known != (config.compare, channels):
+        raise UserError(
+            f"{data.name} has images of {height}x{width}, the functa in {folder} is of "
+            f"{functa.resolution[0]}x{functa.resolution[1]}"
+        )
+    known = functa.metadata.get("data", data.name), functa.config.channels
+    if known != (data.name, channels):
         raise UserError(f"{folder} is a functa of {known[0]}; give --compare {known[0]}")
     return functa, data
 
@@ -184,10 +188,6 @@ def load_beside(config):
 def _beside(config):
     """The run that is compared."""
     return config.run or Path("runs") / f"meta_train-{config.compare}"
-
-
-def _load_compared(config, resolution=None):
-    return replace(config, dataset=config.compare, resolution=resolution).load()
 
 
 def announce(config, images, functa, data, run):

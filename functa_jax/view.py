@@ -85,10 +85,7 @@ def originals(functaset, rows, data_dir=None):
     """(uint8 images (n, h, w, C) of these test rows, None), or (None, why there are none)."""
     about = functaset.metadata
     try:
-        data = datasets.load(about.get("data") or "(unnamed)", data_dir)
-        side, height = data.test.images.shape[1], about["resolution"][0]
-        if side > height and side % height == 0:
-            data = datasets.load(data.name, data_dir, resolution=height)
+        data = datasets.load(about.get("data") or "(unnamed)", data_dir, size=about["resolution"])
     except UserError as error:
         return None, str(error)
     place = {int(number): i for i, number in enumerate(data.test.ids)}
