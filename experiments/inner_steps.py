@@ -31,7 +31,6 @@ from experiments import runner
 from functa_jax import meta_train
 from groundfloor import checks, cli
 from groundfloor.checks import Flags, Seed
-from groundfloor.data import datasets
 from groundfloor.plots import figure
 from groundfloor.runs import environment, read_rows, spread, write_json
 
@@ -154,9 +153,7 @@ def flops(preset, flags):
     from functa_jax.training import inner_loop, loop, outer_loop
 
     config = cli.parse(meta_train.Config, meta_train.PRESETS[preset], flags)
-    images = datasets.load(
-        config.dataset, config.data_dir, resolution=config.resolution
-    ).train.images[:1]
+    images = config.load(images=1).train.images[:1]
     model = loop.model_config(config, images)
     params = jax.eval_shape(lambda: siren.init(model, 0))
     coords = siren.points(model, images.shape[1:3])

@@ -20,11 +20,13 @@ class Config:
     run: Path
     """Run folder (or functa.npz file) of the trained functa."""
     dataset: str | None = None
-    """Data set; default the one that the run was trained on."""
+    """Data set, or path of a folder of images or a .npy or .npz file; default that of the run."""
     data_dir: Path | None = None
     """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
     download: bool = False
     """Let torchvision download the data set if it is missing."""
+    skip_damaged: bool = False
+    """Leave out the damaged files of a folder of images and name them, instead of refusing it."""
     out: Path | None = None
     """File to write; default functaset[-DATA][-xCOPIES].npz in the run folder."""
     copies: Count | None = None
@@ -63,7 +65,12 @@ def main(config):
 
     functa = load(config.run)
     data = exporter.data_of(
-        functa, config.run, config.data_dir, name=config.dataset, download=config.download
+        functa,
+        config.run,
+        config.data_dir,
+        name=config.dataset,
+        download=config.download,
+        skip_damaged=config.skip_damaged,
     )
     name, trained_on = data.name, functa.metadata.get("data", data.name)
     found, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
@@ -77,7 +84,7 @@ def main(config):
     )
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"
-    stem += f"-{name}" if name != trained_on else ""
+    stem += f"-{Path(name).stem}" if name != trained_on else ""
     stem += f"-x{copies}" if copies else ""
     out = config.out or folder / f"{stem}.npz"
     if out.is_dir():

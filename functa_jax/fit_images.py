@@ -7,13 +7,13 @@ depths and sizes join what is there.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from groundfloor import checks, cli
 from groundfloor.checks import Count, CountOrZero, Interval, Name, Positive, Seed
-from groundfloor.data import datasets
+from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import Run, duration, read_json, run_folder, write_json
 
@@ -25,11 +25,12 @@ NUMBERS = 32  # per image, in a comparison without a functa
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DataConfig):
     """What to fit, with which networks, and what to set beside them."""
 
     dataset: str = "photos"
-    """Data set: photos, digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
+    """Data set: photos, digits, mnist, cifar10, any prepared TFDS image set in --data-dir, or the
+    path of a folder of images or of a .npy or .npz file."""
     images: tuple[CountOrZero, ...] = (0, 1)
     """Which images: rows of its train split."""
     sizes: tuple[Count, ...] = (32, 64)
@@ -59,10 +60,6 @@ class Config:
     compare_steps: Count = 1000
     """Steps of Adam in the comparison."""
 
-    data_dir: Path | None = None
-    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
-    download: bool = False
-    """Let torchvision download a data set if it is missing."""
     name: Name = ""
     """Appended to the run folder's name."""
     out: Path | None = None
@@ -148,7 +145,7 @@ def load_images(config):
 
     UserError if an image or a size does not exist.
     """
-    data = _load(config, config.dataset)
+    data = config.load()
     if max(config.images) >= len(data.train):
         raise UserError(
             f"--images {max(config.images)}: {data.name} has {len(data.train):,} train images, "
@@ -171,16 +168,20 @@ def load_beside(config):
         return None, None
     folder = _beside(config)
     functa = load(folder) if config.run or (folder / "functa.npz").exists() else None
-    data = _load(config, config.compare)
+    beside = replace(config, dataset=config.compare, resolution=None)
+    data = beside.load(size=functa.resolution if functa else None)
     if len(data.val) == 0 or len(data.test) == 0:
         raise UserError(f"--compare {data.name} has no validation or test images")
     if functa is None:
         return None, data
     height, width, channels = data.train.images.shape[1:]
     if (height, width) != functa.resolution:
-        data = _load(config, config.compare, functa.resolution[0])
-    known = functa.metadata.get("data", config.compare), functa.config.channels
-    if known != (config.compare, channels):
+        raise UserError(
+            f"{data.name} has images of {height}x{width}, the functa in {folder} is of "
+            f"{functa.resolution[0]}x{functa.resolution[1]}"
+        )
+    known = functa.metadata.get("data", data.name), functa.config.channels
+    if known != (data.name, channels):
         raise UserError(f"{folder} is a functa of {known[0]}; give --compare {known[0]}")
     return functa, data
 
@@ -188,10 +189,6 @@ def load_beside(config):
 def _beside(config):
     """The run that is compared."""
     return config.run or Path("runs") / f"meta_train-{config.compare}"
-
-
-def _load(config, name, resolution=None):
-    return datasets.load(name, config.data_dir, download=config.download, resolution=resolution)
 
 
 def announce(config, images, functa, data, run):

@@ -7,7 +7,6 @@ from the latents, and write summary.json. The same command on the same folder re
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -15,8 +14,8 @@ import numpy as np
 from functa_jax.model.config import GridConfig, NetworkConfig
 from functa_jax.training.config import ClusterConfig, OuterConfig, RunConfig
 from groundfloor import checks, cli
-from groundfloor.checks import LARGEST, Count, Interval
-from groundfloor.data import datasets
+from groundfloor.checks import LARGEST, Interval
+from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import duration
 
@@ -33,19 +32,11 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 
 
 @dataclass(frozen=True)
-class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig):
+class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig, DataConfig):
     """What to train on, the model, the two loops, and where to write."""
 
-    dataset: str = "digits"
-    """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
-    resolution: Count | None = None
-    """Side in pixels to reduce images to (must divide their own); none keeps it."""
     images: Annotated[int, Interval(2, LARGEST)] | None = None
     """Use only this many images of each split; none uses all."""
-    data_dir: Path | None = None
-    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
-    download: bool = False
-    """Let torchvision download the data set if it is missing."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -173,13 +164,7 @@ def main(config, preset="digits"):
     first = jax.process_index() == 0
 
     def prepare():
-        data = datasets.load(
-            config.dataset,
-            config.data_dir,
-            download=config.download,
-            resolution=config.resolution,
-            images=config.images,
-        )
+        data = config.load(images=config.images)
         _check_data(config, data)
         devices.data_mesh(config.batch_size)
         model = loop.model_config(config, data.train.images)

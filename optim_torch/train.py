@@ -23,7 +23,7 @@ from groundfloor.checks import (
     Share,
     ShareBelowOne,
 )
-from groundfloor.data import datasets
+from groundfloor.data.config import DataConfig
 from groundfloor.pytorch import batches
 from groundfloor.runs import Run, duration
 from optim_torch.dessilbi import structure
@@ -36,15 +36,9 @@ Base = Literal["sgd", "adam", "adamw", "radam", "nadam", "adamax", "adagrad", "r
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DataConfig):
     """What to train on, the network, the optimizer, and where to write."""
 
-    dataset: str = "digits"
-    """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
-    data_dir: Path | None = None
-    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
-    download: bool = False
-    """Let torchvision download the data set if it is missing."""
     images: Count | None = None
     """Use only this many images of each split; none uses all."""
     val_fraction: ShareBelowOne = 0.1
@@ -167,13 +161,7 @@ PRESETS = {
 def main(config, preset):
     """Train and report; returns the summary."""
     device = batches.choose_device(config.device)
-    data_set = datasets.load(
-        config.dataset,
-        config.data_dir,
-        download=config.download,
-        images=config.images,
-        val_fraction=config.val_fraction,
-    )
+    data_set = config.load(images=config.images, val_fraction=config.val_fraction)
     # Impossible settings are refused before any file is written.
     data_set.require(classes=2, test=1)
     fresh = loop.prepare(config, data_set, device)

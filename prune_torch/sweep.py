@@ -24,6 +24,7 @@ from groundfloor.checks import (
     Seed,
     Share,
 )
+from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import Progress, Run, Stopping, write_json
 from prune_torch.methods import METHODS
@@ -38,9 +39,10 @@ NOT_IDENTITY = (
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DataConfig):
     """The network, the data, the protocol, and which cells."""
 
+    dataset: str = "cifar10"
     methods: tuple[str, ...] = tuple(METHODS)
     """Methods, by name."""
     densities: tuple[PositiveShare, ...] = tuple(round(0.1 * i, 1) for i in range(1, 10))
@@ -57,12 +59,6 @@ class Config:
     weights: Path | None = None
     """File of weights: .safetensors, .pth or Google's .npz."""
 
-    dataset: str = "cifar10"
-    """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
-    data_dir: Path | None = None
-    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
-    download: bool = False
-    """Let torchvision download the data set if it is missing."""
     images: Count | None = None
     """Use only this many images of each split; none uses all."""
     val_fraction: InnerShare = 0.1

@@ -56,9 +56,9 @@ class Augmentation:
         return padded[np.arange(count)[:, None, None], rows, columns]
 
 
-def data_of(functa, run, data_dir=None, *, name=None, download=False):
+def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damaged=False):
     """The Dataset that a run (folder, or functa.npz) was trained on, as many images of it, or
-    another one by name; reduced to the functa's resolution if it is larger."""
+    another one by name or path; brought to the functa's resolution if that can be."""
     settings = (run if run.is_dir() else run.parent) / "config.json"
     about = read_json(settings) if settings.exists() else {}
     if not isinstance(about, dict):
@@ -66,12 +66,18 @@ def data_of(functa, run, data_dir=None, *, name=None, download=False):
     own = about.get("dataset", functa.metadata.get("data"))
     if not isinstance(name or own, str):
         raise UserError(f"{run} does not say which data set (--dataset) it was trained on")
-    options = {"download": download, "images": about.get("images") if name in (None, own) else None}
-    data = datasets.load(name or own, data_dir, **options)
-    (height, width), (side, other) = functa.resolution, data.train.images.shape[1:3]
-    if height == width and side == other and side > height and side % height == 0:
-        data = datasets.load(data.name, data_dir, resolution=height, **options)
-    return data
+    images = None
+    if name in (None, own):
+        images = about.get("images")
+        skip_damaged = skip_damaged or about.get("skip_damaged", False)
+    return datasets.load(
+        name or own,
+        data_dir,
+        download=download,
+        size=functa.resolution,
+        images=images,
+        skip_damaged=skip_damaged,
+    )
 
 
 def export(functa, data, path, augmentation=None, dtype="float32", shard_megabytes=1000):

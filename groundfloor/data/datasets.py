@@ -1,15 +1,16 @@
-"""Image data sets as NumPy arrays: the embedded ones, TFDS folders and torchvision folders.
+"""Image data sets as NumPy arrays: embedded ones, TFDS and torchvision folders, one's own files.
 
     data = load("cifar10", "~/data")          # train 45,000, val 5,000, test 10,000
     data.train.images                         # uint8 (45000, 32, 32, 3)
+    data = load("~/photos", resolution=64)    # a folder of images, or a .npy or .npz file
 
 `digits` and `photos` come with scikit-learn. Any other name is looked for in `data_dir` as
 `<name>/<version>` or `tfds/<name>/<version>` (a prepared TFDS image set; reading it needs no
-TensorFlow) and, for the names in `TORCHVISION`, as the folder that torchvision makes.
+TensorFlow) and, for the names in `TORCHVISION`, as the folder that torchvision makes; last, as a
+path: see `folder` and `arrays`.
 """
 
 import hashlib
-import math
 import os
 import re
 import sys
@@ -19,26 +20,22 @@ from pathlib import Path
 import numpy as np
 
 from groundfloor.checks import PlainName
-from groundfloor.data import tfds_folder
-from groundfloor.data.split import Split, damaged, first_line
+from groundfloor.data import arrays, folder, tfds_folder, torchvision_folder
+from groundfloor.data.split import SPLIT_SEED, Split, damaged, first_line
+from groundfloor.data.torchvision_folder import TORCHVISION
 from groundfloor.errors import UserError
 
-TORCHVISION = {  # name: class, folder inside data_dir, training images (all have 10,000 for test)
-    "mnist": ("MNIST", "MNIST/raw", 60_000),
-    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw", 60_000),
-    "kmnist": ("KMNIST", "KMNIST/raw", 60_000),
-    "cifar10": ("CIFAR10", "cifar-10-batches-py", 50_000),
-    "cifar100": ("CIFAR100", "cifar-100-python", 50_000),
-}
-SPLIT_SEED = 0  # fixed: every study of every package holds out the same validation images
+TEST_SHARE = 0.1  # of one's own images that come without test split
+SMALLEST = 10  # of one's own images that are split at all
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Three disjoint splits; `num_classes` is 0 without labels.
 
-    `fingerprint` is 16 hexadecimal digits of the SHA-256 of all images and labels (train with
-    val, then test, at the resolution loaded): it does not depend on `val_fraction`.
+    `name`: of one's own files the absolute path. `fingerprint` is 16 hexadecimal digits of the
+    SHA-256 of all images and labels (train with val, then test, at the resolution loaded): it does
+    not depend on `val_fraction`.
     """
 
     name: str
@@ -79,19 +76,34 @@ def _counted(count, noun, plural=None):
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def load(name, data_dir=None, *, download=False, resolution=None, images=None, val_fraction=0.1):
-    """Load the data set `name` as a `Dataset`.
+def load(
+    name,
+    data_dir=None,
+    *,
+    download=False,
+    resolution=None,
+    size=None,
+    skip_damaged=False,
+    images=None,
+    val_fraction=0.1,
+):
+    """Load the data set `name`, or that at the path `name`, as a `Dataset`.
 
     data_dir: folder to look in; default `$FUNCTA_DATA` or `~/.cache/functa`.
     download: let torchvision fetch the set (names in `TORCHVISION`) when it is not there.
     resolution: None, or a side in pixels that divides the stored square side: block means,
-        rounded to uint8 (for a factor of 2 this is bilinear resizing without antialiasing).
+        rounded to uint8 (for a factor of 2 this is bilinear resizing without antialiasing). Of
+        one's own files any side: `pictures.resized`.
+    size: instead, (height, width) that images are brought to where `resolution` could.
+    skip_damaged: leave out the damaged files of one's own folder.
     images: None, or at most this many of each split, the first ones.
     val_fraction: share of train held out for validation, in [0, 1); stratified by label.
 
     `digits` (8x8, 17 grey levels spread over 0..255) has no official split: 1,437 / 360 here.
     `photos` (two of 427x640) is for fitting single images: both are train; val, test are empty.
     A TFDS set without a test split gives the last 10 % of its train rows, as DeepMind's functa.
+    One's own files: splits that are there stay; else a tenth is drawn for test, stratified by
+    label, and val as of named sets; of less than ten images all are train.
     Raises UserError, in one line, for everything that is missing, damaged or impossible.
     """
     if not 0 <= val_fraction < 1:
@@ -101,25 +113,30 @@ def load(name, data_dir=None, *, download=False, resolution=None, images=None, v
     try:
         if name in EMBEDDED:
             _refuse_namesake(name, data_dir, download)
-            train, test, num_classes = EMBEDDED[name]()
+            splits, num_classes = EMBEDDED[name]()
         else:
-            train, test, num_classes = _find(name, data_dir, download)
+            square = size is not None and size[0] == size[1]
+            own = {"resolution": size[0] if square else resolution, "skip_damaged": skip_damaged}
+            name, splits, num_classes = _find(name, data_dir, download, own)
     except OSError as error:  # permissions, a stale handle: no damage
         raise UserError(
             f"{error.filename or name} cannot be read: {error.strerror or error}"
         ) from None
-    if name == "photos":
-        val_fraction = 0
-    if resolution is not None:
-        train, test = (
-            Split(reduce_blocks(part.images, resolution), part.labels, part.ids)
-            for part in (train, test)
-        )
-    fingerprint = _fingerprint(train, test)
-    held = max(1, round(val_fraction * len(train))) if val_fraction and len(train) > 1 else 0
-    train, val = _hold_out(name, train, held)
-    splits = (split.take(slice(images)) for split in (train, val, test))
-    return Dataset(name, *splits, num_classes, fingerprint)
+    height, width = splits["train"].images.shape[1:3]
+    if size is not None and size[0] == size[1] < height == width and height % size[0] == 0:
+        resolution = size[0]
+    if resolution is not None and not Path(name).is_absolute():
+        splits = {
+            part: Split(reduce_blocks(split.images, resolution), split.labels, split.ids)
+            for part, split in splits.items()
+        }
+    fingerprint = _fingerprint(*splits.values())
+    if "val" not in splits:
+        train = splits["train"]
+        held = max(1, round(val_fraction * len(train))) if val_fraction and len(train) > 1 else 0
+        splits["train"], splits["val"] = _hold_out(name, train, held, "validation")
+    parts = (splits[part].take(slice(images)) for part in ("train", "val", "test"))
+    return Dataset(name, *parts, num_classes, fingerprint)
 
 
 def reduce_blocks(images, resolution):
@@ -147,14 +164,14 @@ def reduce_blocks(images, resolution):
 # ---- splits ----
 
 
-def _hold_out(name, split, count):
-    """`split` without `count` rows, and these rows: stratified where labelled, ids in order."""
+def _hold_out(name, split, count, what):
+    """`split` without `count` rows, and these: stratified where labelled, rows in order."""
     if count == 0:
         return split, split.take(slice(0))
     if count >= len(split):
         raise UserError(
             f"cannot hold {count:,} of the {len(split):,} training images of {name} out for "
-            "validation: choose another val_fraction, 0 for none"
+            f"{what}: choose another val_fraction, 0 for none"
         )
     from sklearn.model_selection import train_test_split
 
@@ -164,7 +181,7 @@ def _hold_out(name, split, count):
         kept, held = train_test_split(rows, stratify=split.labels if labelled else None, **options)
     except ValueError as error:  # a class of one image, or more classes than images to hold out
         print(
-            f"{name}: validation images are drawn whatever their class ({first_line(error)})",
+            f"{name}: {what} images are drawn whatever their class ({first_line(error)})",
             file=sys.stderr,
         )
         kept, held = train_test_split(rows, **options)
@@ -189,15 +206,19 @@ def _digits():
     source = load_digits()
     images = np.rint(source.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = source.target.astype(np.int64)
-    train, test = _hold_out("digits", Split(images, labels, np.arange(len(images))), 360)
-    return train, test, 10
+    whole = Split(images, labels, np.arange(len(images)))
+    return dict(zip(("train", "test"), _hold_out("digits", whole, 360, "test"), strict=True)), 10
 
 
 def _photos():
     from sklearn.datasets import load_sample_images
 
     photos = Split(np.stack(load_sample_images().images), np.full(2, -1), np.arange(2))
-    return photos, photos.take(slice(0)), 0
+    return _without_splits(photos), 0
+
+
+def _without_splits(split):
+    return {"train": split, "val": split.take(slice(0)), "test": split.take(slice(0))}
 
 
 EMBEDDED = {"digits": _digits, "photos": _photos}
@@ -208,10 +229,10 @@ def _refuse_namesake(name, data_dir, download):
     where flags have no effect."""
     if data_dir is not None:
         data_dir = _expanded(data_dir)
-        for folder in _roots(name, data_dir):
-            if folder.is_dir():
+        for place in _roots(name, data_dir):
+            if place.is_dir():
                 raise UserError(
-                    f"{name} is the set inside scikit-learn, and {folder} is there too: "
+                    f"{name} is the set inside scikit-learn, and {place} is there too: "
                     "rename that folder, or leave --data-dir out"
                 )
     unused = {"--data-dir": data_dir is not None, "--download": download}
@@ -223,13 +244,16 @@ def _refuse_namesake(name, data_dir, download):
 # ---- folders ----
 
 
-def _find(name, data_dir, download):
-    """(train, test, num_classes) of a set kept in a folder, in published order."""
-    if not all(part and PlainName().fault(part) is None for part in name.split("/")):
-        raise UserError(
-            f"data set {name!r}: a name is needed, or name/config; its folder goes to --data-dir"
-        )
+def _find(name, data_dir, download, own):
+    """(name, {"train": Split, ...}, num_classes) of a set kept in files, in published order.
+
+    own: options of `_own`.
+    """
     data_dir = _expanded(data_dir or os.environ.get("FUNCTA_DATA") or "~/.cache/functa")
+    if not name:
+        raise UserError("data set '': a name or a path is needed")
+    if not all(part and PlainName().fault(part) is None for part in name.split("/")):
+        return _own(_own_path(name, data_dir), **own)
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"{data_dir} is a file; it must be the folder that holds {name}")
     roots = _roots(name, data_dir)
@@ -239,20 +263,49 @@ def _find(name, data_dir, download):
         if versions:
             newest = max(versions, key=lambda p: [int(part) for part in p.name.split(".")])
             return _checked(name, newest, *tfds_folder.read(newest))
+    if name not in TORCHVISION and _own_path(name, data_dir).exists():
+        return _own(_own_path(name, data_dir), **own)
     looked = " and ".join(f"{root}/<version>" for root in roots)
     if name not in TORCHVISION:
         raise UserError(
             f"unknown data set {name!r}: not a built-in name (digits, photos, "
-            f"{', '.join(TORCHVISION)}), and no TFDS folder {looked}; prepare one with "
+            f"{', '.join(TORCHVISION)}), no file or folder, and no TFDS folder {looked}; prepare "
+            "one with "
             f"tfds build {name} --file_format=array_record --data_dir={data_dir}"
         )
-    folder = data_dir / TORCHVISION[name][1]
-    if not download and not folder.is_dir():
+    place = data_dir / TORCHVISION[name][1]
+    if not download and not place.is_dir():
         raise UserError(
-            f"{name} not found: looked for {looked} and {folder}; get it with --download, or put "
+            f"{name} not found: looked for {looked} and {place}; get it with --download, or put "
             "it in one of these places, or set $FUNCTA_DATA to the folder that holds it"
         )
-    return _checked(name, folder, *_read_torchvision(name, data_dir, folder, download))
+    return _checked(name, place, *torchvision_folder.read(name, data_dir, place, download))
+
+
+def _own_path(name, data_dir):
+    """The path that a data set's name is; of one that has moved, in `data_dir`."""
+    path = _expanded(name).resolve()
+    moved = data_dir / path.name
+    return moved if path.name and moved.exists() and not path.exists() else path
+
+
+def _own(path, resolution, skip_damaged):
+    """(path, {"train": Split, ...}, num_classes) of one's own images."""
+    if not path.exists():
+        raise UserError(f"data set {path}: neither a name nor a file or folder that exists")
+    if path.suffix.lower() in arrays.SUFFIXES:
+        splits, num_classes = arrays.read(path, resolution)
+    elif path.is_dir() or path.suffix.lower() in folder.SUFFIXES:
+        splits, num_classes = folder.read(path, resolution, skip_damaged)
+    else:
+        raise UserError(f"{path} is no folder, image, .npy or .npz file")
+    train = splits["train"]
+    if splits.keys() == {"train"} and len(train) < SMALLEST:
+        splits = _without_splits(train)
+    elif "test" not in splits:
+        count = max(1, round(TEST_SHARE * len(train)))
+        splits["train"], splits["test"] = _hold_out(path, train, count, "test")
+    return str(path), splits, num_classes
 
 
 def _expanded(data_dir):
@@ -270,66 +323,21 @@ def _roots(name, data_dir):
     return [data_dir / name, data_dir / "tfds" / name]
 
 
-def _checked(name, folder, train, test, num_classes):
-    """The same, once counts, shapes and labels are what they must be."""
-    for part, split in (("train", train), ("test", test)):
+def _checked(name, place, splits, num_classes):
+    """(name, splits, num_classes), once counts, shapes and labels are what they must be."""
+    for part, split in splits.items():
         if len(split) != len(split.labels):
-            damaged(folder, f"{part} has {len(split):,} images, {len(split.labels):,} labels")
+            damaged(place, f"{part} has {len(split):,} images, {len(split.labels):,} labels")
         if name in TORCHVISION:
             expected = TORCHVISION[name][2] if part == "train" else 10_000
             if len(split) != expected:
-                damaged(folder, f"{name} has {expected:,} {part} images, found {len(split):,}")
+                damaged(place, f"{name} has {expected:,} {part} images, found {len(split):,}")
         if num_classes and (split.labels == -1).any():
-            raise UserError(f"{folder}: {part} has images without label (-1) in a labelled set")
+            raise UserError(f"{place}: {part} has images without label (-1) in a labelled set")
         wrong = (split.labels < 0) | (split.labels >= num_classes)
         if num_classes and wrong.any():
             label = split.labels[wrong.argmax()]
-            damaged(folder, f"{part} has a label {label} outside 0..{num_classes - 1}")
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise UserError(f"{folder}: train and test images differ in size; all must be of one size")
-    return train, test, num_classes
-
-
-# ---- torchvision ----
-
-
-def _read_torchvision(name, data_dir, folder, download):
-    import torchvision
-
-    kind = getattr(torchvision.datasets, TORCHVISION[name][0])
-    splits = []
-    try:
-        for train in (True, False):
-            source = kind(data_dir, train=train, download=download)
-            images, labels = np.asarray(source.data), np.asarray(source.targets, np.int64)
-            images = images.reshape(*images.shape[:3], -1)
-            splits.append(Split(images, labels, np.arange(len(images), dtype=np.int64)))
-    except Exception as error:  # torchvision raises many kinds of error for the same damage
-        path = _first_bad_file(kind, folder)
-        if path and path.is_file():
-            damaged(path, "truncated or damaged")
-        if download:
-            raise UserError(
-                f"download of {name} into {data_dir} failed ({first_line(error)}): try again, "
-                f"or copy the files into {folder}"
-            ) from None
-        damaged(path or folder, "missing" if path else first_line(error))
-    return *splits, len(source.classes)
-
-
-def _first_bad_file(kind, folder):
-    """The first file of a torchvision folder that is missing or damaged."""
-    if hasattr(kind, "resources"):  # the MNIST family: idx files, whose head tells their size
-        for name, _ in kind.resources:
-            path = folder / Path(name).stem
-            data = path.read_bytes() if path.is_file() else b""
-            start = 4 + 4 * data[3] if len(data) > 16 else 0
-            if not start or len(data) - start != math.prod(np.frombuffer(data[4:start], ">u4")):
-                return path
-        return None
-    meta = [(kind.meta["filename"], kind.meta["md5"])]
-    for name, md5 in kind.train_list + kind.test_list + meta:
-        path = folder / name
-        if not path.is_file() or hashlib.md5(path.read_bytes()).hexdigest() != md5:
-            return path
-    return None
+            damaged(place, f"{part} has a label {label} outside 0..{num_classes - 1}")
+    if splits["train"].images.shape[1:] != splits["test"].images.shape[1:]:
+        raise UserError(f"{place}: train and test images differ in size; all must be of one size")
+    return name, splits, num_classes

@@ -20,20 +20,20 @@ from groundfloor.runs import atomic
 DECODER = "2"  # another number when the same files are read otherwise
 
 
-def place(folder):
-    """Where the pixels of a data set's folder (`.../name/version`) are kept, or None.
+def place(name, files, made_by=""):
+    """Where the pixels of the data set `name` are kept, or None.
 
-    The name holds a digest of all its files, so that swapped files never meet old pixels.
+    The file's name holds a digest of all `files` (paths), so that swapped files never meet old
+    pixels, and of the text `made_by`: what else decides about them.
     """
     base = cache_home()
     if base is None:
         return None
-    digest = hashlib.sha256(DECODER.encode())
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    digest = hashlib.sha256(f"{DECODER}{made_by}".encode())
+    for path in files:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    name = f"{folder.parent.name}.{digest.hexdigest()[:16]}.npz"
-    return base / "functa" / "decoded" / name
+    return base / "functa" / "decoded" / f"{name}.{digest.hexdigest()[:16]}.npz"
 
 
 def cache_home():
@@ -49,14 +49,15 @@ def cache_home():
 
 
 def read(path):
-    """(train, test, num_classes) that `write` left, or None if there is nothing good.
+    """(splits, num_classes) that `write` left, or None if there is nothing good.
 
     Zip checksums guard the content.
     """
     with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as file:
-        parts = [Split(*(file[f"{part}_{c}"] for c in COLUMNS)) for part in ("train", "test")]
-        if all(_whole(part) for part in parts):
-            return *parts, int(file["num_classes"])
+        parts = [name.removesuffix("_images") for name in file.files if name.endswith("_images")]
+        splits = {part: Split(*(file[f"{part}_{c}"] for c in COLUMNS)) for part in parts}
+        if "train" in splits and all(_whole(split) for split in splits.values()):
+            return splits, int(file["num_classes"])
     return None
 
 
@@ -77,11 +78,11 @@ def writable(path):
     return False
 
 
-def write(path, train, test, num_classes):
-    """Keep them in place of what was kept of this set before; a full disk only costs time."""
+def write(path, splits, num_classes):
+    """Keep {"train": Split, ...} in place of what was kept of this set; a full disk costs time."""
     columns = {
         f"{part}_{column}": getattr(split, column)
-        for part, split in (("train", train), ("test", test))
+        for part, split in splits.items()
         for column in COLUMNS
     }
     with contextlib.suppress(OSError, UserError):

@@ -6,6 +6,8 @@ import numpy as np
 
 from groundfloor.errors import UserError
 
+SPLIT_SEED = 0  # fixed: every study of every package holds out the same validation images
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,28 +9,25 @@ from sklearn.model_selection import train_test_split
 
 from groundfloor import checks
 from groundfloor.checks import Count, Positive, Seed, ShareBelowOne
-from groundfloor.data import datasets
+from groundfloor.data.config import DataConfig
 from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
 from optim_torch.landscape.probing import DIRECTIONS
 from optim_torch.models.vgg_a import NORMS, VGG_A_MODELS
 
 COURSE_RATES = (1e-3, 2e-3, 1e-4, 5e-4)  # for Adam
-NOT_IDENTITY = ("data_dir", "download", "out", "name", "device")  # may differ on resuming
+NOT_IDENTITY = (  # may differ on resuming; the images' fingerprint tells what was skipped
+    *("data_dir", "download", "skip_damaged", "out", "name", "device"),
+)
 MODELS = tuple(name for name in VGG_A_MODELS if name != "VGG_A_BatchNorm")  # norms say it here
 OPTIMIZERS = ("sgd", "adam")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(DataConfig):
     """The networks, their training, and what is measured on the way."""
 
     dataset: str = "cifar10"
-    """Data set: digits, cifar10, or any prepared TFDS set of square images with labels."""
-    data_dir: Path | None = None
-    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
-    download: bool = False
-    """Let torchvision download the data set if it is missing."""
     n_items: Annotated[int, checks.Interval(-1, checks.LARGEST)] = -1
     """Train on this many images, as many of each class as in the whole; -1: on all."""
     val_fraction: ShareBelowOne = 0.1
@@ -103,9 +99,7 @@ def load_data(config):
 
     UserError, in one line, if it is missing, or if these networks cannot be trained on it.
     """
-    data_set = datasets.load(
-        config.dataset, config.data_dir, download=config.download, val_fraction=config.val_fraction
-    )
+    data_set = config.load(val_fraction=config.val_fraction)
     data_set.require(classes=2)
     height, width = data_set.train.images.shape[1:3]
     if height != width:

@@ -27,7 +27,7 @@ from groundfloor.checks import (
     Seed,
     ShareBelowOne,
 )
-from groundfloor.data import datasets
+from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches
 from groundfloor.runs import Progress, Run, duration, spread
@@ -52,15 +52,9 @@ AtLeastTwo = Annotated[int, Interval(2, LARGEST)]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DataConfig):
     """The data, the network, the base setting, and what is tried instead."""
 
-    dataset: str = "digits"
-    """Data set: digits, mnist, cifar10, or any prepared TFDS image set in --data-dir."""
-    data_dir: Path | None = None
-    """Folder with data sets; default $FUNCTA_DATA or ~/.cache/functa."""
-    download: bool = False
-    """Let torchvision download the data set if it is missing."""
     images: AtLeastTwo | None = None
     """Use only this many images of each split; none uses all."""
     val_fraction: InnerShare = 0.1
@@ -176,13 +170,7 @@ def main(config, preset):
     device = batches.choose_device(config.device)
     if config.amp and device.type != "cuda":
         raise UserError("--amp needs a GPU")
-    data_set = datasets.load(
-        config.dataset,
-        config.data_dir,
-        download=config.download,
-        images=config.images,
-        val_fraction=config.val_fraction,
-    )
+    data_set = config.load(images=config.images, val_fraction=config.val_fraction)
     data_set.require(classes=2, val=1, test=1)
     height, width = data_set.train.images.shape[1:3]
     count, side = len(data_set.train), min(height, width)

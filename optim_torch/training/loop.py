@@ -261,7 +261,12 @@ def load(folder, epoch=None, device="cpu", data_dir=None):
         raise UserError(f"{folder} is no run of optim_torch.train")
     config = SimpleNamespace(**settings)
     data_set = datasets.load(
-        config.dataset, data_dir, images=config.images, val_fraction=config.val_fraction
+        config.dataset,
+        data_dir,
+        resolution=settings.get("resolution"),
+        skip_damaged=settings.get("skip_damaged", False),
+        images=config.images,
+        val_fraction=config.val_fraction,
     )
     if data_set.fingerprint != config.data_fingerprint:
         raise UserError(f"{folder} was made from other images than {config.dataset} is there")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches
 from groundfloor.runs import atomic, cores
@@ -24,13 +23,7 @@ def make_bench(config, number=0, dense=None):
     """The data and the network on the device of worker `number`. dense: of `Bench`."""
     gpus = torch.cuda.device_count()
     device = config.device or (f"cuda:{number % gpus}" if gpus else None)
-    data_set = datasets.load(
-        config.dataset,
-        config.data_dir,
-        download=config.download,
-        images=config.images,
-        val_fraction=config.val_fraction,
-    )
+    data_set = config.load(images=config.images, val_fraction=config.val_fraction)
     return Bench(config, data_set, batches.choose_device(device), dense)
 
 

@@ -1,0 +1,93 @@
+"""Images of one's own in a .npy file, or with labels and splits in a .npz file.
+
+.npz: images and perhaps labels; or train_images, perhaps val_images and test_images, and labels of
+all of these (train_labels, ...) or of none.
+"""
+
+import sys
+
+import numpy as np
+
+from groundfloor import npz
+from groundfloor.data import pictures
+from groundfloor.data.split import Split
+from groundfloor.errors import UserError
+
+SUFFIXES = (".npy", ".npz")
+MOST_CLASSES = 10_000  # numbers beyond are no classes but dates or hashes
+
+
+def read(path, resolution=None):
+    """({"train": Split, ...}, number of classes, 0 without labels) of a file.
+
+    Images are uint8, or floats in [0, 1] that become such, (n, h, w) or (n, h, w, c); labels whole
+    numbers from 0 on, (n,) or (n, 1). ids count train's rows and then val's; test's from 0.
+    resolution: as for `pictures.resized`. Raises UserError for all else.
+    """
+    if path.suffix.lower() == ".npy":
+        arrays = {"train_images": npz.read_array(path)}
+    else:
+        arrays = npz.read(path)
+        if "images" in arrays:
+            arrays = {
+                f"train_{name}": arrays[name] for name in ("images", "labels") if name in arrays
+            }
+    parts = [part for part in ("train", "val", "test") if f"{part}_images" in arrays]
+    if "train" not in parts:
+        raise UserError(
+            f"{path} holds {', '.join(arrays) or 'nothing'}; images is needed, or train_images"
+        )
+    labelled = [part for part in parts if f"{part}_labels" in arrays]
+    if labelled and labelled != parts:
+        raise UserError(f"{path} has labels of {', '.join(labelled)} alone; give all or none")
+    splits = {}
+    for part in parts:
+        images = _pixels(f"{path}: {part}_images", arrays[f"{part}_images"])
+        if resolution:
+            images = pictures.resized(images, resolution)
+        labels = np.full(len(images), -1, np.int64)
+        if labelled:
+            labels = _classes(f"{path}: {part}_labels", arrays[f"{part}_labels"], len(images))
+        first = len(splits["train"]) if part == "val" else 0
+        splits[part] = Split(images, labels, first + np.arange(len(images), dtype=np.int64))
+    shapes = {split.images.shape[1:] for split in splits.values()}
+    if len(shapes) > 1:
+        raise UserError(f"{path}: its splits differ in the size of images: {sorted(shapes)}")
+    num_classes = 1 + max(split.labels.max(initial=-1) for split in splits.values())
+    counts = ", ".join(f"{len(split):,} images in {part}" for part, split in splits.items())
+    kinds = f"labels 0 to {num_classes - 1}" if labelled else "no labels"
+    print(f"{path}: {counts}, {kinds}", file=sys.stderr)
+    return splits, int(num_classes)
+
+
+def _pixels(what, images):
+    """uint8 (n, h, w, c)."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or 0 in images.shape or images.shape[3] not in pictures.MODES:
+        raise UserError(
+            f"{what} has the shape {images.shape}; (n, h, w) or (n, h, w, 1 to 4 channels) "
+            "is needed"
+        )
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise UserError(f"{what} is {images.dtype}; uint8 is needed, or floats in [0, 1]")
+    low, high = float(images.min()), float(images.max())
+    if not 0 <= low <= high <= 1:
+        raise UserError(f"{what} goes from {low:g} to {high:g}; floats must be in [0, 1]")
+    out = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), 1000):  # keeps the temporaries small
+        chunk = images[start : start + 1000].astype(np.float64)
+        out[start : start + 1000] = np.rint(255 * chunk)
+    return out
+
+
+def _classes(what, labels, count):
+    """int64 (count,)."""
+    if labels.shape not in ((count,), (count, 1)):
+        raise UserError(f"{what} has the shape {labels.shape}; there are {count:,} images")
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if not whole or labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise UserError(f"{what} must be whole numbers of classes, 0, 1, ...")
+    return labels.reshape(count).astype(np.int64)
