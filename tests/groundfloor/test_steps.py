@@ -32,12 +32,12 @@ def test_a_stopped_sum_goes_on_to_the_same_number(last, every, stop, often):
 
     def run(folder, stop=None):
         kept = checkpoints.newest(folder, "cpu") or {"step": 0, "sum": torch.zeros(())}
-        total, step = kept["sum"], kept["step"]
+        total = kept["sum"]
 
         def state():
             return {"step": step + 1, "sum": total}
 
-        for step, _ in training_steps(step, last, every=every, folder=folder, state=state):
+        for step, _ in training_steps(kept["step"], last, every=every, folder=folder, state=state):
             if step == stop:
                 return None
             batches.seed_step(7, step)
