@@ -6,8 +6,11 @@ all of them in CSV.
 
 import csv
 import io
+from typing import Literal
 
 from groundfloor.runs import atomic
+
+Kind = Literal["csv", "tex"] | None  # of a command's --table
 
 LATEX = {char: rf"\{char}" for char in "&%$#_{}"}
 LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

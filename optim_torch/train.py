@@ -28,7 +28,7 @@ from groundfloor.pytorch import batches
 from groundfloor.runs import Run, duration
 from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.optimizer import DessiLBI
-from optim_torch.training import evaluate, figures, loop
+from optim_torch.training import evaluate, figures, loop, tickets
 
 Width = Annotated[int, Interval(1, 100_000)]
 NOT_IDENTITY = ("data_dir", "download", "name", "out", "device")  # may differ on resuming
@@ -167,7 +167,7 @@ def main(config, preset):
     fresh = loop.prepare(config, data_set, device)
     loop.steps_per_epoch(config, data_set)
     if config.ticket is not None:
-        loop.ticket_masks(config, fresh.model, device)
+        tickets.ticket_masks(config, fresh.model, device)
     run = Run.of("train", preset, config, data_set, not_identity=NOT_IDENTITY, files=("ticket",))
     if run.summary() is None:
         _say_idle(config, PRESETS.get(preset, Config()), data_set)

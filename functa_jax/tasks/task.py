@@ -33,12 +33,11 @@ import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, find_shards, load_functaset
-from groundfloor import checks, tables
+from groundfloor import checks, plots, tables
 from groundfloor.checks import Seed
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
@@ -61,9 +60,9 @@ class TaskConfig:
     """Folder for the report; default tasks/ in the run folder."""
     seed: Seed = 0
     """Seed of everything random in the task."""
-    table: Literal["csv", "tex"] | None = None
+    table: tables.Kind = None
     """Write the table as CSV or LaTeX too; default no."""
-    figures: Literal["png", "pdf"] = "png"
+    figures: plots.Kind = "png"
     """Format of the figures; pdf: vector graphics beside the PNG files."""
 
     def __post_init__(self):
@@ -83,16 +82,10 @@ class Material:
     data: datasets.Dataset
     out: Path
     folder: Path | None = None  # of the run, if there is one; keeps the PCA of its images
-    vector: bool = False  # figures are drawn as PDF too
 
     def path(self, name):
         """A file of the report."""
         return self.out / name
-
-    def figure(self, name):
-        """The files of a figure NAME.png, for groundfloor.plots.figure."""
-        path = self.path(name)
-        return (path, path.with_suffix(".pdf")) if self.vector else (path,)
 
     @cached_property
     def origin(self):
@@ -154,7 +147,8 @@ def load(config):
     if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
         raise UserError(f"--out {out}: a file lies where the report's folder should be")
     run = folder if (folder / "config.json").exists() else None
-    return Material(functa, functaset, data, out, run, config.figures == "pdf")
+    plots.use(config.figures)
+    return Material(functa, functaset, data, out, run)
 
 
 def require(data, why, **needs):

@@ -1,5 +1,6 @@
 """Images resident on the device: normalisation, batches and augmentation without workers."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -64,20 +65,35 @@ def normalisation(images, standardise):
     return Normalisation(mean, torch.where(least == most, 1.0, std))
 
 
-def order(count, seed, epoch):
-    """The order of `count` images in an epoch: a function of (seed, epoch) alone."""
+@functools.lru_cache(maxsize=4)
+def order(count, seed, epoch, device="cpu"):
+    """The order of `count` images in an epoch: a function of (seed, epoch) alone.
+
+    It is made once for all steps of the epoch: do not write into it.
+    """
     generator = torch.Generator().manual_seed(seeds.fold(seed, "order", epoch))
-    return torch.randperm(count, generator=generator)
+    return torch.randperm(count, generator=generator).to(device)
 
 
-def rows(count, size, seed, step):
+def rows(count, size, seed, step, device="cpu"):
     """Which of `count` images are the batch of a step, (size,): a function of (seed, step) alone.
 
     Epochs are full batches; the images left over wait for another order.
     """
     size = min(size, count)
     epoch, within = divmod(step, count // size)
-    return order(count, seed, epoch)[within * size : (within + 1) * size]
+    return order(count, seed, epoch, device)[within * size : (within + 1) * size]
+
+
+def batch(images, size, seed, step, augment=False):
+    """Pixels and labels of a training step: a function of (seed, step) alone.
+
+    Sets PyTorch's random state (`seed_step`), from which augmentation and dropout draw.
+    """
+    seed_step(seed, step)
+    chosen = rows(len(images), size, seed, step, images.labels.device)
+    pixels = images.pixels[chosen]
+    return crop_and_flip(pixels) if augment else pixels, images.labels[chosen]
 
 
 def seed_step(seed, step):

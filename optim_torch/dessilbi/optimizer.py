@@ -15,13 +15,10 @@ import math
 
 import torch
 from torch.optim import SGD, Optimizer
-from torch.optim.adam import adam
 
-from optim_torch.dessilbi import groups, updates
+from optim_torch.dessilbi import bases, groups, refusals, updates
 from optim_torch.dessilbi.groups import Block
-
-OWN_STATE = ("v", "gamma", "entry", "v_exp_avg", "v_exp_avg_sq", "v_step")
-COUPLINGS = ("decoupled", "coupled")
+from optim_torch.dessilbi.warm_start import warm_start
 
 
 class DessiLBI(Optimizer):
@@ -80,7 +77,7 @@ class DessiLBI(Optimizer):
             "gamma_adaptive": gamma_adaptive,
             "clock": 0.0,
         }
-        _check({"lr": lr, **own})
+        refusals.refuse_impossible({"lr": lr, **own})
         if not (isinstance(base, type) and issubclass(base, Optimizer)):
             raise ValueError(f"base must be a class of torch.optim, got {base!r}")
         if isinstance(params, torch.Tensor):
@@ -105,7 +102,7 @@ class DessiLBI(Optimizer):
         if isinstance(group.get("penalty"), (list, tuple)):  # tensors can be saved
             group["penalty"] = [torch.as_tensor(x, dtype=torch.long) for x in group["penalty"]]
         whole = {**self.defaults, **group}
-        _check(whole)
+        refusals.refuse_impossible(whole)
         if self._base_class is torch.optim.SparseAdam and whole["coupling"] == "coupled":
             raise ValueError("SparseAdam takes sparse gradients, 'coupled' makes dense ones")
         if self.param_groups:
@@ -126,7 +123,7 @@ class DessiLBI(Optimizer):
                 loss = closure()
         gradients = {}  # those that the base does not get as they are
         try:
-            self._make_dense(gradients)
+            bases.make_dense(self.base, self.param_groups, gradients)
             for group, partition in zip(self.param_groups, self._partitions, strict=True):
                 self._couple(group, partition, gradients)
             self._step_base()
@@ -135,7 +132,6 @@ class DessiLBI(Optimizer):
                 parameter.grad = gradient
         return loss
 
-    @torch.no_grad()
     def warm_start(self, density=1.0):
         """Start Γ at W, or at its largest part, so that the coupling keeps pretrained weights.
 
@@ -143,28 +139,7 @@ class DessiLBI(Optimizer):
             largest root mean square, over all layers.
         V is set so that κ prox(V) = Γ; entry times are 0.
         """
-        if not 0 <= density <= 1:
-            raise ValueError(f"density must lie in [0, 1], got {density}")
-        blocks = list(self.blocks())
-        sizes = [block.grouping.sizes(block.params).flatten() for block in blocks]
-        means = [
-            block.grouping.norms(block.params).flatten() / size.sqrt()
-            for block, size in zip(blocks, sizes, strict=True)
-        ]
-        order = torch.cat(means).sort(descending=True, stable=True).indices
-        sizes = torch.cat(sizes)
-        taken = torch.zeros_like(sizes, dtype=torch.bool)
-        taken[order] = sizes[order].cumsum(0) <= round(density * int(sizes.sum()))
-        for block, chosen in zip(blocks, taken.split([len(mean) for mean in means]), strict=True):
-            chosen = chosen.view_as(block.grouping.norms(block.params))
-            masks = block.grouping.spread(chosen, block.params)
-            gammas = [p * mask for p, mask in zip(block.params, masks, strict=True)]
-            chosen = chosen & (block.grouping.norms(gammas) > 0)
-            threshold, kappa = block.threshold(), block.group["kappa"]
-            vs = groups.inverse_proximal(block.grouping, gammas, threshold, kappa)
-            for parameter, v, gamma in zip(block.params, vs, gammas, strict=True):
-                self.state[parameter].update(v=v, gamma=gamma)
-            self.state[block.params[0]]["entry"] = torch.where(chosen, 0.0, math.inf)
+        warm_start(self, density)
 
     def blocks(self):
         """All penalised tensors with their grouping, as `Block`s: what structure.py reads."""
@@ -196,7 +171,7 @@ class DessiLBI(Optimizer):
             missing = [key for key in defaults if key not in group]
             if missing:
                 raise ValueError(f"the state is of another optimizer: it has no {missing[0]!r}")
-        _refuse_other_shapes(state)
+        refusals.refuse_other_shapes(state)
         partitions = [
             groups.partition(group["penalty"], group["params"]) for group in state["param_groups"]
         ]
@@ -210,18 +185,11 @@ class DessiLBI(Optimizer):
         self._share_with_base()
 
     def _new_base(self, param_groups):
-        try:
-            inspect.signature(self._base_class).bind(param_groups, **self._base_kwargs)
-        except TypeError as error:
-            raise ValueError(f"{self._base_class.__name__}: {error}") from None
-        base = self._base_class([dict(group) for group in param_groups], **self._base_kwargs)
-        if isinstance(base, torch.optim.LBFGS):
-            raise ValueError("LBFGS calls the closure many times a step and cannot be the base")
-        return base
+        return bases.make(self._base_class, param_groups, self._base_kwargs)
 
     def _share_with_base(self):
         """One state and one list of groups for both."""
-        with _aside(self.state):
+        with bases.without_own(self.state):
             # Some bases look into the state of each parameter, if there is any.
             begun = {p: own for p, own in self.state.items() if own}
             self.base.__setstate__({"state": begun, "param_groups": self.param_groups})
@@ -233,20 +201,11 @@ class DessiLBI(Optimizer):
             for group in self.param_groups:
                 if group["kappa"] != 1:
                     group["lr"] = group["kappa"] * group["lr"]
-            with _aside(self.state):
+            with bases.without_own(self.state):
                 self.base.step()
         finally:
             for group, rate in zip(self.param_groups, rates, strict=True):
                 group["lr"] = rate
-
-    def _make_dense(self, gradients):
-        """W moves at every entry by the coupling, and most bases take no sparse gradients."""
-        if not isinstance(self.base, torch.optim.SparseAdam):
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None and parameter.grad.is_sparse:
-                        gradients[parameter] = parameter.grad
-                        parameter.grad = parameter.grad.to_dense()
 
     @torch.compiler.disable(recursive=False)  # gathers lists; the arithmetic below is compiled
     def _couple(self, group, partition, gradients):
@@ -270,7 +229,8 @@ class DessiLBI(Optimizer):
         foreach = group["foreach"] is not False
         difference = updates.subtract(params, gammas, foreach)
         if group["gamma_adaptive"]:
-            self._move_adaptively(params, difference, lr_gamma, nu, foreach)
+            states = [self.state[parameter] for parameter in params]
+            updates.move_adaptively(states, difference, lr_gamma, nu, foreach)
         else:
             updates.add(vs, difference, lr_gamma / nu, foreach)
         updates.select(vs, gammas, blocks, kappa, group["clock"])
@@ -294,78 +254,6 @@ class DessiLBI(Optimizer):
             first["entry"] = torch.full_like(block.grouping.norms(block.params), math.inf)
         return first["entry"]
 
-    def _move_adaptively(self, params, difference, lr_gamma, nu, foreach):
-        for parameter in params:
-            state = self.state[parameter]
-            if "v_step" not in state:
-                state["v_exp_avg"] = torch.zeros_like(parameter)
-                state["v_exp_avg_sq"] = torch.zeros_like(parameter)
-                state["v_step"] = torch.zeros((), dtype=torch.float32)
-        states = [self.state[parameter] for parameter in params]
-        adam(
-            [state["v"] for state in states],
-            [part / nu for part in difference],
-            [state["v_exp_avg"] for state in states],
-            [state["v_exp_avg_sq"] for state in states],
-            [],
-            [state["v_step"] for state in states],
-            foreach=foreach and not isinstance(lr_gamma, torch.Tensor),
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=lr_gamma,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=True,
-        )
-
-
-def _refuse_other_shapes(state):
-    """Tensors of a parameter's state have its shape, or are numbers, or the base's own affair."""
-    parameters = [p for group in state["param_groups"] for p in group["params"]]
-    for number, parameter in enumerate(parameters):
-        for key, value in state["state"].get(parameter, {}).items():
-            told = key in ("v", "gamma", "exp_avg", "exp_avg_sq", "momentum_buffer", "square_avg")
-            if told and value is not None and value.shape != parameter.shape:
-                raise ValueError(
-                    f"the state is of another model: {key} of parameter {number} has shape "
-                    f"{tuple(value.shape)} there, {tuple(parameter.shape)} here"
-                )
-
-
-class _aside:
-    """Take V, Γ and their like out of the state while the base works on it.
-
-    Many optimizers set up a parameter only if its state is empty.
-    """
-
-    def __init__(self, state):
-        self.state = state
-
-    def __enter__(self):
-        self.own = [
-            (state, {key: state.pop(key) for key in OWN_STATE if key in state})
-            for state in self.state.values()
-        ]
-
-    def __exit__(self, *_):
-        for state, own in self.own:
-            state.update(own)
-
 
 def _as_list(params):
     return [params] if isinstance(params, torch.Tensor) else list(params)
-
-
-def _check(options):
-    """Refuse impossible options with one ValueError."""
-    for name in ("lr", "kappa", "nu", "lr_gamma", "threshold"):
-        value = options[name]
-        if value is None and name == "lr_gamma":
-            continue
-        positive = name in ("kappa", "nu")
-        if not (value > 0 if positive else value >= 0) or value == math.inf:
-            bound = "positive" if positive else "at least 0"
-            raise ValueError(f"{name} must be {bound} and finite, got {value}")
-    if options["coupling"] not in COUPLINGS:
-        raise ValueError(f"coupling must be one of {COUPLINGS}, got {options['coupling']!r}")

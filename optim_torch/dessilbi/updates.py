@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch.optim.adam import adam
 
 from optim_torch.dessilbi import groups
 
@@ -37,3 +38,32 @@ def add(tensors, others, factor, foreach):
     else:
         for tensor, other in zip(tensors, others, strict=True):
             tensor.add_(other, alpha=factor)
+
+
+def move_adaptively(states, difference, lr_gamma, nu, foreach):
+    """V += lr_gamma times Adam's direction of difference / ν, in place.
+
+    states: of the parameters, dicts that hold v and Adam's own v_exp_avg, v_exp_avg_sq and v_step,
+    which are made where they are missing.
+    """
+    for state in states:
+        if "v_step" not in state:
+            state["v_exp_avg"] = torch.zeros_like(state["v"])
+            state["v_exp_avg_sq"] = torch.zeros_like(state["v"])
+            state["v_step"] = torch.zeros((), dtype=torch.float32)
+    adam(
+        [state["v"] for state in states],
+        [part / nu for part in difference],
+        [state["v_exp_avg"] for state in states],
+        [state["v_exp_avg_sq"] for state in states],
+        [],
+        [state["v_step"] for state in states],
+        foreach=foreach and not isinstance(lr_gamma, torch.Tensor),
+        amsgrad=False,
+        beta1=0.9,
+        beta2=0.999,
+        lr=lr_gamma,
+        weight_decay=0.0,
+        eps=1e-8,
+        maximize=True,
+    )

@@ -18,13 +18,13 @@ from groundfloor import seeds
 from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch.steps import training_steps
 from groundfloor.runs import Progress, Stopping, atomic
 from optim_torch.landscape.probing import NoDirection, probe
 from optim_torch.landscape.settings import NOT_IDENTITY
 from optim_torch.models.vgg_a import VGG_A_MODELS
 from optim_torch.training.evaluate import accuracy
 
-SECONDS_BETWEEN_CHECKPOINTS = 30
 POINT = ("loss", "change", "distance", "beta", "gradient", "cosine")  # kept of each probed point
 
 
@@ -127,13 +127,13 @@ def record(config, spec, data_set, device, folder, progress):
     kept = folder / spec.stem
     trace.load(checkpoints.newest(kept, device, progress.say), kept)
     progress.advance(trace.step)
-    saved = time.monotonic()
-    while trace.step < config.steps and trace.alive:
-        trace.advance()
-        progress.advance(1, loss=f"{spec.stem} {trace.rows['loss'][trace.step - 1]:.4f}")
-        if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-            checkpoints.save(kept, trace.step, trace.state())
-            saved = time.monotonic()
+    for step, _ in training_steps(
+        trace.step, config.steps, every=1, folder=kept, state=trace.state
+    ):
+        if not trace.alive:
+            break
+        trace.advance(step)
+        progress.advance(1, loss=f"{spec.stem} {trace.rows['loss'][step]:.4f}")
     progress.advance(config.steps - trace.step)
     arrays = trace.arrays()
     with atomic(path) as temporary, temporary.open("wb") as file:
@@ -190,13 +190,12 @@ class _Trace:
         """Whether the last loss was finite."""
         return self.step == 0 or bool(np.isfinite(self.rows["loss"][self.step - 1]))
 
-    def advance(self):
+    def advance(self, step):
         """One step of training, with its probe first if it is due."""
         began = time.monotonic()
-        batches.seed_step(self.spec.seed, self.step)  # dropout of a resumed run is the same
-        rows = batches.rows(len(self.images), self.config.batch_size, self.spec.seed, self.step)
-        rows = rows.to(self.images.pixels.device)
-        batch = self.normalise(self.images.pixels[rows]), self.images.labels[rows]
+        size, seed = self.config.batch_size, self.spec.seed
+        pixels, labels = batches.batch(self.images, size, seed, step)
+        batch = self.normalise(pixels), labels
         if self.step % self.config.probe_every == 0:
             self._probe(batch)
             self.seconds["probe_seconds"] += time.monotonic() - began

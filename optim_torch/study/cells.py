@@ -8,6 +8,7 @@ import torch
 from groundfloor import seeds
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch.steps import training_steps
 from groundfloor.runs import Stopping, content_hash, read_json, write_json
 from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.optimizer import DessiLBI
@@ -223,12 +224,12 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
     loss_sum, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
     model.train()
     began = time.monotonic()
-    for step, rows in enumerate(_rows(len(data.train), config.batch_size, seed, steps, device)):
+    for step, look in training_steps(0, steps, every=every):
         factor = schedule(step, steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        batches.seed_step(seed, step)
-        inputs, labels = augmented(config, data, data.train.pixels[rows]), data.train.labels[rows]
+        pixels, labels = batches.batch(data.train, config.batch_size, seed, step, config.augment)
+        inputs = cutout(data.inputs(pixels), config.cutout)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
             logits = model(inputs)
         loss = loss_of(logits.float(), labels)
@@ -238,8 +239,8 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
         optimizer.step()
         loss_sum += loss.detach()
         hits += (logits.detach().argmax(1) == labels).sum()
-        seen += len(rows)
-        if (step + 1) % every == 0 or step + 1 == steps:
+        seen += len(labels)
+        if look:
             curve.append((step + 1, float(hits) / seen))
             hits, seen = torch.zeros_like(hits), 0
             if not torch.isfinite(loss_sum):
@@ -266,19 +267,13 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
     return model, row
 
 
-def augmented(config, data, pixels):
-    """Training images as the network sees them: uint8 (n, c, h, w) -> float32 of that shape."""
-    if config.augment:
-        pixels = batches.crop_and_flip(pixels)
-    inputs = data.inputs(pixels)
-    return cutout(inputs, config.cutout) if config.cutout else inputs
-
-
 def cutout(inputs, side):
     """A square of each image set to zero, its centre anywhere (DeVries and Taylor 2017).
 
-    inputs (n, c, h, w) -> the same shape; drawn from the device's random state.
+    inputs (n, c, h, w) -> the same shape; drawn from the device's random state. side: 0 for none.
     """
+    if not side:
+        return inputs
     n, _, height, width = inputs.shape
     draw = {"device": inputs.device}
     top = torch.randint(0, height, (n, 1), **draw) - side // 2
@@ -287,13 +282,3 @@ def cutout(inputs, side):
     in_rows = (rows >= top) & (rows < top + side)
     in_columns = (columns >= left) & (columns < left + side)
     return inputs.masked_fill((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0.0)
-
-
-def _rows(count, size, seed, steps, device):
-    """Which images are each step's batch, as `batches.rows`, an order made once an epoch."""
-    size = min(size, count)
-    for step in range(steps):
-        epoch, within = divmod(step, count // size)
-        if within == 0:
-            order = batches.order(count, seed, epoch).to(device)
-        yield order[within * size : (within + 1) * size]

@@ -17,15 +17,16 @@ from groundfloor import kept, seeds
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch.steps import training_steps
 from groundfloor.runs import Progress, duration, read_json
 from optim_torch.dessilbi import grow, structure
 from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.dessilbi.path import Recorder
 from optim_torch.training.build import SCHEDULES, build_model, build_optimizer, build_recorder
 from optim_torch.training.evaluate import accuracy
+from optim_torch.training.tickets import ticket_masks
 
-CHECK_EVERY = 50  # steps between looks at the loss, which make a GPU wait
-SECONDS_BETWEEN_CHECKPOINTS = 30
+LOOK_EVERY = 50  # steps between looks at the loss, which make a GPU wait
 
 
 @dataclass
@@ -87,9 +88,9 @@ def train(config, data_set, run, device):
 
     Raises UserError, naming the step, if the loss is not finite any more.
     """
-    state = checkpoints.newest(run.path("checkpoints"), device)
-    training = prepare(config, data_set, device, state)
-    kept.remember(run.path("checkpoints"), training.step)
+    folder = run.path("checkpoints")
+    training = prepare(config, data_set, device, checkpoints.newest(folder, device))
+    kept.remember(folder, training.step)
     run.forget_after(training.step)
     images, val = (batches.on_device(split, device) for split in (data_set.train, data_set.val))
     normalise = batches.normalisation(images, config.standardise)
@@ -100,22 +101,37 @@ def train(config, data_set, run, device):
     total = config.epochs * epoch_steps
     if training.step == 0:
         training.recorder.record(0, training.optimizer)
-    looks = len(data_set.val) * (config.epochs // config.eval_every) + 3 * len(data_set.test)
-    _announce(config, training, images, normalise, total - training.step, looks)
-    saved, began = time.monotonic(), time.monotonic() - training.seconds
+    evaluated = len(data_set.val) * (config.epochs // config.eval_every) + 3 * len(data_set.test)
+    _announce(config, training, images, normalise, total - training.step, evaluated)
+    guessing = math.log(data_set.num_classes)
+    began = time.monotonic() - training.seconds
+    losses = []  # since the last look
+    training.model.train()
     with Progress(total, "step", start=training.step) as progress:
-        while training.step < total:
-            epoch, within = divmod(training.step, epoch_steps)
-            steps = min(CHECK_EVERY, epoch_steps - within)
-            loss = _train_steps(config, training, images, normalise, epoch, within, steps)
+        for step, look in training_steps(
+            training.step,
+            total,
+            every=LOOK_EVERY,
+            epoch=epoch_steps,
+            folder=folder,
+            state=training.state,
+        ):
+            losses.append(_train_step(config, training, images, normalise, step))
+            if not look:
+                continue
+            loss = float(sum(losses))
+            if not math.isfinite(loss):
+                epoch = step // epoch_steps + 1
+                raise UserError(
+                    f"the loss is not finite by step {step + 1:,} (epoch {epoch}); lower --lr"
+                )
+            training.loss_sum += loss
             training.seconds = time.monotonic() - began
-            progress.advance(steps, loss=f"{loss:.4f}", **_headline(training))
-            if within + steps == epoch_steps:
-                guessing = math.log(data_set.num_classes)
-                _end_epoch(config, training, run, epoch + 1, epoch_steps, normalise, val, guessing)
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or training.step == total:
-                checkpoints.save(run.path("checkpoints"), training.step, training.state())
-                saved = time.monotonic()
+            progress.advance(len(losses), loss=f"{loss / len(losses):.4f}", **_headline(training))
+            losses.clear()
+            if training.step % epoch_steps == 0:
+                epoch = training.step // epoch_steps
+                _end_epoch(config, training, run, epoch, epoch_steps, normalise, val, guessing)
     return training
 
 
@@ -137,29 +153,15 @@ def steps_per_epoch(config, data_set):
     return steps
 
 
-def _train_steps(config, training, images, normalise, epoch, within, steps):
-    """Some steps of an epoch from the step `within`; returns the mean loss."""
-    training.model.train()
-    rows = batches.order(len(images), config.seed, epoch)[within * config.batch_size :]
-    parts = rows.to(images.labels.device).split(config.batch_size)
-    loss_sum = torch.zeros((), device=images.labels.device)
-    for batch in parts[:steps]:
-        batches.seed_step(config.seed, training.step)
-        pixels = images.pixels[batch]
-        if config.augment:
-            pixels = batches.crop_and_flip(pixels)
-        loss = loss_of(config, training.model, normalise(pixels), images.labels[batch])
-        training.optimizer.zero_grad()
-        loss.backward()
-        training.optimizer.step()
-        training.step += 1
-        loss_sum += loss.detach()
-    if not torch.isfinite(loss_sum):
-        raise UserError(
-            f"the loss is not finite by step {training.step:,} (epoch {epoch + 1}); lower --lr"
-        )
-    training.loss_sum += float(loss_sum)
-    return float(loss_sum) / steps
+def _train_step(config, training, images, normalise, step):
+    """One step; returns its loss, a tensor."""
+    pixels, labels = batches.batch(images, config.batch_size, config.seed, step, config.augment)
+    loss = loss_of(config, training.model, normalise(pixels), labels)
+    training.optimizer.zero_grad()
+    loss.backward()
+    training.optimizer.step()
+    training.step = step + 1
+    return loss.detach()
 
 
 def loss_of(config, model, inputs, labels):
@@ -182,6 +184,7 @@ def _end_epoch(config, training, run, epoch, epoch_steps, normalise, val, guessi
         row["selected"] = {r["layer"]: r["selected"] for r in structure.layers(training.optimizer)}
     if len(val) and (epoch % config.eval_every == 0 or epoch == config.epochs):
         row["val_accuracy"] = accuracy(training.model, val, normalise)
+        training.model.train()
     training.scheduler.step()
     training.recorder.record(epoch, training.optimizer)
     if (
@@ -219,34 +222,6 @@ def _headline(training):
     if not isinstance(training.optimizer, DessiLBI):
         return {}
     return {"density": f"{structure.density(training.optimizer):.3f}"}
-
-
-def ticket_masks(config, model, device):
-    """The masks that --ticket holds, or random ones of the same shape, if they fit the model."""
-    state = checkpoints.read(config.ticket, device)
-    try:
-        gammas = _gammas(state["optimizer"])
-    except (LookupError, TypeError, ValueError, AttributeError):  # another program's, of any form
-        raise UserError(f"{config.ticket} holds no state of a training run") from None
-    names = [name for name, _ in model.named_parameters()]
-    shapes = {name: p.shape for name, p in model.named_parameters()}
-    if not gammas or any(shapes.get(name) != gamma.shape for name, gamma in gammas.items()):
-        raise UserError(f"{config.ticket} holds no structure of this network ({', '.join(names)})")
-    masks = {name: gamma != 0 for name, gamma in gammas.items()}
-    if config.ticket_masks == "random":
-        generator = torch.Generator().manual_seed(seeds.fold(config.seed, "ticket"))
-        return structure.random_masks(masks, generator)
-    return masks
-
-
-def _gammas(state):
-    """dict of parameter name -> Γ, from the state_dict of an optimizer."""
-    return {
-        name: state["state"][number]["gamma"]
-        for group in state["param_groups"]
-        for number, name in zip(group["params"], group["param_names"], strict=True)
-        if "gamma" in state["state"].get(number, {})
-    }
 
 
 def load(folder, epoch=None, device="cpu", data_dir=None):

@@ -1,15 +1,15 @@
 """Training a ViT for a number of steps, with or without a method's hooks: the same for all."""
 
 import math
-import time
 
 import torch
 from torch.nn import functional as F
 
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch.steps import training_steps
 
-SECONDS = 60.0  # between two checkpoints
+LOOK_EVERY = 10  # steps between looks at the loss: those of a ViT are slow
 
 
 class Task:
@@ -26,12 +26,9 @@ class Task:
 
     def batch(self, seed, step):
         """Inputs and labels of a training step: a function of (seed, step) alone."""
-        rows = batches.rows(len(self.train), self.config.batch_size, seed, step).to(self.device)
-        pixels = self.train.pixels[rows]
-        if self.config.augment:
-            batches.seed_step(seed, step)
-            pixels = batches.crop_and_flip(pixels)
-        return self.pixels(pixels), self.train.labels[rows]
+        size, augment = self.config.batch_size, self.config.augment
+        pixels, labels = batches.batch(self.train, size, seed, step, augment)
+        return self.pixels(pixels), labels
 
     def loss(self, model, batch, teacher=None, weight=0.0):
         """Mean cross-entropy; with a teacher, `weight` of it is distillation at temperature 2.
@@ -118,8 +115,8 @@ def run(
 
     Batches and rates are those of a step's number in the whole: each group's own rate is its peak,
     followed by `rate_at`. loss: (model, batch) -> tensor, by default the task's. after: called with
-    the step after each. keep: folder of checkpoints, one a minute; the newest good one is where it
-    begins. Raises UserError, naming the step, if the loss is not finite.
+    the step after each. keep: folder of checkpoints; the newest good one is where it begins.
+    Raises UserError, naming the step, if the loss is not finite.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     loss = loss or task.loss
@@ -129,9 +126,16 @@ def run(
         model.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
         begin = kept["step"]
-    saved = time.monotonic()
+
+    def state():
+        return {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step + 1,
+        }
+
     model.train()
-    for step in range(begin, steps):
+    for step, look in training_steps(begin, steps, every=LOOK_EVERY, folder=keep, state=state):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = rate_at(first + step, whole, peak)
         value = loss(model, task.batch(seed, first + step))
@@ -143,11 +147,5 @@ def run(
             after(step)
         if progress is not None:
             progress.advance(1 if step > begin else begin + 1)
-        due = keep is not None and time.monotonic() - saved > SECONDS
-        looked = due or step % 50 == 49 or step == steps - 1
-        if looked and not torch.isfinite(value):
+        if look and not torch.isfinite(value):
             raise UserError(f"the loss is not finite at step {step + 1}; lower the learning rate")
-        if due:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            checkpoints.save(keep, step + 1, {**state, "step": step + 1})
-            saved = time.monotonic()

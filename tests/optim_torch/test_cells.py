@@ -253,12 +253,6 @@ def test_cutout_blanks_one_square_and_nothing_else():
     assert blank[:, 0].float().mean(0).min() > 0  # everywhere, the edge included
 
 
-def test_batches_are_those_of_the_house():
-    for count, size in ((10, 3), (4, 9)):
-        for step, rows in enumerate(cells._rows(count, size, 5, 8, "cpu")):
-            assert torch.equal(rows, batches.rows(count, size, 5, step))
-
-
 def test_a_cell_is_plain_training(data):
     config = dataclasses.replace(TINY, l2=0.01)
     model, row = cells.train(config, BASE, 3, data)

@@ -115,13 +115,13 @@ def test_probes_do_not_change_training(digits, tmp_path, direction):
 )
 def test_a_killed_trace_goes_on_bit_for_bit(digits, tmp_path, monkeypatch, config):
     whole = record(config, SPEC, digits, tmp_path / "whole")
-    monkeypatch.setattr(traces, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr("groundfloor.pytorch.steps.SECONDS", 0)
     advance = traces._Trace.advance
 
-    def kill(self):
-        if self.step == 3:
+    def kill(self, step):
+        if step == 3:
             raise KeyboardInterrupt
-        advance(self)
+        advance(self, step)
 
     monkeypatch.setattr(traces._Trace, "advance", kill)
     with pytest.raises(KeyboardInterrupt):

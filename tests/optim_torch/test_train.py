@@ -22,7 +22,7 @@ from groundfloor.pytorch import batches, checkpoints
 from groundfloor.runs import Stopping, read_rows
 from optim_torch import train
 from optim_torch.dessilbi import structure
-from optim_torch.training import build, evaluate, figures, loop
+from optim_torch.training import build, evaluate, figures, loop, tickets
 from tests import tfds
 from tests.refusals import refusal
 
@@ -105,28 +105,28 @@ def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
 def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words):
     """A checkpoint after every chunk, and an interruption in the middle of an epoch."""
     words = words.split()
-    monkeypatch.setattr(loop, "CHECK_EVERY", 7)
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(loop, "LOOK_EVERY", 7)
+    monkeypatch.setattr("groundfloor.pytorch.steps.SECONDS", 0)
     run(tmp_path / "whole", *words)
-    steps = loop._train_steps
+    steps = loop._train_step
     calls = []
 
     def interrupted(*arguments):
         calls.append(arguments)
-        if len(calls) == 8:
+        if len(calls) == 50:
             raise KeyboardInterrupt
         return steps(*arguments)
 
-    monkeypatch.setattr(loop, "_train_steps", interrupted)
+    monkeypatch.setattr(loop, "_train_step", interrupted)
     with pytest.raises(SystemExit):
         run(tmp_path / "cut", *words)
     assert state(tmp_path / "cut")["step"] == 47  # 20 + 20 + 7 of the third epoch's 20 steps
-    calls[7:] = []
+    calls[49:] = []
     monkeypatch.setattr(Stopping, "kept", None)
     with pytest.raises(SystemExit):  # stopped again, before anything new is kept
         run(tmp_path / "cut", *words)
     assert Stopping.kept == f"step 47 in {tmp_path / 'cut'}"
-    monkeypatch.setattr(loop, "_train_steps", steps)
+    monkeypatch.setattr(loop, "_train_step", steps)
     run(tmp_path / "cut", *words)
     assert same(state(tmp_path / "whole"), state(tmp_path / "cut"))
     rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
@@ -331,23 +331,23 @@ def test_a_run_is_bound_to_its_images(tmp_path, capsys, monkeypatch):
     """Other images under the same name: refused before a step is taken, and by `load`."""
     words = ["--dataset", "made", "--data-dir", tmp_path / "data", "--batch-size", 16]
     tfds_set(tmp_path / "data", 0)
-    steps, calls = loop._train_steps, []
+    steps, calls = loop._train_step, []
 
     def counted(*arguments):
         calls.append(arguments)
-        if len(calls) == 3:
+        if len(calls) == 7:
             raise KeyboardInterrupt
         return steps(*arguments)
 
-    monkeypatch.setattr(loop, "_train_steps", counted)
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(loop, "_train_step", counted)
+    monkeypatch.setattr("groundfloor.pytorch.steps.SECONDS", 0)
     with pytest.raises(SystemExit):
         run(tmp_path / "run", *words)
     kept = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     tfds_set(tmp_path / "data", 1)
     capsys.readouterr()
     assert "was made from other images" in refusal(capsys, lambda: run(tmp_path / "run", *words))
-    assert len(calls) == 3
+    assert len(calls) == 7
     assert kept == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     with pytest.raises(UserError, match="other images"):
         loop.load(tmp_path / "run", data_dir=tmp_path / "data")
@@ -466,7 +466,7 @@ def test_another_programs_checkpoint_is_no_ticket(tmp_path, state):
     config = dataclasses.replace(train.DIGITS, ticket=tmp_path / "other.pt")
     torch.save(state, config.ticket)
     with pytest.raises(UserError, match=r"other\.pt holds no state of a training run"):
-        loop.ticket_masks(config, torch.nn.Linear(2, 2), torch.device("cpu"))
+        tickets.ticket_masks(config, torch.nn.Linear(2, 2), torch.device("cpu"))
 
 
 def test_a_ticket_of_another_network_is_refused(tmp_path, capsys):

@@ -466,7 +466,8 @@ def test_levels_that_whole_groups_cannot_reach_are_refused(bench):
 
 
 def test_a_killed_training_goes_on_bit_for_bit(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "SECONDS", 0.0)
+    monkeypatch.setattr("groundfloor.pytorch.steps.SECONDS", 0.0)
+    monkeypatch.setattr(finetune, "LOOK_EVERY", 1)
 
     def train(steps_before_the_kill, keep):
         model = copy.deepcopy(bench.model)

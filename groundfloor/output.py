@@ -1,0 +1,24 @@
+"""Settings of every command that say where it writes, and in which forms."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundfloor import plots, tables
+from groundfloor.checks import Name
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go; a command's Config inherits it. None of it changes a result."""
+
+    name: Name | None = None
+    """Suffix of the run folder."""
+    out: Path | None = None
+    """Run folder; default runs/COMMAND-PRESET[-NAME]."""
+    figures: plots.Kind = "png"
+    """pdf: all figures as vector graphics, too, beside the PNG."""
+    table: tables.Kind = None
+    """The printed table as a file, too: table.csv, or table.tex for LaTeX with booktabs."""
+
+
+FIELDS = tuple(Output.__dataclass_fields__)  # for `not_identity` of a run
