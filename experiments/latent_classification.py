@@ -18,7 +18,6 @@ do not classify better (NeoMLP, 2024, and public re-runs of functa report the sa
 Writes latent_classification_DATA.json and .png into --out, and into --results if that is given.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +25,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
+from experiments import runner
 from functa_jax.evaluation import reconstruction
 from functa_jax.functaset import load_functaset
 from functa_jax.tasks import task as tasks
 from groundfloor import checks, cli
 from groundfloor.checks import Count, CountOrZero
 from groundfloor.plots import figure
-from groundfloor.runs import atomic, spread
+from groundfloor.runs import spread
 
 CLASSIFIERS = {
     "SVM": lambda: SVC(C=10.0, cache_size=1000),
@@ -96,8 +96,7 @@ def main(config):
     tasks.report(material, name, config, rows, [f"{name}.png"], remarks)
     if config.results:
         for file in (f"{name}.json", f"{name}.png"):
-            with atomic(config.results / file) as temporary:
-                shutil.copy(material.path(file), temporary)
+            runner.copy_file(material.path(file), config.results / file)
 
 
 def accuracies(name, features, labels):
