@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import numpy as np
@@ -17,7 +18,7 @@ from groundfloor.runs import Stopping, read_json
 from prune_torch import pack, sweep
 from prune_torch.methods import METHODS
 from prune_torch.network import vit
-from prune_torch.protocol import cells, fitting, workers
+from prune_torch.protocol import cells, fitting, report, workers
 from tests import tfds
 from tests.refusals import refusal
 
@@ -31,8 +32,12 @@ TINY = dataclasses.replace(
     steps=10,
     jobs=1,
     model_args={
-        **{"img_size": 8, "patch_size": 4, "in_chans": 1},
-        **{"embed_dim": 12, "depth": 2, "num_heads": 3},
+        "img_size": 8,
+        "patch_size": 4,
+        "in_chans": 1,
+        "embed_dim": 12,
+        "depth": 2,
+        "num_heads": 3,
     },
 )
 
@@ -43,8 +48,11 @@ def coarse_pictures(monkeypatch):
 
 
 def run(folder, *words):
+    """Rows of all cells in the folder."""
     words = ["tiny", "--device", "cpu", *map(str, words), "--out", str(folder)]
-    return cli.run(sweep.main, sweep.Config, {"tiny": TINY}, words)
+    summary = cli.run(sweep.main, sweep.Config, {"tiny": TINY}, words)
+    assert summary == read_json(folder / "summary.json")
+    return report.finished(SimpleNamespace(path=folder.joinpath))
 
 
 def table(folder):
@@ -135,7 +143,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys, mo
         run(tmp_path, "--methods", "random", "--densities", 0.4, 0.8)
     said = capsys.readouterr()
     assert "random-d0.4-s0 failed: the loss is not finite" in said.out
-    assert said.err.startswith("error: 1 cells failed")
+    assert said.err.startswith("error: 1 cell failed")
     assert [float(row["density"]) for row in table(tmp_path)] == [0.8]
 
 
