@@ -8,7 +8,7 @@ from prune_torch.methods import METHODS
 from prune_torch.network import tokens
 from prune_torch.protocol import figures, fitting
 
-COLUMNS = [
+COLUMNS = (
     "method",
     "density",
     "seed",
@@ -33,7 +33,7 @@ COLUMNS = [
     "extra_passes",
     "seconds",
     "checkpoint",
-]
+)
 
 
 def finished(run):

@@ -171,11 +171,11 @@ def test_the_in21k_command_works_from_a_local_file(tmp_path):
     path = write(saved_model(classes=21), tmp_path / "in21k.npz")
     preset = sweep.PRESETS["cifar10-in21k"]
     small = dataclasses.replace(preset, dataset="digits", model_args=SHAPE, images=32, amp=False)
-    words = [
-        *("--no-pretrained", "--weights", str(path), "--model", "vit_tiny_patch16_224"),
-        *("--methods", "magnitude", "dessilbi", "--densities", "0.8", "--dense-steps", "2"),
-        *("--steps", "4", "--batch-size", "8", "--out", str(tmp_path / "run"), "--device", "cpu"),
-    ]
+    flags = (
+        "--no-pretrained --model vit_tiny_patch16_224 --methods magnitude dessilbi --densities 0.8 "
+        "--dense-steps 2 --steps 4 --batch-size 8 --device cpu"
+    )
+    words = [*flags.split(), "--weights", str(path), "--out", str(tmp_path / "run")]
     summary = cli.run(sweep.main, sweep.Config, {"in21k": small}, ["in21k", *words])
     assert summary["cells"] == 2
     rows = map(read_json, (tmp_path / "run" / "cells").glob("*.json"))
