@@ -243,6 +243,7 @@ BENCHES = {"functa": functa, "dessilbi": dessilbi}
 
 
 def main(config, name):
+    """Measure and print row by row; returns the rows."""
     rows = []
     for number, row in enumerate(BENCHES[name](config)):
         rows.append(row)
@@ -255,6 +256,7 @@ def main(config, name):
     if config.results:
         with atomic(config.results / f"bench_{name}.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
 
 
 if __name__ == "__main__":

@@ -16,14 +16,11 @@ once. Results: dessilbi_bases_NAME.json, .png.
 """
 
 import shlex
-from dataclasses import dataclass
-from pathlib import Path
 
-from experiments import runner
-from groundfloor import checks, cli
-from groundfloor.checks import Count, Flags, Seed
+from experiments import dessilbi, runner
+from groundfloor import cli
 from groundfloor.plots import figure
-from groundfloor.runs import environment, spread, write_json
+from groundfloor.runs import spread
 
 SMALL = "--lr 0.001 --nu 1 --lr-gamma 0.003"  # SGD's numbers, lr / ν and lr_gamma / ν, again
 VARIANTS = {  # name: flags
@@ -39,95 +36,65 @@ VARIANTS = {  # name: flags
     "adagrad": "--base adagrad --lr 0.01 --nu 10 --lr-gamma 0.03",
 }
 NAMES = {"w": "W", "w_on_support": "W on supp Γ", "gamma": "Γ"}
-
-
-@dataclass(frozen=True)
-class Config:
-    """Which runs."""
-
-    preset: str
-    """Preset of optim_torch.train."""
-    flags: Flags
-    """More flags of all runs, as one string."""
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of each."""
-    jobs: Count = 1
-    """Runs side by side."""
-    out: Path | None = None
-    """Folder for the runs; default runs/dessilbi_bases_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
-
-
 PRESETS = {
-    "mnist": Config(
-        "mnist-lenet", "--val-fraction 0 --epochs 4 --drop-every 3 --penalty l1 --threshold 0.1"
+    "mnist": dessilbi.Settings(
+        preset="mnist-lenet",
+        flags="--val-fraction 0 --epochs 4 --drop-every 3 --penalty l1 --threshold 0.1",
     ),
-    "cifar10": Config(
-        "cifar10-resnet",
-        "--val-fraction 0 --epochs 60 --drop-every 25 --penalty l1 --threshold 0.1 "
+    "cifar10": dessilbi.Settings(
+        preset="cifar10-resnet",
+        flags="--val-fraction 0 --epochs 60 --drop-every 25 --penalty l1 --threshold 0.1 "
         "--no-scale-by-size",
     ),
 }
 
 
 def main(config, name):
-    """Run what is missing, then write, draw and print the table."""
-    out = config.out or Path("runs") / f"dessilbi_bases_{name}"
-    commands = {}
-    for number, flags in enumerate(VARIANTS.values()):
-        for seed in config.seeds:
-            words = ["optim_torch.train", config.preset, *shlex.split(config.flags)]
-            commands[out / f"{number:02d}-seed{seed}"] = [
-                *[*words, *shlex.split(flags), "--seed", seed]
-            ]
-    summaries = runner.all_finished(commands, config.jobs)
-    table = []
-    for number, (variant, flags) in enumerate(VARIANTS.items()):
-        runs = [summaries[out / f"{number:02d}-seed{seed}"] for seed in config.seeds]
-        table.append(
-            {
-                "variant": variant,
-                "flags": flags,
-                **{n: spread(run["test"][n]["accuracy"] for run in runs) for n in NAMES},
-                "density": spread(run["test"]["gamma"]["density"] for run in runs),
-                "layers": {
-                    row["layer"]: spread(
-                        next(r["density"] for r in run["layers"] if r["layer"] == row["layer"])
-                        for run in runs
-                    )
-                    for row in runs[0]["layers"]
-                },
-                "clock": runs[0]["clock"],
-            }
-        )
-    path = config.results / f"dessilbi_bases_{name}.json"
-    write_json(
-        path,
-        {
-            "command": f"python -m experiments.dessilbi_bases {name}",
-            "flags": [config.preset, config.flags],
-            "seeds": list(config.seeds),
-            "table": table,
-            **environment(),
-        },
-    )
+    """Run what is missing, then write, draw and print the table; returns what the JSON holds."""
+    stem = f"dessilbi_bases_{name}"
+    numbers = {variant: f"{number:02d}" for number, variant in enumerate(VARIANTS)}
+    words = {
+        (numbers[variant], seed): shlex.split(flags)
+        for variant, flags in VARIANTS.items()
+        for seed in config.seeds
+    }
+    summaries = dessilbi.train(config, config.folder(stem), words)
+    table = [
+        row(variant, [summaries[number, seed] for seed in config.seeds])
+        for variant, number in numbers.items()
+    ]
+    path = config.results / f"{stem}.json"
+    settings = {"flags": [config.preset, config.flags], "seeds": list(config.seeds)}
+    result = runner.write(path, f"dessilbi_bases {name}", {**settings, "table": table})
     draw(path.with_suffix(".png"), table)
-    print(
-        f"\n{'variant':18s} " + "".join(f"{label:>18s}" for label in NAMES.values()) + "   density"
-    )
-    for row in table:
-        cells = "".join(f"{runner.percent(row[n]):>18s}" for n in NAMES)
-        print(f"{row['variant']:18s} {cells}   {row['density']['mean']:.3f}")
+    heads = "".join(f"{label:>18s}" for label in NAMES.values())
+    print(f"\n{'variant':18s} {heads}   density")
+    for line in table:
+        accuracies = "".join(f"{runner.text(line[name], '%'):>18s}" for name in NAMES)
+        print(f"{line['variant']:18s} {accuracies}   {line['density']['mean']:.3f}")
     print(path)
+    return result
+
+
+def row(variant, runs):
+    """A row of the table, from the summaries of a variant's seeds."""
+    layers = {
+        layer["layer"]: spread(run["layers"][number]["density"] for run in runs)
+        for number, layer in enumerate(runs[0]["layers"])
+    }
+    return {
+        "variant": variant,
+        "flags": VARIANTS[variant],
+        **{name: spread(run["test"][name]["accuracy"] for run in runs) for name in NAMES},
+        "density": spread(run["test"]["gamma"]["density"] for run in runs),
+        "layers": layers,
+        "clock": runs[0]["clock"],
+    }
 
 
 def draw(path, table):
     """Error of the three sets of weights, and the density of every layer, for each variant."""
-    with figure(path, 1, 2, size=(9.5, 0.8 + 0.33 * len(table)), sharey=True) as (made, axes):
+    with figure(path, 1, 2, size=(9.5, 0.8 + 0.33 * len(table)), sharey=True) as (picture, axes):
         positions = range(len(table))[::-1]
         for (name, label), marker in zip(NAMES.items(), "os^", strict=True):
             axes[0].errorbar(
@@ -152,8 +119,8 @@ def draw(path, table):
                     text = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
                     axes[1].text(x, y, f"{share:.2f}", **text)
         axes[1].grid(visible=False)
-        made.colorbar(image, label="share of entries on supp Γ")
+        picture.colorbar(image, label="share of entries on supp Γ")
 
 
 if __name__ == "__main__":
-    cli.run(main, Config, PRESETS)
+    cli.run(main, dessilbi.Settings, PRESETS)

@@ -15,19 +15,19 @@ Results: dessilbi_density_NAME.json, .png.
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from experiments import runner
-from groundfloor import checks, cli
-from groundfloor.checks import Count, Flags, PositiveShare, Seed
+from experiments import dessilbi, runner
+from groundfloor import cli
+from groundfloor.checks import Flags, PositiveShare
 from groundfloor.plots import figure
 from groundfloor.pytorch import batches
-from groundfloor.runs import environment, spread, write_json
+from groundfloor.runs import spread
 from optim_torch.dessilbi import structure
 from optim_torch.training import evaluate, loop
 
+DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 METHODS = {
     "dessilbi": "DessiLBI, one path: entry time, then |V|",
     "dessilbi_magnitude": "magnitude of DessiLBI's W",
@@ -35,99 +35,76 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(dessilbi.Settings):
     """Which runs, and at which densities."""
 
-    preset: str
-    """Preset of optim_torch.train."""
-    flags: Flags
-    """More flags of both runs, as one string."""
-    dessilbi: str
+    dessilbi: Flags
     """More flags of DessiLBI's run."""
-    densities: tuple[PositiveShare, ...] = (
-        0.01,
-        0.02,
-        0.05,
-        *(round(0.1 * i, 1) for i in range(1, 10)),
-    )
+    densities: tuple[PositiveShare, ...] = DENSITIES
     """Nonzero parameters / all parameters."""
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of each."""
-    jobs: Count = 1
-    """Runs side by side."""
-    out: Path | None = None
-    """Folder for the runs; default runs/dessilbi_density_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 PRESETS = {
     "mnist": Config(
-        "mnist-lenet",
-        "--val-fraction 0 --epochs 12 --drop-every 8",
-        "--penalty l1 --nu 100 --threshold 0.1 --lr-gamma 0.3",
+        preset="mnist-lenet",
+        flags="--val-fraction 0 --epochs 12 --drop-every 8",
+        dessilbi="--penalty l1 --nu 100 --threshold 0.1 --lr-gamma 0.3",
     ),
-    "cifar10": Config("cifar10-resnet", "--val-fraction 0", "--penalty l1 --threshold 0.01"),
+    "cifar10": Config(
+        preset="cifar10-resnet",
+        flags="--val-fraction 0",
+        dessilbi="--penalty l1 --threshold 0.01",
+    ),
 }
 
 
 def main(config, name):
-    """Run what is missing, evaluate every density, write and print the table."""
-    out = config.out or Path("runs") / f"dessilbi_density_{name}"
-    commands = {}
+    """Run what is missing, evaluate every density, write and print the table; returns what the JSON
+    holds."""
+    stem = f"dessilbi_density_{name}"
+    out = config.folder(stem)
+    words = {}
     for seed in config.seeds:
-        words = ["optim_torch.train", config.preset, *shlex.split(config.flags), "--seed", seed]
-        commands[out / f"dessilbi-seed{seed}"] = [*words, *shlex.split(config.dessilbi)]
-        commands[out / f"sgd-seed{seed}"] = [*words, "--optimizer", "sgd"]
-    summaries = runner.all_finished(commands, config.jobs)
-    curves = {method: [] for method in METHODS}  # of each seed, a list over densities
-    for seed in config.seeds:
-        for method, found in accuracies(config, out, seed).items():
-            curves[method].append(found)
+        words["dessilbi", seed] = shlex.split(config.dessilbi)
+        words["sgd", seed] = dessilbi.SGD
+    summaries = dessilbi.train(config, out, words)
+    curves = [accuracies(config, out, seed) for seed in config.seeds]
     table = [
-        {
-            "density": density,
-            **{m: spread(curve[i] for curve in curves[m]) for m in METHODS},
-        }
+        {"density": density, **{m: spread(curve[m][i] for curve in curves) for m in METHODS}}
         for i, density in enumerate(config.densities)
     ]
     dense = {
-        kind: spread(
-            summaries[out / f"{kind}-seed{seed}"]["test"]["w"]["accuracy"] for seed in config.seeds
-        )
+        kind: spread(summaries[kind, seed]["test"]["w"]["accuracy"] for seed in config.seeds)
         for kind in ("dessilbi", "sgd")
     }
-    supports = [summaries[out / f"dessilbi-seed{s}"]["test"]["gamma"] for s in config.seeds]
-    path = config.results / f"dessilbi_density_{name}.json"
-    write_json(
+    supports = [summaries["dessilbi", seed]["test"]["gamma"] for seed in config.seeds]
+    path = config.results / f"{stem}.json"
+    result = runner.write(
         path,
+        f"dessilbi_density {name}",
         {
-            "command": f"python -m experiments.dessilbi_density {name}",
             "flags": [config.preset, config.flags, config.dessilbi],
             "seeds": list(config.seeds),
             "dense_test_accuracy": dense,
-            "gamma_density": spread(row["density"] for row in supports),
-            "gamma_test_accuracy": spread(row["accuracy"] for row in supports),
+            "gamma_density": spread(support["density"] for support in supports),
+            "gamma_test_accuracy": spread(support["accuracy"] for support in supports),
             "table": table,
-            "train_seconds": {str(k.name): s["train_seconds"] for k, s in summaries.items()},
-            **environment(),
+            "train_seconds": {
+                f"{kind}-seed{seed}": summary["train_seconds"]
+                for (kind, seed), summary in summaries.items()
+            },
         },
     )
     draw(path.with_suffix(".png"), table, dense)
-    print("\ndensity  " + "  ".join(f"{METHODS[m]:>42s}" for m in METHODS))
+    print("\ndensity  " + "  ".join(f"{label:>42s}" for label in METHODS.values()))
     for row in table:
-        print(
-            f"{row['density']:7.2f}  "
-            + "  ".join(f"{runner.percent(row[m]):>42s}" for m in METHODS)
-        )
-    print(
-        f"dense: DessiLBI {runner.percent(dense['dessilbi'])}, SGD {runner.percent(dense['sgd'])}"
-    )
+        means = "  ".join(f"{runner.text(row[method], '%'):>42s}" for method in METHODS)
+        print(f"{row['density']:7.2f}  {means}")
+    ours, sgd = (runner.text(accuracy, "%") for accuracy in dense.values())
+    print(f"dense: DessiLBI {ours}, SGD {sgd}")
     print(path)
+    return result
 
 
 def accuracies(config, out, seed):
@@ -138,7 +115,7 @@ def accuracies(config, out, seed):
     train_images = batches.on_device(data_set.train, device)
     test = batches.on_device(data_set.test, device)
     normalise = batches.normalisation(train_images, settings.standardise)
-    found = {method: [] for method in METHODS}
+    curves = {method: [] for method in METHODS}
     for density in config.densities:
         path_masks = structure.masks_at(ours.optimizer, density)
         for method, trained, masks in (
@@ -152,8 +129,8 @@ def accuracies(config, out, seed):
                 structure.exchanged(named, weights),
                 evaluate.recalibrated(model, train_images, normalise),
             ):
-                found[method].append(evaluate.accuracy(model, test, normalise))
-    return found
+                curves[method].append(evaluate.accuracy(model, test, normalise))
+    return curves
 
 
 def magnitude_masks(model, like):

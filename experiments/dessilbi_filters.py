@@ -15,97 +15,81 @@ constant --epochs 5 --nu 5).
 All 60,000 train images; test is looked at once, at the end. Results: dessilbi_filters.json, .png.
 """
 
-import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from experiments import runner
+from experiments import dessilbi, runner
 from groundfloor import checks, cli, seeds
-from groundfloor.checks import Count, Flags, Seed
+from groundfloor.checks import Count
 from groundfloor.plots import figure
-from groundfloor.runs import environment, spread, write_json
+from groundfloor.runs import spread
 from optim_torch.dessilbi import structure
 from optim_torch.training import build, figures, loop
 
 LAYER = "conv3.weight"
+WEIGHTS = ("w", "w_on_support", "gamma")
+KEPT = ("seed", "optimizer", "test", "train_seconds", "commit")
 
 
-@dataclass(frozen=True)
-class Config:
-    """Which runs."""
+@dataclass(frozen=True, kw_only=True)
+class Config(dessilbi.Settings):
+    """Which runs; SGD runs beside the first seed."""
 
     preset: str = "mnist-lenet"
     """Preset of optim_torch.train, with LeNet."""
-    flags: Flags = ""
-    """More flags of all runs, as one string."""
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of DessiLBI; SGD runs beside the first."""
     epochs: Count = 80
     """Passes over the train images."""
     shown: tuple[Count, ...] = (20, 40, 80)
     """Epochs whose filters are drawn."""
-    jobs: Count = 1
-    """Runs side by side."""
-    out: Path = Path("runs/dessilbi_filters")
-    """Folder for the runs."""
-    results: Path = runner.RESULTS
-    """Folder for the table and the figure."""
 
     def __post_init__(self):
         checks.check(self)
         late = [epoch for epoch in self.shown if epoch > self.epochs]
-        checks.require(not late, "shown", late, f"there are {self.epochs:,} epochs")
+        checks.require(not late, "shown", late, f"--epochs is {self.epochs:,}")
 
 
 def main(config):
-    """Run what is missing, then draw and write the table."""
-    shared = ["optim_torch.train", config.preset, "--val-fraction", 0, "--layers", "conv3", "fc1"]
+    """Run what is missing, then draw and write the table; returns what the JSON holds."""
+    out = config.folder("dessilbi_filters")
+    shared = ["--val-fraction", 0, "--layers", "conv3", "fc1"]
     shared += ["--epochs", config.epochs, "--lr", 0.02, "--drop-every", 40]
-    shared += ["--keep-epochs", *config.shown, *shlex.split(config.flags)]
-    commands = {
-        config.out / f"dessilbi-seed{seed}": [
-            *[*shared, "--nu", 3, "--threshold", 0.45, "--scale-by-size", "--seed", seed]
-        ]
-        for seed in config.seeds
-    }
-    sgd = config.out / f"sgd-seed{config.seeds[0]}"
-    commands[sgd] = [*shared, "--optimizer", "sgd", "--seed", config.seeds[0]]
-    summaries = runner.all_finished(commands, config.jobs)
-    found = {folder: summaries[folder] for folder in commands if folder != sgd}
+    shared += ["--keep-epochs", *config.shown]
+    ours = [*shared, "--nu", 3, "--threshold", 0.45, "--scale-by-size"]
+    words = {("dessilbi", seed): ours for seed in config.seeds}
+    first = config.seeds[0]
+    words["sgd", first] = [*shared, *dessilbi.SGD]
+    summaries = dessilbi.train(config, out, words)
+    runs = {out / f"dessilbi-seed{seed}": summaries["dessilbi", seed] for seed in config.seeds}
+    sgd = out / f"sgd-seed{first}"
     table = {
-        "selected_filters": spread(selected(s) for s in found.values()),
-        "filters_of_w_left": spread(filters_left(folder) for folder in found),
-        "first_entry_epochs": [first_entry(folder) for folder in found],
-        "density": spread(s["test"]["gamma"]["density"] for s in found.values()),
+        "selected_filters": spread(selected(run) for run in runs.values()),
+        "filters_of_w_left": spread(filters_left(folder) for folder in runs),
+        "first_entry_epochs": [first_entry(folder) for folder in runs],
+        "density": spread(run["test"]["gamma"]["density"] for run in runs.values()),
         "sgd_filters_of_w_left": filters_left(sgd),
-        "sgd_test_accuracy": summaries[sgd]["test"]["w"]["accuracy"],
+        "sgd_test_accuracy": summaries["sgd", first]["test"]["w"]["accuracy"],
     }
-    for name in ("w", "w_on_support", "gamma"):
-        accuracies = [s["test"][name]["accuracy"] for s in found.values()]
+    for name in WEIGHTS:
+        accuracies = [run["test"][name]["accuracy"] for run in runs.values()]
         table[f"test_accuracy_{name}"] = spread(accuracies)
-    write_json(
+    flags = ["optim_torch.train", config.preset, *map(str, ours), config.flags]
+    result = runner.write(
         config.results / "dessilbi_filters.json",
+        "dessilbi_filters",
         {
-            "command": "python -m experiments.dessilbi_filters",
-            "flags": " ".join(map(str, next(iter(commands.values()))[:-2])),
+            "flags": " ".join(flags).rstrip(),
             "seeds": list(config.seeds),
             "table": table,
-            "runs": [
-                {key: s[key] for key in ("seed", "optimizer", "test", "train_seconds", "commit")}
-                for s in summaries.values()
-            ],
-            **environment(),
+            "runs": [{key: run[key] for key in KEPT} for run in summaries.values()],
         },
     )
-    draw(config, config.out / f"dessilbi-seed{config.seeds[0]}", sgd)
+    draw(config, out / f"dessilbi-seed{first}", sgd)
     for name, value in table.items():
-        if isinstance(value, dict):
-            std = "" if value["std"] is None else f" ± {value['std']:.4g}"
-            value = f"{value['mean']:.5g}{std}"
-        print(f"{name:28s} {value}")
+        unit = "%" if "accuracy" in name or name == "density" else ""
+        print(f"{name:28s} {runner.text(value, unit) if isinstance(value, dict) else value}")
+    return result
 
 
 def selected(summary):

@@ -13,114 +13,77 @@ All 60,000 train images; test is looked at once. Results: dessilbi_tickets_NAME.
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
-from experiments import runner
-from groundfloor import checks, cli
-from groundfloor.checks import Count, Seed
-from groundfloor.runs import environment, spread, write_json
-
-KINDS = {"ticket": "support", "random": "random", "dense": None}
+from experiments import dessilbi, runner
+from groundfloor import cli
+from groundfloor.checks import Count, Flags
+from groundfloor.runs import spread
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(dessilbi.Settings):
     """Which runs."""
 
-    preset: str
-    """Preset of optim_torch.train."""
-    find: str
+    find: Flags
     """More flags of DessiLBI's run."""
     epochs: tuple[Count, ...]
     """Epochs of that run whose support is tried."""
-    train: str
+    train: Flags
     """More flags of the runs that train what is left."""
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of each."""
-    jobs: Count = 1
-    """Runs side by side."""
-    out: Path | None = None
-    """Folder for the runs; default runs/dessilbi_tickets_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the table."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 PRESETS = {
     "mnist": Config(
-        "mnist-lenet",
-        "--val-fraction 0 --penalty l1 --nu 100 --threshold 0.1 --epochs 3 --schedule constant",
-        (1, 3),
-        "--val-fraction 0 --epochs 5 --drop-every 4",
+        preset="mnist-lenet",
+        flags="--val-fraction 0",
+        find="--penalty l1 --nu 100 --threshold 0.1 --epochs 3 --schedule constant",
+        epochs=(1, 3),
+        train="--epochs 5 --drop-every 4",
     ),
     "cifar10": Config(
-        "cifar10-resnet",
-        "--val-fraction 0 --epochs 35 --schedule constant",
-        (5, 35),
-        "--val-fraction 0 --epochs 160 --drop-every 60 --drop-factor 0.1",
+        preset="cifar10-resnet",
+        flags="--val-fraction 0",
+        find="--epochs 35 --schedule constant",
+        epochs=(5, 35),
+        train="--epochs 160 --drop-every 60 --drop-factor 0.1",
     ),
 }
 
 
 def main(config, name):
-    """Run what is missing, then write and print the table."""
-    out = config.out or Path("runs") / f"dessilbi_tickets_{name}"
-    keep = ["--keep-epochs", *config.epochs]
-    find = {
-        out / f"find-seed{seed}": [
-            *["optim_torch.train", config.preset, *shlex.split(config.find), *keep, "--seed", seed]
-        ]
-        for seed in config.seeds
-    }
-    runner.all_finished(find, config.jobs)
-    train = {}
+    """Run what is missing, then write and print the table; returns what the JSON holds."""
+    stem = f"dessilbi_tickets_{name}"
+    out = config.folder(stem)
+    find = [*shlex.split(config.find), "--keep-epochs", *config.epochs]
+    dessilbi.train(config, out, {("find", seed): find for seed in config.seeds})
+    words = {}
+    train = [*dessilbi.SGD, *shlex.split(config.train)]
     for seed in config.seeds:
-        words = ["optim_torch.train", config.preset, "--optimizer", "sgd"]
-        words += [*shlex.split(config.train), "--seed", seed]
-        train[out / f"dense-seed{seed}"] = words
+        words["dense", seed] = train
         for epoch in config.epochs:
             ticket = out / f"find-seed{seed}" / "kept" / f"epoch-{epoch:03d}.pt"
-            for kind in ("ticket", "random"):
-                train[out / f"{kind}{epoch}-seed{seed}"] = [
-                    *[*words, "--ticket", ticket, "--ticket-masks", KINDS[kind]]
-                ]
-    summaries = runner.all_finished(train, config.jobs)
-    rows = [
-        "dense",
-        *(f"{kind}{epoch}" for epoch in config.epochs for kind in ("ticket", "random")),
-    ]
-    table = [
-        {
-            "masks": row,
-            "density": spread(
-                summaries[out / f"{row}-seed{seed}"]["test"]["w"]["density"]
-                for seed in config.seeds
-            ),
-            "test_accuracy": spread(
-                summaries[out / f"{row}-seed{seed}"]["test"]["w"]["accuracy"]
-                for seed in config.seeds
-            ),
-        }
-        for row in rows
-    ]
-    path = config.results / f"dessilbi_tickets_{name}.json"
-    write_json(
-        path,
-        {
-            "command": f"python -m experiments.dessilbi_tickets {name}",
-            "flags": [config.preset, config.find, config.train],
-            "seeds": list(config.seeds),
-            "table": table,
-            **environment(),
-        },
-    )
+            for kind, masks in (("ticket", "support"), ("random", "random")):
+                own = [*train, "--ticket", ticket, "--ticket-masks", masks]
+                words[f"{kind}{epoch}", seed] = own
+    summaries = dessilbi.train(config, out, words)
+    table = []
+    for kind in dict.fromkeys(kind for kind, _ in words):
+        tests = [summaries[kind, seed]["test"]["w"] for seed in config.seeds]
+        density = spread(test["density"] for test in tests)
+        accuracy = spread(test["accuracy"] for test in tests)
+        table.append({"masks": kind, "density": density, "test_accuracy": accuracy})
+    path = config.results / f"{stem}.json"
+    settings = {
+        "flags": [config.preset, config.flags, config.find, config.train],
+        "seeds": list(config.seeds),
+    }
+    result = runner.write(path, f"dessilbi_tickets {name}", {**settings, "table": table})
     print("\nmasks      density   test accuracy")
     for row in table:
-        accuracy = runner.percent(row["test_accuracy"])
+        accuracy = runner.text(row["test_accuracy"], "%")
         print(f"{row['masks']:10s} {row['density']['mean']:.3f}     {accuracy}")
     print(path)
+    return result
 
 
 if __name__ == "__main__":

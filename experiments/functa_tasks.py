@@ -15,59 +15,48 @@ Results: tasks_NAME.json, the tables of all tasks, and functa_NAME.npz, the netw
 """
 
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from experiments import runner
-from groundfloor import checks, cli
+from groundfloor import cli
 from groundfloor.checks import Flags
 from groundfloor.errors import UserError
-from groundfloor.runs import environment, read_json, write_json
+from groundfloor.runs import read_json
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(runner.Settings):
     """Which run of functa_jax.meta_train."""
 
     preset: str
     """Preset of functa_jax.meta_train."""
-    flags: Flags = ""
-    """More flags of functa_jax.meta_train, as one string."""
     tasks: tuple[Flags, ...] = ()
     """Tasks with flags of their own, as "classify --steps 1000"; others have their defaults."""
-    out: Path | None = None
-    """Folder of the run; default runs/tasks_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the tables and the page."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 PRESETS = {
-    "digits": Config("digits"),
-    "mnist": Config("mnist"),
-    "digits-spatial": Config("digits-spatial"),
-    "mnist-spatial": Config("mnist-spatial"),
+    "digits": Config(preset="digits"),
+    "mnist": Config(preset="mnist"),
+    "digits-spatial": Config(preset="digits-spatial"),
+    "mnist-spatial": Config(preset="mnist-spatial"),
     # It proves the path: gradient steps, with which tasks are four times as fast, and few images.
     "cifar10-spatial-cpu": Config(
-        "cifar10-spatial-cpu",
-        "--update rates --cg-iterations 1 --steps 7000 --eval-every 500 --outer-rate 1e-2 "
+        preset="cifar10-spatial-cpu",
+        flags="--update rates --cg-iterations 1 --steps 7000 --eval-every 500 --outer-rate 1e-2 "
         "--classifier-rows 5000",
-        (
+        tasks=(
             "classify --rows 5000 --classifiers 'logistic regression' MLP ConvNet",
             "generate --prior-steps 400 --samples 500",
-            *(
-                f"{name} --count 40"
-                for name in ("inpaint", "superresolve", "denoise", "interpolate")
-            ),
+            "inpaint --count 40",
+            "superresolve --count 40",
+            "denoise --count 40",
+            "interpolate --count 40",
         ),
     ),
     "cifar10-spatial": Config(
-        "cifar10-spatial",
+        preset="cifar10-spatial",
         tasks=(
             "classify --rows 5000 --augment 8192 --steps 30000 --search-steps 1000 --batch 512 "
             "--ema 0.999",
@@ -78,31 +67,27 @@ PRESETS = {
 
 
 def main(config, name):
-    """Train, run the tasks that are missing, keep their tables and the page."""
-    out = config.out or Path("runs") / f"tasks_{name}"
-    summary = runner.finished(
-        ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)], out
-    )
+    """Train, run the tasks that are missing, keep their tables and the page; returns what the JSON
+    holds."""
+    stem = f"tasks_{name}"
+    out = config.folder(stem)
+    command = ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)]
+    summary = runner.finished(command, out)
     folder = out / "tasks"
     for task, *flags in map(shlex.split, config.tasks):
         if not (folder / f"{task}.json").exists():
             _run(f"functa_jax.tasks.{task}", out, *flags)
     _run("functa_jax.tasks", out)  # all that are missing, and the page
-    names = [path.stem for path in sorted(folder.glob("*.json"))]
-    write_json(
-        config.results / f"tasks_{name}.json",
-        {
-            "command": f"python -m experiments.functa_tasks {name}",
-            "run": summary,
-            "tasks": {
-                task: {key: report[key] for key in ("rows", "remarks")}
-                for task in names
-                if "rows" in (report := read_json(folder / f"{task}.json"))
-            },
-            **environment(),
-        },
-    )
-    shutil.copy(out / "functa.npz", config.results / f"functa_{name}.npz")
+    reports = {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
+    tables = {
+        task: {"rows": report["rows"], "remarks": report["remarks"]}
+        for task, report in reports.items()
+        if "rows" in report
+    }
+    facts = {"run": summary, "tasks": tables}
+    result = runner.write(config.results / f"{stem}.json", f"functa_tasks {name}", facts)
+    runner.copy_file(out / "functa.npz", config.results / f"functa_{name}.npz")
+    return result
 
 
 def _run(module, out, *flags):

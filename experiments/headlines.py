@@ -1,6 +1,6 @@
 """The readme's table: one line a question, our number beside that of the strongest simple rival."""
 
-from experiments import markdown
+from experiments import markdown, runner
 
 
 def short_table(results):
@@ -13,17 +13,11 @@ def short_table(results):
     return lines
 
 
-def spread(value, unit, scale=1):
-    """ "31.82 ± 0.06 dB" of a dict of mean and std."""
-    std = "" if value["std"] is None else f" ± {scale * value['std']:.2f}"
-    return f"{scale * value['mean']:.2f}{std} {unit}"
-
-
 def stored(contents):
     """PSNR of images from their latents, and from PCA with as many numbers."""
     row = contents["table"][-1]
     psnr = {"mean": row["test_psnr"], "std": row["test_psnr_std"]}
-    return spread(psnr, "dB"), f"{row['pca_test_psnr']:.2f} dB, PCA"
+    return runner.text(psnr, "dB"), f"{row['pca_test_psnr']:.2f} dB, PCA"
 
 
 def restored(task, column):
@@ -55,13 +49,13 @@ def smoothed(contents):
 def chosen_network(contents):
     """Test accuracy of the study's best network, and of its base."""
     test = contents["test"]
-    return spread(test["best"], "%", 100), f"{spread(test['base'], '%', 100)}, base"
+    return runner.text(test["best"], "%"), f"{runner.text(test['base'], '%')}, base"
 
 
 def selected(contents):
     """Test accuracy on DessiLBI's support, and of the dense network by SGD."""
     table = contents["table"]
-    ours = spread(table["test_accuracy_w_on_support"], "%", 100)
+    ours = runner.text(table["test_accuracy_w_on_support"], "%")
     return ours, f"{100 * table['sgd_test_accuracy']:.2f} %, SGD, dense"
 
 

@@ -25,14 +25,12 @@ import math
 import shlex
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from experiments import runner
 from functa_jax import meta_train
 from groundfloor import checks, cli
-from groundfloor.checks import Flags, Seed
 from groundfloor.plots import figure
-from groundfloor.runs import environment, read_rows, spread, write_json
+from groundfloor.runs import read_rows, spread
 
 GRADIENT = "--cg-iterations 1 --update rates"  # not the Gauss-Newton steps of spatial presets
 VARIANTS = {
@@ -49,88 +47,77 @@ VARIANTS = {
 }
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(runner.SeededSettings):
     """Which runs of functa_jax.meta_train."""
 
     preset: str
     """Preset of functa_jax.meta_train."""
-    flags: Flags = ""
-    """More flags of functa_jax.meta_train, as one string."""
     variants: tuple[str, ...] = tuple(VARIANTS)
     """Variants to compare."""
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of each variant."""
-    out: Path | None = None
-    """Folder for the runs; default runs/inner_steps_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the table and the figure."""
 
     def __post_init__(self):
         checks.check(self)
         checks.require(self.variants, "variants", self.variants, "needs at least one")
         for name in self.variants:
-            if name not in VARIANTS:
-                raise ValueError(f"--variants {name}: no such one; there are {', '.join(VARIANTS)}")
+            why = f"no such one; there are {', '.join(VARIANTS)}"
+            checks.require(name in VARIANTS, "variants", name, why)
 
 
 VECTOR = tuple(name for name in VARIANTS if name != "overlapping cells")
 PRESETS = {
-    "digits": Config("digits", "--steps 1000 --eval-every 250 --rate-start 0.05", VECTOR),
-    "digits_spatial": Config("digits-spatial", "--steps 600 --eval-every 100"),
+    "digits": Config(
+        preset="digits",
+        flags="--steps 1000 --eval-every 250 --rate-start 0.05",
+        variants=VECTOR,
+    ),
+    "digits_spatial": Config(preset="digits-spatial", flags="--steps 600 --eval-every 100"),
     "cifar10": Config(
-        "cifar10-spatial-cpu",
-        "--steps 1500 --eval-every 250 --images 20000 --classifier-rows 1000",
+        preset="cifar10-spatial-cpu",
+        flags="--steps 1500 --eval-every 250 --images 20000 --classifier-rows 1000",
         seeds=(0,),
     ),
 }
 
 
 def main(config, name):
-    """Run what is missing, then write and print the table."""
-    out = config.out or Path("runs") / f"inner_steps_{name}"
-    rows, courses = [], {}
+    """Run what is missing, then write and print the table; returns what the JSON holds."""
+    stem = f"inner_steps_{name}"
+    out = config.folder(stem)
+    rows, curves = [], {}
     for variant in config.variants:
         flags = flags_of(config, variant)
-        folders = [out / f"{variant.replace(' ', '_').replace(',', '')}-{s}" for s in config.seeds]
+        label = variant.replace(" ", "_").replace(",", "")
+        folders = [out / f"{label}-{seed}" for seed in config.seeds]
         command = ["functa_jax.meta_train", config.preset, *flags]
         summaries = [
             runner.finished([*command, "--seed", seed], folder)
             for seed, folder in zip(config.seeds, folders, strict=True)
         ]
-        courses[variant] = [course(folder) for folder in folders]
-        last = max(courses[variant][0])
+        curves[variant] = [validation_psnr(folder) for folder in folders]
+        last = max(curves[variant][0])
         rows.append(
             {
                 "variant": variant,
                 "flags": " ".join(flags),
-                "val_psnr": spread([c[last][-1] for c in courses[variant]]),
-                "val_psnr_after_steps": courses[variant][0][last],
+                "val_psnr": spread(curve[last][-1] for curve in curves[variant]),
+                "val_psnr_after_steps": curves[variant][0][last],
                 "train_seconds": [summary["train_seconds"] for summary in summaries],
                 "commits": sorted({summary["commit"] for summary in summaries}),
                 **flops(config.preset, flags),
             }
         )
-    path = config.results / f"inner_steps_{name}.json"
-    write_json(
-        path,
-        {
-            "command": f"python -m experiments.inner_steps {name}",
-            "seeds": list(config.seeds),
-            "rows": rows,
-            **environment(),
-        },
-    )
-    draw(path.with_suffix(".png"), rows, courses)
-    print(
-        "\nvariant                      validation PSNR     MFLOP to fit   GFLOP a training image"
-    )
+    path = config.results / f"{stem}.json"
+    facts = {"seeds": list(config.seeds), "rows": rows}
+    result = runner.write(path, f"inner_steps {name}", facts)
+    draw(path.with_suffix(".png"), rows, curves)
+    print("\nvariant                      validation PSNR   MFLOP to fit   GFLOP a training image")
     for row in rows:
-        print(
-            f"{row['variant']:27s} {decibels(row['val_psnr'])} "
-            f"{row['fit_flops'] / 1e6:14.2f} {row['outer_flops'] / 1e9:14.3f}"
-        )
+        psnr = runner.text(row["val_psnr"], "dB")
+        fit, outer = row["fit_flops"] / 1e6, row["outer_flops"] / 1e9
+        print(f"{row['variant']:27s} {psnr:>16s} {fit:14.2f} {outer:14.3f}")
     print(path)
+    return result
 
 
 def flags_of(config, variant):
@@ -138,7 +125,7 @@ def flags_of(config, variant):
     return shlex.split(f"{config.flags} {VARIANTS[variant]}")
 
 
-def course(folder):
+def validation_psnr(folder):
     """{outer step: validation PSNR after each inner step} of a run, of averaged weights."""
     rows = read_rows(folder / "metrics.jsonl")
     return {row["step"]: row["val_psnr"] for row in rows if "val_psnr" in row}
@@ -195,18 +182,12 @@ def _contracted(product):
     return math.prod(product.invars[0].aval.shape[axis] for axis in left)
 
 
-def decibels(value):
-    """A spread in dB as text."""
-    std = "(1 seed)" if value["std"] is None else f"± {value['std']:.2f}"
-    return f"{value['mean']:6.2f} dB {std:9s}"
-
-
-def draw(path, rows, courses):
+def draw(path, rows, curves):
     """Validation PSNR of the first seed against outer steps and against FLOPs per image slot."""
     with figure(path, 1, 2, size=(11, 4), sharey=True) as (_, (by_steps, by_flops)):
         for row in rows:
-            found = courses[row["variant"]][0]
-            steps, psnr = list(found), [values[-1] for values in found.values()]
+            curve = curves[row["variant"]][0]
+            steps, psnr = list(curve), [values[-1] for values in curve.values()]
             by_steps.plot(steps, psnr, "o-", ms=3, label=row["variant"])
             by_flops.plot([s * row["outer_flops"] / 1e9 for s in steps], psnr, "o-", ms=3)
         by_steps.set(xlabel="outer steps", ylabel="validation PSNR (dB)")

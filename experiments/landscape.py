@@ -13,47 +13,26 @@ Rates are compared on validation images. Results: landscape_NAME.json and its pi
 """
 
 import shlex
-from dataclasses import dataclass
-from pathlib import Path
 
 from experiments import runner
-from groundfloor import checks, cli
-from groundfloor.checks import Flags, Seed
-
-
-@dataclass(frozen=True)
-class Config:
-    """Which run."""
-
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of every network."""
-    flags: Flags = ""
-    """More flags of optim_torch.landscape, as one string."""
-    out: Path | None = None
-    """Folder for the run; default runs/landscape_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the table and the pictures."""
-
-    def __post_init__(self):
-        checks.check(self)
-
+from groundfloor import cli
 
 PRESETS = {
-    "digits": Config(),
-    "cifar10-light": Config(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
-    "cifar10-course": Config(),
-    "cifar10-paper": Config(),
+    "digits": runner.SeededSettings(),
+    "cifar10-light": runner.SeededSettings(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
+    "cifar10-course": runner.SeededSettings(),
+    "cifar10-paper": runner.SeededSettings(),
 }
 
 
 def main(config, name):
-    """Run what is missing and keep its table and pictures."""
-    out = config.out or Path("runs") / f"landscape_{name}"
+    """Run what is missing, keep its table and pictures; returns what the JSON holds."""
+    stem = f"landscape_{name}"
+    out = config.folder(stem)
     command = ["optim_torch.landscape", name, *shlex.split(config.flags), "--seeds", *config.seeds]
     summary = runner.finished(command, out)
-    stem = f"landscape_{name}"
-    runner.keep(config, stem, out, command=f"python -m experiments.landscape {name}", **summary)
+    return runner.keep(config, stem, f"landscape {name}", out, summary)
 
 
 if __name__ == "__main__":
-    cli.run(main, Config, PRESETS)
+    cli.run(main, runner.SeededSettings, PRESETS)

@@ -18,7 +18,6 @@ do not classify better (NeoMLP, 2024, and public re-runs of functa report the sa
 Writes latent_classification_DATA.json and .png into --out, and into --results if that is given.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +25,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
+from experiments import runner
 from functa_jax.evaluation import reconstruction
 from functa_jax.functaset import load_functaset
 from functa_jax.tasks import task as tasks
 from groundfloor import checks, cli
 from groundfloor.checks import Count, CountOrZero
 from groundfloor.plots import figure
-from groundfloor.runs import atomic, spread
+from groundfloor.runs import spread
 
 CLASSIFIERS = {
     "SVM": lambda: SVC(C=10.0, cache_size=1000),
@@ -74,8 +74,8 @@ def main(config):
         f"{material.path(f'latent_classification_{data.name}.json')}",
         flush=True,
     )
-    latents = [material.functaset.train.latents[: len(train)]]
-    latents = (*latents, material.functaset.test.latents[: len(test)])
+    functaset = material.functaset
+    latents = functaset.train.latents[: len(train)], functaset.test.latents[: len(test)]
     pixels = tuple(split.images / np.float32(255) for split in (train, test))
     fixed = {"latents": latents, "PCA": reduced(pixels, latents[0][0].size), "pixels": pixels}
     fixed = {name: features for name, features in fixed.items() if features is not None}
@@ -96,8 +96,7 @@ def main(config):
     tasks.report(material, name, config, rows, [f"{name}.png"], remarks)
     if config.results:
         for file in (f"{name}.json", f"{name}.png"):
-            with atomic(config.results / file) as temporary:
-                shutil.copy(material.path(file), temporary)
+            runner.copy_file(material.path(file), config.results / file)
 
 
 def accuracies(name, features, labels):
@@ -121,19 +120,19 @@ def reduced(pixels, numbers):
 def by_steps(config, material, images, labels, fixed):
     """A row for each number of fitting steps; PCA and pixels do not depend on it."""
     functa, steps = material.functa, sorted({*config.steps})
-    courses = [functa.course(split, max(steps)) for split in images]
+    fits = [functa.course(split, max(steps)) for split in images]
     beside = {}
     for name in fixed:
         if name != "latents":
             beside |= accuracies(name, fixed[name], labels)
     rows = []
     for k in steps:
-        latents = [course[:, k] for course, _ in courses]
+        latents = [latents[:, k] for latents, _ in fits]
         rebuilt = [np.clip(functa.decode(z), 0, 1) for z in latents]
         rows.append(
             {
                 "value": k,
-                "PSNR dB": float(reconstruction.mean_psnr(courses[1][1][:, k])),
+                "PSNR dB": float(reconstruction.mean_psnr(fits[1][1][:, k])),
                 **accuracies("latents", latents, labels),
                 **accuracies("rebuilt", rebuilt, labels),
                 **beside,
@@ -149,14 +148,14 @@ def by_images(config, fixed, labels):
     sizes = [n for n in (2, 5, 10, 20, 50, 100, 200, 500) if n < most] + [int(most)]
     rows = []
     for size in sizes:
-        found = []
+        draws = []
         for draw in range(config.draws):
             kept = balanced(labels[0], size, np.random.default_rng((config.seed, draw)))
             row = {}
             for name, (x, x_test) in fixed.items():
                 row |= accuracies(name, (x[kept], x_test), (labels[0][kept], labels[1]))
-            found.append(row)
-        spreads = {key: spread(row[key] for row in found) for key in found[0]}
+            draws.append(row)
+        spreads = {key: spread(row[key] for row in draws) for key in draws[0]}
         rows.append(
             {
                 "value": len(kept),
@@ -177,22 +176,24 @@ def by_numbers(config, material, pixels, labels):
     """A row for this run and each of its siblings with a functaset of the same images."""
     mine = material.functaset
     folder = config.run if config.run.is_dir() else config.run.parent
-    found, (n, n_test) = {}, map(len, labels)
+    latents_of_runs, (n, n_test) = {}, map(len, labels)
     for path in sorted(folder.resolve().parent.glob("*/functaset.npz")):
         other = load_functaset(path)
         same = all(other.metadata.get(k) == mine.metadata.get(k) for k in SAME)
         if same and np.array_equal(other.train.ids[:n], mine.train.ids[:n]):
-            found[path.parent.name] = other.train.latents[:n], other.test.latents[:n_test]
-    found.setdefault(folder.resolve().name, (mine.train.latents[:n], mine.test.latents[:n_test]))
+            both = other.train.latents[:n], other.test.latents[:n_test]
+            latents_of_runs[path.parent.name] = both
+    own = mine.train.latents[:n], mine.test.latents[:n_test]
+    latents_of_runs.setdefault(folder.resolve().name, own)
     beside, rows = {}, []
     shown = accuracies("pixels", pixels, labels)
-    for name, latents in found.items():
+    for name, latents in latents_of_runs.items():
         numbers = latents[0][0].size
         if numbers not in beside:
             features = reduced(pixels, numbers)
             beside[numbers] = {} if features is None else accuracies("PCA", features, labels)
-        about = {"value": numbers, "run": name}
-        rows.append({**about, **accuracies("latents", latents, labels), **beside[numbers], **shown})
+        row = {"value": numbers, "run": name, **accuracies("latents", latents, labels)}
+        rows.append({**row, **beside[numbers], **shown})
     return sorted(rows, key=lambda row: row["value"])
 
 
@@ -206,7 +207,7 @@ def draw(path, panels, inner_steps):
         "training images": "training images, balanced",
         "numbers": "numbers per image",
     }
-    with figure(path, 1, 3, size=(10.5, 3.4)) as (made, axes):
+    with figure(path, 1, 3, size=(10.5, 3.4)) as (picture, axes):
         handles = {}
         for ax, (panel, rows) in zip(axes, panels.items(), strict=True):
             x = [row["value"] for row in rows]
@@ -237,7 +238,7 @@ def draw(path, panels, inner_steps):
         numbers = sorted({row["value"] for row in panels["numbers"]})
         axes[2].set_xticks(numbers, [str(n) for n in numbers])
         axes[2].minorticks_off()
-        made.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
+        picture.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,12 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import lars_path
 from sklearn.metrics import roc_auc_score
 
+from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import LARGEST, Count, Interval, NotNegative, Positive
 from groundfloor.errors import UserError
 from groundfloor.plots import figure
-from groundfloor.runs import Progress, environment, write_json
+from groundfloor.runs import Progress
 from optim_torch.robust import linear
 
 Correlation = Annotated[float, Interval(-1, 1, without_low=True, without_high=True)]
@@ -67,7 +68,7 @@ class Config:
     """Couplings of split ISS, beside --nu."""
     until: Annotated[float, Interval(1)] = 20.0
     """End of the paths in (a), in multiples of the time of their first entry."""
-    results: Path = Path(__file__).parent / "results"
+    results: Path = runner.RESULTS
     """Folder for the table and the figure."""
 
     def __post_init__(self):
@@ -78,7 +79,7 @@ class Config:
 
 
 def main(config):
-    """Follow all paths, write the results, print two tables."""
+    """Follow all paths, write the results, print two tables; returns what the JSON holds."""
     target = config.results / "linear_path.json"
     try:
         config.results.mkdir(parents=True, exist_ok=True)
@@ -88,19 +89,16 @@ def main(config):
     print(f"Diabetes, 20 s, and {total} sparse truths, 1 s each; writes {target}", flush=True)
     diabetes = diabetes_paths(config)
     recovery = recovery_table(config)
-    write_json(
-        target,
-        {
-            "command": "python -m experiments.linear_path",
-            "config": {k: v for k, v in asdict(config).items() if k != "results"},
-            "recovery": recovery,
-            "diabetes": {name: events(path) for name, path in diabetes.items()},
-            **environment(),
-        },
-    )
+    facts = {
+        "config": {k: v for k, v in asdict(config).items() if k != "results"},
+        "recovery": recovery,
+        "diabetes": {name: events(path) for name, path in diabetes.items()},
+    }
+    result = runner.write(target, "linear_path", facts)
     draw(target.with_suffix(".png"), diabetes, config)
     report(recovery, diabetes)
     print(target)
+    return result
 
 
 # Paths.
@@ -108,7 +106,7 @@ def main(config):
 
 def paths(X, y, config, until, every):
     """Every method's Path, up to `until` times its first entry; y as `first_at_one` gives it."""
-    found = {
+    path_of = {
         "LARS": lars(X, y, until),
         "lasso": lasso(X, y, until),
         "ISS": linear.iss(X, y, until),
@@ -116,12 +114,12 @@ def paths(X, y, config, until, every):
     }
     for nu in dict.fromkeys((config.nu, *config.limits)):
         white = linear.whitened(X, y, nu)
-        found[f"split ISS, ν = {nu:g}"] = linear.iss(*white, until / largest_gradient(*white))
+        path_of[f"split ISS, ν = {nu:g}"] = linear.iss(*white, until / largest_gradient(*white))
     end = until / largest_gradient(*linear.whitened(X, y, config.nu))
-    found[f"split LBI, ν = {config.nu:g}"] = linear.split_lbi(
+    path_of[f"split LBI, ν = {config.nu:g}"] = linear.split_lbi(
         X, y, nu=config.nu, kappa=config.kappa, until=end, every=every
     )[0]
-    return found
+    return path_of
 
 
 def lasso(X, y, until):
@@ -215,22 +213,24 @@ def recovery_table(config):
     table = []
     with Progress(config.seeds * len(config.correlations), "truth") as progress:
         for correlation in config.correlations:
-            found = {}
+            methods = {}
             for seed in range(config.seeds):
                 *data, truth = sparse_truth(config, correlation, seed)
                 X, y, _ = first_at_one(*data)
                 for name, path in paths(X, y, config, config.until, every=5).items():
-                    found.setdefault(name, []).append(scores(path, truth))
+                    methods.setdefault(name, []).append(scores(path, truth))
                 progress.advance(1)
-            for name, rows in found.items():
+            for name, rows in methods.items():
                 exact, f1, auc = np.array(rows, float).T
                 table.append(
                     {
                         "correlation": correlation,
                         "method": name,
                         "exact_support": exact.mean(),
-                        **{"best_f1": f1.mean(), "best_f1_std": f1.std(ddof=1)},
-                        **{"entry_auc": auc.mean(), "entry_auc_std": auc.std(ddof=1)},
+                        "best_f1": f1.mean(),
+                        "best_f1_std": f1.std(ddof=1),
+                        "entry_auc": auc.mean(),
+                        "entry_auc_std": auc.std(ddof=1),
                     }
                 )
     return table
@@ -260,30 +260,33 @@ def events(path):
     }
 
 
-def draw(target, found, config):
+def draw(target, diabetes, config):
     """Three panels of the diabetes paths over the logarithm of time."""
     nu = f"ν = {config.nu:g}"
     panels = [
-        ("lasso (dotted: LARS)", found["lasso"], found["LARS"], "default"),
-        (f"LBI, κ = {config.kappa:g} (dotted: ISS)", found["LBI"], found["ISS"], "steps-post"),
+        ("lasso (dotted: LARS)", "lasso", "LARS", "default"),
+        (f"LBI, κ = {config.kappa:g} (dotted: ISS)", "LBI", "ISS", "steps-post"),
         (
             f"Γ of split LBI, {nu} (dotted: split ISS)",
-            *(found[f"split LBI, {nu}"], found[f"split ISS, {nu}"], "steps-post"),
+            f"split LBI, {nu}",
+            f"split ISS, {nu}",
+            "steps-post",
         ),
     ]
     names = load_diabetes().feature_names
-    with figure(target, columns=3, size=(11, 4.2), sharey=True) as (made, axes):
-        for ax, (title, solid, dotted, style) in zip(axes, panels, strict=True):
-            for j, name in enumerate(names):
-                ax.plot(solid.times, solid.coefficients[:, j], color=f"C{j}", label=name)
+    with figure(target, columns=3, size=(11, 4.2), sharey=True) as (picture, axes):
+        for ax, (title, name, other, style) in zip(axes, panels, strict=True):
+            solid, dotted = diabetes[name], diabetes[other]
+            for j, label in enumerate(names):
+                ax.plot(solid.times, solid.coefficients[:, j], color=f"C{j}", label=label)
                 column = dotted.coefficients[:, j]
                 ax.plot(dotted.times, column, ":", color=f"C{j}", lw=1, drawstyle=style)
             ax.set(title=title, xlabel="time", xscale="log", xlim=(0.7, solid.times[-1]))
         axes[0].set_xlabel("time = 1/penalty")
         axes[0].set_ylabel("coefficient (disease progression per std of the column)")
         handles, labels = axes[0].get_legend_handles_labels()
-        order = np.argsort(-found["ISS"].coefficients[-1])
-        made.legend(*np.array([handles, labels])[:, order], loc="outside right center")
+        order = np.argsort(-diabetes["ISS"].coefficients[-1])
+        picture.legend(*np.array([handles, labels])[:, order], loc="outside right center")
 
 
 def report(recovery, diabetes):
@@ -297,9 +300,9 @@ def report(recovery, diabetes):
         )
     print("\ndiabetes: order and time of entry")
     for name, path in diabetes.items():
-        said = events(path)
-        order = " ".join(f"{column} {time:.4g}" for column, time in said["entry"].items())
-        gone = "".join(f"; {column} gone at {time:.4g}" for column, time in said["gone"])
+        history = events(path)
+        order = " ".join(f"{column} {time:.4g}" for column, time in history["entry"].items())
+        gone = "".join(f"; {column} gone at {time:.4g}" for column, time in history["gone"])
         print(f"{name:18s} {order}{gone}")
 
 

@@ -22,7 +22,6 @@ import torch
 
 from experiments import runner
 from groundfloor import checks, cli
-from groundfloor.runs import environment, write_json
 from prune_torch import sweep
 from prune_torch.methods import METHODS
 from prune_torch.protocol import workers
@@ -57,32 +56,36 @@ PRESETS = {"cpu": Config(), "gpu": Config(device="cuda", amp=True)}
 
 
 def main(config, name):
-    """Measure each method and write the table."""
+    """Measure each method and write the table; returns what the JSON holds."""
     table = []
     for method in config.methods:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             table.append(pool.submit(peak, config, method).result())
         row = table[-1]
         print(f"{method}: {row['bytes'] / 1e9:.2f} GB, {'fits' if row['fits'] else 'too much'}")
-    settings = {"batch": 64, "checkpointing": config.checkpointing, "amp": config.amp}
-    write_json(
-        config.results / f"prune_memory_{name}.json",
-        {
-            "command": f"python -m experiments.prune_memory {name}",
-            "settings": {"model": "vit_base_patch16_224", "images": "224 px", **settings},
-            "limit": LIMIT,
-            "table": table,
-            **environment(),
-        },
-    )
+    settings = {
+        "model": "vit_base_patch16_224",
+        "images": "224 px",
+        "batch": 64,
+        "checkpointing": config.checkpointing,
+        "amp": config.amp,
+    }
+    path = config.results / f"prune_memory_{name}.json"
+    facts = {"settings": settings, "limit": LIMIT, "table": table}
+    return runner.write(path, f"prune_memory {name}", facts)
 
 
 def peak(config, method):
     """Peak memory of one cell, as a row."""
     settings = dataclasses.replace(
         sweep.PRESETS["cifar10-in21k"],
-        **{"pretrained": False, "images": IMAGES, "dense_steps": 1, "steps": 2},
-        **{"device": config.device, "amp": config.amp, "checkpointing": config.checkpointing},
+        pretrained=False,
+        images=IMAGES,
+        dense_steps=1,
+        steps=2,
+        device=config.device,
+        amp=config.amp,
+        checkpointing=config.checkpointing,
     )
     bench = workers.make_bench(settings)
     with tempfile.TemporaryDirectory() as folder:

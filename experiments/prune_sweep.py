@@ -14,32 +14,18 @@ Results: prune_NAME.csv, one row a cell, prune_NAME.json, and its pictures prune
 """
 
 import shlex
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from experiments import runner
-from groundfloor import checks, cli
-from groundfloor.checks import Flags, Seed
+from groundfloor import cli
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(runner.SeededSettings):
     """Which sweep."""
 
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of every cell."""
-    flags: Flags = ""
-    """More flags of prune_torch.sweep, as one string."""
     taught: tuple[str, ...] = ("magnitude", "dessilbi")
     """Methods that run with distillation, too."""
-    out: Path | None = None
-    """Folder for the sweep; default runs/prune_sweep_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the table and the pictures."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 CPU = (
@@ -48,7 +34,7 @@ CPU = (
     "--batch-size 64 --dense-steps 6000 --steps 300"
 )
 PRESETS = {
-    "digits": Config(seeds=(0, 1, 2)),
+    "digits": Config(),
     "cifar10-small": Config(seeds=(0,), flags=CPU, taught=()),
     "cifar10-tiny": Config(),
     "cifar10-in21k": Config(seeds=(0,)),
@@ -56,16 +42,14 @@ PRESETS = {
 
 
 def main(config, name):
-    """Run what is missing of the sweep and keep its table and pictures."""
-    out = config.out or Path("runs") / f"prune_sweep_{name}"
+    """Run what is missing, keep table and pictures; returns what the JSON holds."""
+    out = config.folder(f"prune_sweep_{name}")
     command = ["prune_torch.sweep", name, *shlex.split(config.flags), "--seeds", *config.seeds]
     summary = runner.finished(command, out)
     if config.taught:
-        again = [*command, "--distil", 0.5, "--methods", *config.taught]
-        summary = runner.finished(again, out)
-    stem = f"prune_{name}"
-    runner.keep(config, stem, out, command=f"python -m experiments.prune_sweep {name}", **summary)
-    shutil.copy(out / "results.csv", config.results / f"{stem}.csv")
+        taught = [*command, "--distil", 0.5, "--methods", *config.taught]
+        summary = runner.finished(taught, out)
+    return runner.keep(config, f"prune_{name}", f"prune_sweep {name}", out, summary)
 
 
 if __name__ == "__main__":

@@ -31,30 +31,31 @@ image with as many numbers 37.9, of 4x4 patches 34.8. The aims are 38 dB on a CP
 import shlex
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 
 from experiments import runner
 from functa_jax.training import figures
-from groundfloor import checks, cli
-from groundfloor.checks import Count, Flags, Seed
-from groundfloor.runs import environment, write_json
+from groundfloor import cli
+from groundfloor.checks import Count, Seed
 
 KEPT = (
-    *(
-        "latent_dim",
-        "numbers",
-        "seed",
-        "rollbacks",
-        "outer_steps",
-        "test_psnr",
-        "test_psnr_after_steps",
-    ),
-    *("pca_test_psnr", "accuracy", "train_seconds", "device", "commit", "checkpoint"),
+    "latent_dim",
+    "numbers",
+    "seed",
+    "rollbacks",
+    "outer_steps",
+    "test_psnr",
+    "test_psnr_after_steps",
+    "pca_test_psnr",
+    "accuracy",
+    "train_seconds",
+    "device",
+    "commit",
+    "checkpoint",
 )
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(runner.SeededSettings):
     """Which runs of functa_jax.meta_train."""
 
     preset: str
@@ -63,64 +64,58 @@ class Config:
     """Numbers per image."""
     seeds: tuple[Seed, ...] = (0,)
     """Seeds of each size."""
-    flags: Flags = ""
-    """More flags of functa_jax.meta_train, as one string."""
-    out: Path | None = None
-    """Folder for the runs; default runs/reconstruction_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 PRESETS = {
-    "digits": Config("digits", (32,), (0, 1, 2)),
-    "mnist": Config("mnist", (64,)),
+    "digits": Config(preset="digits", sizes=(32,), seeds=(0, 1, 2)),
+    "mnist": Config(preset="mnist", sizes=(64,)),
     "mnist_sizes": Config(
-        "mnist",
-        (16, 32, 64, 128),
+        preset="mnist",
+        sizes=(16, 32, 64, 128),
         flags="--steps 5000 --optimizer adam --outer-rate 1e-3 --classifier-rows 10000",
     ),
     "cifar10_cpu": Config(
-        "cifar10",
-        (128,),
+        preset="cifar10",
+        sizes=(128,),
         flags="--width 64 --depth 5 --w0 20 --batch-size 16 --steps 1000 --outer-rate 1e-3 "
         "--warmup 100 --eval-every 250 --classifier-rows 2000 --on-divergence rollback",
     ),
-    "cifar10": Config("cifar10", (256, 512, 1024), flags="--on-divergence rollback"),
-    "digits_spatial": Config("digits-spatial", (8,), (0, 1, 2)),
-    "cifar10_spatial_cpu": Config("cifar10-spatial-cpu", (16,)),
+    "cifar10": Config(preset="cifar10", sizes=(256, 512, 1024), flags="--on-divergence rollback"),
+    "digits_spatial": Config(preset="digits-spatial", sizes=(8,), seeds=(0, 1, 2)),
+    "cifar10_spatial_cpu": Config(preset="cifar10-spatial-cpu", sizes=(16,)),
     "cifar10_spatial_gradient": Config(
-        "cifar10-spatial-cpu",
-        (16,),
+        preset="cifar10-spatial-cpu",
+        sizes=(16,),
         flags="--update rates --cg-iterations 1 --steps 7000 --eval-every 500 --outer-rate 1e-2 "
         "--classifier-rows 5000",
     ),
-    "cifar10_spatial": Config("cifar10-spatial", (16,)),
-    "celeba64": Config("celeba64", (64, 128, 256, 512, 1024), flags="--on-divergence rollback"),
+    "cifar10_spatial": Config(preset="cifar10-spatial", sizes=(16,)),
+    "celeba64": Config(
+        preset="celeba64", sizes=(64, 128, 256, 512, 1024), flags="--on-divergence rollback"
+    ),
 }
 
 
 def main(config, name):
-    """Run what is missing, then write and print the table."""
-    out = config.out or Path("runs") / f"reconstruction_{name}"
-    summaries = [
-        finished(config, size, seed, out / f"latent{size}-seed{seed}")
-        for size in config.sizes
-        for seed in config.seeds
-    ]
+    """Run what is missing, then write and print the table; returns what the JSON holds."""
+    stem = f"reconstruction_{name}"
+    out = config.folder(stem)
+    command = ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)]
+    summaries = []
+    for size in config.sizes:
+        for seed in config.seeds:
+            words = [*command, "--latent-dim", size, "--seed", seed]
+            summaries.append(runner.finished(words, out / f"latent{size}-seed{seed}"))
     table = [mean_over_seeds(size, summaries) for size in config.sizes]
-    path = config.results / f"reconstruction_{name}.json"
-    write_json(
+    path = config.results / f"{stem}.json"
+    result = runner.write(
         path,
+        f"reconstruction {name}",
         {
-            "command": f"python -m experiments.reconstruction {name}",
             "preset": config.preset,
             "flags": config.flags,
             "table": table,
             "runs": [{key: summary.get(key) for key in KEPT} for summary in summaries],
-            **environment(),
         },
     )
     if len(table) > 1:
@@ -128,20 +123,11 @@ def main(config, name):
     print("\nnumbers  test PSNR              PCA  test accuracy")
     for row in table:
         accuracy = ", ".join(f"{k} {100 * v:.2f} %" for k, v in row["test_accuracy"].items())
-        spread = row["test_psnr_std"]
-        spread = "1 seed" if spread is None else f"± {spread:.2f}"
-        print(
-            f"{row['numbers']:7d}  {row['test_psnr']:6.2f} dB {spread}  "
-            + ("-" if (pca := row["pca_test_psnr"]) is None else f"{pca:6.2f} dB")
-            + f"  {accuracy}"
-        )
+        psnr = runner.text({"mean": row["test_psnr"], "std": row["test_psnr_std"]}, "dB")
+        pca = "-" if row["pca_test_psnr"] is None else f"{row['pca_test_psnr']:.2f} dB"
+        print(f"{row['numbers']:7d}  {psnr:16s} {pca:>9s}  {accuracy}")
     print(path)
-
-
-def finished(config, size, seed, folder):
-    """The summary of one run of the main job, which is made first if it is not there."""
-    command = ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)]
-    return runner.finished([*command, "--latent-dim", size, "--seed", seed], folder)
+    return result
 
 
 def mean_over_seeds(size, summaries):

@@ -1,16 +1,50 @@
-"""Run the commands of an experiment, several side by side, skipping those that are finished."""
+"""What experiments share: settings, the runs of commands, result files, text of a spread.
+
+`finished` and `all_finished` run commands as processes, several side by side, and skip those that
+are finished.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from groundfloor import checks
+from groundfloor.checks import Flags, Seed
 from groundfloor.errors import UserError
-from groundfloor.runs import Stopping, atomic, cores, read_json, write_json
+from groundfloor.runs import Stopping, atomic, cores, environment, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of an experiment that runs one of the packages' commands."""
+
+    flags: Flags = ""
+    """More flags of the command, as one string."""
+    out: Path | None = None
+    """Folder for the runs; default runs/EXPERIMENT_NAME."""
+    results: Path = RESULTS
+    """Folder for tables and pictures."""
+
+    def __post_init__(self):
+        checks.check(self)
+
+    def folder(self, stem):
+        """Where the runs go; stem: EXPERIMENT_NAME."""
+        return self.out or Path("runs") / stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeededSettings(Settings):
+    """The same, for several seeds."""
+
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    """Seeds of every run."""
 
 
 def finished(command, folder, threads=None):
@@ -19,12 +53,12 @@ def finished(command, folder, threads=None):
     The command itself sees to it that a finished run is not made again, and one with other settings
     refused. command: list of words after `-m`. threads: cores of this one; none leaves it all.
     """
-    environment = dict(os.environ)
+    variables = dict(os.environ)
     if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
+        variables["OMP_NUM_THREADS"] = str(threads)
     words = [sys.executable, "-m", *map(str, command), "--out", str(folder)]
     Stopping.kept = f"what its runs kept in {folder.parent}"  # how far: the run itself says
-    if subprocess.run(words, env=environment).returncode:
+    if subprocess.run(words, env=variables).returncode:
         raise UserError(f"the run in {folder} did not end well; see above")
     return read_json(folder / "summary.json")
 
@@ -34,34 +68,50 @@ def all_finished(commands, jobs):
     if jobs < 1:
         raise UserError("--jobs must be at least 1")
     threads = None if jobs == 1 else max(1, cores() // jobs)
-    print(
-        f"{len(commands)} runs of {next(iter(commands.values()))[0]}, {jobs} at a time", flush=True
-    )
+    program = next(iter(commands.values()))[0]
+    print(f"{len(commands)} runs of {program}, {jobs} at a time", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
-        found = {
+        futures = {
             folder: pool.submit(finished, command, folder, threads)
             for folder, command in commands.items()
         }
         try:
-            return {folder: future.result() for folder, future in found.items()}
+            return {folder: future.result() for folder, future in futures.items()}
         except BaseException:  # also Ctrl-C: nothing more begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def keep(config, stem, out, **facts):
-    """Copy the pictures of the run folder `out` to results/STEM_*.png and write STEM.json.
+def write(path, command, facts):
+    """Write a result file: `facts` (dict), the command that makes them, the environment unless they
+    say where they are from. Returns all of it."""
+    result = {"command": f"python -m experiments.{command}", **(environment() | facts)}
+    write_json(path, result)
+    return result
 
-    config: of the experiment, with seeds, flags and results; facts: what else the JSON holds.
+
+def keep(config, stem, command, folder, summary):
+    """Keep a command's pictures and table as results/STEM_*.png and .csv, its summary as .json.
+
+    folder: of the finished run. Returns what the JSON holds.
     """
-    for picture in (out / "figures").glob("*.png"):
-        with atomic(config.results / f"{stem}_{picture.name}") as temporary:
-            shutil.copy(picture, temporary)
+    for picture in (folder / "figures").glob("*.png"):
+        copy_file(picture, config.results / f"{stem}_{picture.name}")
+    table = folder / "results.csv"
+    if table.exists():
+        copy_file(table, config.results / f"{stem}.csv")
     settings = {"flags": config.flags, "seeds": list(config.seeds)}
-    write_json(config.results / f"{stem}.json", {**settings, **facts})
+    return write(config.results / f"{stem}.json", command, {**settings, **summary})
 
 
-def percent(value):
-    """A spread of shares as text: "98.51 ± 0.07 %"."""
-    std = "" if value["std"] is None else f" ± {100 * value['std']:.2f}"
-    return f"{100 * value['mean']:.2f}{std} %"
+def copy_file(source, target):
+    """Copy a file, whole or not at all."""
+    with atomic(target) as temporary:
+        shutil.copy(source, temporary)
+
+
+def text(value, unit=""):
+    """A spread (dict of mean and std) as text: "98.51 ± 0.07 %" of shares, "31.20 ± 0.04 dB"."""
+    factor = 100 if unit == "%" else 1
+    std = "" if value["std"] is None else f" ± {factor * value['std']:.2f}"
+    return f"{factor * value['mean']:.2f}{std} {unit}".rstrip()

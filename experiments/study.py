@@ -15,48 +15,25 @@ Results: study_NAME.csv, one row a cell, study_NAME.json, and its pictures study
 """
 
 import shlex
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
 
 from experiments import runner
-from groundfloor import checks, cli
-from groundfloor.checks import Flags, Seed
-
-
-@dataclass(frozen=True)
-class Config:
-    """Which study."""
-
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of every cell."""
-    flags: Flags = ""
-    """More flags of optim_torch.study, as one string."""
-    out: Path | None = None
-    """Folder for the study; default runs/study_NAME."""
-    results: Path = runner.RESULTS
-    """Folder for the table and the pictures."""
-
-    def __post_init__(self):
-        checks.check(self)
-
+from groundfloor import cli
 
 PRESETS = {
-    "cifar10-cpu": Config(),
-    "cifar10": Config(seeds=(0,)),
-    "digits": Config(seeds=(0, 1)),
+    "cifar10-cpu": runner.SeededSettings(),
+    "cifar10": runner.SeededSettings(seeds=(0,)),
+    "digits": runner.SeededSettings(seeds=(0, 1)),
 }
 
 
 def main(config, name):
-    """Run what is missing of the study and keep its table and pictures."""
-    out = config.out or Path("runs") / f"study_{name}"
+    """Run what is missing, keep its table and pictures; returns what the JSON holds."""
+    stem = f"study_{name}"
+    out = config.folder(stem)
     command = ["optim_torch.study", name, *shlex.split(config.flags), "--seeds", *config.seeds]
     summary = runner.finished(command, out)
-    stem = f"study_{name}"
-    runner.keep(config, stem, out, command=f"python -m experiments.study {name}", **summary)
-    shutil.copy(out / "results.csv", config.results / f"{stem}.csv")
+    return runner.keep(config, stem, f"study {name}", out, summary)
 
 
 if __name__ == "__main__":
-    cli.run(main, Config, PRESETS)
+    cli.run(main, runner.SeededSettings, PRESETS)

@@ -66,6 +66,15 @@ def read_json(path):
         raise UserError(f"{path} is damaged ({error})") from None
 
 
+def read_dict(path, what, *keys):
+    """The dict in a JSON file; UserError as `read_json`, and where it holds no `what` with these
+    keys."""
+    value = read_json(path)
+    if not isinstance(value, dict) or not all(key in value for key in keys):
+        raise UserError(f"{path} is damaged (it holds no {what})")
+    return value
+
+
 class Stopping:
     """What a stopped command would go on from: said when the user presses Ctrl-C.
 
@@ -93,9 +102,7 @@ class Run:
         self.config = json.loads(json.dumps(whole))
         path = self.folder / "config.json"
         if path.exists():
-            old = read_json(path)
-            if not isinstance(old, dict):
-                raise UserError(f"{path} is damaged (it holds no settings)")
+            old = read_dict(path, "settings")
             known = json.loads(json.dumps(defaults or {}))
             _refuse_other_config(self.folder, {**known, **old}, {**known, **self.config})
         elif self.folder.is_dir() and not all(map(_unfinished, self.folder.iterdir())):
@@ -159,12 +166,7 @@ class Run:
     def summary(self):
         """The results of a finished run, or None."""
         path = self.path("summary.json")
-        if not path.exists():
-            return None
-        found = read_json(path)
-        if not isinstance(found, dict):
-            raise UserError(f"{path} is damaged (it holds no results)")
-        return found
+        return read_dict(path, "results") if path.exists() else None
 
 
 def run_folder(command, preset, config):
@@ -304,6 +306,11 @@ class Progress:
     def say(self, text):
         """Print a line without breaking the bar."""
         self.bar.write(text) if self.bar is not None else print(text, flush=True)
+
+
+def counted(count, noun):
+    """A number with its noun: "1 cell", "2,000 cells"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def duration(seconds):

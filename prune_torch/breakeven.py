@@ -94,13 +94,13 @@ def measure(shape, tokens, densities, rounds):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(tokens, shape[1], generator=generator)
     weight = torch.randn(shape, generator=generator)
-    found = latency(products(weight, densities, generator), x, rounds)
+    times = latency(products(weight, densities, generator), x, rounds)
     rows = []
     for density in densities:
-        row = {"density": density, "dense_ms": found["dense", 1]["ms"]}
+        row = {"density": density, "dense_ms": times["dense", 1]["ms"]}
         for kind in ("csr", "rows"):
-            row[f"{kind}_ms"] = found[kind, density]["ms"]
-            row[f"{kind}_speed"] = 1 / found[kind, density]["ratio"]
+            row[f"{kind}_ms"] = times[kind, density]["ms"]
+            row[f"{kind}_speed"] = 1 / times[kind, density]["ratio"]
         rows.append(row)
     return rows
 
@@ -111,14 +111,14 @@ def products(weight, densities, generator):
     CSR keeps round(d * entries) random entries of weight (out, in); rows the first
     round(d * out), at least one.
     """
-    found = {("dense", 1): Product(weight)}
+    modules = {("dense", 1): Product(weight)}
     for density in densities:
         order = torch.randperm(weight.numel(), generator=generator)
         zeros = order[round(density * weight.numel()) :]
         sparse = weight.flatten().index_fill(0, zeros, 0.0).view_as(weight)
-        found["csr", density] = Product(sparse.to_sparse_csr())
-        found["rows", density] = Product(weight[: max(1, round(density * len(weight)))].clone())
-    return found
+        modules["csr", density] = Product(sparse.to_sparse_csr())
+        modules["rows", density] = Product(weight[: max(1, round(density * len(weight)))].clone())
+    return modules
 
 
 class Product(torch.nn.Module):

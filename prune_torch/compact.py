@@ -151,8 +151,8 @@ def description(model):
     described = {"heads": [*map(len, dead_heads(model))]}
     described["neurons"] = [*map(len, dead_neurons(model))]
     try:
-        made = model.pretrained_cfg
-        described["model"] = f"{made['architecture']}.{made.get('tag') or ''}".rstrip(".")
+        origin = model.pretrained_cfg
+        described["model"] = f"{origin['architecture']}.{origin.get('tag') or ''}".rstrip(".")
         described["arguments"] = {**model._model_args, **get_model_args(model)}
         text = json.dumps(described)
         if str(_rebuild(json.loads(text), model.state_dict())) != str(model):
@@ -187,8 +187,8 @@ def load(path, device="cpu"):
 def _rebuild(described, state):
     """The described model with these tensors; what makes timm read other files is refused."""
     name, arguments = described["model"], described["arguments"]
-    known = inspect.signature(VisionTransformer).parameters
-    if not timm.is_model(name) or arguments.keys() - known.keys():
+    accepted = inspect.signature(VisionTransformer).parameters
+    if not timm.is_model(name) or arguments.keys() - accepted.keys():
         raise ValueError(f"{name} is no ViT of timm, or its arguments are not")
     with torch.device("meta"):
         model = timm.create_model(name, **arguments)

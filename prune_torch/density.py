@@ -24,10 +24,11 @@ def prunable(model, kind="blocks"):
     Raises ValueError if there are none, and as `refuse_masked`.
     """
     refuse_masked(model)
-    found = {n: p for n, p in model.named_parameters() if re.fullmatch(PRUNABLE[kind], n)}
-    if not found:
+    pattern = re.compile(PRUNABLE[kind])
+    parameters = {n: p for n, p in model.named_parameters() if pattern.fullmatch(n)}
+    if not parameters:
         raise ValueError("no prunable parameters; is it a timm Vision Transformer?")
-    return found
+    return parameters
 
 
 def refuse_masked(model):

@@ -36,7 +36,10 @@ class Config:
 
 
 def main(config):
-    """Load the model, export it, compare the outputs, and keep the file if they agree."""
+    """Load the model, export it, compare the outputs, and keep the file if they agree.
+
+    Returns a dict of bytes, parameters and the largest difference of outputs.
+    """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"ONNX export needs more packages: pip install {' '.join(missing)}")
@@ -44,10 +47,12 @@ def main(config):
     model = compact.load(config.file).float()
     with atomic(config.out) as temporary:
         error = export(model, temporary)
+    size, parameters = config.out.stat().st_size, compact.parameters(model)
     print(
-        f"{config.out} ({config.out.stat().st_size / 1e6:.1f} MB): {compact.parameters(model):,} "
-        f"parameters; ONNX Runtime and torch differ by {error:.1e} at most"
+        f"{config.out} ({size / 1e6:.1f} MB): {parameters:,} parameters; "
+        f"ONNX Runtime and torch differ by {error:.1e} at most"
     )
+    return {"bytes": size, "parameters": parameters, "difference": error}
 
 
 def export(model, path):

@@ -112,7 +112,8 @@ class Config:
 
 
 def main(config):
-    """Pack or unpack; print the size of the tensors and of the packed file, and the density.
+    """Pack or unpack; print and return the bytes of the tensors and of the packed file, the density
+    and the file that was written.
 
     What is packed already, and what would not become smaller, is said and left as it is.
     """
@@ -127,21 +128,23 @@ def main(config):
         if not state_dict:
             raise ValueError("it holds no tensors")
         parts = () if packed else stored.serialised(*pack(state_dict, metadata))
-    dense = sum(tensor.nbytes for tensor in state_dict.values())
-    zeros, negative = _zeros(state_dict.values())
-    density = 1 - zeros / max(sum(tensor.numel() for tensor in state_dict.values()), 1)
+    tensors = state_dict.values()
+    dense, count = sum(t.nbytes for t in tensors), sum(t.numel() for t in tensors)
     size = file.stat().st_size if packed else sum(map(len, parts))
+    zeros, negative = _zeros(tensors)
+    density = 1 - zeros / max(count, 1)
+    summary = {"dense_bytes": dense, "packed_bytes": size, "density": density, "out": None}
     sizes = f"dense {dense / 1e6:.2f} MB, packed {size / 1e6:.2f} MB, density {density:.4f}"
     if packed and not config.unpack:
         if config.out:
             raise UserError(f"--out {out}: {file} is packed already; copy it")
         print(f"{file} is packed already: {sizes}; --unpack makes an ordinary file of it")
-        return
+        return summary
     if not packed and stored.SEAL not in metadata:
         print(f"{file} carries no digest of ours: whether it is undamaged cannot be checked")
     if not packed and size >= dense:
         print(f"{file} would not become smaller: {sizes}; nothing was written")
-        return
+        return summary
     stored.refuse_existing(out, "--out")
     if packed:
         stored.write(out, state_dict, metadata)
@@ -150,6 +153,7 @@ def main(config):
     print(f"{out}: {sizes}")
     if negative:
         print(f"{negative:,} zeros are -0.0, kept as values; adding 0.0 makes them plain")
+    return {**summary, "out": str(out)}
 
 
 def _zeros(tensors):

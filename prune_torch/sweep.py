@@ -26,16 +26,14 @@ from groundfloor.checks import (
 )
 from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
-from groundfloor.runs import Progress, Run, Stopping, write_json
+from groundfloor.runs import Progress, Run, Stopping, counted, write_json
 from prune_torch.methods import METHODS
 from prune_torch.protocol import fitting, report, workers
 from prune_torch.protocol.cells import Key, method_of
 
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"}
-NOT_IDENTITY = (
-    *("data_dir", "download", "out", "name", "device", "jobs", "ray", "checkpointing"),
-    *("methods", "densities", "seeds", "distil", "merge"),  # a sweep may be widened
-)
+WIDENED = ("methods", "densities", "seeds", "distil", "merge")  # a sweep may be
+PLACES = ("data_dir", "download", "out", "name", "device", "jobs", "ray", "checkpointing")
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,12 @@ PRESETS = {
         steps=40,
         jobs=2,
         model_args={
-            **{"img_size": 8, "patch_size": 2, "in_chans": 1},
-            **{"embed_dim": 48, "depth": 4, "num_heads": 4},
+            "img_size": 8,
+            "patch_size": 2,
+            "in_chans": 1,
+            "embed_dim": 48,
+            "depth": 4,
+            "num_heads": 4,
         },
     ),
     "cifar10-small": Config(
@@ -155,17 +157,24 @@ PRESETS = {
 
 def main(config, preset):
     """Run what is missing, then write table and pictures of all cells in the folder; returns the
-    rows (dicts)."""
+    summary (dict)."""
+    if config.weights is not None and not config.weights.is_file():  # before the data are read
+        raise UserError(f"{config.weights} does not exist")
     bench = workers.make_bench(config)
     fitting.refuse_unfit(config, bench)
     keys, refused = _cells(config, bench)
     if not keys:
         raise UserError(f"nothing to run: {refused[0]}")
     run = Run.of(
-        "prune", preset, config, bench.data_set, not_identity=NOT_IDENTITY, files=("weights",)
+        "prune",
+        preset,
+        config,
+        bench.data_set,
+        not_identity=(*PLACES, *WIDENED),
+        files=("weights",),
     )
     missing = [key for key in keys if not _row_path(run, key).exists()]
-    print(f"{len(keys)} cells, {len(missing)} to run; writing to {run.folder}", flush=True)
+    print(f"{counted(len(keys), 'cell')}, {len(missing)} to run; in {run.folder}", flush=True)
     for line in fitting.without_effect(config):
         print(line)
     for line in refused:
@@ -173,7 +182,7 @@ def main(config, preset):
     file, dense = bench.dense(run.folder)
     print(f"dense network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
     there = len(keys) - len(missing)
-    Stopping.kept = f"the dense network and {there} finished cells in {run.folder}"
+    Stopping.kept = f"the dense network and {counted(there, 'finished cell')} in {run.folder}"
     failed = 0
     with Progress(len(keys), "cell", start=there) as progress:
         for key, row in workers.rows(config, bench, file, run, missing):
@@ -182,15 +191,16 @@ def main(config, preset):
                 progress.say(f"{key.stem} failed: {row}")
                 continue
             write_json(_row_path(run, key), row)
-            Stopping.kept = f"{progress.done + 1} finished cells in {run.folder}"
+            Stopping.kept = f"{counted(progress.done + 1, 'finished cell')} in {run.folder}"
             progress.advance(1, top1=f"{key.stem}: {100 * row['top1']:.2f} %")
     rows = report.finished(run)
     if not rows:
         raise UserError("every cell failed; see above")
-    report.write(config, bench, run, rows, dense, refused)
+    summary = report.write(config, bench, run, rows, dense, refused)
     if failed:
-        raise UserError(f"{failed} cells failed, see above; the same command tries them again")
-    return rows
+        what = counted(failed, "cell")
+        raise UserError(f"{what} failed, see above; the same command tries them again")
+    return summary
 
 
 def _cells(config, bench):

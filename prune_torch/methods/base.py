@@ -86,12 +86,12 @@ class Method:
         """Why this cell cannot be, in words, before anything is trained; None if it can."""
         return
 
-    def found(self):
+    def search_result(self):
         """What `masks` needs of the search, as tensors, if one search serves all densities."""
         raise NotImplementedError
 
-    def resume(self, found):
-        """Go on as after the search that gave `found`."""
+    def resume(self, result):
+        """Go on as after the search that gave `result`."""
         raise NotImplementedError
 
     def gradients(self, batches=8):
@@ -101,9 +101,9 @@ class Method:
         for number in range(batches):
             (task.loss(model, task.batch(self.cell.seed, number)) / batches).backward()
         self.passes += batches
-        found = {name: p.grad.clone() for name, p in self.cell.parameters.items()}
+        gradients = {name: p.grad.clone() for name, p in self.cell.parameters.items()}
         model.zero_grad()
-        return found
+        return gradients
 
     @torch.no_grad()
     def watch_inputs(self, names, see, batches=8):
@@ -157,7 +157,6 @@ def shrink(masks, parameters, count):
 def input_rows(layer, inputs):
     """What a layer's matrix multiplies, float32 (N, columns); a convolution's are its patches."""
     if isinstance(layer, torch.nn.Conv2d):
-        inputs = F.unfold(
-            *(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        ).mT
+        sizes = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        inputs = F.unfold(inputs, *sizes).mT
     return inputs.float().flatten(0, -2)

@@ -54,19 +54,17 @@ class DessiLBIPath(Method):
     def finish(self):
         """Ranks as scores, so that masks of any density can be made later from a file."""
         order, _ = structure.ranking(self.path)
-        scores = torch.empty(len(order), dtype=torch.float64, device=order.device)
-        scores[order] = -torch.arange(len(order), dtype=torch.float64, device=order.device)
-        parts = scores.split([p.numel() for p in self.cell.parameters.values()])
-        self.scores = {
-            n: part.view_as(p)
-            for (n, p), part in zip(self.cell.parameters.items(), parts, strict=True)
-        }
+        scores = -order.argsort().double()
+        parameters = self.cell.parameters
+        parts = scores.split([p.numel() for p in parameters.values()])
+        pairs = zip(parameters.items(), parts, strict=True)
+        self.scores = {name: part.view_as(p) for (name, p), part in pairs}
 
-    def found(self):
+    def search_result(self):
         return self.scores
 
-    def resume(self, found):
-        self.scores = found
+    def resume(self, result):
+        self.scores = result
 
     def masks(self, count):
         return density.top_masks(self.scores, count)

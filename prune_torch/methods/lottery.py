@@ -46,7 +46,5 @@ class Lottery(Method):
         cell, optimizer = self.cell, self.optimizer()
         handle = density.hold(optimizer, cell.parameters, self.now)
         self.passes += cell.steps
-        finetune.run(
-            *(cell.task, cell.model, optimizer, cell.steps), seed=cell.seed, whole=cell.whole
-        )
+        finetune.run(cell.task, cell.model, optimizer, cell.steps, seed=cell.seed, whole=cell.whole)
         handle.remove()

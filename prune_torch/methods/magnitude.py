@@ -21,10 +21,10 @@ class MagnitudeLate(Magnitude):
     share = 0.75  # as RigL's
     one_for_all = True
 
-    def found(self):
+    def search_result(self):
         return {}
 
-    def resume(self, found):
+    def resume(self, result):
         """The trained network is all."""
 
 

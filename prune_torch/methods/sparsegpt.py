@@ -19,15 +19,15 @@ class SparseGPT(Method):
     @torch.no_grad()
     def masks(self, count):
         """As ever, but the weights that stay are changed in place."""
-        parameters, found = self.cell.parameters, {}
+        parameters, masks = self.cell.parameters, {}
         sizes = {name: p.numel() for name, p in parameters.items()}
         counts = density.shared_out(sizes, dict.fromkeys(sizes, 1.0), count)
         for name, parameter in parameters.items():
             weight = parameter.flatten(1).double()
             mask = prune(weight, self._gram(name), counts[name])
             parameter.copy_(weight.view_as(parameter))
-            found[name] = mask.view_as(parameter)
-        return found
+            masks[name] = mask.view_as(parameter)
+        return masks
 
     def _gram(self, name):
         """X^T X (columns, columns), float64, of a matrix's inputs X on some training batches."""

@@ -60,12 +60,12 @@ class Structured(Method):
 
     def masks(self, count):
         chosen = self.chosen(torch.cat(self.scores()), count)
-        found = {}
+        masks = {}
         parts = chosen.split([block[2].count for block in self.blocks])
         for (names, params, grouping), part in zip(self.blocks, parts, strict=True):
             spread = grouping.spread(part, params)
-            found.update(zip(names, (mask.contiguous() for mask in spread), strict=True))
-        return found
+            masks.update(zip(names, (mask.contiguous() for mask in spread), strict=True))
+        return masks
 
     def _weights(self, block):
         """Prunable weights of one group of a block."""

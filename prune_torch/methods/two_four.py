@@ -21,11 +21,11 @@ class TwoFour(Wanda):
         return None
 
     def masks(self, count):
-        found = {}
+        masks = {}
         for name, squares in self._input_squares().items():
             weight = self.cell.parameters[name].detach()
             groups = (weight.abs().flatten(1) * squares.sqrt()).unflatten(1, (-1, 4))
             best = groups.argsort(dim=-1, descending=True, stable=True)[..., :2]
             mask = torch.zeros_like(groups, dtype=bool).scatter_(-1, best, True)
-            found[name] = mask.view_as(weight)
-        return found
+            masks[name] = mask.view_as(weight)
+        return masks

@@ -22,6 +22,6 @@ class Wanda(Method):
     def _input_squares(self):
         """Sums of squares of the inputs of every prunable matrix: dict of name -> (columns,)."""
         parameters = self.cell.parameters
-        found = {n: torch.zeros(p[0].numel(), device=p.device) for n, p in parameters.items()}
-        self.watch_inputs(parameters, lambda name, rows: found[name].add_(rows.square().sum(0)))
-        return found
+        sums = {n: torch.zeros(p[0].numel(), device=p.device) for n, p in parameters.items()}
+        self.watch_inputs(parameters, lambda name, rows: sums[name].add_(rows.square().sum(0)))
+        return sums

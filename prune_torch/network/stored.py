@@ -64,11 +64,11 @@ def read(path):
 
 def digest(tensors, *facts):
     """SHA-256, in hexadecimal, of names, types, shapes and bits of tensors, and of JSON values."""
-    found = hashlib.sha256(json.dumps(facts).encode())
+    state = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(bits(tensor).numpy())
-    return found.hexdigest()
+        state.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        state.update(bits(tensor).numpy())
+    return state.hexdigest()
 
 
 def bits(tensor):
@@ -83,9 +83,9 @@ def misfit(state, own, optional=()):
     own: the model's state_dict; `optional` are those of its names that may be missing.
     """
     for name in [name for name in state if name in own]:
-        found, wanted = tuple(state[name].shape), tuple(own[name].shape)
-        if found != wanted:
-            return f"{name} is {found} in the file, {wanted} in the model"
+        theirs, ours = tuple(state[name].shape), tuple(own[name].shape)
+        if theirs != ours:
+            return f"{name} is {theirs} in the file, {ours} in the model"
     for name in own:
         if name not in state and name not in optional:
             return f"it has no {name}"

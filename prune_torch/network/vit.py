@@ -87,8 +87,8 @@ def load(model, path):
 def _heads(model):
     """Names of the layers that give the classes; a distilled model has two."""
     named = {layer: name for name, layer in model.named_modules()}
-    found = model.get_classifier()
-    return [named[layer] for layer in (found if isinstance(found, tuple) else (found,))]
+    layers = model.get_classifier()
+    return [named[layer] for layer in (layers if isinstance(layers, tuple) else (layers,))]
 
 
 def _load_google(model, path):
@@ -133,13 +133,11 @@ class Pixels:
     """
 
     def __init__(self, model, device):
-        found = timm.data.resolve_model_data_config(model)
         self.side = model.patch_embed.img_size[0]
         self.channels = model.in_chans  # before patch_embed.proj there may be a ResNet
+        trained_on = timm.data.resolve_model_data_config(model)
         self.mean, self.std = (
-            torch.tensor(found[name], device=device)
-            .repeat(self.channels)[: self.channels]
-            .view(1, -1, 1, 1)
+            torch.tensor(np.resize(trained_on[name], (1, self.channels, 1, 1))).to(device).float()
             for name in ("mean", "std")
         )
 

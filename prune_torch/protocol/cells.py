@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from groundfloor import seeds
 from groundfloor.errors import UserError
 from groundfloor.pytorch import checkpoints
-from groundfloor.runs import Progress, atomic, content_hash, read_json, write_json
+from groundfloor.runs import Progress, atomic, content_hash, read_dict, write_json
 from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
@@ -27,8 +27,20 @@ LATENCY_IMAGES = 16  # in a batch
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 DENSE_SETTINGS = (  # what decides the dense network
-    *("model", "model_args", "weights", "pretrained", "dataset", "images", "val_fraction"),
-    *("batch_size", "augment", "amp", "dense_steps", "dense_rate", "decay", "seed"),
+    "model",
+    "model_args",
+    "weights",
+    "pretrained",
+    "dataset",
+    "images",
+    "val_fraction",
+    "batch_size",
+    "augment",
+    "amp",
+    "dense_steps",
+    "dense_rate",
+    "decay",
+    "seed",
 )
 SEARCH_SETTINGS = ("prunable", "steps", "rate", "decay")  # what decides a search from there
 
@@ -80,8 +92,8 @@ class Bench:
     def dense(self, folder):
         """Train the dense network, or read it: `folder` keeps it under the hash of its settings.
 
-        Returns its file and what is known of it, a dict with the numbers of val and test. UserError
-        if the file is damaged.
+        Returns its file and a dict: its settings, and its top1, top5 and loss on "val" and "test".
+        UserError if one of the two is damaged.
         """
         settings = {key: str(getattr(self.config, key)) for key in DENSE_SETTINGS}
         settings["data_fingerprint"] = self.data_set.fingerprint
@@ -90,27 +102,33 @@ class Bench:
         path = folder / f"dense-{_digest(settings)}.safetensors"
         if not path.exists():
             self._train(path, settings)
-        known = read_json(path.with_suffix(".json"))
-        if known.get("content") not in (None, content_hash(path)):
+        facts = read_dict(path.with_suffix(".json"), "dense network", "val", "test")
+        if facts.get("content") not in (None, content_hash(path)):
             raise UserError(f"{path} is damaged; move it away to have it trained again")
         self._take(path)
-        return path, known
+        return path, facts
 
     def _train(self, path, settings):
         config, kept = self.config, path.with_suffix("")
         optimizer = finetune.optimizer_for(self.model, config.dense_rate, config.decay)
         with Progress(config.dense_steps, "step") as progress:
             finetune.run(
-                *(self.task, self.model, optimizer, config.dense_steps),
-                **{"seed": config.seed, "progress": progress, "keep": kept},
+                self.task,
+                self.model,
+                optimizer,
+                config.dense_steps,
+                seed=config.seed,
+                progress=progress,
+                keep=kept,
             )
-        found = {
-            split: self.task.evaluate(self.model, getattr(self.task, split))
-            for split in ("val", "test")
+        facts = {
+            **settings,
+            "val": self.task.evaluate(self.model, self.task.val),
+            "test": self.task.evaluate(self.model, self.task.test),
         }
         with atomic(path) as temporary:  # last: it says that all is there
             compact.save(self.model, temporary)
-            facts = {**settings, "content": content_hash(temporary), **found}
+            facts["content"] = content_hash(temporary)
             write_json(path.with_suffix(".json"), facts)
         shutil.rmtree(kept, ignore_errors=True)
 
@@ -136,7 +154,10 @@ def _search(method, folder):
     optimizer = method.optimizer()
     method.start(optimizer)
     finetune.run(
-        *(cell.task, cell.model, optimizer, cell.steps),
+        cell.task,
+        cell.model,
+        optimizer,
+        cell.steps,
         seed=cell.seed,
         whole=cell.whole,
         after=method.after_step,
@@ -149,7 +170,11 @@ def _search(method, folder):
         if MOMENTS[0] in optimizer.state.get(parameter, ())
     }
     if method.one_for_all:
-        state = {"model": cell.model.state_dict(), "found": method.found(), "moments": moments}
+        state = {
+            "model": cell.model.state_dict(),
+            "found": method.search_result(),
+            "moments": moments,
+        }
         checkpoints.save(folder, cell.steps, state)
     return moments
 
@@ -200,21 +225,28 @@ def run_cell(bench, folder, key):
         return task.loss(network, batch, teacher, key.distil)
 
     finetune.run(
-        *(task, model, optimizer, config.steps - search), seed=cell.seed, first=search, loss=loss
+        task,
+        model,
+        optimizer,
+        config.steps - search,
+        seed=cell.seed,
+        first=search,
+        loss=loss,
     )
     test = task.evaluate(model, task.test)
-    found = density.count(model)
-    exact = found["nonzero"] == round((key.density or 1.0) * found["total"])
-    interval = binomtest(round(test["top1"] * len(task.test)), len(task.test)).proportion_ci(
-        method="wilson"
-    )
+    counts = density.count(model)
+    exact = counts["nonzero"] == round((key.density or 1.0) * counts["total"])
+    hits = binomtest(round(test["top1"] * len(task.test)), len(task.test))
+    interval = hits.proportion_ci(method="wilson")
     return {
         **key._asdict(),
         **test,
-        **{"top1_low": interval.low, "top1_high": interval.high},
+        "top1_low": interval.low,
+        "top1_high": interval.high,
         "val_top1": task.evaluate(model, task.val)["top1"],
-        **found,
-        **{"exact": exact, "note": "" if exact else method.inexact},
+        **counts,
+        "exact": exact,
+        "note": "" if exact else method.inexact,
         "steps": config.steps,
         "extra_passes": method.passes,
         **_cost(bench, model, folder / f"{key.stem}.safetensors", method.structured),
@@ -224,33 +256,35 @@ def run_cell(bench, folder, key):
 
 
 def _cost(bench, model, path, structured):
-    """What the written network takes: without its dead parts if `structured`, packed otherwise.
+    """Compute, file size and, for a structured method, latency and shares kept in each block.
 
-    Zeros alone save no arithmetic in PyTorch; latency is of a batch, in turns with the dense
-    network.
+    Writes the network, without its dead parts if `structured`, packed otherwise. Zeros alone save
+    no arithmetic in PyTorch; latency is of a batch, in turns with the dense network.
     """
     model.eval()
+    small, measured = model, {}
     if not structured:
         pack.save(model.state_dict(), path, compact.description(model))
-        latency, kept = {}, {}
-        small = model
     else:
         small = compact.compact(model)
         compact.save(small, path)
         pixels = bench.task.pixels
-        inputs = torch.randn(
-            *(LATENCY_IMAGES, pixels.channels, pixels.side, pixels.side), device=bench.device
-        )
+        shape = (LATENCY_IMAGES, pixels.channels, pixels.side, pixels.side)
+        inputs = torch.randn(shape, device=bench.device)
         times = compact.latency({"dense": bench.model, "small": small}, inputs, rounds=5)
-        latency = {"latency_ms": times["small"]["ms"], "latency_ratio": times["small"]["ratio"]}
-        kept = {
-            "heads": [float((~dead).float().mean()) for dead in compact.dead_heads(model)],
-            "neurons": [float((~dead).float().mean()) for dead in compact.dead_neurons(model)],
+        measured = {
+            "latency_ms": times["small"]["ms"],
+            "latency_ratio": times["small"]["ratio"],
+            "heads": _shares_kept(compact.dead_heads(model)),
+            "neurons": _shares_kept(compact.dead_neurons(model)),
         }
     return {
         "gigaflops": compact.flops(small) / 1e9,
         "megabytes": path.stat().st_size / 1e6,
-        **latency,
-        **kept,
+        **measured,
         "checkpoint": path.name,
     }
+
+
+def _shares_kept(dead):
+    return [float((~flags).float().mean()) for flags in dead]

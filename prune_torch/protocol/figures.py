@@ -12,21 +12,21 @@ MARKERS = "os^vD*"
 
 def lines(rows):
     """dict of name -> rows: one line of a picture or table for each method, taught or not."""
-    found = {}
+    grouped = {}
     for row in rows:
         taught = f" + KD {row['distil']:g}" if row["distil"] else ""
-        found.setdefault(row["method"] + taught, []).append(row)
-    return found
+        grouped.setdefault(row["method"] + taught, []).append(row)
+    return grouped
 
 
 def means(rows, column):
     """dict of density -> (mean, sample standard deviation or 0) over the seeds of one line; the
     density is None for a method that chooses its own."""
-    found = {}
+    spreads = {}
     for level in dict.fromkeys(row["density"] for row in rows):
         values = [row[column] for row in rows if row["density"] == level]
-        found[level] = (mean(values), stdev(values) if len(values) > 1 else 0.0)
-    return found
+        spreads[level] = (mean(values), stdev(values) if len(values) > 1 else 0.0)
+    return spreads
 
 
 def _line(axis, number, name, rows, x, column):
@@ -47,7 +47,7 @@ def _line(axis, number, name, rows, x, column):
 
 def accuracy(path, rows, dense, classes):
     """Top-1 and top-5 against the density that was reached, one line a method."""
-    with figure(path, 1, 2, size=(11, 4.6)) as (made, axes):
+    with figure(path, 1, 2, size=(11, 4.6)) as (picture, axes):
         for axis, column in zip(axes, ("top1", "top5"), strict=True):
             for number, (name, own) in enumerate(lines(rows).items()):
                 if own[0]["method"] == "unpruned":
@@ -62,7 +62,7 @@ def accuracy(path, rows, dense, classes):
         axes[1].annotate("chance", (0.99, chance + 0.3), ha="right", fontsize=7, color="gray")
         axes[0].set(ylabel="test top-1 in %")
         axes[1].set(ylabel="test top-5 in %")
-        made.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+        picture.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
 
 
 def cost(path, rows, merged, dense):
@@ -70,7 +70,7 @@ def cost(path, rows, merged, dense):
 
     merged: rows of `tokens.curve`.
     """
-    with figure(path, 1, 3, size=(12, 4.2)) as (made, axes):
+    with figure(path, 1, 3, size=(12, 4.2)) as (picture, axes):
         for number, (name, own) in enumerate(lines(rows).items()):
             _line(axes[0], number, name, own, "megabytes", "top1")
             if "latency_ratio" in own[0]:
@@ -79,26 +79,28 @@ def cost(path, rows, merged, dense):
         axes[2].plot(
             [row["gigaflops"] for row in merged],
             [100 * row["top1"] for row in merged],
-            **{"color": "black", "marker": ".", "label": "token merging, untrained"},
+            color="black",
+            marker=".",
+            label="token merging, untrained",
         )
         for axis in axes:
             axis.axhline(100 * dense["top1"], color="gray", linestyle=":", label="dense")
         axes[0].set(xlabel="megabytes: packed, or without dead parts", ylabel="test top-1 in %")
         axes[1].set(xlabel="latency / the dense network's")
         axes[2].set(xlabel="gigaflops an image")
-        found = {}
+        handles = {}
         for axis in axes:
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-                found.setdefault(label, handle)
-        made.legend(found.values(), found.keys(), loc="outside right upper", fontsize=7)
+                handles.setdefault(label, handle)
+        picture.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=7)
 
 
 def groups(path, rows):
     """Share of heads and of neurons kept in each block at each density, for structured methods."""
-    found = {name: own for name, own in lines(rows).items() if "heads" in own[0]}
-    size = (1.4 + 2.6 * len(found), 4.6)
-    with figure(path, 2, len(found), size=size, squeeze=False, sharey=True) as (made, axes):
-        for column, (name, own) in zip(axes.T, found.items(), strict=True):
+    panels = {name: own for name, own in lines(rows).items() if "heads" in own[0]}
+    size = (1.4 + 2.6 * len(panels), 4.6)
+    with figure(path, 2, len(panels), size=size, squeeze=False, sharey=True) as (picture, axes):
+        for column, (name, own) in zip(axes.T, panels.items(), strict=True):
             own = sorted(own, key=lambda row: (row["seed"], row["density"]))
             own = [row for row in own if row["seed"] == own[0]["seed"]]
             for axis, part in zip(column, ("heads", "neurons"), strict=True):
@@ -111,22 +113,18 @@ def groups(path, rows):
             column[1].set(xlabel="density")
         for axis, part in zip(axes[:, 0], ("heads", "neurons"), strict=True):
             axis.set(ylabel=f"{part}: block")
-        made.colorbar(image, ax=axes, label="share kept")
+        picture.colorbar(image, ax=axes, label="share kept")
 
 
 def layers(path, rows):
     """Density of every layer, one panel a line, one curve a density."""
-    found = lines(rows)
-    columns = 5
-    height = -(-len(found) // columns)
-    size = (2.4 * columns, 0.6 + 1.7 * height)
-    with figure(path, height, columns, size=size, squeeze=False, sharex=True, sharey=True) as (
-        _,
-        axes,
-    ):
-        for axis in axes.flat[len(found) :]:
+    panels, columns = lines(rows), 5
+    height = -(-len(panels) // columns)
+    options = {"squeeze": False, "sharex": True, "sharey": True}
+    with figure(path, height, columns, size=(12, 0.6 + 1.7 * height), **options) as (_, axes):
+        for axis in axes.flat[len(panels) :]:
             axis.axis("off")
-        for axis, (name, own) in zip(axes.flat, found.items(), strict=False):
+        for axis, (name, own) in zip(axes.flat, panels.items(), strict=False):
             first = min(row["seed"] for row in own)
             for row in own:
                 if row["seed"] == first:

@@ -57,18 +57,18 @@ class Task:
         if not len(images):
             raise ValueError("a split without images has no accuracy")
         model.eval()
-        found = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
+        sums = {"top1": 0.0, "top5": 0.0, "loss": 0.0}
         for pixels, labels in zip(
             images.pixels.split(batch_size), images.labels.split(batch_size), strict=True
         ):
             outputs = model(self.pixels(pixels)).float()
             ranked = outputs.topk(min(5, outputs.shape[1]), dim=1).indices == labels[:, None]
-            found["top1"] += float(ranked[:, 0].sum())
-            found["top5"] += float(ranked.any(1).sum())
-            found["loss"] += float(F.cross_entropy(outputs, labels, reduction="sum"))
-        if not math.isfinite(found["loss"]):
+            sums["top1"] += float(ranked[:, 0].sum())
+            sums["top5"] += float(ranked.any(1).sum())
+            sums["loss"] += float(F.cross_entropy(outputs, labels, reduction="sum"))
+        if not math.isfinite(sums["loss"]):
             raise UserError("the network's outputs are not finite; lower the learning rate")
-        return {name: value / len(images) for name, value in found.items()}
+        return {name: value / len(images) for name, value in sums.items()}
 
 
 def optimizer_for(model, rate, decay):

@@ -47,11 +47,11 @@ def merged_tokens(config, model):
 
 def without_effect(config):
     """A line for each flag that changes nothing beside the others."""
-    found = []
-    if config.ray is not None:
-        found += ["jobs"] if config.jobs > 1 else []
-        found += ["device"] if config.device else []
-    lines = [f"--{name} has no effect with --ray" for name in found]
+    lines = []
+    if config.ray is not None and config.jobs > 1:
+        lines.append("--jobs has no effect with --ray")
+    if config.ray is not None and config.device:
+        lines.append("--device has no effect with --ray")
     if config.weights and config.pretrained:
         lines.append("--pretrained has no effect with --weights")
     if not config.dense_steps:

@@ -2,32 +2,54 @@
 
 import csv
 
-from groundfloor.runs import atomic, read_json, write_json
+from groundfloor.runs import atomic, read_dict, read_json, write_json
 from prune_torch import compact, density
 from prune_torch.methods import METHODS
 from prune_torch.network import tokens
 from prune_torch.protocol import figures, fitting
 
 COLUMNS = (
-    *("method", "density", "seed", "distil", "top1", "top1_low", "top1_high", "top5", "loss"),
-    *("val_top1", "nonzero", "total", "density_all", "density_blocks", "exact", "note"),
-    *("gigaflops", "megabytes", "latency_ms", "latency_ratio", "steps", "extra_passes"),
-    *("seconds", "checkpoint"),
+    "method",
+    "density",
+    "seed",
+    "distil",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "top5",
+    "loss",
+    "val_top1",
+    "nonzero",
+    "total",
+    "density_all",
+    "density_blocks",
+    "exact",
+    "note",
+    "gigaflops",
+    "megabytes",
+    "latency_ms",
+    "latency_ratio",
+    "steps",
+    "extra_passes",
+    "seconds",
+    "checkpoint",
 )
 
 
 def finished(run):
     """The rows (dicts) in the folder, also of earlier commands, in the order of the methods."""
     order = list(METHODS)
-    rows = map(read_json, run.path("cells").glob("[!.]*.json"))  # none that a kill cut short
-    rows = [row for row in rows if row["method"] in order]
-    return sorted(
-        rows, key=lambda r: (r["distil"], order.index(r["method"]), r["density"] or 0, r["seed"])
-    )
+    paths = run.path("cells").glob("[!.]*.json")  # none that a kill cut short
+    rows = [read_dict(path, "cell", "method", "density", "seed", "distil") for path in paths]
+
+    def place(row):
+        return row["distil"], order.index(row["method"]), row["density"] or 0, row["seed"]
+
+    return sorted((row for row in rows if row["method"] in order), key=place)
 
 
 def write(config, bench, run, rows, dense, refused):
-    """results.csv, figures/, summary.json, and the table on the screen.
+    """results.csv, figures/, summary.json, and the table on the screen; returns the summary.
 
     dense: dict of val and test numbers of the dense network. refused: lines on what was left out.
     """
@@ -53,6 +75,7 @@ def write(config, bench, run, rows, dense, refused):
     )
     show(rows, dense["test"], stays_dense)
     print(f"\n{run.folder}: results.csv, figures/, summary.json, one network for each cell")
+    return run.summary()
 
 
 def show(rows, dense, stays_dense):
@@ -68,8 +91,8 @@ def show(rows, dense, stays_dense):
                 note = f", {own[0]['note']}" if own[0]["note"] else ""
                 print(f"{name:22s}{100 * means[None][0]:8.2f} at {reached:.3f}{note}")
             else:
-                found = [f"{100 * means[x][0]:8.2f}" if x in means else 8 * " " for x in levels]
-                print(f"{name:22s}" + "".join(found))
+                numbers = [f"{100 * means[x][0]:8.2f}" if x in means else 8 * " " for x in levels]
+                print(f"{name:22s}" + "".join(numbers))
         print(f"{'dense':22s}{100 * dense[column]:8.2f}")
     print(f"\ndensity counts all parameters; {100 * stays_dense:.1f} % of them always stay")
     missed = {r["method"]: r["note"] for r in rows if not r["exact"] and r["density"] is not None}

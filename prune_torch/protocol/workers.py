@@ -112,10 +112,10 @@ class Remote:
         """
         _write(self.folder, files)
         row = attempt(self.bench, self.folder, key)
-        found = _read(self.folder, [f"{key.stem}.safetensors", f"{key.search(self.bench)}/*.pt"])
-        for name in found:
+        written = _read(self.folder, [f"{key.stem}.safetensors", f"{key.search(self.bench)}/*.pt"])
+        for name in written:
             (self.folder / name).unlink()
-        return key, row, found
+        return key, row, written
 
     def close(self):
         """Remove the worker's files."""

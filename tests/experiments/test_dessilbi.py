@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from experiments import (
+    dessilbi,
     dessilbi_bases,
     dessilbi_density,
     dessilbi_filters,
@@ -13,10 +14,8 @@ from experiments import (
     dessilbi_tickets,
     runner,
 )
-from groundfloor import cli, plots
 from groundfloor.errors import UserError
 from groundfloor.runs import read_json, spread
-from optim_torch import train
 from optim_torch.training import figures
 
 torch.set_num_threads(1)
@@ -25,33 +24,27 @@ SMALL = "--val-fraction 0 --epochs 3 --threshold 0.02 --widths 2 3 6 5"
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch):
-    """Runs are made here, without pictures of their own; the experiment's is coarse."""
-
-    def finished(command, folder, threads=None):
-        if not (folder / "summary.json").exists():
-            words = [*map(str, command[1:]), "--device", "cpu", "--out", str(folder)]
-            cli.run(train.main, train.Config, train.PRESETS, words)
-        return read_json(folder / "summary.json")
-
-    monkeypatch.setattr(runner, "finished", finished)
-    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
+def without_pictures(monkeypatch, in_this_process):
+    """Runs have no pictures of their own; the experiment has its own."""
     for name in ("curves", "path", "layers"):
         monkeypatch.setattr(figures, name, lambda *_: None)
 
 
-def result(module, config, tmp_path, *name):
-    """The JSON that an experiment writes."""
+def result(main, config, tmp_path, *name):
+    """The JSON that an experiment writes, which is what it returns."""
     config = dataclasses.replace(config, out=tmp_path / "runs", results=tmp_path, seeds=(0, 1))
-    module.main(config, *name)
+    returned = main(config, *name)
     (path,) = tmp_path.glob("*.json")
-    return read_json(path)
+    assert read_json(path) == returned
+    return returned
 
 
 @pytest.mark.slow
 def test_density(tmp_path):
-    config = dessilbi_density.Config("digits", SMALL, "--penalty l1", (0.1, 0.5, 1.0))
-    found = result(dessilbi_density, config, tmp_path, "tiny")
+    config = dessilbi_density.Config(
+        preset="digits", flags=SMALL, dessilbi="--penalty l1", densities=(0.1, 0.5, 1.0)
+    )
+    found = result(dessilbi_density.main, config, tmp_path, "tiny")
     dense = found["dense_test_accuracy"]
     *_, full = found["table"]
     assert full["density"] == 1.0
@@ -71,8 +64,11 @@ def test_magnitude_masks_keep_the_largest_weights():
 
 @pytest.mark.slow
 def test_tickets(tmp_path):
-    config = dessilbi_tickets.Config("digits", f"{SMALL} --penalty l1", (1, 3), SMALL)
-    table = {r["masks"]: r for r in result(dessilbi_tickets, config, tmp_path, "tiny")["table"]}
+    config = dessilbi_tickets.Config(
+        preset="digits", flags=SMALL, find="--penalty l1", epochs=(1, 3), train=""
+    )
+    rows = result(dessilbi_tickets.main, config, tmp_path, "tiny")["table"]
+    table = {row["masks"]: row for row in rows}
     assert table["dense"]["density"]["mean"] == 1.0
     for epoch in (1, 3):
         ticket, random = table[f"ticket{epoch}"], table[f"random{epoch}"]
@@ -82,10 +78,11 @@ def test_tickets(tmp_path):
 
 @pytest.mark.slow
 def test_growing(tmp_path):
-    grow = "--penalty filter --threshold 0.001 --grow-tau 0.5 --grow-every 1 --grow-until 1"
-    config = dessilbi_growing.Config("digits", "--val-fraction 0 --epochs 3", grow)
-    config = dataclasses.replace(config, grow=f"{grow} --widths 2 3 6 5")
-    table = result(dessilbi_growing, config, tmp_path, "tiny")["table"]
+    grow = "--widths 2 3 6 5 --penalty filter --threshold 0.001 "
+    grow += "--grow-tau 0.5 --grow-every 1 --grow-until 1"
+    flags = "--val-fraction 0 --epochs 3"
+    config = dessilbi_growing.Config(preset="digits", flags=flags, grow=grow)
+    table = result(dessilbi_growing.main, config, tmp_path, "tiny")["table"]
     assert table["grown"]["widths"] == table["same-shape"]["widths"]
     assert table["grown"]["parameters"] == table["same-shape"]["parameters"]
     assert all(width > [2, 3, 6, 5] for width in table["grown"]["widths"])
@@ -97,8 +94,8 @@ def test_growing(tmp_path):
 def test_bases(tmp_path, monkeypatch):
     two = {"sgd": "--base sgd --lr 0.1", "adam, lr as clock": "--base adam --lr 0.0001 --nu 20"}
     monkeypatch.setattr(dessilbi_bases, "VARIANTS", two)
-    config = dessilbi_bases.Config("digits", SMALL)
-    table = result(dessilbi_bases, config, tmp_path, "tiny")["table"]
+    config = dessilbi.Settings(preset="digits", flags=SMALL)
+    table = result(dessilbi_bases.main, config, tmp_path, "tiny")["table"]
     assert [row["variant"] for row in table] == list(two)
     for row in table:
         shares = row["layers"].values()
@@ -109,8 +106,10 @@ def test_bases(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_filters(tmp_path):
-    config = dessilbi_filters.Config("digits", "--widths 2 3 6 5", epochs=3, shown=(1, 3))
-    found = result(dessilbi_filters, config, tmp_path)
+    config = dessilbi_filters.Config(
+        preset="digits", flags="--widths 2 3 6 5", epochs=3, shown=(1, 3)
+    )
+    found = result(dessilbi_filters.main, config, tmp_path)
     table = found["table"]
     assert table["sgd_filters_of_w_left"] == 6
     assert 0 <= table["selected_filters"]["mean"] <= 6
@@ -145,4 +144,6 @@ def test_a_failure_stops_the_queue(tmp_path, monkeypatch):
 def test_spread_is_the_sample_deviation():
     assert spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "std": 1.0}
     assert spread([1.0]) == {"mean": 1.0, "std": None}
-    assert runner.percent({"mean": 0.98765, "std": 0.001}) == "98.77 ± 0.10 %"
+    assert runner.text({"mean": 0.98765, "std": 0.001}, "%") == "98.77 ± 0.10 %"
+    assert runner.text({"mean": 31.2, "std": None}, "dB") == "31.20 dB"
+    assert runner.text({"mean": 17.7, "std": 2.9}) == "17.70 ± 2.90"

@@ -4,7 +4,6 @@ import pytest
 
 from experiments import landscape as experiment
 from experiments import runner
-from groundfloor import cli, plots
 from groundfloor.runs import read_json
 from optim_torch.landscape import __main__ as landscape
 
@@ -12,15 +11,10 @@ TINY = "--scale 0.1 --steps 4 --probe-every 2 --batch-size 16 --n-items 32 --dev
 
 
 @pytest.mark.slow
-def test_the_experiment_keeps_table_and_pictures(tmp_path, monkeypatch):
-    def finished(command, folder, threads=None):
-        words = [*map(str, command[1:]), "--out", str(folder)]
-        cli.run(landscape.main, landscape.Config, landscape.PRESETS, words)
-        return read_json(folder / "summary.json")
-
-    monkeypatch.setattr(runner, "finished", finished)
-    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
-    config = experiment.Config((0, 1), TINY, tmp_path / "run", tmp_path / "results")
+def test_the_experiment_keeps_table_and_pictures(tmp_path, in_this_process):
+    config = runner.SeededSettings(
+        seeds=(0, 1), flags=TINY, out=tmp_path / "run", results=tmp_path / "results"
+    )
     experiment.main(config, "digits")
     found = read_json(tmp_path / "results" / "landscape_digits.json")
     assert {row["seeds"] for row in found["table"]} == {2}

@@ -5,35 +5,25 @@ import shlex
 
 import pytest
 
-from experiments import prune_sweep, runner
-from groundfloor import cli, plots
+from experiments import prune_sweep
+from groundfloor import cli
 from groundfloor.runs import read_json
 from prune_torch import sweep
 
 TINY = (
     "--images 48 --batch-size 16 --dense-steps 2 --steps 4 --jobs 1 --methods magnitude neurons "
-    "--densities 0.5 --device cpu"
+    "--densities 0.5"
 )
 
 
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch):
-    """Sweeps are made here, with coarse pictures."""
-
-    def finished(command, folder, threads=None):
-        words = [*map(str, command[1:]), "--out", str(folder)]
-        cli.run(sweep.main, sweep.Config, sweep.PRESETS, words)
-        return read_json(folder / "summary.json")
-
-    monkeypatch.setattr(runner, "finished", finished)
-    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
-
-
 @pytest.mark.slow
-def test_the_experiment_keeps_table_pictures_and_numbers(tmp_path):
+def test_the_experiment_keeps_table_pictures_and_numbers(tmp_path, in_this_process):
     config = prune_sweep.Config(
-        **{"seeds": (0,), "flags": TINY, "taught": ("magnitude",)},
-        **{"out": tmp_path / "run", "results": tmp_path / "results"},
+        seeds=(0,),
+        flags=TINY,
+        taught=("magnitude",),
+        out=tmp_path / "run",
+        results=tmp_path / "results",
     )
     prune_sweep.main(config, "digits")
     with (tmp_path / "results" / "prune_digits.csv").open() as file:
@@ -42,7 +32,9 @@ def test_the_experiment_keeps_table_pictures_and_numbers(tmp_path):
     found = read_json(tmp_path / "results" / "prune_digits.json")
     assert found["cells"] == 3 and found["commit"]
     pictures = {path.name for path in (tmp_path / "results").glob("*.png")}
-    assert pictures == {f"prune_digits_{n}.png" for n in ("accuracy", "cost", "groups", "layers")}
+    assert pictures == {
+        f"prune_digits_{name}.png" for name in ("accuracy", "cost", "groups", "layers")
+    }
 
 
 @pytest.mark.parametrize("name", prune_sweep.PRESETS)

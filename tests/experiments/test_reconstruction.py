@@ -20,7 +20,12 @@ TINY = (
 @pytest.mark.slow
 def test_runs_become_a_table(tmp_path, capsys):
     config = reconstruction.Config(
-        "digits", (4,), (0, 1), TINY, tmp_path / "runs", tmp_path / "results"
+        preset="digits",
+        sizes=(4,),
+        seeds=(0, 1),
+        flags=TINY,
+        out=tmp_path / "runs",
+        results=tmp_path / "results",
     )
     reconstruction.main(config, "tiny")
     result = json.loads((tmp_path / "results" / "reconstruction_tiny.json").read_text())
@@ -30,7 +35,7 @@ def test_runs_become_a_table(tmp_path, capsys):
     assert row["test_psnr"] == statistics.mean(psnr)
     assert row["test_psnr_std"] == statistics.stdev(psnr)
     assert [run["seed"] for run in result["runs"]] == row["seeds"] == [0, 1]
-    assert f"{row['test_psnr']:.2f} dB ±" in capsys.readouterr().out
+    assert f"{row['test_psnr']:.2f} ± {row['test_psnr_std']:.2f} dB" in capsys.readouterr().out
 
 
 def test_presets_ask_for_what_the_main_job_knows():

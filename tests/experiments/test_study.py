@@ -4,7 +4,6 @@ import pytest
 
 from experiments import runner
 from experiments import study as experiment
-from groundfloor import cli, plots
 from groundfloor.runs import read_json
 from optim_torch.study import __main__ as study
 from optim_torch.study import insights
@@ -14,16 +13,11 @@ TINY += "--axes widths --widths 0.5"
 
 
 @pytest.mark.slow
-def test_the_experiment_keeps_table_and_pictures(tmp_path, monkeypatch):
-    def finished(command, folder, threads=None):
-        words = [*map(str, command[1:]), "--out", str(folder)]
-        cli.run(study.main, study.Config, study.PRESETS, words)
-        return read_json(folder / "summary.json")
-
-    monkeypatch.setattr(runner, "finished", finished)
+def test_the_experiment_keeps_table_and_pictures(tmp_path, in_this_process, monkeypatch):
     monkeypatch.setattr(insights, "ASCENT_STEPS", 2)
-    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
-    config = experiment.Config((0, 1), TINY, tmp_path / "run", tmp_path / "results")
+    config = runner.SeededSettings(
+        seeds=(0, 1), flags=TINY, out=tmp_path / "run", results=tmp_path / "results"
+    )
     experiment.main(config, "digits")
     found = read_json(tmp_path / "results" / "study_digits.json")
     assert [row["axis"] for row in found["table"]][:2] == ["base", "widths"]

@@ -1,257 +1,25 @@
-"""Every method under the protocol: exact counts, zeros that stay, and each one's own rule."""
+"""Each method's own rule."""
 
 import copy
-import errno
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundfloor import seeds
-from groundfloor.data import datasets
-from groundfloor.errors import UserError
-from prune_torch import compact, density, pack
+from prune_torch import density
 from prune_torch.methods import METHODS, structured
-from prune_torch.methods.base import Cell, cubic
+from prune_torch.methods.base import cubic
 from prune_torch.methods.pq_index import pq_index
-from prune_torch.network import vit
 from prune_torch.protocol import cells, finetune
-
-torch.set_num_threads(1)
-
-FREE = [name for name, method in METHODS.items() if not (method.structured or method.chooses)]
-CHOOSING = [name for name, method in METHODS.items() if method.chooses]
-STRUCTURED = [name for name, method in METHODS.items() if method.structured]
-ZEROS = "weights that stay are zero"
-CONFIG = SimpleNamespace(
-    **{"batch_size": 16, "augment": False, "amp": False, "steps": 20, "rate": 1e-3},
-    **{"decay": 0.05, "prunable": "blocks", "seed": 0},
-)
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """A tiny ViT on digits, with a few training steps behind it."""
-    digits = datasets.load("digits", images=64)
-    torch.manual_seed(0)
-    shape = {"img_size": 8, "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 3}
-    model = timm.create_model("vit_tiny_patch16_224", in_chans=1, num_classes=10, **shape)
-    task = finetune.Task(CONFIG, digits, vit.Pixels(model, "cpu"), torch.device("cpu"))
-    finetune.run(task, model, finetune.optimizer_for(model, 1e-2, 0.0), 10, seed=0)
-    return SimpleNamespace(
-        config=CONFIG, task=task, model=model, device=torch.device("cpu"), made_from="dense"
-    )
-
-
-def run_cell(bench, folder, name, level, seed=0, distil=0.0):
-    level = None if METHODS[name].chooses else level
-    return cells.run_cell(bench, folder, cells.Key(name, level, seed, distil))
-
-
-def test_outputs_that_are_not_finite_have_no_accuracy(bench):
-    model = copy.deepcopy(bench.model)
-    with torch.no_grad():
-        model.head.bias[3] = torch.nan
-    with pytest.raises(UserError, match="not finite"):
-        bench.task.evaluate(model, bench.task.val)
-
-
-def cell(bench, level=0.5, seed=0):
-    model = copy.deepcopy(bench.model)
-    parameters = density.prunable(model)
-    return Cell(
-        *(bench.task, model, parameters, density.budget(model, level)),
-        **{"steps": 10, "whole": 20, "rate": 1e-3, "decay": 0.05, "seed": seed},
-    )
+from tests.prune_torch.tiny import cell
 
 
 def masks(bench, name, level=0.5, seed=0):
     """Masks of a method that does not search."""
-    method = METHODS[name](cell(bench, level, seed))
+    method = METHODS[name](cell(bench, level, seed=seed))
     return method, method.masks(method.cell.count)
-
-
-@pytest.mark.parametrize("name", FREE)
-@pytest.mark.parametrize("level", [0.35, 0.8])
-def test_every_method_meets_the_density_to_the_last_weight(bench, name, level, tmp_path):
-    row = run_cell(bench, tmp_path, name, level)
-    missed = round(level * row["total"]) - row["nonzero"]
-    if name == "set":  # a random newcomer that leads to a neuron without outputs never moves
-        assert 0 <= missed < 0.01 * row["total"]
-    else:
-        assert missed == 0
-    assert (row["exact"], row["note"]) == ((True, "") if not missed else (False, ZEROS))
-    assert 0 <= row["top1_low"] <= row["top1"] <= row["top1_high"] <= row["top5"] + 0.2 <= 1.2
-    kept = pack.load(tmp_path / row["checkpoint"])
-    assert (
-        sum(int(kept[n].count_nonzero()) for n, _ in bench.model.named_parameters())
-        == (row["nonzero"])
-    )
-    network = compact.load(tmp_path / row["checkpoint"])  # the file says how it is built
-    assert density.count(network)["nonzero"] == row["nonzero"]
-    assert bench.task.evaluate(network, bench.task.test)["top1"] == row["top1"]
-
-
-@pytest.mark.parametrize("name", STRUCTURED)
-def test_whole_groups_stay_below_the_level_and_say_so(bench, name, tmp_path):
-    level = 0.85
-    row = run_cell(bench, tmp_path, name, level)
-    assert row["nonzero"] <= round(level * row["total"])
-    assert (row["exact"], row["note"]) == (False, "whole groups")
-    # A block of this network holds 44 % of it; heads and neurons are small.
-    assert row["density_all"] > (0.4 if name.startswith("block") else 0.8)
-
-
-@pytest.mark.parametrize("name", STRUCTURED)
-def test_whole_groups_are_written_without_their_dead_parts(bench, name, tmp_path):
-    row = run_cell(bench, tmp_path, name, 0.85)
-    small = compact.load(tmp_path / row["checkpoint"])
-    assert bench.task.evaluate(small, bench.task.test)["top1"] == row["top1"]
-    assert compact.parameters(small) < row["total"]
-    assert row["gigaflops"] < compact.flops(bench.model) / 1e9
-    if name == "heads":
-        kept = [share for share in row["heads"] if share < 1]
-        assert kept and row["neurons"] == [1.0, 1.0]
-
-
-@pytest.mark.parametrize("name", CHOOSING)
-def test_a_method_with_a_density_of_its_own_reports_it(bench, name, tmp_path):
-    row = run_cell(bench, tmp_path, name, None)
-    assert row["density"] is None
-    if name == "unpruned":
-        assert (row["exact"], row["density_all"], row["note"]) == (True, 1.0, "")
-    else:
-        assert 0.2 < row["density_all"] < 1
-        assert not row["exact"] and row["note"]
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_trains_at_the_same_rates_on_the_same_batches(
-    bench, name, tmp_path, monkeypatch
-):
-    """One warm-up and cosine over a cell, whatever part of it is search."""
-    seen, run = [], finetune.run
-
-    def record(task, model, optimizer, steps, **options):
-        step = optimizer.step
-
-        def noted(*arguments):
-            seen[-1].append(optimizer.param_groups[0]["lr"])
-            return step(*arguments)
-
-        optimizer.step = noted
-        seen.append([options.get("first", 0)])
-        run(task, model, optimizer, steps, **options)
-
-    monkeypatch.setattr(finetune, "run", record)
-    row = run_cell(bench, tmp_path, name, 0.6)
-    wanted = [finetune.rate_at(step, CONFIG.steps, CONFIG.rate) for step in range(CONFIG.steps)]
-    (first, *rates), rounds, (last, *recovery) = seen[0], seen[1:-1], seen[-1]
-    if len(seen) == 1:
-        rates = []
-    assert first == 0 and last == len(rates)
-    assert rates + recovery == wanted
-    assert rounds == [[0, *rates]] * len(rounds)  # of the lottery, counted
-    assert row["extra_passes"] >= len(rounds) * len(rates)
-
-
-def test_moments_go_over_to_the_recovery(bench, tmp_path):
-    """Dense training, stopped in between as a search is, ends as dense training ends."""
-    whole = copy.deepcopy(bench.model)
-    optimizer = finetune.optimizer_for(whole, CONFIG.rate, CONFIG.decay)
-    finetune.run(bench.task, whole, optimizer, CONFIG.steps, seed=seeds.fold(0, "cell"))
-    late = run_cell(bench, tmp_path, "magnitude-late", 1.0)
-    control = run_cell(bench, tmp_path, "unpruned", None)
-    assert late["steps"] == control["steps"] == CONFIG.steps
-    for row in (late, control):
-        kept = pack.load(tmp_path / row["checkpoint"])
-        assert all(torch.equal(kept[n], v) for n, v in whole.state_dict().items())
-
-
-def test_late_magnitude_keeps_the_largest_after_the_longest_search(bench, tmp_path):
-    late = METHODS["magnitude-late"]
-    assert late.share == max(method.share for method in METHODS.values())
-    trained = copy.deepcopy(bench.model)
-    optimizer = finetune.optimizer_for(trained, 1e-3, 0.05)
-    finetune.run(bench.task, trained, optimizer, 10, seed=0, whole=20)
-    method = late(cell(bench))
-    cells._search(method, tmp_path / "search.pt")
-    sizes = {n: p.detach().abs() for n, p in density.prunable(trained).items()}
-    found, wanted = method.masks(method.cell.count), density.top_masks(sizes, method.cell.count)
-    assert all(torch.equal(found[n], wanted[n]) for n in wanted)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_same_seed_gives_the_same_row(bench, name, tmp_path):
-    rows = [run_cell(bench, tmp_path, name, 0.6, seed=1) for _ in range(2)]
-    for row in rows:
-        for measured in ("seconds", "latency_ms", "latency_ratio"):
-            row.pop(measured, None)
-    assert rows[0] == rows[1]
-
-
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize(
-    ("optimizer", "options"),
-    [
-        (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True}),
-        (torch.optim.Adam, {"weight_decay": 0.1}),
-    ],
-)
-def test_what_is_masked_stays_zero_under_momentum_and_decay(
-    bench, name, optimizer, options, tmp_path
-):
-    method = METHODS[name](cell(bench, 0.6))
-    cells._search(method, tmp_path / "search.pt")
-    found = method.masks(method.cell.count)
-    model = method.cell.model
-    named = dict(model.named_parameters())
-    recovery = optimizer(model.parameters(), lr=0.05, **options)
-    # Momentum from before the masks would move what they remove.
-    bench.task.loss(model, bench.task.batch(0, 0)).backward()
-    recovery.step()
-    density.hold(recovery, named, found)
-
-    def check(step):
-        assert all(not bool(named[n][~mask].any()) for n, mask in found.items())
-
-    finetune.run(bench.task, model, recovery, 5, seed=0, after=check)
-    assert any(not mask.all() for mask in found.values()) == (name != "unpruned")
-
-
-def test_methods_leave_the_dense_network_alone(bench, tmp_path):
-    before = copy.deepcopy(bench.model.state_dict())
-    for name in ("supermask", "movement", "lottery", "dessilbi", "snip", "sparsegpt", "synflow"):
-        run_cell(bench, tmp_path, name, 0.5)
-    assert all(torch.equal(v, before[k]) for k, v in bench.model.state_dict().items())
-    assert all(p.requires_grad for p in bench.model.parameters())
-
-
-def test_distillation_alone_follows_the_dense_network_not_the_labels(bench, tmp_path):
-    """With weight 1 wrong labels change nothing; with less they do."""
-    batches = [bench.task.batch(0, 3)]
-    wrong = [(inputs, (labels + 1) % 10) for inputs, labels in batches]
-    student = copy.deepcopy(bench.model)
-    with torch.no_grad():
-        student.head.weight.mul_(0.5)
-    for weight, same in ((1.0, True), (0.5, False)):
-        one, two = (
-            float(bench.task.loss(student, batch, bench.model, weight).detach())
-            for batch in (batches[0], wrong[0])
-        )
-        assert (one == two) == same
-    assert float(
-        bench.task.loss(bench.model, batches[0], bench.model, 1.0).detach()
-    ) == pytest.approx(0, abs=1e-6)
-    taught = run_cell(bench, tmp_path, "magnitude", 0.5, distil=0.5)
-    alone = run_cell(bench, tmp_path, "magnitude", 0.5)
-    assert taught["checkpoint"] != alone["checkpoint"]
-    assert taught["loss"] != alone["loss"]
 
 
 @given(st.lists(st.floats(0, 10, width=32), min_size=1, max_size=30), st.sampled_from([0.25, 8.0]))
@@ -414,7 +182,7 @@ def test_gradual_masks_only_shrink(bench):
     assert sum(int(m.sum()) for m in last.values()) == method.cell.count
 
 
-@pytest.mark.parametrize("level", [0.4, 0.6, 0.9])
+@pytest.mark.parametrize("level", [0.4, 0.9])
 def test_soft_movement_has_its_number_when_the_search_ends(bench, level):
     """So that the last, exact cut removes or adds few."""
     method = METHODS["movement-soft"](cell(bench, level))
@@ -422,8 +190,13 @@ def test_soft_movement_has_its_number_when_the_search_ends(bench, level):
     optimizer = method.optimizer()
     method.start(optimizer)
     finetune.run(
-        *(bench.task, method.cell.model, optimizer, 60),
-        **{"seed": 0, "after": method.after_step, "loss": method.loss},
+        bench.task,
+        method.cell.model,
+        optimizer,
+        60,
+        seed=0,
+        after=method.after_step,
+        loss=method.loss,
     )
     kept = sum(int(m.mask.sum()) for m in method.maskings.values())
     total = sum(m.mask.numel() for m in method.maskings.values())
@@ -465,47 +238,6 @@ def test_levels_that_whole_groups_cannot_reach_are_refused(bench):
     assert METHODS["group-lasso"](cell(bench, 0.3)).refusal() is None
 
 
-def test_a_killed_training_goes_on_bit_for_bit(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr("groundfloor.pytorch.steps.SECONDS", 0.0)
-    monkeypatch.setattr(finetune, "LOOK_EVERY", 1)
-
-    def train(steps_before_the_kill, keep):
-        model = copy.deepcopy(bench.model)
-        optimizer = finetune.optimizer_for(model, 1e-3, 0.05)
-
-        def kill(step):
-            if step == steps_before_the_kill:
-                raise KeyboardInterrupt
-
-        finetune.run(bench.task, model, optimizer, 12, seed=3, after=kill, keep=keep)
-        return model.state_dict()
-
-    whole = train(None, None)
-    with pytest.raises(KeyboardInterrupt):
-        train(7, tmp_path / "state")
-    newest = sorted((tmp_path / "state").glob("*.pt"))[-1]
-    newest.write_bytes(newest.read_bytes()[:-9] + b"other end")  # falls back to the one before
-    resumed = train(None, tmp_path / "state")
-    assert all(torch.equal(whole[n], resumed[n]) for n in whole)
-
-
-def test_a_state_that_cannot_be_read_stops_the_training_and_stays(bench, tmp_path, monkeypatch):
-    model = copy.deepcopy(bench.model)
-    optimizer = finetune.optimizer_for(model, 1e-3, 0.05)
-    kept = tmp_path / f"{5:010d}-{'0' * 16}.pt"
-    kept.write_bytes(b"anything")
-    with pytest.raises(UserError, match=r"no checkpoint in .* is good"):
-        finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
-
-    def refused(path):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(Path, "read_bytes", refused)
-    with pytest.raises(UserError, match="cannot be read: Permission denied"):
-        finetune.run(bench.task, model, optimizer, 6, seed=0, keep=tmp_path)
-    assert kept.exists()
-
-
 def test_dessilbis_masks_of_one_search_are_nested(bench):
     method = METHODS["dessilbi"](cell(bench))
     optimizer = method.optimizer()
@@ -515,36 +247,6 @@ def test_dessilbis_masks_of_one_search_are_nested(bench):
     fewer, more = method.masks(200), method.masks(900)
     assert all(bool((more[n] >= m).all()) for n, m in fewer.items())
     assert sum(int(m.sum()) for m in fewer.values()) == 200
-
-
-def test_one_search_serves_all_densities(bench, tmp_path, monkeypatch):
-    """The second density finds the search, and gets the row that it would have had alone."""
-    run_cell(bench, tmp_path / "both", "dessilbi", 0.5)
-    alone = run_cell(bench, tmp_path / "alone", "dessilbi", 0.7)
-    monkeypatch.setattr(METHODS["dessilbi"], "optimizer", None)  # no second search
-    both = run_cell(bench, tmp_path / "both", "dessilbi", 0.7)
-    assert {**both, "seconds": 0} == {**alone, "seconds": 0}
-
-
-def test_a_search_serves_no_other_network_or_protocol(bench):
-    key = cells.Key("dessilbi", 0.5, 0)
-    others = [
-        SimpleNamespace(**{**vars(bench), "made_from": "dense-other"}),
-        SimpleNamespace(**{**vars(bench), "config": copy.copy(CONFIG)}),
-    ]
-    others[1].config.rate *= 2
-    assert len({key.search(b) for b in (bench, *others)}) == 3
-
-
-def test_a_damaged_search_is_not_used_and_not_deleted(bench, tmp_path):
-    run_cell(bench, tmp_path, "dessilbi", 0.5)
-    (kept,) = tmp_path.glob("dessilbi-search-*/*.pt")
-    content = bytearray(kept.read_bytes())
-    content[len(content) // 2] ^= 1
-    kept.write_bytes(content)
-    with pytest.raises(UserError, match="is good"):
-        run_cell(bench, tmp_path, "dessilbi", 0.7)
-    assert kept.read_bytes() == content
 
 
 def test_random_masks_differ_by_seed_alone(bench):
@@ -599,16 +301,3 @@ def test_p2_scores_rates_and_decay_may_be_scaled_together(rate, decay, holds):
     )
     same = all(torch.equal(a, b) for a, b in zip(masks_one, masks_two, strict=True))
     assert (same and torch.equal(two, 8 * one)) == holds
-
-
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.debias])
-def test_a_penalty_chooses_but_does_not_shrink_what_stays(bench, tmp_path, name):
-    """With hardly any training what stays has the dense network's values."""
-    still = SimpleNamespace(**{**vars(bench), "config": copy.copy(CONFIG)})
-    still.config.rate = 1e-12
-    row = run_cell(still, tmp_path, name, 0.7)
-    assert 0.5 < row["density_all"] < 0.75
-    dense = bench.model.state_dict()
-    for key, value in pack.load(tmp_path / row["checkpoint"]).items() if name == "l1" else ():
-        kept = value != 0
-        torch.testing.assert_close(value[kept], dense[key][kept], atol=1e-6, rtol=0)

@@ -1,46 +1,13 @@
 """SparseGPT: closed forms of its update, its error against cruder masks, and exact counts."""
 
-import copy
-from types import SimpleNamespace
-
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
 
-from groundfloor.data import datasets
 from prune_torch import density
 from prune_torch.methods import sparsegpt
-from prune_torch.methods.base import Cell, input_rows
+from prune_torch.methods.base import input_rows
 from prune_torch.methods.sparsegpt import SparseGPT, inverse_factor, prune
-from prune_torch.network import vit
-from prune_torch.protocol import finetune
-
-torch.set_num_threads(1)
-
-CONFIG = SimpleNamespace(batch_size=16, augment=False, amp=False)
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """A tiny ViT on digits, with a few training steps behind it."""
-    digits = datasets.load("digits", images=64)
-    torch.manual_seed(0)
-    model = VisionTransformer(
-        img_size=8, patch_size=4, in_chans=1, num_classes=10, embed_dim=12, depth=2, num_heads=3
-    )
-    task = finetune.Task(CONFIG, digits, vit.Pixels(model, "cpu"), torch.device("cpu"))
-    finetune.run(task, model, finetune.optimizer_for(model, 1e-2, 0.0), 10, seed=0)
-    return SimpleNamespace(task=task, model=model)
-
-
-def method_at(bench, level, kind="blocks"):
-    model = copy.deepcopy(bench.model)
-    return SparseGPT(
-        Cell(
-            *(bench.task, model, density.prunable(model, kind), density.budget(model, level, kind)),
-            **{"steps": 0, "whole": 20, "rate": 1e-3, "decay": 0.05, "seed": 0},
-        )
-    )
+from tests.prune_torch.tiny import cell as cell_of
 
 
 @pytest.fixture
@@ -185,7 +152,7 @@ def test_a_convolution_is_a_matrix_on_patches():
 
 @pytest.mark.parametrize(("kind", "level"), [("blocks", 0.35), ("blocks", 0.8), ("matrices", 0.3)])
 def test_every_matrix_keeps_its_exact_share(bench, kind, level):
-    method = method_at(bench, level, kind)
+    method = SparseGPT(cell_of(bench, level, kind=kind))
     cell = method.cell
     before = {n: p.detach().clone() for n, p in cell.model.named_parameters()}
     found = method.masks(cell.count)
@@ -204,7 +171,7 @@ def test_every_matrix_keeps_its_exact_share(bench, kind, level):
 
 def test_a_matrix_sees_the_inputs_that_pruned_ones_give(bench):
     """The last one, pruned anew in the finished network, comes out the same."""
-    method = method_at(bench, 0.5)
+    method = SparseGPT(cell_of(bench))
     name = list(method.cell.parameters)[-1]
     weight = bench.model.get_parameter(name).detach().double()
     found = method.masks(method.cell.count)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import numpy as np
@@ -17,7 +18,7 @@ from groundfloor.runs import Stopping, read_json
 from prune_torch import pack, sweep
 from prune_torch.methods import METHODS
 from prune_torch.network import vit
-from prune_torch.protocol import cells, fitting, workers
+from prune_torch.protocol import cells, figures, fitting, report, workers
 from tests import tfds
 from tests.refusals import refusal
 
@@ -31,20 +32,31 @@ TINY = dataclasses.replace(
     steps=10,
     jobs=1,
     model_args={
-        **{"img_size": 8, "patch_size": 4, "in_chans": 1},
-        **{"embed_dim": 12, "depth": 2, "num_heads": 3},
+        "img_size": 8,
+        "patch_size": 4,
+        "in_chans": 1,
+        "embed_dim": 12,
+        "depth": 2,
+        "num_heads": 3,
     },
 )
 
 
+PICTURES = ("accuracy", "layers", "cost", "groups")
+
+
 @pytest.fixture(autouse=True)
-def coarse_pictures(monkeypatch):
-    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
+def without_pictures(monkeypatch):
+    for name in PICTURES:
+        monkeypatch.setattr(figures, name, lambda *_: None)
 
 
 def run(folder, *words):
+    """Rows of all cells in the folder."""
     words = ["tiny", "--device", "cpu", *map(str, words), "--out", str(folder)]
-    return cli.run(sweep.main, sweep.Config, {"tiny": TINY}, words)
+    summary = cli.run(sweep.main, sweep.Config, {"tiny": TINY}, words)
+    assert summary == read_json(folder / "summary.json")
+    return report.finished(SimpleNamespace(path=folder.joinpath))
 
 
 def table(folder):
@@ -52,7 +64,9 @@ def table(folder):
         return list(csv.DictReader(file))
 
 
-def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path):
+def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path, monkeypatch):
+    monkeypatch.undo()  # with pictures
+    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
     words = ("--methods", "random", "magnitude", "neurons", "--densities", 0.5, 0.8)
     rows = run(tmp_path, *words)
     assert [(r["method"], float(r["density"])) for r in table(tmp_path)] == [
@@ -61,7 +75,7 @@ def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path):
     for row in rows:
         assert row["exact"] == (row["nonzero"] == round(row["density"] * row["total"]))
         assert row["exact"] == (row["method"] != "neurons")
-    for name in ("accuracy", "layers", "cost", "groups"):
+    for name in PICTURES:
         assert (tmp_path / "figures" / f"{name}.png").exists()
     summary = read_json(tmp_path / "summary.json")
     assert summary["cells"] == 6
@@ -72,7 +86,7 @@ def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path):
     assert 0 <= summary["dense"]["test"]["top1"] <= 1
 
 
-def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch):
+def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch, capsys):
     done = []
     run_cell = workers.run_cell
 
@@ -96,14 +110,17 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch):
         return run_cell(*arguments)
 
     monkeypatch.setattr(workers, "run_cell", record)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "cut", *words, "--steps", 20)
+    assert "other settings (steps 10 -> 20)" in capsys.readouterr().err
     run(tmp_path / "cut", *words)
     assert len(done) == 4 and len(set(done)) == 4 and done[:2] == begun
     run(tmp_path / "whole", *words)
     for one, two in zip(table(tmp_path / "cut"), table(tmp_path / "whole"), strict=True):
         assert {**one, "seconds": 0} == {**two, "seconds": 0}
-    run(tmp_path / "cut", *words, "--seeds", 0, 1, "--distil", 0, 0.5)
-    assert len(table(tmp_path / "cut")) == 16
-    assert len(done) == 4 + 4 + 12  # the four of before are not made again
+    run(tmp_path / "cut", *words[:3], "--densities", 0.4, "--seeds", 0, 1, "--distil", 0, 0.5)
+    assert len(table(tmp_path / "cut")) == 4 + 3
+    assert len(done) == 4 + 4 + 3  # what was there before is not made again
 
 
 @pytest.mark.slow
@@ -135,7 +152,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys, mo
         run(tmp_path, "--methods", "random", "--densities", 0.4, 0.8)
     said = capsys.readouterr()
     assert "random-d0.4-s0 failed: the loss is not finite" in said.out
-    assert said.err.startswith("error: 1 cells failed")
+    assert said.err.startswith("error: 1 cell failed")
     assert [float(row["density"]) for row in table(tmp_path)] == [0.8]
 
 
@@ -202,6 +219,17 @@ def test_a_sweep_is_bound_to_the_content_of_its_weights(tmp_path, capsys, monkey
 
 def test_a_damaged_dense_network_is_said_and_kept(tmp_path, capsys):
     run(tmp_path, "--methods", "random", "--densities", 0.5)
+    (facts,) = tmp_path.glob("dense-*.json")
+    (row,) = (tmp_path / "cells").glob("*.json")
+    for path, what in ((facts, "dense network"), (row, "cell")):
+        whole = path.read_bytes()
+        for foreign in ("[]", "{}"):
+            path.write_text(foreign)
+            capsys.readouterr()
+            with pytest.raises(SystemExit):
+                run(tmp_path, "--methods", "random", "--densities", 0.5)
+            assert f"{path} is damaged (it holds no {what})" in capsys.readouterr().err
+        path.write_bytes(whole)
     (dense,) = tmp_path.glob("dense-*.safetensors")
     content = bytearray(dense.read_bytes())
     content[-5] ^= 64  # one number is another, and nothing in the format tells
@@ -209,7 +237,7 @@ def test_a_damaged_dense_network_is_said_and_kept(tmp_path, capsys):
     capsys.readouterr()
     with pytest.raises(SystemExit):
         run(tmp_path, "--methods", "random", "--densities", 0.5, 0.7)
-    assert f"{dense} is damaged" in capsys.readouterr().err
+    assert f"{dense} is damaged;" in capsys.readouterr().err
     assert dense.read_bytes() == content
 
 
@@ -328,17 +356,15 @@ def test_mistakes_get_one_line_before_any_training(tmp_path, capsys, words, said
     assert not (tmp_path / "run").exists()
 
 
+def test_missing_weights_are_said_before_the_data_are_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(workers.datasets, "load", None)
+    line = refusal(capsys, lambda: run(tmp_path / "run", "--weights", "nowhere.pth"))
+    assert "nowhere.pth does not exist" in line
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path, capsys):
     save_file({"something": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "damaged.pth").write_bytes(b"no checkpoint")
     for name in ("other.safetensors", "damaged.pth"):
         words = ("--weights", tmp_path / name)
         assert name in refusal(capsys, lambda words=words: run(tmp_path / "run", *words))
-
-
-def test_a_folder_of_another_protocol_is_refused(tmp_path, capsys):
-    run(tmp_path, "--methods", "random", "--densities", 0.5)
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        run(tmp_path, "--methods", "random", "--densities", 0.5, "--steps", 20)
-    assert "other settings (steps 10 -> 20)" in capsys.readouterr().err

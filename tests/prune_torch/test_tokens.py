@@ -67,8 +67,12 @@ def slow_pairs(keys, prefix, count):
 # ---- matching and merging ----
 
 CASES = st.tuples(
-    *(st.integers(1, 3), st.integers(2, 13), st.integers(0, 3)),  # batch, patches, prefix
-    *(st.floats(0, 1), st.integers(2, 5), st.integers(0, 9999)),  # share to merge, width, seed
+    st.integers(1, 3),  # batch
+    st.integers(2, 13),  # patches
+    st.integers(0, 3),  # prefix
+    st.floats(0, 1),  # share to merge
+    st.integers(2, 5),  # width
+    st.integers(0, 9999),  # seed
 )
 
 
@@ -301,7 +305,7 @@ def test_flops_have_a_closed_form_and_fall(fused):
     for block in model.blocks:
         block.attn.fused_attn = fused
     counts = []
-    for r in range(PATCHES // 2 + 1):
+    for r in (0, 1, 3, PATCHES // 2):
         work, before = PATCHES * 16 * DIM + DIM * CLASSES, PATCHES + 1
         for after in tokens.tokens_left(model, r):
             work += 4 * before * DIM**2 + 2 * before**2 * DIM + 8 * after * DIM**2
@@ -315,7 +319,7 @@ def test_flops_have_a_closed_form_and_fall(fused):
     assert len({*counts}) == len(counts)
 
 
-@pytest.mark.parametrize("r, published", [(0, 4.6), (8, 3.4), (13, 2.7), (16, 2.3)])
+@pytest.mark.parametrize("r, published", [(0, 4.6), (16, 2.3)])
 def test_flops_of_a_published_model(r, published):
     """DeiT-S, in G multiply-adds (Bolya et al. 2023)."""
     with torch.device("meta"):

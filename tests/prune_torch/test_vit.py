@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from groundfloor import cli
 from groundfloor.errors import UserError
+from groundfloor.runs import read_json
 from prune_torch import pack, sweep
 from prune_torch.network import stored, vit
 
@@ -170,13 +171,15 @@ def test_the_in21k_command_works_from_a_local_file(tmp_path):
     path = write(saved_model(classes=21), tmp_path / "in21k.npz")
     preset = sweep.PRESETS["cifar10-in21k"]
     small = dataclasses.replace(preset, dataset="digits", model_args=SHAPE, images=32, amp=False)
-    words = [
-        *("--no-pretrained", "--weights", str(path), "--model", "vit_tiny_patch16_224"),
-        *("--methods", "magnitude", "dessilbi", "--densities", "0.8", "--dense-steps", "2"),
-        *("--steps", "4", "--batch-size", "8", "--out", str(tmp_path / "run"), "--device", "cpu"),
-    ]
-    rows = cli.run(sweep.main, sweep.Config, {"in21k": small}, ["in21k", *words])
-    assert [row["exact"] for row in rows] == [True, True]
+    flags = (
+        "--no-pretrained --model vit_tiny_patch16_224 --methods magnitude dessilbi --densities 0.8 "
+        "--dense-steps 2 --steps 4 --batch-size 8 --device cpu"
+    )
+    words = [*flags.split(), "--weights", str(path), "--out", str(tmp_path / "run")]
+    summary = cli.run(sweep.main, sweep.Config, {"in21k": small}, ["in21k", *words])
+    assert summary["cells"] == 2
+    rows = map(read_json, (tmp_path / "run" / "cells").glob("*.json"))
+    assert all(row["exact"] for row in rows)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])

@@ -1,0 +1,33 @@
+"""What the experiments with DessiLBI share: settings, and runs of optim_torch.train."""
+
+import shlex
+from dataclasses import dataclass
+
+from experiments import runner
+from groundfloor.checks import Count
+
+SGD = ["--optimizer", "sgd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(runner.SeededSettings):
+    """Which runs of optim_torch.train."""
+
+    preset: str
+    """Preset of optim_torch.train."""
+    jobs: Count = 1
+    """Runs side by side."""
+
+
+def train(config, out, words):
+    """Summaries of runs in out/KIND-seedSEED, which are made where they are missing.
+
+    words: {(kind, seed): flags of the run, a list}; the experiment's --flags come after them.
+    Returns {(kind, seed): summary}.
+    """
+    commands = {}
+    for (kind, seed), own in words.items():
+        command = ["optim_torch.train", config.preset, *own, *shlex.split(config.flags)]
+        commands[out / f"{kind}-seed{seed}"] = [*command, "--seed", seed]
+    summaries = runner.all_finished(commands, config.jobs)
+    return dict(zip(words, summaries.values(), strict=True))

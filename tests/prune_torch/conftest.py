@@ -1,0 +1,13 @@
+"""A tiny ViT on digits with a few training steps behind it: the dense network of all tests."""
+
+import pytest
+import torch
+
+from tests.prune_torch import tiny
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def bench():
+    return tiny.bench()
