@@ -2,22 +2,20 @@
 
     python -m functa_jax.compare runs/meta_train-digits runs/meta_train-digits-wide
 
-Prints what each run reached, with the settings in which they differ, and writes compare.csv and
+Prints what each run reached, with the settings in which they differ, and writes the table and
 compare.png (PSNR on validation against outer steps) to --out. Runs on other images are refused.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
-from groundfloor import cli
+from groundfloor import cli, plots, tables
 from groundfloor.errors import UserError
 from groundfloor.plots import figure
-from groundfloor.runs import atomic, read_json, read_rows
-
-HEADINGS = ("run", "numbers", "PSNR (dB)", "PCA (dB)", "latents %", "PCA %", "pixels %", "seconds")
+from groundfloor.runs import read_json, read_rows
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,11 @@ class Config:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders of functa_jax.meta_train, finished."""
     out: Path = Path("runs/compare")
-    """Folder for compare.csv and compare.png."""
+    """Folder for the table and the figure."""
+    table: Literal["csv", "tex"] = "csv"
+    """Format of the table's file."""
+    figures: plots.Kind = "png"
+    """Format of the figure; pdf: vector graphics beside the PNG file."""
 
 
 def main(config):
@@ -45,34 +47,29 @@ def main(config):
         if len({str(one.get(key)) for one in settings.values()}) > 1
     ]
     rows = [row(run, summaries[run], settings[run], differing) for run in config.runs]
-    headings = [*HEADINGS, *differing]
-    cells = [headings, *([row[heading] for heading in headings] for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(headings))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
-    config.out.mkdir(parents=True, exist_ok=True)
-    with atomic(config.out / "compare.csv") as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows(cells)
-    draw(config.out / "compare.png", config.runs)
-    print(f"{config.out / 'compare.csv'}\n{config.out / 'compare.png'}")
+    path = config.out / f"compare.{config.table}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tables.write(path, rows)
+    plots.use(config.figures)
+    draw(path.with_suffix(".png"), config.runs)
+    print(f"{tables.as_text(rows)}\n{path}\n{path.with_suffix('.png')}")
     return rows
 
 
 def row(run, summary, settings, differing):
-    """One line of the table: heading -> text."""
+    """One line of the table: column -> value."""
     accuracy = summary.get("accuracy") or {}
-    pca = summary["pca_test_psnr"]
-    told = {
+    values = {
         "run": str(run),
-        "numbers": str(summary["numbers"]),
-        "PSNR (dB)": f"{summary['test_psnr']:.2f}",
-        "PCA (dB)": "-" if pca is None else f"{pca:.2f}",
-        "seconds": f"{summary['train_seconds']:.0f}",
+        "numbers": summary["numbers"],
+        "PSNR (dB)": summary["test_psnr"],
+        "PCA (dB)": summary["pca_test_psnr"],
     }
     for features in ("latents", "PCA", "pixels"):
-        known = accuracy.get(features)
-        told[f"{features} %"] = f"{100 * known['test']:.2f}" if known else "-"
-    return {**told, **{key: str(settings.get(key)) for key in differing}}
+        judged = accuracy.get(features)
+        values[f"{features} %"] = 100 * judged["test"] if judged else None
+    values["seconds"] = summary["train_seconds"]
+    return {**values, **{key: str(settings.get(key)) for key in differing}}
 
 
 def draw(path, runs):
