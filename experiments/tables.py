@@ -10,7 +10,7 @@ measured here, and a number without a file is not printed. The tests fail where 
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import headlines, runner
+from experiments import headlines, readings, runner
 from experiments.markdown import Column, Table, accuracy, section
 from groundfloor import cli
 from groundfloor.errors import UserError
@@ -50,6 +50,13 @@ LANDSCAPE = (
 )
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
+READINGS = {
+    "functa_jax: images become latents": readings.RECONSTRUCTION,
+    "prune_torch: a Vision Transformer at nine densities": readings.PRUNING,
+    "optim_torch: DessiLBI": readings.DESSILBI,
+    "optim_torch: BatchNorm and the landscape": readings.LANDSCAPE,
+    "optim_torch: the parts of a network": readings.STUDY,
+}
 CHAPTERS = {
     "functa_jax: images become latents": (
         Table("reconstruction_digits.json", "digits, 32 numbers", RECONSTRUCTION),
@@ -203,6 +210,8 @@ def long_page(results):
     ]
     for chapter, tables in CHAPTERS.items():
         text += ["", f"## {chapter}"]
+        if chapter in READINGS:
+            text += ["", READINGS[chapter].strip()]
         for table in tables:
             path = results / table.file
             if path.exists():
