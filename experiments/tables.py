@@ -86,7 +86,6 @@ CHAPTERS = {
         Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
     ),
     "functa_jax: what latents are good for": (
-        Table("restore_digits.json", "digits: denoise, superresolve, inpaint", rows="tasks"),
         Table("tasks_digits.json", "digits, 32 numbers", rows="tasks"),
         Table("tasks_mnist.json", "MNIST, 64 numbers", rows="tasks"),
         Table("tasks_digits-spatial.json", "digits, a grid of 2x2x8 numbers", rows="tasks"),
