@@ -118,7 +118,7 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch, capsy
     run(tmp_path / "whole", *words)
     for one, two in zip(table(tmp_path / "cut"), table(tmp_path / "whole"), strict=True):
         assert {**one, "seconds": 0} == {**two, "seconds": 0}
-    run(tmp_path / "cut", *words[:3], "--densities", 0.4, "--seeds", 0, 1, "--distil", 0, 0.5)
+    run(tmp_path / "cut", *words[:2], "--densities", 0.4, "--seeds", 0, 1, "--distil", 0, 0.5)
     assert len(table(tmp_path / "cut")) == 4 + 3
     assert len(done) == 4 + 4 + 3  # what was there before is not made again
 
