@@ -12,8 +12,6 @@ bands of loss and of the gradient's change with it; effective β near 20 with an
 Rates are compared on validation images. Results: landscape_NAME.json and its pictures.
 """
 
-import shlex
-
 from experiments import runner
 from groundfloor import cli
 
@@ -27,11 +25,7 @@ PRESETS = {
 
 def main(config, name):
     """Run what is missing, keep its table and pictures; returns what the JSON holds."""
-    stem = f"landscape_{name}"
-    out = config.folder(stem)
-    command = ["optim_torch.landscape", name, *shlex.split(config.flags), "--seeds", *config.seeds]
-    summary = runner.finished(command, out)
-    return runner.keep(config, stem, f"landscape {name}", out, summary)
+    return runner.run_and_keep(config, "landscape", name)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ are finished.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,15 @@ def keep(config, stem, command, folder, summary):
         copy_file(table, config.results / f"{stem}.csv")
     settings = {"flags": config.flags, "seeds": list(config.seeds)}
     return write(config.results / f"{stem}.json", command, {**settings, **summary})
+
+
+def run_and_keep(config, experiment, name):
+    """Run optim_torch.EXPERIMENT with the preset `name` where it is missing, and `keep` it."""
+    stem = f"{experiment}_{name}"
+    folder = config.folder(stem)
+    flags = [*shlex.split(config.flags), "--seeds", *config.seeds]
+    summary = finished([f"optim_torch.{experiment}", name, *flags], folder)
+    return keep(config, stem, f"{experiment} {name}", folder, summary)
 
 
 def copy_file(source, target):

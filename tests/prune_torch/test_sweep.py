@@ -225,6 +225,8 @@ def test_a_worker_elsewhere_gives_row_network_and_search_as_here(tmp_path, monke
     _, row, _ = remote.run(key._replace(density=0.8), searches)
     assert row["exact"]
     remote.close()
+    there = workers.CODE / "prune_torch" / "protocol" / "cells.py"
+    assert Path(cells.__file__) == there  # what machines of a cluster import
 
 
 def test_cells_on_a_ray_cluster_give_the_same_rows(tmp_path):
