@@ -15,11 +15,12 @@ Rates are compared on validation images. Results: landscape_NAME.json and its pi
 from experiments import runner
 from groundfloor import cli
 
+Config = runner.SeededSettings
 PRESETS = {
-    "digits": runner.SeededSettings(),
-    "cifar10-light": runner.SeededSettings(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
-    "cifar10-course": runner.SeededSettings(),
-    "cifar10-paper": runner.SeededSettings(),
+    "digits": Config(),
+    "cifar10-light": Config(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
+    "cifar10-course": Config(),
+    "cifar10-paper": Config(),
 }
 
 
@@ -29,4 +30,4 @@ def main(config, name):
 
 
 if __name__ == "__main__":
-    cli.run(main, runner.SeededSettings, PRESETS)
+    cli.run(main, Config, PRESETS)

@@ -17,10 +17,11 @@ Results: study_NAME.csv, one row a cell, study_NAME.json, and its pictures study
 from experiments import runner
 from groundfloor import cli
 
+Config = runner.SeededSettings
 PRESETS = {
-    "cifar10-cpu": runner.SeededSettings(),
-    "cifar10": runner.SeededSettings(seeds=(0,)),
-    "digits": runner.SeededSettings(seeds=(0, 1)),
+    "cifar10-cpu": Config(),
+    "cifar10": Config(seeds=(0,)),
+    "digits": Config(seeds=(0, 1)),
 }
 
 
@@ -30,4 +31,4 @@ def main(config, name):
 
 
 if __name__ == "__main__":
-    cli.run(main, runner.SeededSettings, PRESETS)
+    cli.run(main, Config, PRESETS)
