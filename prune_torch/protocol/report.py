@@ -1,4 +1,4 @@
-"""What a sweep leaves: its table, pictures and summary."""
+"""The results of a sweep: tables, pictures and summary."""
 
 from groundfloor import plots, tables
 from groundfloor.runs import read_dict, read_json, write_json
