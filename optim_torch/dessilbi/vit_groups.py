@@ -50,6 +50,9 @@ def _heads(attention):
     pairs = [(attention.qkv.weight, ((3, count, size, attention.qkv.in_features), 1))]
     if attention.qkv.bias is not None:
         pairs.append((attention.qkv.bias, ((3, count, size), 1)))
+    for name in ("q_bias", "v_bias"):  # BEiT's, apart from qkv
+        if getattr(attention, name, None) is not None:
+            pairs.append((getattr(attention, name), ((count, size), 0)))
     pairs.append((attention.proj.weight, ((attention.proj.out_features, count, size), 1)))
     return pairs
 
