@@ -1,6 +1,8 @@
 """Figures fit for a paper: one style, written whole, without a display."""
 
 import contextlib
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,24 +20,31 @@ STYLE = {
     "image.cmap": "gray",
     "image.interpolation": "nearest",
 }
+Kind = Literal["png", "pdf"]  # of a command's --figures
+_formats = {"further": ()}  # suffixes, beside that of the path
+
+
+def use(kind):
+    """From here on, "pdf" writes every figure as a PDF, too, beside its PNG; "png" does not."""
+    _formats["further"] = (".pdf",) if kind == "pdf" else ()
 
 
 @contextlib.contextmanager
 def figure(path, rows=1, columns=1, *, size, **options):
     """Yield (figure, axes) of matplotlib's subplots; saved to `path` (.png, .pdf) at the end.
 
-    path: one, or a tuple of several; size: (width, height) in inches; options go to
-    `Figure.subplots`. pyplot is left alone, so that a notebook keeps its own way of showing
-    figures.
+    size: (width, height) in inches; options go to `Figure.subplots`. pyplot is left alone, so that
+    a notebook keeps its own way of showing figures.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    path = Path(path)
     with mpl.rc_context(STYLE):
         made = Figure(size, layout="constrained")
         yield made, made.subplots(rows, columns, **options)
-        for file in path if isinstance(path, tuple) else (path,):
-            with atomic(file) as temporary:
+        for target in {path, *map(path.with_suffix, _formats["further"])}:
+            with atomic(target) as temporary:
                 made.savefig(temporary)
 
 

@@ -159,7 +159,7 @@ def main(config):
         report.row(entry, classes == labels, answers["latents"] == labels, entry in chosen.values())
         for entry, classes in zip(entries, predicted, strict=True)
     ]
-    figure = material.figure("classify.png")
+    figure = material.path("classify.png")
     report.draw(figure, rows, labels, answers["latents"], data.num_classes)
     remarks = report.remarks_on(config, material, labelled, entries, chosen, answers)
     return task.report(material, "classify", config, rows, ["classify.png"], remarks)

@@ -96,11 +96,11 @@ def _measure(config):
     pixels = math.prod(images.shape[:3])
     figures = ["compress_rate.png", "compress_pictures.png"]
     published = COIN if material.data.name == "cifar10" else ()
-    rate_figure(material.figure(figures[0]), measured, pixels, published)
+    rate_figure(material.path(figures[0]), measured, pixels, published)
     best = ours[files.best_steps(material, config.steps)]
     points = [best[0], best[1], best[3]]
     points += [_nearest(curve, points[1].bare) for curve in (pca[0], *others.values())]
-    picture_figure(material.figure(figures[1]), images[shown], points, pixels)
+    picture_figure(material.path(figures[1]), images[shown], points, pixels)
 
     rows = [
         {

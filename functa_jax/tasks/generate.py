@@ -87,7 +87,7 @@ def main(config):
     guidance, numbers, _ = chosen[0]
 
     names = [f"generate{part}.png" for part in ("", "_resolutions", "_neighbours", "_distances")]
-    files = [material.figure(name) for name in names]
+    files = [material.path(name) for name in names]
     pictures.draw_classes(files[0], both[0], priors[0], guidance, config.seed)
     pictures.draw_resolutions(files[1], material.functa, numbers)
     pictures.draw_neighbours(files[2], both[0], judge, numbers)

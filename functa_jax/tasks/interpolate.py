@@ -63,7 +63,7 @@ def main(config):
     figures = [f"interpolate_{number}.png" for number in range(min(config.shown, len(ends)))]
     few = task.spaced(config.frames, 9)
     for number, figure in enumerate(figures):
-        gallery(material.figure(figure), {name: path[number, few] for name, path in paths.items()})
+        gallery(material.path(figure), {name: path[number, few] for name, path in paths.items()})
     films = {name: path[: len(figures)] for name, path in paths.items()}
     animate(material.path("interpolate.gif"), films)
 

@@ -41,7 +41,7 @@ def main(config):
         row, best[kind.name] = measure(kind, data, config.queries)
         rows.append(row)
     names = ["retrieve_neighbours.png", "retrieve_classes.png", "retrieve_map.png"]
-    files = [material.figure(name) for name in names]
+    files = [material.path(name) for name in names]
     figures.neighbour_figure(files[0], best, data)
     figures.class_figure(files[1], best, data.num_classes)
     print("t-SNE", flush=True)

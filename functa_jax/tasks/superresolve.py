@@ -63,7 +63,7 @@ def main(config):
         methods |= {name: Estimate(enlarge(small, sides, name)) for name in FILTERS}
         study.add(case, methods, seen=methods["nearest"].pictures)
     study.figures.append("superresolve_large.png")
-    _draw_large(material.figure(study.figures[-1]), material.functa, study.test, config)
+    _draw_large(material.path(study.figures[-1]), material.functa, study.test, config)
     return study.report(
         "superresolve",
         f"against the originals, mean over {len(study.test)} test images; small pictures are "

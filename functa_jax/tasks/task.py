@@ -33,12 +33,12 @@ import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, find_shards, load_functaset
-from groundfloor import checks, tables
+from functa_jax.tasks.rows import as_text, complete
+from groundfloor import checks, plots, tables
 from groundfloor.checks import Seed
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
@@ -61,10 +61,10 @@ class TaskConfig:
     """Folder for the report; default tasks/ in the run folder."""
     seed: Seed = 0
     """Seed of everything random in the task."""
-    table: Literal["csv", "tex"] | None = None
-    """Write the table as CSV or LaTeX too; default no."""
-    figures: Literal["png", "pdf"] = "png"
-    """Format of the figures; pdf: vector graphics beside the PNG files."""
+    figures: plots.Kind = "png"
+    """pdf: all figures as vector graphics, too, beside the PNG."""
+    table: tables.Kind = None
+    """The printed table as a file, too: csv, or tex for LaTeX with booktabs."""
 
     def __post_init__(self):
         checks.check(self)
@@ -83,16 +83,10 @@ class Material:
     data: datasets.Dataset
     out: Path
     folder: Path | None = None  # of the run, if there is one; keeps the PCA of its images
-    vector: bool = False  # figures are drawn as PDF too
 
     def path(self, name):
         """A file of the report."""
         return self.out / name
-
-    def figure(self, name):
-        """The files of a figure NAME.png, for groundfloor.plots.figure."""
-        path = self.path(name)
-        return (path, path.with_suffix(".pdf")) if self.vector else (path,)
 
     @cached_property
     def origin(self):
@@ -153,8 +147,9 @@ def load(config):
     out = config.out or folder / "tasks"
     if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
         raise UserError(f"--out {out}: a file lies where the report's folder should be")
+    plots.use(config.figures)
     run = folder if (folder / "config.json").exists() else None
-    return Material(functa, functaset, data, out, run, config.figures == "pdf")
+    return Material(functa, functaset, data, out, run)
 
 
 def require(data, why, **needs):
@@ -203,13 +198,11 @@ def report(material, task, config, rows, figures=(), remarks=()):
         "config": settings,
         **environment(),
     }
-    files = [f"{task}.json", *figures]
-    write_json(material.path(files[0]), content)
-    if config.table:
-        files.append(f"{task}.{config.table}")
-        tables.write(material.path(files[-1]), rows)
-    print(f"\n{tables.as_text(rows)}\n")
+    write_json(material.path(f"{task}.json"), content)
+    tables.write(material.path(task), complete(rows), config.table)
+    print(f"\n{as_text(rows)}\n")
     for remark in remarks:
         print(remark)
+    files = [f"{task}.json", *figures, *([f"{task}.{config.table}"] if config.table else [])]
     print(", ".join(str(material.path(name)) for name in files), flush=True)
     return content

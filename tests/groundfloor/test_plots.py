@@ -8,6 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from groundfloor import plots
 from groundfloor.plots import as_rgb, figure
 
 
@@ -24,6 +25,15 @@ def test_nothing_is_written_of_a_figure_that_fails(tmp_path):
     with pytest.raises(ZeroDivisionError), figure(tmp_path / "f.png", size=(4, 3)):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
+
+
+def test_pdf_stands_beside_png_until_png_alone_is_asked_for(tmp_path):
+    for kind, name in (("pdf", "a.5"), ("png", "b.5")):
+        plots.use(kind)
+        with figure(tmp_path / f"{name}.png", size=(1, 1)):
+            pass
+    assert {path.name for path in tmp_path.iterdir()} == {"a.5.pdf", "a.5.png", "b.5.png"}
+    assert (tmp_path / "a.5.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("dtype, white", [(np.uint8, 255), (np.float32, 1)])

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from groundfloor import tables
+from functa_jax.tasks.rows import cell
 from groundfloor.errors import UserError
 
 WIDER = 2.0  # how far beyond the ends of a list the next candidate lies
@@ -20,7 +20,7 @@ class Choice(NamedTuple):
 
     def said(self, name):
         """{name: the candidate as text}; that it lies at an end is said."""
-        return {name: tables.cell_text(self.value) + " (the last tried)" * self.last}
+        return {name: cell(self.value) + " (the last tried)" * self.last}
 
 
 def best(candidates, measure, wider=None):

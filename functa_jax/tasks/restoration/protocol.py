@@ -103,7 +103,7 @@ class Study:
             if pictures is not seen:
                 shown[name] = pictures
         shown = {name: pictures[: self.config.shown] for name, pictures in shown.items()}
-        gallery(self.material.figure(case.figure), shown)
+        gallery(self.material.path(case.figure), shown)
         self.figures.append(case.figure)
         print(f"{case.name}: done", flush=True)
 
