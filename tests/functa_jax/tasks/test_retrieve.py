@@ -1,13 +1,16 @@
 """Retrieval: average precision against scikit-learn's, rankings against a slow one, the command."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.manifold import TSNE
 from sklearn.metrics import average_precision_score
+from threadpoolctl import threadpool_limits
 
 from functa_jax.tasks import retrieve
 from functa_jax.tasks.classification import features
@@ -17,6 +20,14 @@ from groundfloor.data import datasets
 from tests.refusals import refusal
 
 RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def short_maps(monkeypatch):
+    """As few steps of t-SNE as it takes, on one thread: busy cores make its threads wait."""
+    monkeypatch.setattr(figures, "TSNE", partial(TSNE, max_iter=250))
+    with threadpool_limits(1):
+        yield
 
 
 # ---- measures ----
