@@ -53,7 +53,7 @@ def write(config, bench, run, rows, dense, refused):
     dense: dict of val and test numbers of the dense network. refused: lines on what was left out.
     """
     results = [{column: row.get(column) for column in COLUMNS} for row in rows]
-    tables.write(run.path("results.csv"), results)
+    tables.write(run.path("results"), results, "csv")
     merged = _merging(config, bench, run)
     plots.use(config.figures)
     figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"], bench.classes)
@@ -74,8 +74,7 @@ def write(config, bench, run, rows, dense, refused):
     for column in ("top1", "top5"):
         table = accuracy_table(rows, dense["test"], column)
         print(f"\ntest {column[:3]}-{column[3:]} in % at each density\n{tables.as_text(table)}")
-        if config.table:
-            tables.write(run.path(f"{column}.{config.table}"), table)
+        tables.write(run.path(column), table, config.table)
     print(f"\ndensity counts all parameters; {100 * stays_dense:.1f} % of them always stay")
     missed = {r["method"]: r["note"] for r in rows if not r["exact"] and r["density"] is not None}
     for method, note in missed.items():
