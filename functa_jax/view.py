@@ -22,7 +22,17 @@ from groundfloor.runs import atomic
 WIDEST = 256  # at which a 64 x 64 image takes well below a second on a laptop
 DIRECTIONS = 16
 TEMPLATES = Path(__file__).with_name("viewer")
-IN_WORKER = ("kernel.js", "decoder.js", "worker.js")  # in the order in which they are joined
+# In the order in which they are joined.
+IN_WORKER = ("kernel.js", "decoder.js", "worker.js")
+IN_PAGE = (
+    "data.js",
+    "workers.js",
+    "state.js",
+    "pictures.js",
+    "gestures.js",
+    "controls.js",
+    "begin.js",
+)
 
 
 @dataclass(frozen=True)
@@ -154,7 +164,7 @@ def _page(data):
         "style": _template("viewer.css"),
         "worker": "\n".join(map(_template, IN_WORKER)),
         "data": json.dumps(data),
-        "script": _template("viewer.js"),
+        "script": "\n".join(map(_template, IN_PAGE)),
     }
     # "<" stays out of the data, whose names could otherwise end its element; the title is text.
     parts["data"] = parts["data"].replace("<", "\\u003c")
