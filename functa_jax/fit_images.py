@@ -18,8 +18,16 @@ from groundfloor.errors import UserError
 from groundfloor.runs import Run, duration, read_json, run_folder, write_json
 
 IDENTITY = (
-    *("dataset", "images", "steps", "rate", "w0", "points", "seeds"),
-    *("compare", "compare_images", "compare_steps"),
+    "dataset",
+    "images",
+    "steps",
+    "rate",
+    "w0",
+    "points",
+    "seeds",
+    "compare",
+    "compare_images",
+    "compare_steps",
 )
 NUMBERS = 32  # per image, in a comparison without a functa
 
@@ -81,17 +89,29 @@ class Config:
 PRESETS = {
     "photos": Config(),
     "mnist": Config(
-        **{"dataset": "mnist", "images": tuple(range(8)), "sizes": (14, 28)},
-        **{"steps": 1000, "compare": "mnist"},
+        dataset="mnist",
+        images=tuple(range(8)),
+        sizes=(14, 28),
+        steps=1000,
+        compare="mnist",
     ),
     "cifar10": Config(
-        **{"dataset": "cifar10", "images": tuple(range(8)), "sizes": (16, 32)},
-        **{"steps": 1000, "compare": "cifar10"},
+        dataset="cifar10",
+        images=tuple(range(8)),
+        sizes=(16, 32),
+        steps=1000,
+        compare="cifar10",
     ),
     # Whole photographs, for a GPU.
     "photos-full": Config(
-        **{"sizes": (107, 214, 427), "widths": (64, 128, 256), "depths": (4, 5, 6)},
-        **{"steps": 10_000, "rate": 3e-4, "w0": 60.0, "points": 2**16, "compare": None},
+        sizes=(107, 214, 427),
+        widths=(64, 128, 256),
+        depths=(4, 5, 6),
+        steps=10_000,
+        rate=3e-4,
+        w0=60.0,
+        points=2**16,
+        compare=None,
     ),
 }
 
@@ -179,9 +199,9 @@ def load_beside(config):
     height, width, channels = data.train.images.shape[1:]
     if (height, width) != functa.resolution:
         data = _load(config, config.compare, functa.resolution[0])
-    known = functa.metadata.get("data", config.compare), functa.config.channels
-    if known != (config.compare, channels):
-        raise UserError(f"{folder} is a functa of {known[0]}; give --compare {known[0]}")
+    made_for = functa.metadata.get("data", config.compare), functa.config.channels
+    if made_for != (config.compare, channels):
+        raise UserError(f"{folder} is a functa of {made_for[0]}; give --compare {made_for[0]}")
     return functa, data
 
 
@@ -195,7 +215,7 @@ def _load(config, name, resolution=None):
 
 
 def announce(config, images, functa, data, run):
-    """Print what flags do not do here, and how long all parts take, about."""
+    """Print what flags do not do here, and roughly how long all parts take."""
     from functa_jax.single import comparison, fit_grid
 
     pixels = min(batch.shape[1] * batch.shape[2] for batch in images.values())
@@ -220,8 +240,8 @@ def announce(config, images, functa, data, run):
 def _compared(run, functa):
     """Whether the comparison with this functa is there."""
     path = run.path("comparison.json")
-    found = read_json(path) if path.exists() else None
-    return isinstance(found, dict) and found.get("functa") == (functa.hash if functa else None)
+    kept = read_json(path) if path.exists() else None
+    return isinstance(kept, dict) and kept.get("functa") == (functa.hash if functa else None)
 
 
 def compare(config, functa, data, run):
@@ -234,7 +254,7 @@ def compare(config, functa, data, run):
         folder = _beside(config)
         if functa and folder.is_dir() and not (folder / "summary.json").exists():
             print(f"note: {folder} is not finished, its functa is that of now", flush=True)
-        found = comparison.compare(
+        result = comparison.compare(
             functa,
             data,
             numbers=NUMBERS,
@@ -244,18 +264,18 @@ def compare(config, functa, data, run):
             seed=config.seeds[0],
             folder=run.folder,
         )
-        fit_figures.comparison(run.path("figures/comparison.png"), found, data)
-        fit_figures.galleries(run.path("figures/comparison_images.png"), found.pictures)
-        fit_grid.write_csv(run.path("comparison.csv"), found.rows)
+        fit_figures.comparison(run.path("figures/comparison.png"), result, data)
+        fit_figures.galleries(run.path("figures/comparison_images.png"), result.pictures)
+        fit_grid.write_csv(run.path("comparison.csv"), result.rows)
         write_json(
             path,
             {
                 "functa": beside,
                 "data": data.name,
-                "images": found.images,
+                "images": result.images,
                 "sharing": len(data.train) + len(data.val) + len(data.test),
-                "rows": found.rows,
-                "enough": comparison.reached(found.rows),
+                "rows": result.rows,
+                "enough": comparison.reached(result.rows),
             },
         )
     if functa is None:
@@ -279,7 +299,8 @@ def table(summary):
     if not beside:
         return "\n".join(lines)
     lines += [
-        *("", f"{beside['data']}, {beside['images']} test images"),
+        "",
+        f"{beside['data']}, {beside['images']} test images",
         "                         numbers   bytes    PSNR (dB)  ms per image  shared bytes",
     ]
     for row in beside["rows"]:

@@ -115,7 +115,7 @@ class Functa:
 
     def save(self, path):
         """Write a `.npz` file (arrays and one JSON string, no pickle), whole or not at all."""
-        about = {
+        header = {
             "config": asdict(self.config),
             "resolution": list(self.resolution),
             "inner_steps": self.inner_steps,
@@ -123,7 +123,7 @@ class Functa:
             "metadata": self.metadata,
         }
         with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, about=json.dumps(about), **siren.flatten(self.params))
+            np.savez(file, about=json.dumps(header), **siren.flatten(self.params))
 
 
 def load(path):
@@ -136,12 +136,12 @@ def load(path):
         path = path / "functa.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
+            header = json.loads(str(file["about"]))
             flat = {key: file[key] for key in file.files if key != "about"}
-        config = siren.ModelConfig(**about.pop("config"))
+        config = siren.ModelConfig(**header.pop("config"))
         params = siren.unflatten(flat)
         siren.check_arrays(params, lambda: siren.init(config, 0))
-        return Functa(config, params, tuple(about.pop("resolution")), **about)
+        return Functa(config, params, tuple(header.pop("resolution")), **header)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun") from None
     except OSError as error:
@@ -206,6 +206,6 @@ def _points(coords):
     if coords.ndim != 2 or coords.shape[1] != 2:
         raise UserError(f"coords have shape {coords.shape}, not (M, 2), in [0, 1]^2")
     if coords.size and not (coords.min() >= -1e-6 and coords.max() <= 1 + 1e-6):
-        found = f"{coords.min():g} to {coords.max():g}"
-        raise UserError(f"coords are {found}; points lie in [0, 1]^2, (row, column)")
+        span = f"{coords.min():g} to {coords.max():g}"
+        raise UserError(f"coords are {span}; points lie in [0, 1]^2, (row, column)")
     return coords

@@ -98,14 +98,14 @@ def originals(functa, run, functaset, rows, data_dir=None):
     """(uint8 images (n, h, w, C) of these test rows, None), or (None, why there are none)."""
     from functa_jax.training import exporter
 
-    about = functaset.metadata
+    made_from = functaset.metadata
     try:
-        data = exporter.data_of(functa, run, data_dir, name=about.get("data"))
+        data = exporter.data_of(functa, run, data_dir, name=made_from.get("data"))
     except UserError as error:
         return None, str(error)
     place = {int(number): i for i, number in enumerate(data.test.ids)}
     ids = functaset.test.ids[rows].tolist()
-    if data.fingerprint != about["data_fingerprint"] or not place.keys() >= set(ids):
+    if data.fingerprint != made_from["data_fingerprint"] or not place.keys() >= set(ids):
         return None, f"{data.name} is not what the functaset was made from"
     return data.test.images[[place[number] for number in ids]], None
 

@@ -59,14 +59,15 @@ class Augmentation:
 def data_of(functa, run, data_dir=None, *, name=None, download=False):
     """The Dataset that a run (folder, or functa.npz) was trained on, as many images of it, or
     another one by name; reduced to the functa's resolution if it is larger."""
-    settings = (run if run.is_dir() else run.parent) / "config.json"
-    about = read_json(settings) if settings.exists() else {}
-    if not isinstance(about, dict):
-        raise UserError(f"{settings} is damaged (it holds no settings)")
-    own = about.get("dataset", functa.metadata.get("data"))
+    path = (run if run.is_dir() else run.parent) / "config.json"
+    settings = read_json(path) if path.exists() else {}
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} is damaged (it holds no settings)")
+    own = settings.get("dataset", functa.metadata.get("data"))
     if not isinstance(name or own, str):
         raise UserError(f"{run} does not say which data set (--dataset) it was trained on")
-    options = {"download": download, "images": about.get("images") if name in (None, own) else None}
+    images = settings.get("images") if name in (None, own) else None
+    options = {"download": download, "images": images}
     data = datasets.load(name or own, data_dir, **options)
     (height, width), (side, other) = functa.resolution, data.train.images.shape[1:3]
     if height == width and side == other and side > height and side % height == 0:
