@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from groundfloor import checks
+from groundfloor import checks, output
 from groundfloor.checks import Count, Positive, Seed, ShareBelowOne
 from groundfloor.data import datasets
 from groundfloor.data.split import first_line
@@ -17,7 +17,7 @@ from optim_torch.landscape.probing import DIRECTIONS
 from optim_torch.models.vgg_a import NORMS, VGG_A_MODELS
 
 COURSE_RATES = (1e-3, 2e-3, 1e-4, 5e-4)  # for Adam
-NOT_IDENTITY = ("data_dir", "download", "out", "name", "device")  # may differ on resuming
+NOT_IDENTITY = ("data_dir", "download", "device", *output.FIELDS)  # may differ on resuming
 MODELS = tuple(name for name in VGG_A_MODELS if name != "VGG_A_BatchNorm")  # norms say it here
 OPTIMIZERS = ("sgd", "adam")
 
@@ -70,8 +70,8 @@ class Settings:
             checks.require(isinstance(values, tuple | list), name, values, "must be a tuple")
             checks.require(len(values), name, values, "needs at least one")
             checks.require(len(set(values)) == len(values), name, values, "names one twice")
-        known = {"model": MODELS, "optimizer": OPTIMIZERS, "direction": DIRECTIONS}
-        for name, names in known.items():
+        choices = {"model": MODELS, "optimizer": OPTIMIZERS, "direction": DIRECTIONS}
+        for name, names in choices.items():
             value = getattr(self, name)
             checks.require(value in names, name, value, f"must be one of {', '.join(names)}")
         for norm in self.norms:
