@@ -86,8 +86,9 @@ def record(config, spec, data_set, device, folder, progress):
     none. probed (P,): steps. here_loss, here_gradient (P,), and point_loss, point_change ... (P,
     lengths): nan where there was no gradient to go along, `no_gradient` times. val, test: accuracy,
     of 1; nan without images, or of a network without finite weights. diverged: see
-    `recording.has_diverged`. seconds, probe_seconds. A network whose loss is not finite leaves nan from there on. A stopped
-    trace goes on from its last checkpoint, bit for bit. UserError if files are of other settings.
+    `recording.has_diverged`. seconds, probe_seconds. A network whose loss is not finite leaves nan
+    from there on. A stopped trace goes on from its last checkpoint, bit for bit. UserError if files
+    are of other settings.
     """
     path = folder / f"{spec.stem}.npz"
     wanted = made_from(config, spec, data_set)
