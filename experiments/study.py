@@ -11,7 +11,7 @@ chooses; test is looked at once, for the base and the best. A CPU has time for 3
 images, less than half an epoch: differences between rows there are of early training.
 Expected: cifar10-cpu above 50 %, cifar10 at least 95 % with 4.2 M parameters. A ResNet-9 of 6.6 M
 parameters has 94 % after 24 epochs (Page 2018); here 74 epochs.
-Results: study_NAME.csv, one row a cell, study_NAME.json, and its pictures study_NAME_*.png.
+Results: study_NAME.csv, one row a trial, study_NAME.json, and its pictures study_NAME_*.png.
 """
 
 from experiments import runner
