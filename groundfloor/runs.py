@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import mean, stdev
 
+from groundfloor import __version__
 from groundfloor.errors import UserError
 
 try:
@@ -279,7 +280,7 @@ def environment():
     """Commit, versions, machine and time: what a result needs to be traced."""
     root = Path(__file__).parent.parent
     packages = ["numpy", "scikit-learn", "jax", "jaxlib", "flax", "optax", "torch", "timm"]
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "functa-studies": __version__}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
@@ -293,6 +294,8 @@ def environment():
 
 
 def _git(root, *words):
+    if not (root / ".git").exists():  # installed, perhaps inside a repository of the user's
+        return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(
             ["git", "-C", root, *words], capture_output=True, text=True, check=True, timeout=20
