@@ -186,7 +186,7 @@ def test_data_that_cannot_be_learned_are_refused_first(shape, tmp_path, capsys, 
     images = np.zeros(shape, np.uint8)
     part = Split(images, np.zeros(len(images), np.int64), np.arange(len(images)))
     odd = Dataset("odd", part, part, part, 1, "00")
-    monkeypatch.setattr(meta_train.datasets, "load", lambda *_, **__: odd)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: odd)
     assert "odd" in refusal(capsys, lambda: run(*SMALL, "--out", tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
 
