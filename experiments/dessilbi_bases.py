@@ -36,12 +36,13 @@ VARIANTS = {  # name: flags
     "adagrad": "--base adagrad --lr 0.01 --nu 10 --lr-gamma 0.03",
 }
 NAMES = {"w": "W", "w_on_support": "W on supp Γ", "gamma": "Γ"}
+Config = dessilbi.Settings
 PRESETS = {
-    "mnist": dessilbi.Settings(
+    "mnist": Config(
         preset="mnist-lenet",
         flags="--val-fraction 0 --epochs 4 --drop-every 3 --penalty l1 --threshold 0.1",
     ),
-    "cifar10": dessilbi.Settings(
+    "cifar10": Config(
         preset="cifar10-resnet",
         flags="--val-fraction 0 --epochs 60 --drop-every 25 --penalty l1 --threshold 0.1 "
         "--no-scale-by-size",
@@ -123,4 +124,4 @@ def draw(path, table):
 
 
 if __name__ == "__main__":
-    cli.run(main, dessilbi.Settings, PRESETS)
+    cli.run(main, Config, PRESETS)

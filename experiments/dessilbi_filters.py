@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from skimage.util import montage
 
 from experiments import dessilbi, runner
 from groundfloor import checks, cli, seeds
@@ -29,6 +30,7 @@ from optim_torch.dessilbi import structure
 from optim_torch.training import build, figures, loop
 
 LAYER = "conv3.weight"
+COLUMNS = 12  # of the pictures of its filters
 WEIGHTS = ("w", "w_on_support", "gamma")
 KEPT = ("seed", "optimizer", "test", "train_seconds", "commit")
 
@@ -112,14 +114,14 @@ def first_entry(folder):
     return float(epochs[0]) if len(epochs) else None
 
 
-def draw(config, dessilbi, sgd):
+def draw(config, ours, sgd):
     """Norms against epochs on the left, filters at three epochs on the right; two rows."""
     epochs = [0, *config.shown]
     size = (3.2 + 2.3 * len(epochs), 5.4)
     ratios = {"width_ratios": [1.4, *[1] * len(epochs)]}
     path = config.results / "dessilbi_filters.png"
     with figure(path, 2, 1 + len(epochs), size=size, gridspec_kw=ratios) as (_, axes):
-        for row, (folder, name) in zip(axes, ((dessilbi, "DessiLBI"), (sgd, "SGD")), strict=True):
+        for row, (folder, name) in zip(axes, ((ours, "DessiLBI"), (sgd, "SGD")), strict=True):
             with np.load(folder / "path.npz") as arrays:
                 chosen = arrays[f"gamma/{LAYER}"][-1] > 0
                 figures.norms(row[0], arrays["time"], arrays[f"w/{LAYER}"], chosen)
@@ -127,7 +129,10 @@ def draw(config, dessilbi, sgd):
                 row[0].axvline(epoch, color="gray", linestyle="--", linewidth=0.8)
             row[0].set(ylabel=f"{name}: norms of 120 filters", xlabel="epoch")
             for axis, epoch in zip(row[1:], epochs, strict=True):
-                axis.imshow(mosaic(filters(folder, epoch)), vmin=0, vmax=1)
+                images = filters(folder, epoch)
+                grid = (-(-len(images) // COLUMNS), COLUMNS)
+                mosaic = montage(images, fill=0, grid_shape=grid, padding_width=2)
+                axis.imshow(mosaic, vmin=0, vmax=1)
                 axis.set(title="initial weights" if not epoch else f"epoch {epoch}")
                 axis.axis("off")
 
@@ -161,17 +166,6 @@ def filters(folder, epoch):
             images.clamp_(0, 1)
     alive = model.conv3.weight.flatten(1).norm(dim=1) > 0
     return (images.detach()[:, 0] * alive[:, None, None]).numpy()
-
-
-def mosaic(images, columns=12, gap=2):
-    """Images (n, h, w) side by side on black."""
-    count, height, width = images.shape
-    rows = -(-count // columns)
-    canvas = np.zeros((rows * (height + gap), columns * (width + gap)))
-    for i, image in enumerate(images):
-        top, left = i // columns * (height + gap), i % columns * (width + gap)
-        canvas[top : top + height, left : left + width] = image
-    return canvas
 
 
 if __name__ == "__main__":

@@ -12,27 +12,22 @@ bands of loss and of the gradient's change with it; effective β near 20 with an
 Rates are compared on validation images. Results: landscape_NAME.json and its pictures.
 """
 
-import shlex
-
 from experiments import runner
 from groundfloor import cli
 
+Config = runner.SeededSettings
 PRESETS = {
-    "digits": runner.SeededSettings(),
-    "cifar10-light": runner.SeededSettings(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
-    "cifar10-course": runner.SeededSettings(),
-    "cifar10-paper": runner.SeededSettings(),
+    "digits": Config(),
+    "cifar10-light": Config(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
+    "cifar10-course": Config(),
+    "cifar10-paper": Config(),
 }
 
 
 def main(config, name):
     """Run what is missing, keep its table and pictures; returns what the JSON holds."""
-    stem = f"landscape_{name}"
-    out = config.folder(stem)
-    command = ["optim_torch.landscape", name, *shlex.split(config.flags), "--seeds", *config.seeds]
-    summary = runner.finished(command, out)
-    return runner.keep(config, stem, f"landscape {name}", out, summary)
+    return runner.run_and_keep(config, "landscape", name)
 
 
 if __name__ == "__main__":
-    cli.run(main, runner.SeededSettings, PRESETS)
+    cli.run(main, Config, PRESETS)

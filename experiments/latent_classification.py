@@ -63,7 +63,7 @@ class Config(tasks.TaskConfig):
 
 
 def main(config):
-    """Three panels of accuracies, their table and a figure."""
+    """Three panels of accuracies, their table and a figure; returns the report (dict)."""
     material = tasks.load(config)
     data = material.data
     data.require(classes=2, test=1)
@@ -93,10 +93,11 @@ def main(config):
         "SVM: RBF kernel, C=10; linear: logistic regression, C=1; features divided by one number",
         "rebuilt: pixels of the images that the latents stand for; 0 steps tell nothing",
     ]
-    tasks.report(material, name, config, rows, [f"{name}.png"], remarks)
+    report = tasks.report(material, name, config, rows, [f"{name}.png"], remarks)
     if config.results:
         for file in (f"{name}.json", f"{name}.png"):
             runner.copy_file(material.path(file), config.results / file)
+    return report
 
 
 def accuracies(name, features, labels):

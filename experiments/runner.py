@@ -5,6 +5,7 @@ are finished.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(checks.Settings):
     """Settings of an experiment that runs one of the packages' commands."""
 
     flags: Flags = ""
@@ -31,9 +32,6 @@ class Settings:
     results: Path = RESULTS
     """Folder for tables and pictures."""
 
-    def __post_init__(self):
-        checks.check(self)
-
     def folder(self, stem):
         """Where the runs go; stem: EXPERIMENT_NAME."""
         return self.out or Path("runs") / stem
@@ -41,7 +39,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class SeededSettings(Settings):
-    """The same, for several seeds."""
+    """Settings of an experiment that runs a command with several seeds."""
 
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of every run."""
@@ -83,8 +81,8 @@ def all_finished(commands, jobs):
 
 
 def write(path, command, facts):
-    """Write a result file: `facts` (dict), the command that makes them, the environment unless they
-    say where they are from. Returns all of it."""
+    """Write a result file and return what it holds: the command that makes it, `facts` (dict), and
+    the environment, unless `facts` have that of an earlier run."""
     result = {"command": f"python -m experiments.{command}", **(environment() | facts)}
     write_json(path, result)
     return result
@@ -102,6 +100,15 @@ def keep(config, stem, command, folder, summary):
         copy_file(table, config.results / f"{stem}.csv")
     settings = {"flags": config.flags, "seeds": list(config.seeds)}
     return write(config.results / f"{stem}.json", command, {**settings, **summary})
+
+
+def run_and_keep(config, experiment, name):
+    """Run optim_torch.EXPERIMENT with the preset `name` where it is missing, and `keep` it."""
+    stem = f"{experiment}_{name}"
+    folder = config.folder(stem)
+    flags = [*shlex.split(config.flags), "--seeds", *config.seeds]
+    summary = finished([f"optim_torch.{experiment}", name, *flags], folder)
+    return keep(config, stem, f"{experiment} {name}", folder, summary)
 
 
 def copy_file(source, target):

@@ -11,29 +11,24 @@ chooses; test is looked at once, for the base and the best. A CPU has time for 3
 images, less than half an epoch: differences between rows there are of early training.
 Expected: cifar10-cpu above 50 %, cifar10 at least 95 % with 4.2 M parameters. A ResNet-9 of 6.6 M
 parameters has 94 % after 24 epochs (Page 2018); here 74 epochs.
-Results: study_NAME.csv, one row a cell, study_NAME.json, and its pictures study_NAME_*.png.
+Results: study_NAME.csv, one row a trial, study_NAME.json, and its pictures study_NAME_*.png.
 """
-
-import shlex
 
 from experiments import runner
 from groundfloor import cli
 
+Config = runner.SeededSettings
 PRESETS = {
-    "cifar10-cpu": runner.SeededSettings(),
-    "cifar10": runner.SeededSettings(seeds=(0,)),
-    "digits": runner.SeededSettings(seeds=(0, 1)),
+    "cifar10-cpu": Config(),
+    "cifar10": Config(seeds=(0,)),
+    "digits": Config(seeds=(0, 1)),
 }
 
 
 def main(config, name):
     """Run what is missing, keep its table and pictures; returns what the JSON holds."""
-    stem = f"study_{name}"
-    out = config.folder(stem)
-    command = ["optim_torch.study", name, *shlex.split(config.flags), "--seeds", *config.seeds]
-    summary = runner.finished(command, out)
-    return runner.keep(config, stem, f"study {name}", out, summary)
+    return runner.run_and_keep(config, "study", name)
 
 
 if __name__ == "__main__":
-    cli.run(main, runner.SeededSettings, PRESETS)
+    cli.run(main, Config, PRESETS)

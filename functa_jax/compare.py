@@ -49,7 +49,7 @@ def main(config):
     rows = [row(run, summaries[run], settings[run], differing) for run in config.runs]
     path = config.out / f"compare.{config.table}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    tables.write(path, rows)
+    tables.write(path.with_suffix(""), rows, config.table)
     plots.use(config.figures)
     draw(path.with_suffix(".png"), config.runs)
     print(f"{tables.as_text(rows)}\n{path}\n{path.with_suffix('.png')}")

@@ -73,10 +73,10 @@ def main(config):
         skip_damaged=config.skip_damaged,
     )
     name, trained_on = data.name, functa.metadata.get("data", data.name)
-    found, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
-    if found != made_for:
-        raise UserError(f"images of {name} are {found}; {config.run} was made for {made_for}")
-    side = min(found[:2])
+    shape, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
+    if shape != made_for:
+        raise UserError(f"images of {name} are {shape}; {config.run} was made for {made_for}")
+    side = min(shape[:2])
     checks.refuse_beyond("pad", config.pad, side - 1, f"images of {name} have only {side} pixels")
     copies = config.copies or 0
     augmentation = exporter.Augmentation.of(

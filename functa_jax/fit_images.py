@@ -18,8 +18,16 @@ from groundfloor.errors import UserError
 from groundfloor.runs import Run, duration, read_json, run_folder, write_json
 
 IDENTITY = (
-    *("dataset", "images", "steps", "rate", "w0", "points", "seeds"),
-    *("compare", "compare_images", "compare_steps"),
+    "dataset",
+    "images",
+    "steps",
+    "rate",
+    "w0",
+    "points",
+    "seeds",
+    "compare",
+    "compare_images",
+    "compare_steps",
 )
 NUMBERS = 32  # per image, in a comparison without a functa
 
@@ -78,17 +86,29 @@ class Config(DataConfig):
 PRESETS = {
     "photos": Config(),
     "mnist": Config(
-        **{"dataset": "mnist", "images": tuple(range(8)), "sizes": (14, 28)},
-        **{"steps": 1000, "compare": "mnist"},
+        dataset="mnist",
+        images=tuple(range(8)),
+        sizes=(14, 28),
+        steps=1000,
+        compare="mnist",
     ),
     "cifar10": Config(
-        **{"dataset": "cifar10", "images": tuple(range(8)), "sizes": (16, 32)},
-        **{"steps": 1000, "compare": "cifar10"},
+        dataset="cifar10",
+        images=tuple(range(8)),
+        sizes=(16, 32),
+        steps=1000,
+        compare="cifar10",
     ),
     # Whole photographs, for a GPU.
     "photos-full": Config(
-        **{"sizes": (107, 214, 427), "widths": (64, 128, 256), "depths": (4, 5, 6)},
-        **{"steps": 10_000, "rate": 3e-4, "w0": 60.0, "points": 2**16, "compare": None},
+        sizes=(107, 214, 427),
+        widths=(64, 128, 256),
+        depths=(4, 5, 6),
+        steps=10_000,
+        rate=3e-4,
+        w0=60.0,
+        points=2**16,
+        compare=None,
     ),
 }
 
@@ -192,7 +212,7 @@ def _beside(config):
 
 
 def announce(config, images, functa, data, run):
-    """Print what flags do not do here, and how long all parts take, about."""
+    """Print what flags do not do here, and roughly how long all parts take."""
     from functa_jax.single import comparison, fit_grid
 
     pixels = min(batch.shape[1] * batch.shape[2] for batch in images.values())
@@ -217,8 +237,8 @@ def announce(config, images, functa, data, run):
 def _compared(run, functa):
     """Whether the comparison with this functa is there."""
     path = run.path("comparison.json")
-    found = read_json(path) if path.exists() else None
-    return isinstance(found, dict) and found.get("functa") == (functa.hash if functa else None)
+    kept = read_json(path) if path.exists() else None
+    return isinstance(kept, dict) and kept.get("functa") == (functa.hash if functa else None)
 
 
 def compare(config, functa, data, run):
@@ -231,7 +251,7 @@ def compare(config, functa, data, run):
         folder = _beside(config)
         if functa and folder.is_dir() and not (folder / "summary.json").exists():
             print(f"note: {folder} is not finished, its functa is that of now", flush=True)
-        found = comparison.compare(
+        result = comparison.compare(
             functa,
             data,
             numbers=NUMBERS,
@@ -241,18 +261,18 @@ def compare(config, functa, data, run):
             seed=config.seeds[0],
             folder=run.folder,
         )
-        fit_figures.comparison(run.path("figures/comparison.png"), found, data)
-        fit_figures.galleries(run.path("figures/comparison_images.png"), found.pictures)
-        fit_grid.write_csv(run.path("comparison.csv"), found.rows)
+        fit_figures.comparison(run.path("figures/comparison.png"), result, data)
+        fit_figures.galleries(run.path("figures/comparison_images.png"), result.pictures)
+        fit_grid.write_csv(run.path("comparison.csv"), result.rows)
         write_json(
             path,
             {
                 "functa": beside,
                 "data": data.name,
-                "images": found.images,
+                "images": result.images,
                 "sharing": len(data.train) + len(data.val) + len(data.test),
-                "rows": found.rows,
-                "enough": comparison.reached(found.rows),
+                "rows": result.rows,
+                "enough": comparison.reached(result.rows),
             },
         )
     if functa is None:
@@ -276,7 +296,8 @@ def table(summary):
     if not beside:
         return "\n".join(lines)
     lines += [
-        *("", f"{beside['data']}, {beside['images']} test images"),
+        "",
+        f"{beside['data']}, {beside['images']} test images",
         "                         numbers   bytes    PSNR (dB)  ms per image  shared bytes",
     ]
     for row in beside["rows"]:

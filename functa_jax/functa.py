@@ -193,6 +193,6 @@ def _points(coords):
     if coords.ndim != 2 or coords.shape[1] != 2:
         raise UserError(f"coords have shape {coords.shape}, not (M, 2), in [0, 1]^2")
     if coords.size and not (coords.min() >= -1e-6 and coords.max() <= 1 + 1e-6):
-        found = f"{coords.min():g} to {coords.max():g}"
-        raise UserError(f"coords are {found}; points lie in [0, 1]^2, (row, column)")
+        span = f"{coords.min():g} to {coords.max():g}"
+        raise UserError(f"coords are {span}; points lie in [0, 1]^2, (row, column)")
     return coords

@@ -113,10 +113,10 @@ def load_functaset(path):
         path = path.with_name(match[1] + path.suffix)
     paths = [path]
     if not path.exists():
-        found = find_shards(path)
-        if not found:
+        shards = find_shards(path)
+        if not shards:
             raise UserError(f"no functaset at {path}")
-        count = int(found[0].stem[-5:])
+        count = int(shards[0].stem[-5:])
         paths = [shard_path(path, shard, count) for shard in range(count)]
     shards = [_read(shard) for shard in paths]
     if len(shards) == 1:
@@ -143,14 +143,14 @@ def _read(path):
                 split: Latents(*(file[f"{split}_{column}"] for column in COLUMNS))
                 for split in SPLITS
             }
-            found = Functaset(
+            functaset = Functaset(
                 **splits,
                 mean=file["mean"],
                 std=file["std"],
                 metadata=json.loads(str(file["metadata"])),
             )
-        _check(found)
-        return found
+        _check(functaset)
+        return functaset
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except OSError as error:

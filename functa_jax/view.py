@@ -22,7 +22,17 @@ from groundfloor.runs import atomic
 WIDEST = 256  # at which a 64 x 64 image takes well below a second on a laptop
 DIRECTIONS = 16
 TEMPLATES = Path(__file__).with_name("viewer")
-IN_WORKER = ("kernel.js", "decoder.js", "worker.js")  # in the order in which they are joined
+# In the order in which they are joined.
+IN_WORKER = ("kernel.js", "decoder.js", "worker.js")
+IN_PAGE = (
+    "data.js",
+    "workers.js",
+    "state.js",
+    "pictures.js",
+    "gestures.js",
+    "controls.js",
+    "begin.js",
+)
 
 
 @dataclass(frozen=True)
@@ -88,14 +98,14 @@ def originals(functa, run, functaset, rows, data_dir=None):
     """(uint8 images (n, h, w, C) of these test rows, None), or (None, why there are none)."""
     from functa_jax.training import exporter
 
-    about = functaset.metadata
+    made_from = functaset.metadata
     try:
-        data = exporter.data_of(functa, run, data_dir, name=about.get("data"))
+        data = exporter.data_of(functa, run, data_dir, name=made_from.get("data"))
     except UserError as error:
         return None, str(error)
     place = {int(number): i for i, number in enumerate(data.test.ids)}
     ids = functaset.test.ids[rows].tolist()
-    if data.fingerprint != about["data_fingerprint"] or not place.keys() >= set(ids):
+    if data.fingerprint != made_from["data_fingerprint"] or not place.keys() >= set(ids):
         return None, f"{data.name} is not what the functaset was made from"
     return data.test.images[[place[number] for number in ids]], None
 
@@ -154,7 +164,7 @@ def _page(data):
         "style": _template("viewer.css"),
         "worker": "\n".join(map(_template, IN_WORKER)),
         "data": json.dumps(data),
-        "script": _template("viewer.js"),
+        "script": "\n".join(map(_template, IN_PAGE)),
     }
     # "<" stays out of the data, whose names could otherwise end its element; the title is text.
     parts["data"] = parts["data"].replace("<", "\\u003c")

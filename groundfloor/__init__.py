@@ -1,1 +1,3 @@
 """The ground floor of the three studies: data sets, run folders, command lines, plots."""
+
+__version__ = "0.1.0"

@@ -101,19 +101,19 @@ def check(config):
     """Hold all fields of a dataclass against their constraints; ValueError at the first fault."""
     hints = get_type_hints(type(config), include_extras=True)
     for field in fields(config):
-        held, found = constraints(hints[field.name]), getattr(config, field.name)
-        if held and found == () != field.default:
+        held, whole = constraints(hints[field.name]), getattr(config, field.name)
+        if held and whole == () != field.default:
             raise ValueError(f"{_flag(field.name)}: needs at least one value")
         for constraint in held:
-            for value in _leaves(found):
+            for value in _leaves(whole):
                 fault = constraint.fault(value)
                 require(fault is None, field.name, value, fault)
 
 
 def constraints(hint):
     """All constraints in a type, however deep: of the type itself, of its union, of its items."""
-    found = [m for m in getattr(hint, "__metadata__", ()) if hasattr(m, "fault")]
-    return found + [inner for part in get_args(hint) for inner in constraints(part)]
+    own = [m for m in getattr(hint, "__metadata__", ()) if hasattr(m, "fault")]
+    return own + [inner for part in get_args(hint) for inner in constraints(part)]
 
 
 def _leaves(value):

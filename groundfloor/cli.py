@@ -63,6 +63,7 @@ def _interrupt(*_):
     """Ctrl-C raises KeyboardInterrupt as ever, but ends the command also where a library swallows
     it, as some do while they are imported."""
     Stopping.asked = True
+    sys.unraisablehook = lambda _: None  # raised in a callback of the collector, it is printed
     if hasattr(signal, "alarm"):  # not on Windows
         signal.signal(signal.SIGALRM, lambda *_: _stop(as_program=True))
         signal.alarm(GRACE)

@@ -79,11 +79,14 @@ def remember(folder, step):
 
 def _all(folder, suffix):
     """What is there of all steps, oldest first; two of one step, after a kill, by time."""
-    names = [path for path in _entries(folder) if NAME.fullmatch(path.name)]
-    return sorted(
-        (path for path in names if path.suffix == suffix),
-        key=lambda path: (_step(path), path.stat().st_mtime_ns),
-    )
+    paths = [path for path in _entries(folder) if NAME.fullmatch(path.name)]
+    try:
+        return sorted(
+            (path for path in paths if path.suffix == suffix),
+            key=lambda path: (_step(path), path.stat().st_mtime_ns),
+        )
+    except OSError as error:
+        raise unreadable(error.filename, error) from None
 
 
 def _entries(folder):

@@ -14,11 +14,18 @@ import re
 import subprocess
 import sys
 import time
+import weakref
 from importlib import metadata
 from pathlib import Path
 from statistics import mean, stdev
 
+from groundfloor import __version__
 from groundfloor.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 @contextlib.contextmanager
@@ -35,7 +42,7 @@ def atomic(path):
         temporary.replace(path)
     except OSError as error:
         beside = error.filename and Path(error.filename) in (temporary, *temporary.parents)
-        if beside or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if beside or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(f"cannot write {path}: {error.strerror}") from None
         raise
     finally:
@@ -45,7 +52,7 @@ def atomic(path):
 
 def _unfinished(path):
     """Whether a kill inside `atomic` may have left this file."""
-    return re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name)
+    return path.name == ".lock" or re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name)
 
 
 def write_json(path, value):
@@ -85,8 +92,42 @@ class Stopping:
     asked = False  # whether Ctrl-C was pressed
 
 
+_locks = weakref.WeakValueDictionary()  # (device, inode) of a lock's file: the open file
+
+
+def lock(folder):
+    """Keep other processes out of a folder as long as the returned object lives.
+
+    UserError if another process is in it. Within one process all share the lock; the system takes
+    it back from a killed one. File systems and systems without such locks go unguarded.
+    """
+    path = Path(folder) / ".lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError:  # who writes here will say so
+        return None
+    status = os.fstat(file.fileno())
+    held = _locks.setdefault((status.st_dev, status.st_ino), file)
+    if held is file and fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UserError(
+                f"another command is at work in {folder}: wait until it ends, or choose another "
+                "--name or --out"
+            ) from None
+        except OSError:  # a network's file system
+            pass
+    return held
+
+
 class Run:
-    """A run folder. Opening an existing one resumes it, if settings and data are the same."""
+    """A run folder. Opening an existing one resumes it, if settings and data are the same.
+
+    No other process can open it as long as this object lives.
+    """
 
     def __init__(self, folder, settings, *, data_fingerprint, files=None, defaults=None):
         """settings: JSON-able dict of everything that decides the result (no paths, no devices).
@@ -109,7 +150,8 @@ class Run:
             raise UserError(
                 f"{self.folder} is not a run folder and not empty; choose another --out"
             )
-        else:
+        self.lock = lock(self.folder)
+        if not path.exists():
             write_json(path, self.config)
         self.metrics_path = self.folder / "metrics.jsonl"
         self.environment = environment()  # now: the code may change while it runs
@@ -123,6 +165,8 @@ class Run:
         """
         settings = dataclasses.asdict(config)
         kept = {k: v for k, v in settings.items() if k not in (*not_identity, *files)}
+        if "dataset" in kept:
+            kept["dataset"] = data_set.name  # of one's own images the whole path
         defaults = {
             field.name: field.default
             for field in dataclasses.fields(config)
@@ -210,6 +254,8 @@ def read_rows(path):
 
 def _refuse_other_config(folder, old, new):
     differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if differing == ["dataset"] and new.get("data_fingerprint"):  # moved, or renamed
+        return
     if differing == ["data_fingerprint"]:
         raise UserError(
             f"{folder} was made from other images (data_fingerprint {old.get(differing[0])} -> "
@@ -234,7 +280,7 @@ def environment():
     """Commit, versions, machine and time: what a result needs to be traced."""
     root = Path(__file__).parent.parent
     packages = ["numpy", "scikit-learn", "jax", "jaxlib", "flax", "optax", "torch", "timm"]
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "functa-studies": __version__}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
@@ -248,6 +294,8 @@ def environment():
 
 
 def _git(root, *words):
+    if not (root / ".git").exists():  # installed, perhaps inside a repository of the user's
+        return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(
             ["git", "-C", root, *words], capture_output=True, text=True, check=True, timeout=20

@@ -1,74 +1,78 @@
-"""Tables, lists of rows (dicts of column -> value), as text, CSV and LaTeX.
-
-A column is missing from a row where it has no value. Numbers have four digits in text and LaTeX,
-all of them in CSV.
-"""
+"""Tables of results, rows of column -> value: as text, as CSV for programs, as LaTeX for papers."""
 
 import csv
-import io
 from typing import Literal
 
 from groundfloor.runs import atomic
 
 Kind = Literal["csv", "tex"] | None  # of a command's --table
+SPECIAL = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    }
+)
 
-LATEX = {char: rf"\{char}" for char in "&%$#_{}"}
-LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-LATEX = str.maketrans(LATEX | {"±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}"})
+
+def complete(rows):
+    """The rows with all columns that any of them has, in the order in which they appear."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return [{column: row.get(column) for column in columns} for row in rows]
 
 
-def columns_of(rows):
-    """Names of all columns, in the order in which rows name them."""
-    return list(dict.fromkeys(column for row in rows for column in row))
+def as_text(rows):
+    """The table as aligned text."""
+    rows = complete(rows)
+    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
-def cell_text(value):
-    """A cell as text."""
+def cell(value):
+    """A cell as text; numbers to four digits."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def is_number(value):
-    """Whether a cell is a number, or empty as such cells may be."""
+    """Whether a value is a number, or none where there may be one."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def as_text(rows):
-    """The table as aligned lines."""
-    columns = columns_of(rows)
-    lines = [columns] + [[cell_text(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+def write(path, rows, kind):
+    """Write `rows`, dicts that may lack columns, to `path` (without suffix) .csv or .tex.
+
+    kind: "csv" (RFC 4180, numbers in full, empty for None), "tex" (a tabular of booktabs, numbers
+    with four digits) or None, which writes nothing.
+    """
+    if kind is None:
+        return
+    rows = complete(rows)
+    with atomic(path.with_name(f"{path.name}.{kind}")) as temporary:
+        if kind == "csv":
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+        else:
+            temporary.write_text(_tabular(rows))
+
+
+def _tabular(rows):
+    columns = "".join("r" if isinstance(value, int | float) else "l" for value in rows[0].values())
+    head = " & ".join(map(_tex_cell, rows[0]))
+    lines = "".join(" & ".join(map(_tex_cell, row.values())) + " \\\\\n" for row in rows)
+    return (
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{head} \\\\\n\\midrule\n{lines}"
+        "\\bottomrule\n\\end{tabular}\n"
     )
 
 
-def as_csv(rows):
-    """The table as CSV, an empty cell where there is no value."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns_of(rows), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def as_tex(rows):
-    """The table as a LaTeX tabular (package booktabs), numbers set right."""
-    columns = columns_of(rows)
-    numeric = (all(is_number(row.get(column)) for row in rows) for column in columns)
-    lines = [columns] + [[cell_text(row.get(column)) for column in columns] for row in rows]
-    head, *body = (" & ".join(cell.translate(LATEX) for cell in line) + r" \\" for line in lines)
-    layout = "".join("lr"[number] for number in numeric)
-    parts = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", head, r"\midrule", *body]
-    return "\n".join([*parts, r"\bottomrule", r"\end{tabular}", ""])
-
-
-FORMATS = {"csv": as_csv, "tex": as_tex}
-
-
-def write(path, rows):
-    """Write the table in the format that the file's name ends with, whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_text(FORMATS[path.suffix[1:]](rows), encoding="utf-8")
+def _tex_cell(value):
+    return "--" if value is None else cell(value).translate(SPECIAL)

@@ -29,8 +29,8 @@ def VGG_Loss_Landscape(
 
     runs: a run folder or a list of them; None trains in the run folder `out` (which goes on where
     it was, and serves the other functions too) with `settings`: fields of
-    `landscape_settings.Settings` (n_items, rates, device ...).
-    diverged: count models that diverged (`traces.has_diverged`), too.
+    `landscape.settings.Settings` (n_items, rates, device ...).
+    diverged: count models that diverged (`recording.has_diverged`), too.
 
     Raises, before anything is trained or written, ValueError for impossible settings and UserError
     for data that cannot be used, a folder of other settings or images, or one without traces.
@@ -44,8 +44,8 @@ def VGG_Grad_Pred(
     """Band of the change of the gradient: from each step to the next ("steps", 2020), or along the
     gradient's direction ("line", 2023). Otherwise as `VGG_Loss_Landscape`."""
     bands.check_definition(definition)
-    found = _traces(runs, out, settings)
-    return course_bands(path, found, "change", definition, diverged=diverged)
+    networks = _traces(runs, out, settings)
+    return course_bands(path, networks, "change", definition, diverged=diverged)
 
 
 def VGG_Beta_Smooth(
@@ -59,8 +59,8 @@ def VGG_Beta_Smooth(
 ):
     """Band of the change of the gradient over the distance moved; as `VGG_Grad_Pred`."""
     bands.check_definition(definition)
-    found = _traces(runs, out, settings)
-    return course_bands(path, found, "beta", definition, diverged=diverged)
+    networks = _traces(runs, out, settings)
+    return course_bands(path, networks, "beta", definition, diverged=diverged)
 
 
 def _traces(runs, out, settings):
@@ -72,7 +72,8 @@ def _traces(runs, out, settings):
 
 
 def _trained(folder, settings):
-    chosen = Settings(**{"optimizer": "adam", "rates": COURSE_RATES, "steps": 7000, **settings})
+    usual = {"optimizer": "adam", "rates": COURSE_RATES, "steps": 7000}
+    chosen = Settings(**(usual | settings))
     data_set, device = load_data(chosen), batches.choose_device(chosen.device)
     settings = {k: v for k, v in asdict(chosen).items() if k not in NOT_IDENTITY}
     run = Run(folder, settings, data_fingerprint=data_set.fingerprint)

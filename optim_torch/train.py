@@ -10,12 +10,11 @@ from typing import Annotated, Literal
 
 import torch
 
-from groundfloor import checks, cli
+from groundfloor import checks, cli, output, plots, tables
 from groundfloor.checks import (
     Count,
     CountOrZero,
     Interval,
-    Name,
     NotNegative,
     Positive,
     PositiveShare,
@@ -24,6 +23,7 @@ from groundfloor.checks import (
     ShareBelowOne,
 )
 from groundfloor.data.config import DataConfig
+from groundfloor.output import Output
 from groundfloor.pytorch import batches
 from groundfloor.runs import Run, duration
 from optim_torch.dessilbi import structure
@@ -31,12 +31,12 @@ from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.training import evaluate, figures, loop, tickets
 
 Width = Annotated[int, Interval(1, 100_000)]
-NOT_IDENTITY = ("data_dir", "download", "name", "out", "device")  # may differ on resuming
+NOT_IDENTITY = ("data_dir", "download", "device", *output.FIELDS)  # may differ on resuming
 Base = Literal["sgd", "adam", "adamw", "radam", "nadam", "adamax", "adagrad", "rmsprop"]
 
 
 @dataclass(frozen=True)
-class Config(DataConfig):
+class Config(Output, DataConfig):
     """What to train on, the network, the optimizer, and where to write."""
 
     images: Count | None = None
@@ -119,10 +119,6 @@ class Config(DataConfig):
     """Seed of the initial weights, the order of images and the augmentation."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
-    name: Name | None = None
-    """Suffix of the run folder."""
-    out: Path | None = None
-    """Run folder; default runs/train-PRESET[-NAME]."""
 
     def __post_init__(self):
         checks.check(self)
@@ -160,6 +156,7 @@ PRESETS = {
 
 def main(config, preset):
     """Train and report; returns the summary."""
+    plots.use(config.figures)
     device = batches.choose_device(config.device)
     data_set = config.load(images=config.images, val_fraction=config.val_fraction)
     # Impossible settings are refused before any file is written.
@@ -174,6 +171,8 @@ def main(config, preset):
         trained = loop.train(config, data_set, run, device)
         report(config, data_set, run, trained, device)
     show(run)
+    rows = [{"weights": name, **row} for name, row in run.summary()["test"].items()]
+    tables.write(run.path("table"), rows, config.table)
     return run.summary()
 
 

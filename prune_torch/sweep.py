@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-from groundfloor import checks, cli
+from groundfloor import checks, cli, plots, tables
 from groundfloor.checks import (
     LARGEST,
     Count,
@@ -34,6 +34,7 @@ from prune_torch.protocol.cells import Key, method_of
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"}
 WIDENED = ("methods", "densities", "seeds", "distil", "merge")  # a sweep may be
 PLACES = ("data_dir", "download", "out", "name", "device", "jobs", "ray", "checkpointing")
+FORMS = ("table", "figures")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class Config(DataConfig):
     """Run the cells on a Ray cluster, one a GPU or core: its address, "auto", or "local"."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
+    table: tables.Kind = None
+    """Write the printed tables, too, as top1.csv and top5.csv, or as .tex."""
+    figures: plots.Kind = "png"
+    """Write the pictures as PDF, too."""
     name: Name | None = None
     """Suffix of the run folder."""
     out: Path | None = None
@@ -170,13 +175,12 @@ def main(config, preset):
         preset,
         config,
         bench.data_set,
-        not_identity=(*PLACES, *WIDENED),
+        not_identity=(*PLACES, *FORMS, *WIDENED),
         files=("weights",),
     )
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{counted(len(keys), 'cell')}, {len(missing)} to run; in {run.folder}", flush=True)
-    for line in fitting.without_effect(config):
-        print(line)
+    fitting.say_idle(config)
     for line in refused:
         print(f"left out: {line}")
     file, dense = bench.dense(run.folder)

@@ -131,12 +131,12 @@ def choose(x, y, rows, seed=0, kinds=tuple(GRIDS)):
 def cross_validated(candidate, x, y, seed=0):
     """A candidate Tried on each fold of (x, y) by what it learns from the others."""
     classes, places = np.unique(y, return_inverse=True)
-    found = np.empty((len(x), len(classes)))
+    predicted = np.empty((len(x), len(classes)))
     for seen, held in folds(y, seed):
         model = fitted(candidate.model(x.shape[1]), x[seen], y[seen])
-        found[held] = scores(model, x[held], classes)
-    accuracy = float((found.argmax(axis=1) == places).mean())
-    return Tried(candidate, accuracy, log_loss(found, places))
+        predicted[held] = scores(model, x[held], classes)
+    accuracy = float((predicted.argmax(axis=1) == places).mean())
+    return Tried(candidate, accuracy, log_loss(predicted, places))
 
 
 def folds(y, seed=0):
@@ -151,11 +151,11 @@ def folds(y, seed=0):
 
 def scores(model, x, classes):
     """What a fitted model says for each of `classes`, sorted, of x (n, d): (n, classes)."""
-    found = model.decision_function(x)
-    if found.ndim == 1:  # two classes have one number
-        found = np.stack([-found, found], axis=1) / 2
-    every = np.full((len(x), len(classes)), found.min() - 1)  # of classes that it has not seen
-    every[:, np.searchsorted(classes, model.classes_)] = found
+    decisions = model.decision_function(x)
+    if decisions.ndim == 1:  # two classes have one number
+        decisions = np.stack([-decisions, decisions], axis=1) / 2
+    every = np.full((len(x), len(classes)), decisions.min() - 1)  # of classes that it has not seen
+    every[:, np.searchsorted(classes, model.classes_)] = decisions
     return every
 
 
@@ -205,16 +205,16 @@ def compare(features, labels, rows, seed=0):
     Wilson's 95 % `interval`, all in [0, 1], and, but for the first, `p`: McNemar's, against the
     first. Prints each as it is found.
     """
-    known, truth = np.concatenate(labels[:2]), labels[2]
+    seen, truth = np.concatenate(labels[:2]), labels[2]
     results, first = {}, None
     for name, (train, val, test) in features.items():
-        found = choose(np.concatenate([train, val]), known, rows, seed)
-        right = found.model.predict(test) == truth
-        tried = found.chosen
+        classifier = choose(np.concatenate([train, val]), seen, rows, seed)
+        right = classifier.model.predict(test) == truth
+        tried = classifier.chosen
         results[name] = {
             "classifier": str(tried.candidate),
             "at_end": tried.candidate.at_end(),
-            "rows": found.rows,
+            "rows": classifier.rows,
             "cv": tried.accuracy,
             "cv_log_loss": tried.loss,
             "test": float(right.mean()),
@@ -240,8 +240,8 @@ def said(name, result):
 
 def wilson(right, count):
     """Wilson's 95 % interval (low, high) of a share, `right` of `count`."""
-    found = binomtest(int(right), int(count)).proportion_ci(0.95, method="wilson")
-    return float(found.low), float(found.high)
+    interval = binomtest(int(right), int(count)).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mcnemar(first, second):

@@ -52,14 +52,14 @@ def whole_pca(train_images, folder=None):
     path = folder and Path(folder) / "pca.npz"
     digest = hashlib.sha256(repr(train_images.shape).encode())
     digest.update(np.ascontiguousarray(train_images))
-    found = path and _kept(path, digest.hexdigest())
-    if not found:
-        found = exact_pca(as_rows(train_images), 1 / 255)
+    model = path and _kept(path, digest.hexdigest())
+    if not model:
+        model = exact_pca(as_rows(train_images), 1 / 255)
         if path:
             with contextlib.suppress(OSError), atomic(path) as temporary:  # a copy, to spare time
-                arrays = {name: getattr(found, name) for name in PARTS}
+                arrays = {name: getattr(model, name) for name in PARTS}
                 np.savez(temporary, images=digest.hexdigest(), **arrays)
-    return found
+    return model
 
 
 def exact_pca(rows, scale=1.0):

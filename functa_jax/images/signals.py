@@ -16,8 +16,8 @@ def checked(images):
         raise UserError(f"images are {images.dtype}; give uint8, or floats in [0, 1]")
     low, high = (float(end(images, initial=0.5)) for end in (np.min, np.max))  # NaN stays NaN
     if not LOWEST <= low <= high <= HIGHEST:
-        found = f"{low:g} to {high:g}" if np.isfinite([low, high]).all() else "not finite"
-        raise UserError(f"images are {found}; give uint8, or floats in [0, 1]")
+        span = f"{low:g} to {high:g}" if np.isfinite([low, high]).all() else "not finite"
+        raise UserError(f"images are {span}; give uint8, or floats in [0, 1]")
     return images
 
 

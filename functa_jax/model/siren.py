@@ -260,8 +260,8 @@ def with_params(config, params):
 def check_arrays(params, fresh):
     """ValueError if params have other names, shapes or types than those that fresh() would make."""
     trees = params, jax.eval_shape(fresh)
-    found, asked = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in trees)
-    if found != asked:
+    given, asked = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in trees)
+    if given != asked:
         raise ValueError("its arrays are not those that its configuration asks for")
 
 

@@ -25,7 +25,7 @@ PICTURES = 8
 
 
 @dataclass
-class Found:
+class Comparison:
     """images: how many were compared. rows: of the table. pictures: {name: images (m, h, w, C)}.
     courses: [{"method", "numbers", "course": [(steps, seconds, dB)]}]."""
 
@@ -58,19 +58,19 @@ def compare(functa, data, *, numbers, count, steps, w0, seed, folder=None):
     """The whole comparison on `count` test images, evenly spaced.
 
     functa: None leaves its rows and the equal time out; numbers: per image, if there is none;
-    steps, w0: of the single-image networks; folder: where PCA is kept. Returns Found.
+    steps, w0: of the single-image networks; folder: where PCA is kept. Returns a Comparison.
     """
     count = min(count, len(data.val), len(data.test))
     images = _spaced(data.test, count)
-    found = Found(count, pictures={"original": signals.to_float(images[:PICTURES])})
+    result = Comparison(count, pictures={"original": signals.to_float(images[:PICTURES])})
     task = Task(signals.to_float(_spaced(data.val, count)), signals.to_float(images), seed)
     if functa is not None:
-        numbers = _functa(found, functa, images)
-    _pca(found, data.train.images, images, numbers, folder)
-    shapes = _sirens(found, task, shapes_below(numbers, images.shape[-1], w0), steps)
+        numbers = _functa(result, functa, images)
+    _pca(result, data.train.images, images, numbers, folder)
+    shapes = _sirens(result, task, shapes_below(numbers, images.shape[-1], w0), steps)
     if functa is not None:
-        _equal_time(found, task, shapes, found.rows[0]["seconds_per_image"])
-    return found
+        _equal_time(result, task, shapes, result.rows[0]["seconds_per_image"])
+    return result
 
 
 def seconds_of(shape, numbers, *, count, steps, w0):
@@ -83,22 +83,22 @@ def seconds_of(shape, numbers, *, count, steps, w0):
     return len(tried) * overhead + fits * flops / (0.4 * matmul_rate())
 
 
-def _functa(found, functa, images):
+def _functa(result, functa, images):
     latents, errors = functa.course(images, max(*STEPS_SHOWN, functa.inner_steps))
     shown = sorted({*STEPS_SHOWN, functa.inner_steps})
     seconds = [_seconds(lambda k=k: functa.encode(images, k)) / len(images) for k in shown]
     psnr, place = reconstruction.mean_psnr(errors)[shown], shown.index(functa.inner_steps)
     numbers = latents[0, 0].size
-    found.draw("functa", numbers, (shown, seconds, psnr))
+    result.draw("functa", numbers, (shown, seconds, psnr))
     shared = 4 * sum(np.size(leaf) for leaf in jax.tree.leaves(functa.params))
     more = {"steps": functa.inner_steps, "shared_bytes": shared}
-    found.add("functa", "shared weights", numbers, psnr[place], seconds[place], **more)
+    result.add("functa", "shared weights", numbers, psnr[place], seconds[place], **more)
     name = f"functa\n{numbers} numbers"
-    found.pictures[name] = functa.decode(latents[:PICTURES, functa.inner_steps])
+    result.pictures[name] = functa.decode(latents[:PICTURES, functa.inner_steps])
     return numbers
 
 
-def _pca(found, train_images, images, numbers, folder):
+def _pca(result, train_images, images, numbers, folder):
     whole = reconstruction.whole_pca(train_images, folder)
     for factor in (0.5, 1, 2, 4):
         count = max(1, int(factor * numbers))
@@ -109,11 +109,11 @@ def _pca(found, train_images, images, numbers, folder):
         seconds = _seconds(lambda pca=pca, rows=rows: pca.transform(rows)) / len(images)
         shared = 4 * (pca.components_.size + pca.mean_.size)
         psnr, components = reconstruction.pca_psnr(pca, images), pca.n_components_
-        found.add("PCA", "shared basis", components, psnr, seconds, shared_bytes=shared)
+        result.add("PCA", "shared basis", components, psnr, seconds, shared_bytes=shared)
         if factor == 1:
             rebuilt = pca.inverse_transform(pca.transform(rows[:PICTURES]))
-            pictures = rebuilt.reshape(found.pictures["original"].shape)
-            found.pictures[f"PCA\n{numbers} numbers"] = pictures
+            pictures = rebuilt.reshape(result.pictures["original"].shape)
+            result.pictures[f"PCA\n{numbers} numbers"] = pictures
 
 
 def shapes_below(numbers, channels, w0):
@@ -139,7 +139,7 @@ def widest(numbers, depth, channels):
     return width
 
 
-def _sirens(found, task, groups, steps):
+def _sirens(result, task, groups, steps):
     """Rows of the chosen networks; returns [(shape, seconds per image and step), ...]."""
     chosen = []
     for place, shapes in enumerate(groups):
@@ -148,24 +148,24 @@ def _sirens(found, task, groups, steps):
         psnr, seconds = reconstruction.mean_psnr(fit.errors.T), fit.seconds / len(task.test)
         numbers = choice.shape.parameters
         compared = "equal numbers" if place == 0 else "more numbers"
-        found.add("SIREN", compared, numbers, psnr[-1], seconds, steps=steps, **choice.about())
-        found.draw("SIREN", numbers, (fit.steps, seconds * fit.steps / steps, psnr))
+        result.add("SIREN", compared, numbers, psnr[-1], seconds, steps=steps, **choice.described())
+        result.draw("SIREN", numbers, (fit.steps, seconds * fit.steps / steps, psnr))
         if place in (0, len(groups) - 1):
-            found.pictures[f"SIREN\n{numbers} numbers"] = _pictures(choice.shape, fit, task)
+            result.pictures[f"SIREN\n{numbers} numbers"] = _pictures(choice.shape, fit, task)
         chosen.append((choice.shape, choice.seconds / len(task.val) / steps))
     return chosen
 
 
-def _equal_time(found, task, shapes, budget):
+def _equal_time(result, task, shapes, budget):
     """The row of the best network, on validation, after as many steps as take `budget` s."""
     tried = [choose(task, shape, max(1, round(budget / per_step))) for shape, per_step in shapes]
     choice = max(tried, key=lambda c: c.val_psnr)
     fit = choice.fit(task)
     numbers, steps = choice.shape.parameters, choice.steps
     psnr, seconds = reconstruction.mean_psnr(fit.errors[-1]), fit.seconds / len(task.test)
-    found.add("SIREN", "equal time", numbers, psnr, seconds, steps=steps, **choice.about())
+    result.add("SIREN", "equal time", numbers, psnr, seconds, steps=steps, **choice.described())
     name = f"SIREN, {numbers}\nas fast: {steps} step{'s' * (steps != 1)}"
-    found.pictures[name] = _pictures(choice.shape, fit, task)
+    result.pictures[name] = _pictures(choice.shape, fit, task)
 
 
 class Choice(NamedTuple):
@@ -178,10 +178,10 @@ class Choice(NamedTuple):
     val_psnr: float
     seconds: float
 
-    def about(self):
+    def described(self):
         """For a row of the table."""
-        names = ("width", "depth", "w0")
-        return {**{name: getattr(self.shape, name) for name in names}, "rate": self.rate}
+        shape = self.shape
+        return {"width": shape.width, "depth": shape.depth, "w0": shape.w0, "rate": self.rate}
 
     def fit(self, task, records=()):
         """Fit the test images."""
@@ -191,12 +191,12 @@ class Choice(NamedTuple):
 
 def choose(task, shape, steps):
     """The rate of RATES whose fits of the validation images are best after `steps`."""
-    seeds, found = np.full(len(task.val), task.seed), []
+    seeds, choices = np.full(len(task.val), task.seed), []
     for rate in RATES:
         fit = sirens.fit(shape, task.val, seeds, steps=steps, rates=rate)
         psnr = float(reconstruction.mean_psnr(fit.errors[-1]))
-        found.append(Choice(shape, rate, steps, psnr, fit.seconds))
-    return max(found, key=lambda choice: choice.val_psnr)
+        choices.append(Choice(shape, rate, steps, psnr, fit.seconds))
+    return max(choices, key=lambda choice: choice.val_psnr)
 
 
 def reached(rows):

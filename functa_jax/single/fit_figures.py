@@ -146,12 +146,12 @@ def superresolution(path, full, images, shape, weights):
         fine = factor * height, factor * width
         fitted = sirens.pictures(shape, weights, *fine)
         smooth = resize.enlarge(images, factor)
-        known = fine[0] <= full.shape[1] and fine[1] <= full.shape[2]
-        truth = resize.reduce(full, *fine) if known else [None] * len(images)
+        has_original = fine[0] <= full.shape[1] and fine[1] <= full.shape[2]
+        truth = resize.reduce(full, *fine) if has_original else [None] * len(images)
         for number, pictures in enumerate(zip(images, smooth, fitted, truth, strict=True)):
             _, spline, siren, original = pictures
             scores = [None, None]
-            if known:
+            if has_original:
                 scores = [_psnr(siren, original), _psnr(spline, original)]
             row = {"factor": factor, "image": number, "from": f"{height}x{width}"}
             rows.append({**row, "siren_psnr": scores[0], "spline_psnr": scores[1]})
@@ -209,12 +209,12 @@ def _crop(picture):
     return picture[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
-def comparison(path, found, data):
+def comparison(path, result, data):
     """Single-image networks, the functa and PCA: PSNR against numbers, and against time."""
     from matplotlib.ticker import ScalarFormatter
 
-    sirens = [row for row in found.rows if row["compared"] in ("equal numbers", "more numbers")]
-    pca = [row for row in found.rows if row["method"] == "PCA"]
+    sirens = [row for row in result.rows if row["compared"] in ("equal numbers", "more numbers")]
+    pca = [row for row in result.rows if row["method"] == "PCA"]
     with figure(path, 1, 2, size=(8.6, 3.3), sharey=True) as (_, (left, right)):
         for rows, style, name in (
             (pca, "s--k", "PCA, shared basis"),
@@ -222,7 +222,7 @@ def comparison(path, found, data):
         ):
             x, y = ([row[key] for row in rows] for key in ("numbers", "psnr"))
             left.plot(x, _shown(y), style, ms=4, lw=1.2, label=name)
-        for row in (row for row in found.rows if row["method"] == "functa"):
+        for row in (row for row in result.rows if row["method"] == "functa"):
             left.plot(row["numbers"], row["psnr"], "*C3", ms=12, label="functa, shared weights")
         left.axvline(np.prod(data.test.images.shape[1:]), color="k", ls=":", lw=1)
         left.set_xscale("log", base=2)
@@ -232,7 +232,7 @@ def comparison(path, found, data):
         left.legend(fontsize=8, loc="lower right")
 
         colors = iter(f"C{k}" for k in (0, 1, 2, 4, 5, 6, 7, 8, 9))
-        for course in found.courses:
+        for course in result.courses:
             _, seconds, psnr = np.transpose(course["course"])
             siren = course["method"] == "SIREN"
             label = f"SIREN, {course['numbers']} numbers" if siren else "functa, 1 to 10 steps"

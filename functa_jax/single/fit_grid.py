@@ -131,10 +131,15 @@ def rows_of(config, fits, images):
         for (image, seed), error in zip(networks, fit.errors[-1], strict=True):
             rows.append(
                 {
-                    **{"image": image, "height": height, "width_pixels": width, "seed": seed},
+                    "image": image,
+                    "height": height,
+                    "width_pixels": width,
+                    "seed": seed,
                     **cell._asdict(),
-                    **{"parameters": parameters, "bytes": 4 * parameters},
-                    **{"steps": int(fit.steps[-1]), "psnr": float(mean_psnr([error]))},
+                    "parameters": parameters,
+                    "bytes": 4 * parameters,
+                    "steps": int(fit.steps[-1]),
+                    "psnr": float(mean_psnr([error])),
                     "seconds_per_image": float(fit.seconds) / len(fit.weights),
                 }
             )
@@ -154,7 +159,8 @@ def means_of(rows):
         means.append(
             {
                 **dict(zip(Cell._fields, cell, strict=True)),
-                **{name: group[0][name] for name in ("parameters", "bytes")},
+                "parameters": group[0]["parameters"],
+                "bytes": group[0]["bytes"],
                 "psnr": float(np.mean(of_seeds)),
                 "psnr_std": float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else None,
                 "seconds_per_image": group[0]["seconds_per_image"],
@@ -174,5 +180,5 @@ def write_csv(path, rows):
 
 def device():
     """What the networks were fitted on, in words."""
-    found = devices.jax.devices()
-    return f"{len(found)} x {found[0].device_kind}"
+    used = devices.jax.devices()
+    return f"{len(used)} x {used[0].device_kind}"

@@ -15,7 +15,7 @@ from importlib import import_module
 
 from functa_jax.tasks import task
 from functa_jax.tasks.html import page
-from groundfloor import checks, cli
+from groundfloor import checks, cli, tables
 from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
 from groundfloor.runs import Stopping, atomic, duration, read_json
@@ -57,6 +57,8 @@ def main(config):
     for name, (_, fault) in checked.items():
         if fault and fault != MISSING:
             print(f"{name} is not on the page: its report {fault}")
+    for report in reports:
+        tables.write(plan.out / report["task"], report["rows"], config.table)
     if reports:
         write_page(config, plan.out / "index.html", reports)
     if failed:

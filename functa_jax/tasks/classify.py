@@ -34,10 +34,21 @@ from groundfloor.checks import (
 from groundfloor.errors import UserError
 
 Kind = Literal["logistic regression", "SVM", "MLP", "transformer", "ConvNet"]
-TRAINING = (  # fields that are of networks alone
-    *("steps", "search_steps", "batch", "rate", "decay", "smoothing", "ema", "normalise"),
-    *("mixup", "noise", "drop", "augment"),
-)
+# Fields of the Config that matter to networks alone.
+NETWORK_FIELDS = [
+    "steps",
+    "search_steps",
+    "batch",
+    "rate",
+    "decay",
+    "smoothing",
+    "ema",
+    "normalise",
+    "mixup",
+    "noise",
+    "drop",
+    "augment",
+]
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ def say_idle(config, names, kinds):
         ("transformer" not in names, ("width", "blocks", "heads"), "as no transformer is trained"),
         ("ConvNet" not in names, ("channels",), "as no ConvNet is trained"),
         (names == networks, ("rows",), "as neither logistic regression nor SVM is trained"),
-        (not networks, TRAINING, "as no network is trained"),
+        (not networks, NETWORK_FIELDS, "as no network is trained"),
         (networks and choices == 1, ("search_steps",), "as there is one setting to try"),
         (networks and vectors, ("drop",), "as these latents are vectors, without cells"),
     ]

@@ -21,7 +21,7 @@ import numpy as np
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.tasks import task
-from functa_jax.tasks.compression import codec, files, rates
+from functa_jax.tasks.compression import codec, curves, files
 from functa_jax.tasks.compression.figures import COIN, picture_figure, rate_figure
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Interval
@@ -86,17 +86,17 @@ def _measure(config):
     ours = {count: _latents(material, images, shown, count) for count in steps}
     pca = [_pca(material, images, shown, count) for count in _components(material)]
     others = {}
-    for name, qualities in rates.QUALITIES.items():
-        if images.shape[-1] not in rates.CHANNELS[name]:
+    for name, qualities in curves.QUALITIES.items():
+        if images.shape[-1] not in curves.CHANNELS[name]:
             continue
         print(f"{name}: {len(images):,} images at {len(qualities)} qualities", flush=True)
-        others[name] = rates.standard(name, images, shown)
-    curves = [*ours.values(), *pca, *others.values()]
+        others[name] = curves.standard(name, images, shown)
+    measured = [*ours.values(), *pca, *others.values()]
 
     pixels = math.prod(images.shape[:3])
     figures = ["compress_rate.png", "compress_pictures.png"]
     published = COIN if material.data.name == "cifar10" else ()
-    rate_figure(material.path(figures[0]), curves, pixels, published)
+    rate_figure(material.path(figures[0]), measured, pixels, published)
     best = ours[files.best_steps(material, config.steps)]
     points = [best[0], best[1], best[3]]
     points += [_nearest(curve, points[1].bare) for curve in (pca[0], *others.values())]
@@ -110,7 +110,7 @@ def _measure(config):
             "bits/pixel, whole files": 8 * point.whole / pixels,
             "PSNR (dB)": point.psnr,
         }
-        for curve in curves
+        for curve in measured
         for point in curve
     ]
     remarks = _remarks(material, images, best, pca, others, published)
@@ -134,7 +134,7 @@ def _latents(material, images, shown, steps):
     functa = material.functa
     train = files.train_rows(material, steps)
     rows = reconstruction.as_rows(functa.encode(images, steps)[0])
-    return rates.quantised(
+    return curves.quantised(
         f"latents, {steps} steps",
         train,
         rows,
@@ -142,7 +142,7 @@ def _latents(material, images, shown, steps):
         lambda z: files.rendered(functa, z),
         images,
         shown,
-        rates.BITS,
+        curves.BITS,
     )
 
 
@@ -160,13 +160,13 @@ def _pca(material, images, shown, count):
     model = reconstruction.first_components(whole, count)
 
     def render(rows):
-        return rates.to_bytes(model.inverse_transform(rows)).reshape(-1, *images.shape[1:])
+        return curves.to_bytes(model.inverse_transform(rows)).reshape(-1, *images.shape[1:])
 
     rows = model.transform(reconstruction.pixel_rows(images))
     basis = np.ones(count)  # orthonormal
     train = model.transform(train)
-    name, levels = f"PCA, {count} numbers", rates.PCA_BITS
-    return rates.quantised(name, train, rows, basis, render, images, shown, levels)
+    name, levels = f"PCA, {count} numbers", curves.PCA_BITS
+    return curves.quantised(name, train, rows, basis, render, images, shown, levels)
 
 
 def _nearest(curve, size):
@@ -193,8 +193,9 @@ def _remarks(material, images, best, pca, others, published):
         + ", ".join(f"{curve[0].method}: {_psnr_at(curve, point.bare)}" for curve in pca)
         + ".",
     ]
-    for name in rates.QUALITIES.keys() - others.keys():
-        remarks.append(f"No {name}: such a file cannot hold {images.shape[-1]} channels.")
+    for name in curves.QUALITIES:
+        if name not in others:
+            remarks.append(f"No {name}: such a file cannot hold {images.shape[-1]} channels.")
     if images.shape[-1] >= 3:
         names = " and ".join(others)
         remarks.append(f"Colour is stored at half the resolution (4:2:0), the default: {names}.")
@@ -207,11 +208,11 @@ def _against(name, curve, point, shared, count):
     """What `curve` takes at the PSNR of `point`, and from how many images on the network pays."""
     parts = []
     for size, what in (("whole", "whole files"), ("bare", "without headers")):
-        theirs = rates.bytes_at(curve, point.psnr, size)
+        theirs = curves.bytes_at(curve, point.psnr, size)
         if theirs is None:
             return f"{name} is not measured at this PSNR"
         ours = getattr(point, size)
-        images = rates.pays_from(shared, ours / count, theirs / count)
+        images = curves.pays_from(shared, ours / count, theirs / count)
         pays = f"it pays from {images:,} images on" if images else "it never pays"
         parts.append(f"{theirs / count:.1f} ({what}: {pays})")
     return f"{name} {' or '.join(parts)}"

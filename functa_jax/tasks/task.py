@@ -60,10 +60,10 @@ class TaskConfig:
     """Folder for the report; default tasks/ in the run folder."""
     seed: Seed = 0
     """Seed of everything random in the task."""
-    table: tables.Kind = None
-    """Write the table as CSV or LaTeX too; default no."""
     figures: plots.Kind = "png"
-    """Format of the figures; pdf: vector graphics beside the PNG files."""
+    """pdf: all figures as vector graphics, too, beside the PNG."""
+    table: tables.Kind = None
+    """The printed table as a file, too: csv, or tex for LaTeX with booktabs."""
 
     def __post_init__(self):
         checks.check(self)
@@ -146,8 +146,8 @@ def load(config):
     out = config.out or folder / "tasks"
     if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
         raise UserError(f"--out {out}: a file lies where the report's folder should be")
-    run = folder if (folder / "config.json").exists() else None
     plots.use(config.figures)
+    run = folder if (folder / "config.json").exists() else None
     return Material(functa, functaset, data, out, run)
 
 
@@ -197,13 +197,11 @@ def report(material, task, config, rows, figures=(), remarks=()):
         "config": settings,
         **environment(),
     }
-    files = [f"{task}.json", *figures]
-    write_json(material.path(files[0]), content)
-    if config.table:
-        files.append(f"{task}.{config.table}")
-        tables.write(material.path(files[-1]), rows)
+    write_json(material.path(f"{task}.json"), content)
+    tables.write(material.path(task), rows, config.table)
     print(f"\n{tables.as_text(rows)}\n")
     for remark in remarks:
         print(remark)
+    files = [f"{task}.json", *figures, *([f"{task}.{config.table}"] if config.table else [])]
     print(", ".join(str(material.path(name)) for name in files), flush=True)
     return content

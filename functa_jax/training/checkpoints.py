@@ -49,18 +49,18 @@ class Checkpoints:
         Nothing is deleted. UserError, on all processes, if a checkpoint cannot be read, or if it
         is whole but has other arrays than `like`.
         """
-        found = devices.everywhere(lambda: self._newest(like, say))
-        if not devices.of_first(np.int32(found is not None)):
+        state = devices.everywhere(lambda: self._newest(like, say))
+        if not devices.of_first(np.int32(state is not None)):
             return None
-        return devices.of_first(like if found is None else found)
+        return devices.of_first(like if state is None else state)
 
     def _newest(self, like, say):
         if self.folder is None:
             return self.last and dict(self.last)
-        found = kept.newest(self.folder, "", say)
-        if found is None:
+        newest = kept.newest(self.folder, "", say)
+        if newest is None:
             return None
-        path, _ = found
+        path, _ = newest
         try:
             with _system_errors(), _orbax() as orbax:
                 arrays = _by_name(orbax.restore(path.absolute()))
@@ -98,11 +98,11 @@ def _by_name(state):
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _refuse_other_arrays(path, found, asked):
-    for name in sorted(found.keys() | asked.keys()):
+def _refuse_other_arrays(path, held, asked):
+    for name in sorted(held.keys() | asked.keys()):
         kinds = [
             f"{tree[name].dtype}{list(tree[name].shape)}" if name in tree else "missing"
-            for tree in (found, asked)
+            for tree in (held, asked)
         ]
         if kinds[0] != kinds[1]:
             raise UserError(

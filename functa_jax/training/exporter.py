@@ -59,17 +59,17 @@ class Augmentation:
 def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damaged=False):
     """The Dataset that a run (folder, or functa.npz) was trained on, as many images of it, or
     another one by name or path; brought to the functa's resolution if that can be."""
-    settings = (run if run.is_dir() else run.parent) / "config.json"
-    about = read_json(settings) if settings.exists() else {}
-    if not isinstance(about, dict):
-        raise UserError(f"{settings} is damaged (it holds no settings)")
-    own = about.get("dataset", functa.metadata.get("data"))
+    path = (run if run.is_dir() else run.parent) / "config.json"
+    settings = read_json(path) if path.exists() else {}
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} is damaged (it holds no settings)")
+    own = settings.get("dataset", functa.metadata.get("data"))
     if not isinstance(name or own, str):
         raise UserError(f"{run} does not say which data set (--dataset) it was trained on")
     images = None
     if name in (None, own):
-        images = about.get("images")
-        skip_damaged = skip_damaged or about.get("skip_damaged", False)
+        images = settings.get("images")
+        skip_damaged = skip_damaged or settings.get("skip_damaged", False)
     return datasets.load(
         name or own,
         data_dir,

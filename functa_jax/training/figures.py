@@ -54,8 +54,8 @@ def latent_sizes(path, summaries):
     sizes = [p[0] for p in points]
     with figure(path, size=(4.2, 3.0)) as (_, ax):
         ax.plot(sizes, [p[1] for p in points], "o-", label="functa")
-        known = [p for p in points if p[2] is not None]
-        ax.plot([p[0] for p in known], [p[2] for p in known], "s--", color="k", label="PCA")
+        with_pca = [p for p in points if p[2] is not None]
+        ax.plot([p[0] for p in with_pca], [p[2] for p in with_pca], "s--", color="k", label="PCA")
         ax.set_xscale("log", base=2)
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.set(xlabel="numbers per image", ylabel="mean of per-image test PSNR (dB)")

@@ -81,13 +81,13 @@ def _panel_of_sizes(run):
     mine, same = run.summary(), []
     for path in sorted(run.folder.parent.glob("*/summary.json")):
         try:
-            found = read_json(path)
+            summary = read_json(path)
         except (UserError, OSError):  # whatever lies beside the run is none of ours
             continue
-        ours = isinstance(found, dict) and found.keys() >= {*SAME_IMAGES, *DRAWN}
-        if ours and all(found[key] == mine[key] for key in SAME_IMAGES):
-            same.append(found)
-    if len({found["numbers"] for found in same}) > 1:
+        ours = isinstance(summary, dict) and summary.keys() >= {*SAME_IMAGES, *DRAWN}
+        if ours and all(summary[key] == mine[key] for key in SAME_IMAGES):
+            same.append(summary)
+    if len({summary["numbers"] for summary in same}) > 1:
         figures.latent_sizes(run.path("figures/latent_sizes.png"), same)
 
 

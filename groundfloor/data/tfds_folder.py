@@ -61,7 +61,14 @@ def _say_unlabelled(folder):
 
 def _description(folder):
     """Its features and splits, by name."""
-    import tensorflow_datasets as tfds
+    try:
+        import array_record  # noqa: F401 -- before any work
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"{folder} is a TFDS set, which needs {error.name}: pip install "
+            "tensorflow-datasets array-record"
+        ) from None
 
     try:
         info = tfds.builder_from_directory(folder).info

@@ -27,8 +27,8 @@ def newest(folder, device, say=print):
     Nothing is deleted here. UserError if a file cannot be read, or if none of those there is good:
     then it is the user who decides to begin anew.
     """
-    found = kept.newest(folder, ".pt", say)
-    return found and _loaded(found[0], io.BytesIO(found[1]), device)
+    good = kept.newest(folder, ".pt", say)
+    return good and _loaded(good[0], io.BytesIO(good[1]), device)
 
 
 def write(path, state):

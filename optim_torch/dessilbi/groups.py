@@ -195,8 +195,8 @@ def partition(penalty, tensors):
         return [(everything, _labels(penalty, tensors))]
     if penalty not in NAMES:
         raise ValueError(f"penalty must be one of {', '.join(NAMES)} or groups, got {penalty!r}")
-    found = ((position, _grouping(penalty, tensor)) for position, tensor in enumerate(tensors))
-    return [((position,), grouping) for position, grouping in found if grouping is not None]
+    grouped = ((position, _grouping(penalty, tensor)) for position, tensor in enumerate(tensors))
+    return [((position,), grouping) for position, grouping in grouped if grouping is not None]
 
 
 def _grouping(penalty, tensor):
@@ -238,12 +238,12 @@ def _coupled_slices(penalty, tensors):
 def _labels(groups, tensors):
     total = sum(tensor.numel() for tensor in tensors)
     groups = [torch.as_tensor(group, dtype=torch.long).reshape(-1).cpu() for group in groups]
-    found = torch.cat(groups) if groups else torch.empty(0, dtype=torch.long)
-    if found.numel() != total or not torch.equal(found.sort().values, torch.arange(total)):
+    entries = torch.cat(groups) if groups else torch.empty(0, dtype=torch.long)
+    if entries.numel() != total or not torch.equal(entries.sort().values, torch.arange(total)):
         raise ValueError(
             f"index groups must hold each of the {total} entries once, from 0 to {total - 1}"
         )
     sizes = torch.tensor([group.numel() for group in groups])
     ids = torch.empty(total, dtype=torch.long)
-    ids[found] = torch.repeat_interleave(torch.arange(len(groups)), sizes)
+    ids[entries] = torch.repeat_interleave(torch.arange(len(groups)), sizes)
     return Labels(ids.to(tensors[0].device), len(groups))

@@ -23,8 +23,8 @@ def _lenet(model):
 
 def _vgg(model):
     convolutions = [i for i, part in enumerate(model.features) if isinstance(part, nn.Conv2d)]
-    found = [(f"features.{i}", [f"features.{i + 1}"]) for i in convolutions]
-    return [*found, ("classifier", [])]
+    links = [(f"features.{i}", [f"features.{i + 1}"]) for i in convolutions]
+    return [*links, ("classifier", [])]
 
 
 CHAINS = {LeNet: _lenet, VGG: _vgg}  # class of network -> its chain
@@ -111,11 +111,11 @@ def selected_share(optimizer, name):
     name: "conv1" or "conv1.weight". Under an l1 penalty (the default for linear layers) a group is
     an entry. Raises ValueError where there is no Γ.
     """
-    found = structure.support(optimizer)
+    supports = structure.support(optimizer)
     for key in (name, f"{name}.weight"):
-        if key in found:
-            return found[key].double().mean().item()
-    raise ValueError(f"the optimizer has no Γ of {name!r}, only of {', '.join(found)}")
+        if key in supports:
+            return supports[key].double().mean().item()
+    raise ValueError(f"the optimizer has no Γ of {name!r}, only of {', '.join(supports)}")
 
 
 def grow_where_full(model, optimizer, *, tau, growth, at_least, limits=None, generator=None):
@@ -130,8 +130,10 @@ def grow_where_full(model, optimizer, *, tau, growth, at_least, limits=None, gen
         raise ValueError(f"limits may be for {', '.join(names)}, got {limits}")
     if not 0 <= tau <= 1 or growth < 1 or at_least < 0:
         raise ValueError(f"need 0 <= tau <= 1 <= growth, at_least >= 0: {tau, growth, at_least}")
-    found = structure.support(optimizer)
-    shares = {name: selected_share(optimizer, name) for name in names if f"{name}.weight" in found}
+    supports = structure.support(optimizer)
+    shares = {
+        name: selected_share(optimizer, name) for name in names if f"{name}.weight" in supports
+    }
     if not shares:
         raise ValueError("no Γ by the layers' names: give DessiLBI model.named_parameters()")
     grew = {}

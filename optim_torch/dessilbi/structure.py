@@ -225,11 +225,11 @@ def _fill(sizes, budget):
 
 def _masks(optimizer, chosen):
     """Element masks from one bool for each group of all blocks laid end to end."""
-    found, start = {}, 0
+    masks, start = {}, 0
     for block in optimizer.blocks():
         entry = _entry(optimizer, block)
         values = chosen[start : start + entry.numel()].view_as(entry)
         start += entry.numel()
         spread = block.grouping.spread(values, block.params)
-        found.update(zip(block.names, (mask.contiguous() for mask in spread), strict=True))
-    return found
+        masks.update(zip(block.names, (part.contiguous() for part in spread), strict=True))
+    return masks

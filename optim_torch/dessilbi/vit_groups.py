@@ -15,7 +15,7 @@ def vit_groups(model, *, heads=True, neurons=True):
     joint qkv matrix.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
-    found = []
+    coupled_groups = []
     blocks = list(getattr(model, "blocks", ()))
     if not blocks or not all(hasattr(b, "attn") and hasattr(b, "mlp") for b in blocks):
         raise ValueError(
@@ -26,17 +26,17 @@ def vit_groups(model, *, heads=True, neurons=True):
         raise ValueError("give heads=True or neurons=True")
     for block in blocks:
         if heads:
-            found.append(_heads(block.attn))
+            coupled_groups.append(_heads(block.attn))
         if neurons:
-            found.append(_neurons(block.mlp))
+            coupled_groups.append(_neurons(block.mlp))
     param_groups = [
         {
             "params": [(names[parameter], parameter) for parameter, _ in pairs],
             "penalty": {"slices": [view for _, view in pairs]},
         }
-        for pairs in found
+        for pairs in coupled_groups
     ]
-    coupled = {parameter for pairs in found for parameter, _ in pairs}
+    coupled = {parameter for pairs in coupled_groups for parameter, _ in pairs}
     rest = [(name, parameter) for parameter, name in names.items() if parameter not in coupled]
     return [*param_groups, {"params": rest, "penalty": "none"}]
 
@@ -50,6 +50,9 @@ def _heads(attention):
     pairs = [(attention.qkv.weight, ((3, count, size, attention.qkv.in_features), 1))]
     if attention.qkv.bias is not None:
         pairs.append((attention.qkv.bias, ((3, count, size), 1)))
+    for name in ("q_bias", "v_bias"):  # BEiT's, apart from qkv
+        if getattr(attention, name, None) is not None:
+            pairs.append((getattr(attention, name), ((count, size), 0)))
     pairs.append((attention.proj.weight, ((attention.proj.out_features, count, size), 1)))
     return pairs
 

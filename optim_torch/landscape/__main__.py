@@ -7,9 +7,9 @@ was. The instrument for a model of your own: `from optim_torch.landscape import 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from groundfloor import checks, cli
+from groundfloor import cli, plots, tables
+from groundfloor.output import Output
 from groundfloor.pytorch import batches
 from groundfloor.runs import Run, duration
 from optim_torch.landscape import bands, figures, traces
@@ -20,13 +20,8 @@ __all__ = ["Config", "main", "probe"]
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(Output, Settings):
     """The networks, their training, what is measured, and where to write."""
-
-    name: checks.Name | None = None
-    """Suffix of the run folder."""
-    out: Path | None = None
-    """Run folder; default runs/landscape-PRESET[-NAME]."""
 
 
 PRESETS = {
@@ -48,6 +43,7 @@ PRESETS = {
 
 def main(config, preset):
     """Train what is missing, measure, draw; returns the summary."""
+    plots.use(config.figures)
     device = batches.choose_device(config.device)
     data_set, specs = load_data(config), traces.specs(config)
     run = Run.of("landscape", preset, config, data_set, not_identity=NOT_IDENTITY)
@@ -57,14 +53,15 @@ def main(config, preset):
         f"{passes + config.steps:,} passes: {100 * passes / (passes + config.steps):.0f} %",
         flush=True,
     )
-    found = traces.record_all(config, data_set, device, run.path("traces"))
-    seconds = sum(float(trace["seconds"]) for trace in found.values())
-    probing = sum(float(trace["probe_seconds"]) for trace in found.values())
+    networks = traces.record_all(config, data_set, device, run.path("traces"))
+    seconds = sum(float(trace["seconds"]) for trace in networks.values())
+    probing = sum(float(trace["probe_seconds"]) for trace in networks.values())
     print(f"{duration(seconds)} in all, {100 * probing / seconds:.0f} % of it for the probes")
-    summary = bands.summary(found)
+    summary = bands.summary(networks)
     run.write_summary(table=summary, seconds=seconds, probe_seconds=probing)
-    figures.draw(run.path("figures"), found)
+    figures.draw(run.path("figures"), networks)
     show(summary, run)
+    tables.write(run.path("table"), list(map(_line, summary)), config.table)
     return run.summary()
 
 
@@ -89,6 +86,24 @@ def show(table, run):
                 f"{which}: no gradient to go along in {row['no_gradient']} probes (0 or not finite)"
             )
     print(f"\n{run.folder}: summary.json, traces/, figures/")
+
+
+def _line(row):
+    """A row of the summary as plain values, for a file."""
+    betas = sorted(zip(row["lengths"], row["beta"], strict=True))
+    test = row["test"] or {"mean": None, "std": None}
+    return {
+        "norm": row["norm"],
+        "rate": row["rate"],
+        "seeds": row["seeds"],
+        "diverged": row["diverged"],
+        "test mean": test["mean"],
+        "test std": test["std"],
+        "loss width": row["loss_width"],
+        "gradient change": row["change_most"],
+        "beta shortest": betas[0][1],
+        "beta longest": betas[-1][1],
+    }
 
 
 def _percent(spread):

@@ -8,7 +8,7 @@ import numpy as np
 
 from groundfloor.errors import UserError
 from groundfloor.runs import spread
-from optim_torch.landscape import traces
+from optim_torch.landscape import recording, traces
 from optim_torch.landscape.traces import Spec
 
 
@@ -31,8 +31,10 @@ def local(trace):
     change_low, change_high = band(trace["point_change"].T)
     return {
         "step": trace["probed"],
-        **{"loss_low": loss_low, "loss_high": loss_high},
-        **{"change_low": change_low, "change_high": change_high},
+        "loss_low": loss_low,
+        "loss_high": loss_high,
+        "change_low": change_low,
+        "change_high": change_high,
         "beta": trace["point_beta"],
         "beta_most": band(trace["point_beta"].T)[1],
     }
@@ -44,7 +46,7 @@ def across(models, what, definition="steps", *, counted=None):
     models: their traces. what: "loss"; "change", of the gradient; or "beta", change over distance.
     definition: "steps": from each step of a model to the next (2020); "line": along the gradient's
     direction, at the length of the learning rate or next to it (2023). counted: a bool for each
-    model, whether it is in the band; None: all that did not diverge (`traces.has_diverged`) are.
+    model, whether it is in the band; None: all that did not diverge (`recording.has_diverged`) are.
     The curves are nan where none is.
     """
     check_definition(definition)
@@ -72,23 +74,27 @@ def _ratio(change, moved):
         return np.divide(change, moved, out=np.full_like(change, np.nan), where=moved > 0)
 
 
-def summary(found):
+def summary(networks):
     """A row (dict) for each normaliser and rate; medians over steps, means over seeds.
 
-    found: dict of `traces.Spec` -> trace. All numbers but these three counts are over networks that
-    did not diverge (`traces.has_diverged`), None where none is left or nothing was measured: seeds,
-    diverged, no_gradient (probes that found no gradient to go along, in all networks).
+    networks: dict of `traces.Spec` -> trace. All numbers are over those that did not diverge
+    (`recording.has_diverged`), None where none is left or nothing was measured, but for three
+    counts: seeds, diverged, no_gradient (probes without a gradient to go along, in all networks).
     """
     table = []
-    for norm, rate in dict.fromkeys((spec.norm, spec.rate) for spec in found):
-        own = [trace for spec, trace in found.items() if (spec.norm, spec.rate) == (norm, rate)]
+    for norm, rate in dict.fromkeys((spec.norm, spec.rate) for spec in networks):
+        own = [trace for spec, trace in networks.items() if (spec.norm, spec.rate) == (norm, rate)]
         good = [trace for trace in own if not trace["diverged"]]
         measured = [local(trace) for trace in good]
         lengths = own[0]["lengths"].tolist()
         table.append(
             {
-                **{"norm": norm, "rate": rate, "seeds": len(own), "diverged": len(own) - len(good)},
-                **{split: _spread(trace[split] for trace in good) for split in ("val", "test")},
+                "norm": norm,
+                "rate": rate,
+                "seeds": len(own),
+                "diverged": len(own) - len(good),
+                "val": _spread(trace["val"] for trace in good),
+                "test": _spread(trace["test"] for trace in good),
                 "loss_width": _median(m["loss_high"] - m["loss_low"] for m in measured),
                 "change_most": _median(m["change_high"] for m in measured),
                 "beta": [_median(m["beta"][:, i] for m in measured) for i in range(len(lengths))],
@@ -102,8 +108,8 @@ def summary(found):
 
 
 def _spread(accuracies):
-    known = [float(accuracy) for accuracy in accuracies if np.isfinite(accuracy)]
-    return spread(known) if known else None
+    finite = [float(accuracy) for accuracy in accuracies if np.isfinite(accuracy)]
+    return spread(finite) if finite else None
 
 
 def _median(arrays):
@@ -112,9 +118,9 @@ def _median(arrays):
     return float(np.median(values)) if len(values) else None
 
 
-def best_rates(found):
+def best_rates(networks):
     """dict of normaliser -> its best rate, as `rank` says."""
-    rows = summary(found)
+    rows = summary(networks)
     norms = dict.fromkeys(row["norm"] for row in rows)
     return {norm: max((r for r in rows if r["norm"] == norm), key=rank)["rate"] for norm in norms}
 
@@ -132,15 +138,15 @@ def load(*folders):
     Read from the files' own metadata. UserError if there is none, if two are of one network, or if
     anything but normaliser, rate and seed differs between them.
     """
-    found, first = {}, None
+    networks, first = {}, None
     for path in (path for folder in folders for path in sorted(folder.glob("traces/*.npz"))):
         settings, trace = traces.read(path)
-        spec = Spec(**{name: settings.pop(name) for name in ("norm", "rate", "seed")})
-        if spec in found:
+        spec = Spec(settings.pop("norm"), settings.pop("rate"), settings.pop("seed"))
+        if spec in networks:
             raise UserError(f"{path} is of a network that was read already ({spec.stem})")
         if first is not None:
-            traces.refuse_others(path, settings, first, "such networks cannot be compared")
-        found[spec], first = trace, settings
-    if not found:
+            recording.refuse_others(path, settings, first, "such networks cannot be compared")
+        networks[spec], first = trace, settings
+    if not networks:
         raise UserError(f"{', '.join(map(str, folders))}: no traces of optim_torch.landscape")
-    return found
+    return networks

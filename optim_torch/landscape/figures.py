@@ -17,28 +17,28 @@ MEASURES = {
 }
 
 
-def draw(folder, found):
+def draw(folder, networks):
     """All pictures of a run: the paper's panels, the course's, and accuracy against rate."""
-    rates = list(dict.fromkeys(spec.rate for spec in found))
-    norms = _norms(found)
-    best = best_rates(found)
+    rates = list(dict.fromkeys(spec.rate for spec in networks))
+    norms = _norms(networks)
+    best = best_rates(networks)
     if len(rates) > 1:
-        ranks = {(row["norm"], row["rate"]): rank(row) for row in summary(found)}
+        ranks = {(row["norm"], row["rate"]): rank(row) for row in summary(networks)}
         same = max(rates, key=lambda r: np.sum([ranks[norm, r] for norm in norms], 0).tolist())
-        panels(folder / "landscape_same_rate.png", found, dict.fromkeys(norms, same))
-        panels(folder / "landscape_best_rates.png", found, best)
-        usable_rates(folder / "rates.png", found)
+        panels(folder / "landscape_same_rate.png", networks, dict.fromkeys(norms, same))
+        panels(folder / "landscape_best_rates.png", networks, best)
+        usable_rates(folder / "rates.png", networks)
         for name, what in COURSE.items():
-            course_bands(folder / f"{name}.png", found, what)
+            course_bands(folder / f"{name}.png", networks, what)
     else:
-        panels(folder / "landscape.png", found, best)
+        panels(folder / "landscape.png", networks, best)
 
 
-def _norms(found):
-    return list(dict.fromkeys(spec.norm for spec in found))
+def _norms(networks):
+    return list(dict.fromkeys(spec.norm for spec in networks))
 
 
-def panels(path, found, rates):
+def panels(path, networks, rates):
     """Loss, change of the gradient and β along the line, one colour a normaliser; of the first
     seed that did not diverge, if there is one.
 
@@ -46,7 +46,7 @@ def panels(path, found, rates):
     """
     with figure(path, 1, 3, size=(11, 3.2)) as (_, axes):
         for norm, rate in rates.items():
-            seeds = [t for s, t in found.items() if (s.norm, s.rate) == (norm, rate)]
+            seeds = [t for s, t in networks.items() if (s.norm, s.rate) == (norm, rate)]
             trace = min(seeds, key=lambda t: bool(t["diverged"]))
             note = " (diverged)" if trace["diverged"] else ""
             own, label = local(trace), f"{TITLES.get(norm, norm)}, {rate:g}{note}"
@@ -82,18 +82,18 @@ def _fill(axis, step, low, high, colour, label):
     axis.plot(step, high, color=colour, linewidth=0.5, label=label)
 
 
-def usable_rates(path, found):
+def usable_rates(path, networks):
     """Test accuracy against the learning rate: mean and standard deviation over the seeds that did
     not diverge; a cross at the top for a rate where some did."""
-    rows = summary(found)
+    rows = summary(networks)
     with figure(path, size=(4.5, 3.2)) as (_, axis):
-        for number, norm in enumerate(_norms(found)):
+        for number, norm in enumerate(_norms(networks)):
             own = sorted((r for r in rows if r["norm"] == norm), key=lambda r: r["rate"])
-            known = [r for r in own if r["test"]]
+            tested = [r for r in own if r["test"]]
             axis.errorbar(
-                [r["rate"] for r in known],
-                [100 * r["test"]["mean"] for r in known],
-                [100 * (r["test"]["std"] or 0) for r in known],
+                [r["rate"] for r in tested],
+                [100 * r["test"]["mean"] for r in tested],
+                [100 * (r["test"]["std"] or 0) for r in tested],
                 marker="o",
                 color=COLOURS[norm],
                 label=TITLES.get(norm, norm),
@@ -108,18 +108,18 @@ def usable_rates(path, found):
         axis.legend(fontsize=7)
 
 
-def course_bands(path, found, what, definition="steps", *, diverged=False):
+def course_bands(path, networks, what, definition="steps", *, diverged=False):
     """A band over models of several rates for each normaliser, of its first seed.
 
     what, definition: of `bands.across`. A rate at which any of these models diverged is left out
     for all, since bands over different rates cannot be compared, and named; diverged: none is.
     Returns (figure, dict of normaliser -> (steps, min_curve, max_curve)), nan where none is left.
     """
-    first = {norm: min(s.seed for s in found if s.norm == norm) for norm in _norms(found)}
-    models = {spec: t for spec, t in found.items() if spec.seed == first[spec.norm]}
+    first = {norm: min(s.seed for s in networks if s.norm == norm) for norm in _norms(networks)}
+    models = {spec: t for spec, t in networks.items() if spec.seed == first[spec.norm]}
     out = sorted({spec.rate for spec, t in models.items() if t["diverged"] and not diverged})
     numbers = {}
-    with figure(path, size=(5.5, 3.4)) as (made, axis):
+    with figure(path, size=(5.5, 3.4)) as (drawn, axis):
         for norm in first:
             own = {spec.rate: t for spec, t in models.items() if spec.norm == norm}
             counted = [rate not in out for rate in own]
@@ -129,4 +129,4 @@ def course_bands(path, found, what, definition="steps", *, diverged=False):
         if out:
             rates = ", ".join(f"{rate:g}" for rate in out)
             axis.set_title(f"without rate {rates}, at which some diverge", fontsize=8)
-    return made, numbers
+    return drawn, numbers

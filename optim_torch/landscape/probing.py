@@ -165,10 +165,10 @@ def _chosen(model, names):
         raise ValueError(f"parameters must be a list of names, got {names!r}")
     chosen = trainable if names is None else {}
     for asked in names or ():
-        found = {name: p for name, p in trainable.items() if f"{name}.".startswith(f"{asked}.")}
-        if not found:
+        named = {name: p for name, p in trainable.items() if f"{name}.".startswith(f"{asked}.")}
+        if not named:
             raise ValueError(f"no parameter or module {asked!r} that needs a gradient")
-        chosen |= found
+        chosen |= named
     if not chosen:
         raise ValueError("there are no parameters to probe: none chosen, or none needs a gradient")
     return chosen

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from groundfloor import checks
+from groundfloor import checks, output
 from groundfloor.checks import Count, Positive, Seed, ShareBelowOne
 from groundfloor.data.config import DataConfig
 from groundfloor.data.split import first_line
@@ -16,9 +16,8 @@ from optim_torch.landscape.probing import DIRECTIONS
 from optim_torch.models.vgg_a import NORMS, VGG_A_MODELS
 
 COURSE_RATES = (1e-3, 2e-3, 1e-4, 5e-4)  # for Adam
-NOT_IDENTITY = (  # may differ on resuming; the images' fingerprint tells what was skipped
-    *("data_dir", "download", "skip_damaged", "out", "name", "device"),
-)
+# What may differ on resuming; the images' fingerprint tells what was skipped.
+NOT_IDENTITY = ("data_dir", "download", "skip_damaged", "device", *output.FIELDS)
 MODELS = tuple(name for name in VGG_A_MODELS if name != "VGG_A_BatchNorm")  # norms say it here
 OPTIMIZERS = ("sgd", "adam")
 
@@ -66,8 +65,8 @@ class Settings(DataConfig):
             checks.require(isinstance(values, tuple | list), name, values, "must be a tuple")
             checks.require(len(values), name, values, "needs at least one")
             checks.require(len(set(values)) == len(values), name, values, "names one twice")
-        known = {"model": MODELS, "optimizer": OPTIMIZERS, "direction": DIRECTIONS}
-        for name, names in known.items():
+        choices = {"model": MODELS, "optimizer": OPTIMIZERS, "direction": DIRECTIONS}
+        for name, names in choices.items():
             value = getattr(self, name)
             checks.require(value in names, name, value, f"must be one of {', '.join(names)}")
         for norm in self.norms:

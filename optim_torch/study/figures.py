@@ -1,12 +1,17 @@
-"""Pictures of the study: its cells, and the inside of its best network."""
+"""Pictures of the study: its trials, and the inside of its best network."""
 
 import numpy as np
 
 from groundfloor.plots import figure
 
 COLOURS = {
-    **{"base": "black", "combined": "tab:red", "widths": "tab:blue", "losses": "tab:orange"},
-    **{"activations": "tab:green", "optimizers": "tab:purple", "blocks": "tab:brown"},
+    "base": "black",
+    "combined": "tab:red",
+    "widths": "tab:blue",
+    "losses": "tab:orange",
+    "activations": "tab:green",
+    "optimizers": "tab:purple",
+    "blocks": "tab:brown",
 }
 
 
@@ -30,7 +35,10 @@ def accuracy(path, table):
                 percent(row["val"]["mean"]),
                 position,
                 xerr=percent(row["val"]["std"] or 0),
-                **{"fmt": "o", "color": COLOURS[row["axis"]], "markersize": 4, "capsize": 2},
+                fmt="o",
+                color=COLOURS[row["axis"]],
+                markersize=4,
+                capsize=2,
             )
         base = percent(table[0]["val"]["mean"])
         axis.axvline(base, color="black", linewidth=0.6, linestyle=":")
@@ -124,7 +132,7 @@ def surface(path, steps, loss):
         axis.set(xlabel="first direction, in norms of the filters", ylabel="second direction")
         axis.set_aspect("equal")
         axis.grid(visible=False)
-        axis.legend(**{"loc": "upper center", "bbox_to_anchor": (0.5, 1.13), "ncols": 2})
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=2)
 
 
 def confusion(path, counts, names):
@@ -177,5 +185,4 @@ def _images(axes, images):
 def _axes_legend(axis, table):
     for name in dict.fromkeys(row["axis"] for row in table):
         axis.plot([], [], "o", color=COLOURS[name], ms=4, label=name)
-    outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-    axis.legend(**outside, fontsize=7)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)

@@ -1,4 +1,4 @@
-"""Look inside a trained network: filters, what its units want, the loss around it, its mistakes.
+"""Look inside a trained network: filters, preferred images, the loss around it, mistakes.
 
 All pictures are of one network. Confusion and mistakes are of the test images.
 """
@@ -15,9 +15,7 @@ from optim_torch.study import figures as pictures
 from optim_torch.study.surface import surface
 
 NAMES = {
-    "cifar10": (
-        *("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    ),
+    "cifar10": ["airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
 }
 COLUMNS = 10  # images a row in the picture of what units want
 ASCENT_STEPS, ASCENT_RATE = 256, 0.05
@@ -47,13 +45,17 @@ def look(folder, model, data, config):
     wrong = mistakes(probability, labels, 24)
     shown = data.test.pixels[torch.from_numpy(wrong).to(data.test.pixels.device)]
     pictures.mistakes(
-        *(folder / "mistakes.png", shown.permute(0, 2, 3, 1).cpu().numpy()),
-        *(probability[wrong], labels[wrong], names),
+        folder / "mistakes.png",
+        shown.permute(0, 2, 3, 1).cpu().numpy(),
+        probability[wrong],
+        labels[wrong],
+        names,
     )
     middle = config.surface // 2
     return {
         "surface_loss": {
-            **{"centre": float(loss[middle, middle]), "lowest": float(np.nanmin(loss))},
+            "centre": float(loss[middle, middle]),
+            "lowest": float(np.nanmin(loss)),
             "at_half_radius": float(np.nanmean(_ring(steps, loss))),
         },
         "confusion": counts.tolist(),
@@ -102,15 +104,15 @@ def wanted(model, data, names):
 
     Channels are of a middle convolution and of the last, before the activation.
     """
-    found = [("what raises each class's logit", maximise(model, data, range(data.classes)), names)]
+    groups = [("what raises each class's logit", maximise(model, data, range(data.classes)), names)]
     places = [i for i, part in enumerate(model.features) if isinstance(part, nn.Sequential)]
     for number in dict.fromkeys((len(places) // 2, len(places) - 1)):
         part = model.features[places[number]]
         until = nn.Sequential(*model.features[: places[number]], *part[:-1])
         channels = range(min(COLUMNS, part[0].out_channels))
         title = f"channels of convolution {number + 1} (outside residual blocks)"
-        found.append((title, maximise(until, data, channels), list(map(str, channels))))
-    return found
+        groups.append((title, maximise(until, data, channels), list(map(str, channels))))
+    return groups
 
 
 def maximise(model, data, units):

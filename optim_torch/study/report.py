@@ -1,16 +1,16 @@
 """The study's table: printed, as results.csv, in summary.json, and in pictures."""
 
-import csv
 from dataclasses import asdict
 from statistics import mean
 
-from groundfloor.runs import atomic, duration
+from groundfloor import tables
+from groundfloor.runs import duration
 from optim_torch.study import figures
 
 
 def write(run, table, results):
-    """results.csv (one row a cell), pictures of all cells, and summary.json (last)."""
-    cells = [
+    """results.csv (one row a trial), pictures of all trials, and summary.json (last)."""
+    trials = [
         {
             "axis": entry["axis"],
             **{key: v for key, v in row.items() if key not in ("curve", "weights")},
@@ -18,10 +18,7 @@ def write(run, table, results):
         for entry in table
         for row in entry["rows"]
     ]
-    with atomic(run.path("results.csv")) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(cells[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(cells)
+    tables.write(run.path("results"), trials, "csv")
     shown = [summarised(entry) for entry in table]
     figures.accuracy(run.path("figures", "accuracy.png"), shown)
     figures.cost(run.path("figures", "cost.png"), shown)
@@ -34,9 +31,12 @@ def summarised(entry):
     rows = entry["rows"]
     densities = [row["density"] for row in rows if row["density"] is not None]
     return {
-        **{"axis": entry["axis"], "value": entry["value"], "setting": asdict(entry["setting"])},
+        "axis": entry["axis"],
+        "value": entry["value"],
+        "setting": asdict(entry["setting"]),
         "rate_at_end": entry["at_end"],
-        **{"val": entry["val"], "parameters": entry["parameters"]},
+        "val": entry["val"],
+        "parameters": entry["parameters"],
         "seconds": mean(row["seconds"] for row in rows),
         "density": mean(densities) if densities else None,
         "diverged": [row["diverged"] for row in rows if row["diverged"]],
@@ -68,6 +68,24 @@ def show(run):
     total = sum(row["seconds"] for row in summary["table"]) * len(summary["seeds"])
     print(f"training took {duration(total)} besides the search of rates")
     print(f"{run.folder}: results.csv, summary.json, cells/, surface.npz, figures/")
+
+
+def lines(summary):
+    """The printed table as rows of plain values, for a file."""
+    return [
+        {
+            "axis": row["axis"],
+            "value": row["value"],
+            "validation mean": row["val"]["mean"],
+            "validation std": row["val"]["std"],
+            "seeds": row["val"]["seeds"],
+            "parameters": row["parameters"],
+            "seconds": row["seconds"],
+            "rate": row["setting"]["rate"],
+            "density": row["density"],
+        }
+        for row in summary["table"]
+    ]
 
 
 def percent(spread):

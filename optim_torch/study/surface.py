@@ -24,14 +24,16 @@ def direction(model, seed, which):
     which: "first" or "second", streams of the seed that have nothing in common.
     """
     generator = torch.Generator().manual_seed(seeds.fold(seed, "direction", which))
-    found = {}
+    directions = {}
     for name, weight in model.named_parameters():
         if weight.dim() > 1:
             drawn = torch.randn(weight.shape, generator=generator).to(weight)
             axes = tuple(range(1, weight.dim()))
             length = torch.linalg.vector_norm(weight.detach(), dim=axes, keepdim=True)
-            found[name] = drawn * (length / torch.linalg.vector_norm(drawn, dim=axes, keepdim=True))
-    return found
+            directions[name] = drawn * (
+                length / torch.linalg.vector_norm(drawn, dim=axes, keepdim=True)
+            )
+    return directions
 
 
 @torch.no_grad()

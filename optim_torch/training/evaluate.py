@@ -55,7 +55,7 @@ def accuracies(model, optimizer, train_images, images, normalise):
     parameters = list(model.parameters())
     nonzero = sum(int(p.count_nonzero()) for p in parameters) / sum(p.numel() for p in parameters)
     with recalibrated(model, train_images, normalise):
-        found = {"w": {"accuracy": accuracy(model, images, normalise), "density": nonzero}}
+        results = {"w": {"accuracy": accuracy(model, images, normalise), "density": nonzero}}
     if isinstance(optimizer, DessiLBI):
         for name, weights in (
             ("w_on_support", structure.restricted(optimizer, structure.masks(optimizer))),
@@ -65,8 +65,8 @@ def accuracies(model, optimizer, train_images, images, normalise):
                 structure.swapped(optimizer, weights),
                 recalibrated(model, train_images, normalise),
             ):
-                found[name] = {
+                results[name] = {
                     "accuracy": accuracy(model, images, normalise),
                     "density": structure.density(optimizer),
                 }
-    return found
+    return results

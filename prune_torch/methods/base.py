@@ -62,7 +62,7 @@ class Method:
         self.passes = 0  # forward and backward passes besides the training steps
 
     def optimizer(self):
-        """Of the search."""
+        """The optimizer of the search."""
         return finetune.optimizer_for(self.cell.model, self.cell.rate, self.cell.decay)
 
     def start(self, optimizer):
@@ -87,7 +87,7 @@ class Method:
         return
 
     def search_result(self):
-        """What `masks` needs of the search, as tensors, if one search serves all densities."""
+        """Tensors of the search that `masks` needs, if one search serves all densities."""
         raise NotImplementedError
 
     def resume(self, result):

@@ -25,7 +25,7 @@ class MagnitudeLate(Magnitude):
         return {}
 
     def resume(self, result):
-        """The trained network is all."""
+        """Nothing: the trained network holds all that `masks` needs."""
 
 
 class MagnitudeFloor(Method):

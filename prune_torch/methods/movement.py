@@ -22,7 +22,7 @@ class Masked(torch.nn.Module):
 
 
 class Scored(Method):
-    """Common to all methods with a trained score for every weight."""
+    """Base of the methods that train a score for every weight."""
 
     share = 0.7
 

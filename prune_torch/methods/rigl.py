@@ -56,7 +56,7 @@ class RigL(ERK):
 
 
 class SET(RigL):
-    """The same, with newcomers drawn at random."""
+    """RigL with newcomers drawn at random instead of by gradient."""
 
     def newcomers(self, name, parameter):
         return torch.rand(parameter.shape, generator=self.random).to(parameter.device)

@@ -18,7 +18,7 @@ class SparseGPT(Method):
 
     @torch.no_grad()
     def masks(self, count):
-        """As ever, but the weights that stay are changed in place."""
+        """Masks as in `Method.masks`; the weights that stay are changed in place."""
         parameters, masks = self.cell.parameters, {}
         sizes = {name: p.numel() for name, p in parameters.items()}
         counts = density.shared_out(sizes, dict.fromkeys(sizes, 1.0), count)
@@ -72,7 +72,7 @@ def prune(weight, gram, count):
         for j in range(block.shape[1]):
             errors[:, j] = torch.where(mask[:, j], 0.0, block[:, j] / own[j, j])
             block[:, j:] -= torch.outer(errors[:, j], own[j, j:])
-        block[~mask] = 0.0  # not nearly
+        block[~mask] = 0.0  # exactly, where rounding left something
         weight[:, right] -= errors @ upper[here, right]
         masks.append(mask)
     return torch.cat(masks, 1)

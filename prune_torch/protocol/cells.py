@@ -56,7 +56,7 @@ class Key(NamedTuple):
 
     @property
     def stem(self):
-        """Of its files."""
+        """Name of the cell's files, without suffix."""
         level = "own" if self.density is None else f"d{self.density}"
         taught = f"-kd{self.distil}" if self.distil else ""
         return f"{self.method}-{level}-s{self.seed}{taught}"

@@ -45,18 +45,13 @@ def merged_tokens(config, model):
     return tuple(r for r in (0, 1, 2, 4, 8) if r <= model.patch_embed.num_patches // 2)
 
 
-def without_effect(config):
-    """A line for each flag that changes nothing beside the others."""
-    lines = []
-    if config.ray is not None and config.jobs > 1:
-        lines.append("--jobs has no effect with --ray")
-    if config.ray is not None and config.device:
-        lines.append("--device has no effect with --ray")
-    if config.weights and config.pretrained:
-        lines.append("--pretrained has no effect with --weights")
-    if not config.dense_steps:
-        lines.append("--dense-rate has no effect with --dense-steps 0")
+def say_idle(config):
+    """Print a line for each flag that changes nothing beside the others."""
     chosen = all(METHODS[method].chooses for method in config.methods)
-    if chosen and config.densities != type(config).densities:
-        lines.append("--densities has no effect with methods that choose their own")
-    return lines
+    rules = (
+        (config.ray is not None, ("jobs", "device"), "with --ray"),
+        (config.weights is not None, ("pretrained",), "with --weights"),
+        (not config.dense_steps, ("dense_rate",), "with --dense-steps 0"),
+        (chosen, ("densities",), "with methods that choose their own"),
+    )
+    checks.say_idle(config, type(config)(), rules)

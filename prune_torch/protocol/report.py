@@ -1,8 +1,7 @@
-"""What a sweep leaves: its table, pictures and summary."""
+"""The results of a sweep: tables, pictures and summary."""
 
-import csv
-
-from groundfloor.runs import atomic, read_dict, read_json, write_json
+from groundfloor import plots, tables
+from groundfloor.runs import read_dict, read_json, write_json
 from prune_torch import compact, density
 from prune_torch.methods import METHODS
 from prune_torch.network import tokens
@@ -49,15 +48,14 @@ def finished(run):
 
 
 def write(config, bench, run, rows, dense, refused):
-    """results.csv, figures/, summary.json, and the table on the screen; returns the summary.
+    """results.csv, figures/, summary.json, and tables on the screen; returns the summary.
 
     dense: dict of val and test numbers of the dense network. refused: lines on what was left out.
     """
-    with atomic(run.path("results.csv")) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+    results = [{column: row.get(column) for column in COLUMNS} for row in rows]
+    tables.write(run.path("results"), results, "csv")
     merged = _merging(config, bench, run)
+    plots.use(config.figures)
     figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"], bench.classes)
     figures.layers(run.path("figures", "layers.png"), rows)
     figures.cost(run.path("figures", "cost.png"), rows, merged, dense["test"])
@@ -73,31 +71,34 @@ def write(config, bench, run, rows, dense, refused):
         token_merging=merged,
         cells=len(rows),
     )
-    show(rows, dense["test"], stays_dense)
-    print(f"\n{run.folder}: results.csv, figures/, summary.json, one network for each cell")
-    return run.summary()
-
-
-def show(rows, dense, stays_dense):
-    """Print top-1 and top-5 at every density, means over seeds."""
-    levels = sorted({row["density"] for row in rows} - {None})
     for column in ("top1", "top5"):
-        title = f"{column[:3]}-{column[3:]} in %"
-        print(f"\n{title:22s}" + "".join(f"{level:8g}" for level in levels))
-        for name, own in figures.lines(rows).items():
-            means = figures.means(own, column)
-            if None in means:
-                reached = figures.means(own, "density_all")[None][0]
-                note = f", {own[0]['note']}" if own[0]["note"] else ""
-                print(f"{name:22s}{100 * means[None][0]:8.2f} at {reached:.3f}{note}")
-            else:
-                numbers = [f"{100 * means[x][0]:8.2f}" if x in means else 8 * " " for x in levels]
-                print(f"{name:22s}" + "".join(numbers))
-        print(f"{'dense':22s}{100 * dense[column]:8.2f}")
+        table = accuracy_table(rows, dense["test"], column)
+        print(f"\ntest {column[:3]}-{column[3:]} in % at each density\n{tables.as_text(table)}")
+        tables.write(run.path(column), table, config.table)
     print(f"\ndensity counts all parameters; {100 * stays_dense:.1f} % of them always stay")
     missed = {r["method"]: r["note"] for r in rows if not r["exact"] and r["density"] is not None}
     for method, note in missed.items():
         print(f"{method}: not to the last weight at its level ({note}); see results.csv")
+    print(f"\n{run.folder}: results.csv, figures/, summary.json, one network for each cell")
+    return run.summary()
+
+
+def accuracy_table(rows, dense, column):
+    """Means of `column` over seeds in %: a row (dict) a method, a column a density.
+
+    A method that chooses its density has "own", at the mean density "reached". The dense network is
+    at density 1.
+    """
+    levels = sorted({row["density"] for row in rows} - {None})
+    table = []
+    for name, own in figures.lines(rows).items():
+        line = {"method": name, **dict.fromkeys(f"{level:g}" for level in levels)}
+        for level, (mean, _) in figures.means(own, column).items():
+            line["own" if level is None else f"{level:g}"] = 100 * mean
+            if level is None:
+                line["reached"] = figures.means(own, "density_all")[None][0]
+        table.append(line)
+    return [*table, {"method": "dense", "1": 100 * dense[column]}]
 
 
 def _merging(config, bench, run):

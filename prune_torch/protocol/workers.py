@@ -12,11 +12,14 @@ from pathlib import Path
 
 import torch
 
+import prune_torch
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches
 from groundfloor.runs import atomic, cores
 from prune_torch.methods import METHODS
 from prune_torch.protocol.cells import Bench, run_cell
+
+CODE = Path(prune_torch.__file__).parents[1]  # what machines of a Ray cluster get
 
 
 def make_bench(config, number=0, dense=None):
@@ -145,7 +148,7 @@ def _by_ray(config, bench, dense, folder, parts):
         ray.init(
             address=None if here else config.ray,
             include_dashboard=False if here else None,
-            runtime_env=None if here else {"working_dir": str(Path(__file__).parents[1])},
+            runtime_env=None if here else {"working_dir": str(CODE)},
             log_to_driver=False,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:

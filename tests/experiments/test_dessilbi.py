@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from experiments import (
-    dessilbi,
     dessilbi_bases,
     dessilbi_density,
     dessilbi_filters,
@@ -94,7 +93,7 @@ def test_growing(tmp_path):
 def test_bases(tmp_path, monkeypatch):
     two = {"sgd": "--base sgd --lr 0.1", "adam, lr as clock": "--base adam --lr 0.0001 --nu 20"}
     monkeypatch.setattr(dessilbi_bases, "VARIANTS", two)
-    config = dessilbi.Settings(preset="digits", flags=SMALL)
+    config = dessilbi_bases.Config(preset="digits", flags=SMALL)
     table = result(dessilbi_bases.main, config, tmp_path, "tiny")["table"]
     assert [row["variant"] for row in table] == list(two)
     for row in table:

@@ -3,7 +3,6 @@
 import pytest
 
 from experiments import landscape as experiment
-from experiments import runner
 from groundfloor.runs import read_json
 from optim_torch.landscape import __main__ as landscape
 
@@ -12,7 +11,7 @@ TINY = "--scale 0.1 --steps 4 --probe-every 2 --batch-size 16 --n-items 32 --dev
 
 @pytest.mark.slow
 def test_the_experiment_keeps_table_and_pictures(tmp_path, in_this_process):
-    config = runner.SeededSettings(
+    config = experiment.Config(
         seeds=(0, 1), flags=TINY, out=tmp_path / "run", results=tmp_path / "results"
     )
     experiment.main(config, "digits")

@@ -2,7 +2,6 @@
 
 import pytest
 
-from experiments import runner
 from experiments import study as experiment
 from groundfloor.runs import read_json
 from optim_torch.study import __main__ as study
@@ -15,7 +14,7 @@ TINY += "--axes widths --widths 0.5"
 @pytest.mark.slow
 def test_the_experiment_keeps_table_and_pictures(tmp_path, in_this_process, monkeypatch):
     monkeypatch.setattr(insights, "ASCENT_STEPS", 2)
-    config = runner.SeededSettings(
+    config = experiment.Config(
         seeds=(0, 1), flags=TINY, out=tmp_path / "run", results=tmp_path / "results"
     )
     experiment.main(config, "digits")

@@ -218,7 +218,7 @@ def test_rows_are_what_the_functa_and_pca_give(done, functa):
 def test_pictures_are_as_good_as_their_rows_say(functa):
     data = datasets.load("digits")
     images = data.test.images[: comparison.PICTURES]
-    found = comparison.Found(len(images), pictures={"original": images / np.float32(255)})
+    found = comparison.Comparison(len(images), pictures={"original": images / np.float32(255)})
     numbers = comparison._functa(found, load(functa), images)
     comparison._pca(found, data.train.images, images, numbers, None)
     said = {row["method"]: row["psnr"] for row in found.rows if row["numbers"] == numbers}

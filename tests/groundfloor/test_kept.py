@@ -171,6 +171,18 @@ def test_what_a_kill_left_half_done_is_no_checkpoint_and_goes(kind, moment, tmp_
     assert kind.content(left) == b"next"
 
 
+def test_one_that_vanishes_while_they_are_sorted_is_one_line(tmp_path, monkeypatch):
+    kept.save(tmp_path, 1, b"one", ".pt", 2)
+
+    def gone(path, **_):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(type(tmp_path), "stat", gone)
+    monkeypatch.setattr(type(tmp_path), "exists", lambda path: True)
+    with pytest.raises(UserError, match=r"0000000001-.* cannot be read: No such file"):
+        kept.newest(tmp_path, ".pt")
+
+
 @KINDS
 def test_nothing_was_kept(kind, tmp_path):
     (tmp_path / ".0000000001-0123456789abcdef.77.pt").write_bytes(b"half")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
@@ -130,6 +131,47 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     run.metrics_path.write_text(lines[0] + lines[1][:-4] + "\n" + lines[2])
     with pytest.raises(UserError, match="damaged in line 2"):
         run.rows()
+
+
+def test_a_second_command_in_a_run_folder_is_refused_until_the_first_ends(tmp_path):
+    folder = tmp_path / "run"
+    code = (
+        "import sys, time; from groundfloor.runs import Run;"
+        "run = Run(sys.argv[1], {}, data_fingerprint='aa'); print('open', flush=True);"
+        "time.sleep(600)"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert first.stdout.readline() == "open\n"
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(UserError, match=r"another command is at work in .*run") as refusal:
+            opened(folder, {})
+        assert "\n" not in str(refusal.value)
+        assert sorted(path.name for path in folder.iterdir()) == before
+    finally:
+        first.kill()  # SIGKILL
+        first.communicate()
+    assert opened(folder, {}).lock is opened(folder, {}).lock  # one process may open it twice
+
+
+def test_a_moved_data_set_is_the_same_and_another_is_not(tmp_path):
+    opened(tmp_path / "run", {"dataset": "/here/cats"})
+    opened(tmp_path / "run", {"dataset": "/there/cats"})
+    with pytest.raises(UserError, match="/there/cats"):
+        opened(tmp_path / "run", {"dataset": "/there/cats"}, data_fingerprint="bb")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_and_a_limit_are_one_line(tmp_path, number):
+    with (
+        pytest.raises(UserError, match=r"cannot write .*value"),
+        atomic(tmp_path / "value") as temporary,
+    ):
+        temporary.write_text("half")
+        raise OSError(number, "as the system says")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

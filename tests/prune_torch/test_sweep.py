@@ -1,46 +1,21 @@
-"""The sweep: its table, resuming cell by cell, cells side by side, weights from files, mistakes."""
+"""The sweep: its table, resuming cell by cell, cells side by side, weights from files."""
 
 import csv
 import dataclasses
-import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import get_type_hints
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from groundfloor import checks, cli, plots
+from groundfloor import plots
 from groundfloor.errors import UserError
 from groundfloor.runs import Stopping, read_json
-from prune_torch import pack, sweep
+from prune_torch import pack
 from prune_torch.methods import METHODS
 from prune_torch.network import vit
-from prune_torch.protocol import cells, figures, fitting, report, workers
-from tests import tfds
-from tests.refusals import refusal
-
-torch.set_num_threads(1)
-
-TINY = dataclasses.replace(
-    sweep.PRESETS["digits"],
-    images=64,
-    batch_size=16,
-    dense_steps=5,
-    steps=10,
-    jobs=1,
-    model_args={
-        "img_size": 8,
-        "patch_size": 4,
-        "in_chans": 1,
-        "embed_dim": 12,
-        "depth": 2,
-        "num_heads": 3,
-    },
-)
-
+from prune_torch.protocol import cells, figures, workers
+from tests.prune_torch.sweeps import TINY, prepared, run, table
 
 PICTURES = ("accuracy", "layers", "cost", "groups")
 
@@ -51,24 +26,11 @@ def without_pictures(monkeypatch):
         monkeypatch.setattr(figures, name, lambda *_: None)
 
 
-def run(folder, *words):
-    """Rows of all cells in the folder."""
-    words = ["tiny", "--device", "cpu", *map(str, words), "--out", str(folder)]
-    summary = cli.run(sweep.main, sweep.Config, {"tiny": TINY}, words)
-    assert summary == read_json(folder / "summary.json")
-    return report.finished(SimpleNamespace(path=folder.joinpath))
-
-
-def table(folder):
-    with (folder / "results.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path, monkeypatch):
     monkeypatch.undo()  # with pictures
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
     words = ("--methods", "random", "magnitude", "neurons", "--densities", 0.5, 0.8)
-    rows = run(tmp_path, *words)
+    rows = run(tmp_path, *words, "--table", "csv", "--figures", "pdf")
     assert [(r["method"], float(r["density"])) for r in table(tmp_path)] == [
         (method, level) for method in ("random", "magnitude", "neurons") for level in (0.5, 0.8)
     ]
@@ -76,7 +38,15 @@ def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path, monkeypatc
         assert row["exact"] == (row["nonzero"] == round(row["density"] * row["total"]))
         assert row["exact"] == (row["method"] != "neurons")
     for name in PICTURES:
-        assert (tmp_path / "figures" / f"{name}.png").exists()
+        for kind in ("png", "pdf"):
+            assert (tmp_path / "figures" / f"{name}.{kind}").exists()
+    with (tmp_path / "top1.csv").open() as file:
+        *methods, dense = csv.DictReader(file)
+    for row in rows:
+        (line,) = [line for line in methods if line["method"] == row["method"]]
+        assert float(line[f"{row['density']:g}"]) == 100 * row["top1"]
+    assert dense["method"] == "dense" and dense["1"] and not dense["0.5"]
+    plots.use("png")
     summary = read_json(tmp_path / "summary.json")
     assert summary["cells"] == 6
     assert summary["token_merging"][0]["top1"] == summary["dense"]["test"]["top1"]
@@ -118,7 +88,7 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch, capsy
     run(tmp_path / "whole", *words)
     for one, two in zip(table(tmp_path / "cut"), table(tmp_path / "whole"), strict=True):
         assert {**one, "seconds": 0} == {**two, "seconds": 0}
-    run(tmp_path / "cut", *words[:3], "--densities", 0.4, "--seeds", 0, 1, "--distil", 0, 0.5)
+    run(tmp_path / "cut", *words[:2], "--densities", 0.4, "--seeds", 0, 1, "--distil", 0, 0.5)
     assert len(table(tmp_path / "cut")) == 4 + 3
     assert len(done) == 4 + 4 + 3  # what was there before is not made again
 
@@ -156,36 +126,18 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys, mo
     assert [float(row["density"]) for row in table(tmp_path)] == [0.8]
 
 
-def prepared(folder, version="1.0.0", classes=3, channels=1, labels=True, seed=0):
-    """A small TFDS set "small"."""
-    images = tfds.pictures(90, channels=channels, seed=seed)
-    rows = tfds.rows_of(images, np.arange(90) % classes if labels else None)
-    known = {"num_classes": classes if labels else None, "shape": (8, 8, channels)}
-    parts = {"train": rows[:70], "test": rows[70:]}
-    tfds.write_tfds(folder, "small", parts, version=version, **known)
-
-
-DATA = ("--dataset", "small", "--methods", "magnitude", "--densities")
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        ({"labels": False}, "small has no labels"),
-        ({"channels": 3}, "small has 3 channels, the model takes 1 (--in-chans 3)"),
-        ({"classes": 1}, "small has 1 class in train, at least 2 are needed"),
-    ],
-)
-def test_data_that_the_model_cannot_take_are_refused_first(tmp_path, capsys, kind, said):
-    prepared(tmp_path, **kind)
-    words = ("--data-dir", tmp_path, *DATA, 0.5)
-    assert said in refusal(capsys, lambda: run(tmp_path / "run", *words))
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_sweep_is_bound_to_its_images(tmp_path, capsys):
     prepared(tmp_path)
-    words = ("--data-dir", tmp_path, *DATA, 0.5)
+    words = (
+        "--data-dir",
+        tmp_path,
+        "--dataset",
+        "small",
+        "--methods",
+        "magnitude",
+        "--densities",
+        0.5,
+    )
     run(tmp_path / "run", *words)
     before = (tmp_path / "run" / "results.csv").read_bytes()
     prepared(tmp_path, "1.0.1", seed=1)  # the newest version is read
@@ -250,31 +202,6 @@ def test_a_real_defect_keeps_its_traceback(tmp_path, monkeypatch):
         run(tmp_path, "--methods", "random", "--densities", 0.5)
 
 
-def test_flags_without_effect_are_said():
-    assert fitting.without_effect(sweep.PRESETS["digits"]) == []
-    config = dataclasses.replace(TINY, ray="auto", jobs=2, device="cpu")
-    assert fitting.without_effect(config) == [
-        "--jobs has no effect with --ray",
-        "--device has no effect with --ray",
-    ]
-    config = dataclasses.replace(TINY, weights=Path("w"), pretrained=True, dense_steps=0)
-    assert fitting.without_effect(config) == [
-        "--pretrained has no effect with --weights",
-        "--dense-rate has no effect with --dense-steps 0",
-    ]
-    config = dataclasses.replace(sweep.PRESETS["digits"], methods=("unpruned",), densities=(0.3,))
-    assert fitting.without_effect(config) == [
-        "--densities has no effect with methods that choose their own"
-    ]
-
-
-def test_every_number_of_the_settings_has_its_bounds():
-    hints = get_type_hints(sweep.Config, include_extras=True)
-    for item in dataclasses.fields(sweep.Config):
-        if re.search(r"\b(int|float)\b", str(hints[item.name])):
-            assert checks.constraints(hints[item.name]), item.name
-
-
 def test_a_method_that_chooses_its_density_has_one_cell(tmp_path):
     run(tmp_path, "--methods", "random", "2-of-4", "--densities", 0.5, 0.9, "--checkpointing")
     rows = table(tmp_path)
@@ -298,6 +225,8 @@ def test_a_worker_elsewhere_gives_row_network_and_search_as_here(tmp_path, monke
     _, row, _ = remote.run(key._replace(density=0.8), searches)
     assert row["exact"]
     remote.close()
+    there = workers.CODE / "prune_torch" / "protocol" / "cells.py"
+    assert Path(cells.__file__) == there  # what machines of a cluster import
 
 
 def test_cells_on_a_ray_cluster_give_the_same_rows(tmp_path):
@@ -309,62 +238,3 @@ def test_cells_on_a_ray_cluster_give_the_same_rows(tmp_path):
     for one, two in zip(alone, spread, strict=True):
         assert {**one, **measured} == {**two, **measured}
         assert (tmp_path / "spread" / "cells" / two["checkpoint"]).exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("--methods magnitud", "--methods magnitud: there are random,"),
-        ("--densities 0", "--densities 0.0: must be in (0, 1]"),
-        ("--densities 0.5 1.5", "--densities 1.5: must be in (0, 1]"),
-        ("--densities nan", "--densities nan: must be a finite number"),
-        ("--densities 0.001", "not reachable"),
-        ("--model vit_nonsense", "vit_nonsense"),
-        ("--model resnet18", "resnet18"),
-        ("--methods", "--methods"),
-        ("--methods heads --densities 0.4", "nothing to run: heads 0.4"),
-        ("--merge -1", "--merge -1: must be"),
-        ("--merge 0 3", "--merge 3: of 4 patches a block can merge 2 at most"),
-        ("--rate -1", "--rate -1.0: must be above 0"),
-        ("--rate nan", "--rate nan: must be a finite number"),
-        ("--dense-rate inf", "--dense-rate inf: must be a finite number"),
-        ("--steps 1", "--steps 1: must be in [2"),
-        ("--batch-size 100000", "--batch-size 100000: digits has only 64 train images"),
-        ("--images 3", "--batch-size 16: digits has only 3 train images"),
-        ("--val-fraction 0", "--val-fraction 0.0: must be in (0, 1)"),
-        ("--img-size 7", "--img-size 7 is no multiple of --patch-size 4"),
-        ("--patch-size 3", "--img-size 8 is no multiple of --patch-size 3"),
-        ("--patch-size 0", "--patch-size 0: must be at least 1"),
-        ("--embed-dim 13", "vit_tiny_patch16_224"),
-        ("--seeds 0 -1", "--seeds -1: must be in"),
-        ("--seeds 99999999999999", "--seeds 99999999999999: must be in"),
-        ("--seed 12345678901234567890", "--seed 12345678901234567890: must be in"),
-        ("--name ../x", "--name ../x: must be a plain name"),
-        ("--dense-steps 0", "--dense-steps 0: needs --weights or --pretrained"),
-        ("--dataset photos", "photos has no labels"),
-        ("--device nonsense", "--device nonsense"),
-        ("--images 0", "--images 0: must be"),
-        ("--weights nowhere.pth", "nowhere.pth does not exist"),
-        ("--distil 2", "--distil 2.0: must be in [0, 1]"),
-        ("--jobs 0", "--jobs 0: must be"),
-        ("--dataset nonsense", "nonsense"),
-    ],
-)
-def test_mistakes_get_one_line_before_any_training(tmp_path, capsys, words, said):
-    line = refusal(capsys, lambda: run(tmp_path / "run", *words.split()))
-    assert said in line
-    assert not (tmp_path / "run").exists()
-
-
-def test_missing_weights_are_said_before_the_data_are_read(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(workers.datasets, "load", None)
-    line = refusal(capsys, lambda: run(tmp_path / "run", "--weights", "nowhere.pth"))
-    assert "nowhere.pth does not exist" in line
-
-
-def test_weights_that_do_not_fit_are_refused(tmp_path, capsys):
-    save_file({"something": torch.zeros(2)}, tmp_path / "other.safetensors")
-    (tmp_path / "damaged.pth").write_bytes(b"no checkpoint")
-    for name in ("other.safetensors", "damaged.pth"):
-        words = ("--weights", tmp_path / name)
-        assert name in refusal(capsys, lambda words=words: run(tmp_path / "run", *words))

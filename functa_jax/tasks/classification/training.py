@@ -19,12 +19,9 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
-from functa_jax.tasks.batches import padded
 from functa_jax.training import devices
 from groundfloor import seeds
 from groundfloor.errors import UserError
-
-SIZE = 1024  # rows are padded to a multiple: one compilation serves many folds and splits
 
 
 class Recipe(NamedTuple):
@@ -145,6 +142,11 @@ def _written(rows, new, start):
     return jax.lax.dynamic_update_slice_in_dim(rows, new, start, 0)
 
 
+def _padded(rows):
+    """Rows (n, ...) and zeros, of few sizes: one compilation serves many folds and splits."""
+    return np.pad(rows, [(0, -len(rows) % 1024)] + [(0, 0)] * (rows.ndim - 1))
+
+
 class Trained(NamedTuple):
     """A trained network."""
 
@@ -153,7 +155,7 @@ class Trained(NamedTuple):
 
     def outputs(self, x, method="__call__"):
         """What a method of the network, here its logits, makes of examples (n, ...): (n, d)."""
-        rows = padded(np.asarray(x, np.float32), SIZE)
+        rows = _padded(np.asarray(x, np.float32))
         return np.asarray(_outputs(self.graph, self.weights, rows, method))[: len(x)]
 
 
@@ -176,7 +178,7 @@ def train(
     # The cores of a CPU share one matrix product better than each its own copy of all weights.
     mesh = devices.data_mesh(1 if jax.default_backend() == "cpu" else batch)
     count, x, y = len(x), np.asarray(x, np.float32), np.asarray(y, np.int32)
-    x, y = devices.put((padded(x, SIZE), padded(y, SIZE)), mesh)
+    x, y = devices.put((_padded(x), _padded(y)), mesh)
     state = _begin(devices.put(jax.device_get(weights), mesh), recipe)
     # Not the key that `fresh` drew the weights with.
     key = jax.random.fold_in(jax.random.key(seed), seeds.number("steps"))

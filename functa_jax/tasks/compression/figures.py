@@ -2,28 +2,33 @@
 
 import numpy as np
 
-from functa_jax.tasks.compression import rates
+from functa_jax.tasks.compression import curves
 from functa_jax.tasks.gallery import gallery
 from groundfloor.plots import figure
 
 COIN = (  # bits per pixel, dB: COIN++ on CIFAR-10, quantised and entropy coded (its results/)
-    *((0.548, 24.22), (1.10, 27.03), (1.65, 28.90), (2.20, 30.45)),
-    *((3.29, 32.42), (4.06, 33.69), (5.41, 35.26)),
+    (0.548, 24.22),
+    (1.10, 27.03),
+    (1.65, 28.90),
+    (2.20, 30.45),
+    (3.29, 32.42),
+    (4.06, 33.69),
+    (5.41, 35.26),
 )
 
 
-def rate_figure(path, curves, pixels, published=()):
+def rate_figure(path, measured, pixels, published=()):
     """PSNR against bits per pixel (of `pixels` in all), bare and whole; published: more points."""
     with figure(path, 1, 2, size=(8.8, 3.5), sharey=True) as (_, axes):
         for ax, size, title in (
             (axes[0], "bare", "without what all files share"),
             (axes[1], "whole", "whole files"),
         ):
-            for curve in curves:
+            for curve in measured:
                 method = curve[0].method
                 rate = [8 * getattr(point, size) / pixels for point in curve]
                 own = {"color": "k", "ls": "--"} if method.startswith("PCA") else {}
-                marker = "s" if method in rates.QUALITIES else "o"
+                marker = "s" if method in curves.QUALITIES else "o"
                 ax.plot(rate, [p.psnr for p in curve], marker=marker, ms=3, lw=1.2, **own)
                 ax.lines[-1].set_label(method)
             if published and size == "bare":

@@ -6,7 +6,7 @@ import numpy as np
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.tasks import task
-from functa_jax.tasks.compression import codec, rates
+from functa_jax.tasks.compression import codec, curves
 from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
@@ -51,7 +51,7 @@ def best_steps(material, steps):
 
 def rendered(functa, rows):
     """Latents as rows (n, d) -> images uint8 (n, h, w, C)."""
-    return rates.to_bytes(functa.decode(rows.reshape(-1, *functa.config.latent_shape)))
+    return curves.to_bytes(functa.decode(rows.reshape(-1, *functa.config.latent_shape)))
 
 
 def train_rows(material, steps):
@@ -90,7 +90,7 @@ def pack(config):
     material.functa.encode(images[:1])  # refuses images of another shape before any work
     steps = best_steps(material, config.steps)
     sizes = encode_file(config.to, material, images, config.bits, steps)
-    psnr = rates.mean_psnr(decode_file(config.to, material.functa), images)
+    psnr = curves.mean_psnr(decode_file(config.to, material.functa), images)
     total = sizes.fixed + sizes.payload
     rate = 8 * total / math.prod(images.shape[:3])
     print(

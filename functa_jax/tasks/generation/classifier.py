@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from functa_jax.tasks.classification import training
+from functa_jax.tasks.classification.networks import halved, patches
 from groundfloor import seeds
 from groundfloor.runs import Progress
 
@@ -13,12 +14,12 @@ RATE = 2e-3
 
 
 class ConvNet(nnx.Module):
-    """Two convolutions, each with halving, and two dense layers: images (B, h, w, C) -> logits."""
+    """Two 3x3 convolutions, each with halving, and two dense layers; images (B, h, w, C)."""
 
     def __init__(self, resolution, channels, num_classes, *, rngs):
         sides = [side // 4 for side in resolution]
-        self.first = nnx.Conv(channels, 24, (3, 3), rngs=rngs)
-        self.second = nnx.Conv(24, 48, (3, 3), rngs=rngs)
+        self.first = nnx.Linear(9 * channels, 24, rngs=rngs)
+        self.second = nnx.Linear(9 * 24, 48, rngs=rngs)
         self.third = nnx.Linear(48 * sides[0] * sides[1], FEATURES, rngs=rngs)
         self.last = nnx.Linear(FEATURES, num_classes, rngs=rngs)
 
@@ -26,10 +27,11 @@ class ConvNet(nnx.Module):
         """(B, FEATURES), before the last layer."""
         h = images
         for layer in (self.first, self.second):
-            h = nnx.max_pool(nnx.relu(layer(h)), (2, 2), strides=(2, 2))
+            h = halved(nnx.relu(layer(patches(h))))
         return jnp.tanh(self.third(h.reshape(len(h), -1)))
 
     def __call__(self, images, key=None):
+        """Logits (B, classes)."""
         return self.last(self.features(images))
 
     def features_and_logits(self, images):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from groundfloor import tables
 from groundfloor.runs import atomic, duration
+from groundfloor.tables import cell, complete, is_number
 
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -15,7 +15,7 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters["cell"] = tables.cell_text
+ENVIRONMENT.filters["cell"] = cell
 
 
 def write(path, title, summary, reports, questions):
@@ -30,7 +30,7 @@ def write(path, title, summary, reports, questions):
             "task": report["task"],
             "question": questions.get(report["task"], ""),
             "columns": columns(report["rows"]),
-            "rows": report["rows"],
+            "rows": complete(report["rows"]),
             "remarks": report["remarks"],
             "figures": [
                 (Path(name).stem.replace("_", " "), data_uri(path.parent / name))
@@ -83,8 +83,8 @@ def footer(reports):
 
 def columns(rows):
     """{column: whether it holds numbers, which are set right} of a table."""
-    names = tables.columns_of(rows)
-    return {name: all(tables.is_number(row.get(name)) for row in rows) for name in names}
+    rows = complete(rows)
+    return {name: all(is_number(row[name]) for row in rows) for name in rows[0]}
 
 
 def data_uri(path):

@@ -23,7 +23,6 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from functa_jax.model import siren
-from functa_jax.tasks.batches import in_batches
 from functa_jax.tasks.prior import diffusion_training
 from functa_jax.tasks.prior.diffusion_network import PriorConfig, fresh, graph
 from functa_jax.tasks.prior.diffusion_process import (
@@ -35,6 +34,7 @@ from functa_jax.tasks.prior.diffusion_process import (
     walk_up,
 )
 from functa_jax.training import devices
+from functa_jax.training.batches import in_batches
 from groundfloor import seeds
 from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
@@ -126,19 +126,19 @@ class Prior:
         return np.where(labels < 0, self.num_classes, labels).astype(np.int32)
 
     def _in_batches(self, walk, rows, labels, guidance, *, eta=0.0, seed=0, phi=None):
-        """walk(...) on batches, padded to a power of two so that little is compiled."""
+        """walk(...) on batches of few sizes, so that little is compiled."""
         labels = self._classes(labels, len(rows))
         phi = np.zeros(len(rows)) if phi is None else phi
         arrays = [np.asarray(rows, np.float32), np.asarray(phi, np.float32), labels]
-        size = min(BATCH, 1 << max(len(rows) - 1, 0).bit_length())
-        mesh, numbers = devices.data_mesh(size), count()
+        numbers = count()
 
         def on_devices(*batch):
+            mesh = devices.data_mesh(len(batch[0]))
             batch = [devices.put(part, mesh, PartitionSpec(devices.AXIS)) for part in batch]
             key = jax.random.key(seeds.fold(seed, "steps", next(numbers)) % 2**31)
-            return walk(self.params, *batch, guidance, eta, key)
+            return (walk(self.params, *batch, guidance, eta, key),)
 
-        return in_batches(on_devices, arrays, size)
+        return in_batches(on_devices, arrays, BATCH)[0]
 
     def save(self, path):
         """Write a `.npz` file (arrays and one JSON string, no pickle), whole or not at all."""

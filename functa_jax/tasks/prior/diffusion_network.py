@@ -108,8 +108,8 @@ def _normed(h):
 
 def _waves(phi, width):
     """Sines and cosines (B, width) of angles (B,), as of positions 0 to 1000 in a transformer."""
-    rates = jnp.exp(-jnp.log(1e4) * jnp.arange(width // 2) / (width // 2))
-    turns = 1000 * phi[:, None] / HALF_TURN * rates
+    frequencies = jnp.exp(-jnp.log(1e4) * jnp.arange(width // 2) / (width // 2))
+    turns = 1000 * phi[:, None] / HALF_TURN * frequencies
     return jnp.concatenate([jnp.cos(turns), jnp.sin(turns)], axis=-1)
 
 

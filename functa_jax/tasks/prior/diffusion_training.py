@@ -52,7 +52,7 @@ def train(network, parts, seed, folder):
         while step < config.prior_steps:
             count = min(VALIDATE_EVERY, config.prior_steps - step)
             state, loss = run(state, *train, _stream(seed, "steps"), count)
-            state, val_loss = validate(state, *(held[0] if held else ()))
+            state, val_loss = validate(state, *held[0]) if held else validate(state)
             loss, val_loss = float(loss), float(val_loss)
             if not np.isfinite(loss):
                 raise UserError(

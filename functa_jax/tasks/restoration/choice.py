@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from groundfloor import tables
 from groundfloor.errors import UserError
+from groundfloor.tables import cell
 
 WIDER = 2.0  # how far beyond the ends of a list the next candidate lies
 WIDENED = 4  # times
@@ -20,7 +20,7 @@ class Choice(NamedTuple):
 
     def said(self, name):
         """{name: the candidate as text}; that it lies at an end is said."""
-        return {name: tables.cell_text(self.value) + " (the last tried)" * self.last}
+        return {name: cell(self.value) + " (the last tried)" * self.last}
 
 
 def best(candidates, measure, wider=None):

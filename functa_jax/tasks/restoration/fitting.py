@@ -30,8 +30,8 @@ from sklearn.covariance import OAS
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.model import siren
-from functa_jax.tasks.batches import in_batches
 from functa_jax.training import inner_loop
+from functa_jax.training.batches import in_batches
 from functa_jax.training.devices import AXIS, REPLICATED
 from functa_jax.training.inner_loop import images_at_once, points_and_batch
 
@@ -113,10 +113,12 @@ def course(functa, seen, steps):
     fit, _ = _compiled(
         functa.config, functa.resolution, resolution, seen.oversample, functa.penalty
     )
-    return _in_batches(
-        lambda *batch: fit(functa.params, points, batch, steps=steps),
+    (latents,) = in_batches(
+        lambda *batch: (fit(functa.params, points, batch, steps=steps),),
         (np.asarray(seen.pictures, np.float32), weights),
+        BATCH,
     )
+    return latents
 
 
 def refine(functa, seen, gaussian, noise, *, start=None, around=None, steps=REFINE_STEPS):
@@ -132,9 +134,10 @@ def refine(functa, seen, gaussian, noise, *, start=None, around=None, steps=REFI
         functa.config, functa.resolution, resolution, seen.oversample, functa.penalty
     )
     normal = [jnp.asarray(x, jnp.float32) for x in (gaussian.mean, gaussian.factor, noise)]
-    rows = _in_batches(
-        lambda *batch: descend(functa.params, points, normal, batch, steps=steps),
+    (rows,) = in_batches(
+        lambda *batch: (descend(functa.params, points, normal, batch, steps=steps),),
         (np.asarray(seen.pictures, np.float32), seen.weights, start, centres),
+        BATCH,
     )
     return gaussian.colour(rows, functa.config.latent_shape)
 
@@ -270,9 +273,3 @@ def _compiled(config, encoded, resolution, oversample, penalty):
         return sharded(share, REPLICATED, REPLICATED, REPLICATED)(params, points, normal, batch)
 
     return fit, descend
-
-
-def _in_batches(function, arrays):
-    """batches.in_batches, in batches that all devices share."""
-    count = len(jax.local_devices())
-    return in_batches(function, arrays, -(-min(BATCH, len(arrays[0])) // count) * count)

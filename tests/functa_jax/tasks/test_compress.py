@@ -11,7 +11,7 @@ from functa_jax import functa
 from functa_jax.functaset import load_functaset
 from functa_jax.model import siren
 from functa_jax.tasks import compress, task
-from functa_jax.tasks.compression import codec, files, rates
+from functa_jax.tasks.compression import codec, curves, files
 from functa_jax.training import exporter
 from groundfloor import cli
 from groundfloor.data import datasets
@@ -60,7 +60,7 @@ def test_command_packs_and_unpacks(vectors, tmp_path, capsys):
     np.testing.assert_array_equal(found, expected)
     assert summary["bytes"] == packed.stat().st_size
     assert f"30 images in {summary['bytes']:,} bytes" in said
-    assert f"{rates.mean_psnr(found, images):.2f} dB" in said
+    assert f"{curves.mean_psnr(found, images):.2f} dB" in said
 
 
 def test_an_encoded_file_belongs_to_its_functa(vectors, tmp_path):
@@ -76,8 +76,8 @@ def test_an_encoded_file_belongs_to_its_functa(vectors, tmp_path):
 def test_command_measures(grids, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compress, "SHOWN", 2)
     monkeypatch.setattr(files, "RENDERED", 8)
-    monkeypatch.setattr(rates, "BITS", (2, 3, 4, 5))
-    monkeypatch.setattr(rates, "QUALITIES", {"JPEG": (10, 90), "WebP": (10, 90)})
+    monkeypatch.setattr(curves, "BITS", (2, 3, 4, 5))
+    monkeypatch.setattr(curves, "QUALITIES", {"JPEG": (10, 90), "WebP": (10, 90)})
     command("--run", grids, "--out", tmp_path, "--images", 12, "--steps", 4)
     report = json.loads((tmp_path / "compress.json").read_text())
     methods = list(dict.fromkeys(row["method"] for row in report["rows"]))

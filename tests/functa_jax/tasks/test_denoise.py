@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from functa_jax.tasks import denoise
 from functa_jax.tasks.restoration import estimates
-from groundfloor import cli
+from groundfloor import cli, plots
 from groundfloor.runs import read_json
 from tests.refusals import refusal
 
@@ -64,6 +64,7 @@ def command(run, out, *more):
 
 def test_the_command(vectors, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(estimates, "NOISES", (0.1, 0.4))
+    monkeypatch.setitem(plots._formats, "further", ())  # --figures holds for all that comes after
     returned = command(vectors, tmp_path, "--noise", "0.1", "--table", "csv", "--figures", "pdf")()
     said = capsys.readouterr().out
     assert "12 test images, settings chosen on 3 validation images" in said

@@ -1,12 +1,10 @@
-"""What tasks share: galleries of pictures, rows in batches."""
+"""What tasks share: galleries of pictures, rows of tables."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from functa_jax.tasks import batches
 from functa_jax.tasks.gallery import HIDDEN, colours, gallery
+from groundfloor import tables as rows
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -20,14 +18,11 @@ def test_galleries_show_every_kind_of_picture(channels, tmp_path):
     np.testing.assert_allclose(shown[:, 1, 1], 0.75 if channels in (2, 4) else 0.5)
 
 
-@given(st.integers(0, 20), st.integers(1, 8))
-def test_batches_have_one_size_and_lose_no_row(rows, size):
-    array, sizes = np.arange(3 * rows).reshape(rows, 3), []
-
-    def function(batch, numbers):
-        sizes.append(len(batch))
-        return 2 * batch + numbers[:, None]
-
-    joined = batches.in_batches(function, [array, np.arange(rows)], size)
-    np.testing.assert_array_equal(joined, 2 * array + np.arange(rows)[:, None])
-    assert set(sizes) == {size} and len(sizes) == max(1, -(-rows // size))
+def test_tables_are_aligned_and_leave_no_column_out():
+    table = [{"name": "a", "n": 1}, {"n": None, "share": 0.123456}]
+    assert rows.as_text(table).splitlines() == [
+        "name  n  share",
+        "a     1  -",
+        "-     -  0.1235",
+    ]
+    assert rows.complete(table)[0] == {"name": "a", "n": 1, "share": None}

@@ -62,7 +62,7 @@ def test_what_diverges_is_not_chosen_and_leaves_its_cell_empty(tmp_path):
     with pytest.raises(UserError, match="finite"):
         choice.best([1, 2], lambda x: np.nan)
     study = study_of(np.zeros((2, 4, 4, 1)))
-    study.material = SimpleNamespace(figure=lambda name: tmp_path / name)
+    study.material = SimpleNamespace(path=lambda name: tmp_path / name)
     good, bad = Estimate(study.test + 0.1, 20.0, {"steps": "2"}), Estimate(study.test + np.nan)
     study.add(protocol.Case("x", "x.png", None, Seen(study.test)), {"good": good, "bad": bad})
     assert study.rows["good"]["x"] == pytest.approx(20) and study.rows["bad"]["x"] is None

@@ -19,7 +19,7 @@ from groundfloor.pytorch import batches, checkpoints
 from groundfloor.runs import Progress, Stopping
 from optim_torch import course
 from optim_torch.landscape import __main__ as landscape
-from optim_torch.landscape import bands, figures, traces
+from optim_torch.landscape import bands, figures, recording, traces
 from optim_torch.landscape.probing import probe
 from optim_torch.landscape.settings import load_data
 from tests import tfds
@@ -68,7 +68,7 @@ def same(one, two):
 def test_a_trace_holds_what_plain_training_gives(digits, tmp_path):
     """With SGD the weights move by rate * |g|; the change is that of consecutive gradients."""
     trace = record(TINY, SPEC, digits, tmp_path)
-    model = traces.build(TINY, SPEC, digits).to(memory_format=torch.channels_last)
+    model = recording.build(TINY, SPEC, digits).to(memory_format=torch.channels_last)
     images = batches.on_device(digits.train, "cpu")
     normalise = batches.normalisation(images, standardise=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=SPEC.rate)
@@ -116,17 +116,17 @@ def test_probes_do_not_change_training(digits, tmp_path, direction):
 def test_a_killed_trace_goes_on_bit_for_bit(digits, tmp_path, monkeypatch, config):
     whole = record(config, SPEC, digits, tmp_path / "whole")
     monkeypatch.setattr("groundfloor.pytorch.steps.SECONDS", 0)
-    advance = traces._Trace.advance
+    advance = recording.Recording.advance
 
     def kill(self, step):
         if step == 3:
             raise KeyboardInterrupt
         advance(self, step)
 
-    monkeypatch.setattr(traces._Trace, "advance", kill)
+    monkeypatch.setattr(recording.Recording, "advance", kill)
     with pytest.raises(KeyboardInterrupt):
         record(config, SPEC, digits, tmp_path / "cut")
-    monkeypatch.setattr(traces._Trace, "advance", advance)
+    monkeypatch.setattr(recording.Recording, "advance", advance)
     assert Stopping.kept == f"step 3 in {tmp_path / 'cut'}"
     monkeypatch.setattr(Stopping, "kept", None)
     assert same(record(config, SPEC, digits, tmp_path / "cut"), whole)
@@ -157,11 +157,11 @@ def test_chance_is_the_entropy_of_the_labels_and_the_largest_class(classes, shar
     error = math.sqrt((1 - 1 / classes) / classes / n)
     expected = share > 0.99 and accuracy <= 1 / classes + 2 * error
     assume(abs(share - 0.99) > 1e-9 and abs(accuracy - 1 / classes - 2 * error) > 1e-9)
-    assert traces.has_diverged(losses, labels, accuracy, n) == expected
-    assert traces.has_diverged(losses, labels, math.nan, 0) == (share > 0.99)  # none held out
-    assert traces.has_diverged(np.append(losses, math.inf), labels, 1.0, n)
-    assert traces.has_diverged(np.append(losses, math.nan), labels, 1.0, n)
-    assert not traces.has_diverged(np.zeros(5), np.zeros(9), 1.0, n)  # one class
+    assert recording.has_diverged(losses, labels, accuracy, n) == expected
+    assert recording.has_diverged(losses, labels, math.nan, 0) == (share > 0.99)  # none held out
+    assert recording.has_diverged(np.append(losses, math.inf), labels, 1.0, n)
+    assert recording.has_diverged(np.append(losses, math.nan), labels, 1.0, n)
+    assert not recording.has_diverged(np.zeros(5), np.zeros(9), 1.0, n)  # one class
 
 
 def test_a_network_killed_by_a_great_rate_is_found_at_chance(digits, tmp_path):
@@ -189,7 +189,7 @@ def test_a_network_killed_by_a_great_rate_is_found_at_chance(digits, tmp_path):
 
 
 def test_only_probes_without_a_gradient_are_passed_over(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(traces, "probe", lambda *_, **__: probe.missing)
+    monkeypatch.setattr(recording, "probe", lambda *_, **__: probe.missing)
     with pytest.raises(AttributeError):
         record(TINY, SPEC, digits, tmp_path)
     one_class = dataclasses.replace(
@@ -202,7 +202,7 @@ def test_only_probes_without_a_gradient_are_passed_over(digits, tmp_path, monkey
         },
         num_classes=1,
     )
-    monkeypatch.setattr(traces, "probe", probe)
+    monkeypatch.setattr(recording, "probe", probe)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = {SPEC: record(TINY, SPEC, one_class, tmp_path)}
@@ -220,7 +220,7 @@ def test_every_seed_and_step_has_a_random_direction_of_its_own(digits, tmp_path,
         seen.append(generator.initial_seed())
         return probe(*words, generator=generator, **options)
 
-    monkeypatch.setattr(traces, "probe", watched)
+    monkeypatch.setattr(recording, "probe", watched)
     config = dataclasses.replace(TINY, direction="random")
     for seed in (0, 1):
         record(config, dataclasses.replace(SPEC, seed=seed), digits, tmp_path / "one")
@@ -366,7 +366,7 @@ def test_the_courses_functions_train_for_themselves_once(tmp_path, monkeypatch):
     assert set(numbers) == {"none", "batch"}
     losses = [t["loss"] for s, t in bands.load(tmp_path / "run").items() if s.norm == "none"]
     assert np.array_equal(numbers["none"][2], np.maximum(*losses))
-    monkeypatch.setattr(traces._Trace, "advance", None)  # nothing is trained twice
+    monkeypatch.setattr(recording.Recording, "advance", None)  # nothing is trained twice
     course.VGG_Grad_Pred(None, tmp_path / "b.png", **settings)
     with pytest.raises(UserError, match="other settings"):
         course.VGG_Beta_Smooth(None, tmp_path / "c.png", **{**settings, "steps": 7})

@@ -17,7 +17,7 @@ from functa_jax.images import signals
 from functa_jax.model import siren
 from functa_jax.training import inner_loop
 from groundfloor.errors import UserError
-from tests.functa_jax.deepmind_model import (
+from tests.functa_jax.deepmind.deepmind_model import (
     MODEL,
     SIDE,
     STEPS,

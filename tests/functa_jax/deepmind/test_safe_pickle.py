@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from functa_jax.deepmind import load_modulations, load_weights, safe_pickle
 from groundfloor.errors import UserError
-from tests.functa_jax.deepmind_model import (
+from tests.functa_jax.deepmind.deepmind_model import (
     as_config_dict,
     config_of,
     imported,

@@ -126,9 +126,8 @@ def test_the_same_twice_bit_for_bit():
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-@pytest.mark.parametrize("kind", ["adam", "muon"])
-def test_all_is_single_precision_in_64_bit_mode_too(kind):
-    outer = replace(EVERYTHING, optimizer=kind, schedule="cosine")
+def test_all_is_single_precision_in_64_bit_mode_too():
+    outer = replace(EVERYTHING, optimizer="muon", schedule="cosine")  # Muon, and Adam for the rest
     plain, _ = trained(outer, 1, steps=2)
     compiled_train.cache_clear()
     with jax.enable_x64(True):

@@ -17,7 +17,7 @@ from experiments.haiku_functa import LATENT, MAP, RATES, with_latent
 from functa_jax.deepmind import load_weights
 from groundfloor.errors import UserError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIDE, STEPS = 6, 3
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
 MODEL = {  # the names of DeepMind's config

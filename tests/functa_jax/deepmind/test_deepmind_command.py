@@ -13,7 +13,7 @@ import pytest
 from functa_jax.deepmind import __main__ as deepmind
 from functa_jax.functa import load
 from functa_jax.functaset import load_functaset
-from tests.functa_jax.deepmind_model import (
+from tests.functa_jax.deepmind.deepmind_model import (
     ROOT,
     imported,
 )

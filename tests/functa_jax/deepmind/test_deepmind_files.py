@@ -20,7 +20,7 @@ from functa_jax.deepmind.weights import read
 from functa_jax.functa import Functa
 from functa_jax.functaset import load_functaset
 from functa_jax.model import siren
-from tests.functa_jax.deepmind_model import (
+from tests.functa_jax.deepmind.deepmind_model import (
     MODEL,
     as_config_dict,
     config_of,

@@ -46,6 +46,7 @@ def test_gradient_against_finite_differences(name, penalty):
         model = siren.with_params(config, params)
         latent = np.random.default_rng(1).normal(size=config.latent_dim)
 
+        @jax.jit
         def loss(z):
             return image_loss(model, coords, jnp.asarray(z), images[0], penalty)[0]
 
@@ -73,10 +74,14 @@ def test_steps_are_gradient_descent_written_out():
     model = siren.with_params(config, params)
     rate = np.asarray(params["inner_rate"])
     latent, expected_errors = jnp.zeros(config.latent_dim), []
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def loss_and_gradient(latent):
+        return image_loss(model, coords, latent, images[0])
+
     for _ in range(3):
-        (_, error), gradient = jax.value_and_grad(image_loss, argnums=2, has_aux=True)(
-            model, coords, latent, images[0]
-        )
+        (_, error), gradient = loss_and_gradient(latent)
         expected_errors.append(float(error))
         latent = latent - rate * gradient
     got, errors = fit_jitted(config, params, coords, images[0], 3)
@@ -127,6 +132,7 @@ def test_first_order_keeps_the_latent_and_changes_the_outer_gradient():
     config = CONFIGS["shift"]
     params, coords, images = problem(config)
 
+    @partial(jax.jit, static_argnums=1)
     def outer(params, first_order):
         model = siren.with_params(config, params)
         latent, _ = fit(model, coords, images[0], 2, first_order=first_order)

@@ -1,4 +1,4 @@
-"""The configurable network, losses, AdamW by hand, and one cell of the study."""
+"""The configurable network, losses, AdamW by hand, and one trial of the study."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from groundfloor.errors import UserError
 from groundfloor.pytorch import batches
 from optim_torch.models.conv_net import ACTIVATIONS, Block, ConvNet
 from optim_torch.study import __main__ as study
-from optim_torch.study import cells, losses
+from optim_torch.study import losses, search, trials
 from optim_torch.training import adamw
 
 torch.set_num_threads(1)
@@ -25,12 +25,12 @@ torch.set_num_threads(1)
 TINY = dataclasses.replace(
     study.PRESETS["digits"], layers=("c4", "p", "r", "f8"), steps=6, batch_size=16
 )
-BASE = study.base(TINY)
+BASE = search.base(TINY)
 
 
 @pytest.fixture(scope="module")
 def data():
-    return cells.on_device(datasets.load("digits", images=60, val_fraction=0.25), "cpu")
+    return trials.on_device(datasets.load("digits", images=60, val_fraction=0.25), "cpu")
 
 
 # ---- the network ----
@@ -143,8 +143,8 @@ def test_decoupled_decay_beside_adam_is_adamw(data):
     for optimizer in ("adam", "adamw", "adamw-hand"):
         loss = "cross-entropy+decoupled" if optimizer == "adam" else "cross-entropy+l2"
         setting = dataclasses.replace(BASE, optimizer=optimizer, loss=loss)
-        found.append(cells.train(config, setting, 0, data)[0])
-    free = cells.train(config, dataclasses.replace(BASE, optimizer="adam"), 0, data)[0]
+        found.append(trials.train(config, setting, 0, data)[0])
+    free = trials.train(config, dataclasses.replace(BASE, optimizer="adam"), 0, data)[0]
     one, *others, free = [torch.cat([p.flatten() for p in n.parameters()]) for n in (*found, free)]
     for other in others:
         torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-3)
@@ -225,12 +225,12 @@ def test_adamw_by_hand_leaves_weights_without_gradient_alone():
             adamw.AdamW([weight], **options)
 
 
-# ---- cells ----
+# ---- trials ----
 
 
 @given(st.integers(2, 400))
 def test_the_schedule_rises_for_a_fifth_and_falls(steps):
-    factors = np.array([cells.schedule(step, steps) for step in range(steps)])
+    factors = np.array([trials.schedule(step, steps) for step in range(steps)])
     assert (factors > 0).all() and (factors <= 1).all()
     peak = factors.argmax()
     assert (np.diff(factors[: peak + 1]) > 0).all() and (np.diff(factors[peak:]) <= 0).all()
@@ -242,7 +242,7 @@ def test_the_schedule_rises_for_a_fifth_and_falls(steps):
 def test_cutout_blanks_one_square_and_nothing_else():
     torch.manual_seed(0)
     inputs = torch.rand(200, 2, 9, 12) + 1
-    found = cells.cutout(inputs, 4)
+    found = trials.cutout(inputs, 4)
     blank = found == 0
     assert torch.equal(found[~blank], inputs[~blank])
     assert torch.equal(blank[:, 0], blank[:, 1])
@@ -255,14 +255,14 @@ def test_cutout_blanks_one_square_and_nothing_else():
 
 def test_a_cell_is_plain_training(data):
     config = dataclasses.replace(TINY, l2=0.01)
-    model, row = cells.train(config, BASE, 3, data)
+    model, row = trials.train(config, BASE, 3, data)
     torch.manual_seed(seeds.fold(3, "weights"))
     net = ConvNet(TINY.layers, (8, 8, 1)).to(memory_format=torch.channels_last)
     named = [{"params": [p], "weight_decay": 0.01 * (p.dim() > 1)} for p in net.parameters()]
     optimizer = torch.optim.SGD(named, 0.1, momentum=0.9, nesterov=True)
     for step in range(TINY.steps):
         for group in optimizer.param_groups:
-            group["lr"] = 0.1 * cells.schedule(step, TINY.steps)
+            group["lr"] = 0.1 * trials.schedule(step, TINY.steps)
         rows = batches.rows(len(data.train), 16, 3, step)
         optimizer.zero_grad()
         F.cross_entropy(
@@ -284,18 +284,18 @@ def test_the_blocks_build_what_they_say(data):
         ("residual", 0, True, 0),
         ("dropout+bn", 3, False, 2),
     ):
-        net = cells.build(TINY, dataclasses.replace(BASE, block=block), 0, data)
+        net = trials.build(TINY, dataclasses.replace(BASE, block=block), 0, data)
         kinds = [type(module) for module in net.modules()]
         assert (kinds.count(nn.BatchNorm2d), kinds.count(nn.Dropout)) == (norms, dropouts)
         assert next(m.residual for m in net.modules() if isinstance(m, Block)) == residual
 
 
-@pytest.mark.parametrize("optimizer", cells.RATES)
+@pytest.mark.parametrize("optimizer", trials.RATES)
 def test_every_optimizer_is_reproducible_and_blind_to_test(data, optimizer):
     setting = dataclasses.replace(BASE, optimizer=optimizer, loss="cross-entropy+l1")
     config = dataclasses.replace(TINY, augment=True, cutout=2, nu=0.5, threshold=0.01)
     other = dataclasses.replace(data, test=batches.Images(data.test.pixels, data.test.labels * 0))
-    (one, row), (two, again) = (cells.train(config, setting, 1, d) for d in (data, other))
+    (one, row), (two, again) = (trials.train(config, setting, 1, d) for d in (data, other))
     timeless = {"seconds": 0}
     assert row | timeless == again | timeless
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
@@ -308,11 +308,11 @@ def test_every_optimizer_is_reproducible_and_blind_to_test(data, optimizer):
 def test_a_cell_that_diverges_says_when(data):
     setting = dataclasses.replace(BASE, rate=1e30, block="plain")
     done = []
-    _, row = cells.train(TINY, setting, 0, data, done.append)
+    _, row = trials.train(TINY, setting, 0, data, done.append)
     assert 1 < row["diverged"] <= TINY.steps and row["val"] is None
     assert sum(done) < TINY.steps
 
 
 def test_unbuildable_networks_are_user_errors(data):
     with pytest.raises(UserError, match="unknown layer"):
-        cells.build(dataclasses.replace(TINY, layers=("q1",)), BASE, 0, data)
+        trials.build(dataclasses.replace(TINY, layers=("q1",)), BASE, 0, data)

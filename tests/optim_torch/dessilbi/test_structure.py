@@ -285,6 +285,23 @@ def test_vit_groups_train_and_are_counted():
     assert 0 < sum(row["selected"] for row in rows) < 102
 
 
+def test_biases_of_q_and_v_go_with_their_head():
+    """BEiT has them beside its qkv matrix."""
+    import timm
+
+    sizes = {"img_size": 32, "depth": 1, "embed_dim": 12, "num_heads": 3}
+    model = timm.create_model("beit_base_patch16_224", **sizes)
+    heads, rest = vit_groups(model, neurons=False)
+    biases = {"blocks.0.attn.q_bias", "blocks.0.attn.v_bias"}
+    assert biases < dict(heads["params"]).keys()
+    assert not biases & dict(rest["params"]).keys()
+    views = {
+        name: view
+        for (name, _), view in zip(heads["params"], heads["penalty"]["slices"], strict=True)
+    }
+    assert all(views[name] == ((3, 4), 0) for name in biases)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [

@@ -1,4 +1,4 @@
-"""Cells of the study: a setting and a seed each, trained with one budget, kept in two files."""
+"""Trials of the study: a setting and a seed each, trained with one budget, kept in two files."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -44,7 +44,7 @@ class Setting:
     rate: float  # times the optimizer's usual one
 
     def stem(self, seed):
-        """Of the files of its cell."""
+        """Of the files of its trial."""
         return "_".join([*map(str, asdict(self).values()), f"s{seed}"])
 
 
@@ -76,12 +76,14 @@ def on_device(data_set, device):
 
 
 def build(config, setting, seed, data):
-    """The network of a cell with the initial weights of its seed; UserError if there is none."""
+    """The network of a trial with the initial weights of its seed; UserError if there is none."""
     torch.manual_seed(seeds.fold(seed, "weights"))
     parts = parsed_block(setting.block)
     try:
         return ConvNet(
-            *(config.layers, data.shape, data.classes),
+            config.layers,
+            data.shape,
+            data.classes,
             scale=setting.width,
             activation=setting.activation,
             norm="bn" in parts,
@@ -102,7 +104,7 @@ def parsed_block(name):
 
 
 def make_optimizer(config, setting, model):
-    """The optimizer of a cell and the regularisers that are left to `losses.regularise`.
+    """The optimizer of a trial and the regularisers that are left to `losses.regularise`.
 
     AdamW does L2 in its own, decoupled way: by weight decay.
     """
@@ -147,7 +149,7 @@ def schedule(step, steps):
 
 
 class Trainer:
-    """(setting, seed) -> row of that cell, trained unless its file is there."""
+    """(setting, seed) -> row of that trial, trained unless its file is there."""
 
     def __init__(self, config, data, run, progress):
         self.config, self.data, self.run, self.progress = config, data, run, progress
@@ -179,25 +181,28 @@ class Trainer:
         return accuracy(model, self.data.test, self.data.inputs, EVALUATED)
 
     def _kept(self, setting, seed):
-        """The row of a finished cell whose weights are as they were, or None."""
+        """The row of a finished trial whose weights are as they were, or None."""
         path, weights = (self._path(setting, seed, suffix) for suffix in ("json", "pt"))
         if not path.exists():
             return None
         row = read_json(path)
         if weights.exists() and content_hash(weights) == row["weights"]:
             return row
-        self.progress.say(f"{weights} is damaged or missing: this cell is trained anew")
+        self.progress.say(f"{weights} is damaged or missing: this trial is trained anew")
         return None
 
     def _train(self, setting, seed):
         model, row = train(
-            *(self.config, setting, seed, self.data),
-            lambda steps: self.progress.advance(steps, cell=setting.stem(seed)),
+            self.config,
+            setting,
+            seed,
+            self.data,
+            lambda steps: self.progress.advance(steps, trial=setting.stem(seed)),
         )
         path, weights = (self._path(setting, seed, suffix) for suffix in ("json", "pt"))
         checkpoints.write(weights, model.state_dict())
         row["weights"] = content_hash(weights)
-        write_json(path, row)  # last: it says that the cell is finished
+        write_json(path, row)  # last: it says that the trial is finished
         return row
 
     def _path(self, setting, seed, suffix):
@@ -205,7 +210,7 @@ class Trainer:
 
 
 def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True):
-    """Train a cell; returns (network, row).
+    """Train a trial; returns (network, row).
 
     row: JSON-able; "val", the accuracy on validation, of 1, None where training diverged;
     "diverged", the step by which the loss was not finite, or None; "seconds" of training alone;

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from groundfloor.data import datasets
 from groundfloor.pytorch import batches
 from optim_torch.models.conv_net import ConvNet
-from optim_torch.study import cells, insights
+from optim_torch.study import insights, trials
 from optim_torch.study.surface import direction, surface
 
 torch.set_num_threads(1)
@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def data():
-    return cells.on_device(datasets.load("digits", images=80), "cpu")
+    return trials.on_device(datasets.load("digits", images=80), "cpu")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The training command: exact resume, its report, and one line for mistakes."""
 
+import csv
 import dataclasses
 import math
 import os
@@ -65,8 +66,11 @@ def same(a, b):
 
 def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
-    summary = run(tmp_path)
+    summary = run(tmp_path, "--figures", "pdf", "--table", "csv")
     config, data_set, trained = loop.load(tmp_path)
+    with (tmp_path / "table.csv").open() as file:
+        shown = {row["weights"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+    assert shown == {name: row["accuracy"] for name, row in summary["test"].items()}
     test = batches.on_device(data_set.test, torch.device("cpu"))
     normalise = batches.normalisation(test, False)
     assert summary["test"]["w"]["accuracy"] == evaluate.accuracy(trained.model, test, normalise)
@@ -90,7 +94,8 @@ def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
         assert ((final > 0) == support).all()
         assert arrays["time"].tolist() == [0, 1, 2, 3, 4, 5, 6]
     for name in ("curves", "path", "structure"):
-        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
+        for kind in ("png", "pdf"):
+            assert (tmp_path / "figures" / f"{name}.{kind}").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -135,8 +140,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words
 
 KILLED = """
 from groundfloor import cli
-from optim_torch import figures, train, training
-loop.SECONDS_BETWEEN_CHECKPOINTS = 0
+from groundfloor.pytorch import steps
+from optim_torch import train
+from optim_torch.training import figures
+steps.SECONDS = 0
 for name in ("curves", "path", "layers"):
     setattr(figures, name, lambda *_: None)
 cli.run(train.main, train.Config, train.PRESETS)
@@ -313,7 +320,7 @@ def test_a_collapse_after_learning_stops():
 
 
 def test_what_a_collapse_is_measured_by_survives_a_stop_and_a_lost_log(tmp_path):
-    run(tmp_path)
+    run(tmp_path, "--epochs", 2)
     best = min(row["loss"] for row in read_rows(tmp_path / "metrics.jsonl"))
     (tmp_path / "metrics.jsonl").unlink()
     assert loop.load(tmp_path)[2].best_loss == state(tmp_path)["best_loss"] == best
@@ -391,7 +398,8 @@ def test_states_that_do_not_fit_are_one_line(tmp_path, capsys):
 
 
 def test_flags_without_effect_are_said(tmp_path, capsys):
-    run(tmp_path, "--optimizer", "adam", "--nu", 3, "--momentum", 0.5, "--grow-every", 3)
+    words = ("--optimizer", "adam", "--nu", 3, "--momentum", 0.5, "--grow-every", 3)
+    run(tmp_path, *words, "--epochs", 1)
     said = capsys.readouterr().out
     for line in (
         "--nu has no effect with --optimizer adam",

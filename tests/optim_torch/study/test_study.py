@@ -16,7 +16,7 @@ from groundfloor.data import datasets
 from groundfloor.runs import Stopping, read_json
 from optim_torch.models.conv_net import ConvNet
 from optim_torch.study import __main__ as study
-from optim_torch.study import cells, insights, report
+from optim_torch.study import insights, report, search, trials
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -27,7 +27,7 @@ TINY = dataclasses.replace(
     **{"rates": (1.0,), "seeds": (0, 1), "surface": 3, "device": "cpu", "axes": ("widths",)},
     **{"widths": (0.5,)},
 )
-BASE = study.base(TINY)
+BASE = search.base(TINY)
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +62,10 @@ def test_the_study_tunes_every_setting_and_combines_the_best_of_each():
         asked.add((setting, seed))
         return score(setting, seed)
 
-    table = study.study(config, trainer)
-    assert len(asked) <= study.most_cells(config)
+    table = search.study(config, trainer)
+    assert len(asked) <= search.most_trials(config)
     first, last = table[0], table[-1]
-    assert (first["axis"], first["setting"]) == ("base", study.base(config))
+    assert (first["axis"], first["setting"]) == ("base", search.base(config))
     assert last["axis"] == "combined"
     expected = {"width": 2.0, "activation": "gelu", "optimizer": "adamw", "block": "bn", "rate": 3}
     assert dataclasses.asdict(last["setting"]) == {
@@ -81,7 +81,7 @@ def test_the_study_tunes_every_setting_and_combines_the_best_of_each():
     # Each row changes one thing of the base.
     for entry in table[1:-1]:
         one = dataclasses.replace(first["setting"], rate=entry["setting"].rate)
-        changed = dataclasses.replace(one, **{study.AXES[entry["axis"]]: entry["value"]})
+        changed = dataclasses.replace(one, **{search.AXES[entry["axis"]]: entry["value"]})
         assert changed == entry["setting"]
 
 
@@ -101,15 +101,15 @@ def test_a_search_ends_at_the_best_rate_or_says_that_it_is_at_the_end(rates, pea
         tried[setting.rate] = -1 if val is None else val
         return {"val": val}
 
-    found, at_end = study.tuned(config, trainer, BASE)
-    assert set(rates) <= set(tried) and len(tried) <= len(rates) + study.WIDENINGS
+    found, at_end = search.tuned(config, trainer, BASE)
+    assert set(rates) <= set(tried) and len(tried) <= len(rates) + search.WIDENINGS
     if len(rates) == 1:
         assert list(tried) == rates == [found.rate] and not at_end
         return
     assert tried[found.rate] == max(tried.values())
     assert at_end == (found.rate in (min(tried), max(tried)))
     if at_end:  # only after the search has gone as far as it may
-        assert len(tried) == len(rates) + study.WIDENINGS
+        assert len(tried) == len(rates) + search.WIDENINGS
 
 
 def test_without_axes_the_base_alone_is_trained():
@@ -120,12 +120,12 @@ def test_without_axes_the_base_alone_is_trained():
         asked.append((setting, seed))
         return score(setting, seed)
 
-    assert len(study.study(config, trainer)) == 1
-    assert set(asked) == {(BASE, 0), (BASE, 1)} and study.most_cells(config) == 2
+    assert len(search.study(config, trainer)) == 1
+    assert set(asked) == {(BASE, 0), (BASE, 1)} and search.most_trials(config) == 2
 
 
 def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypatch):
-    train, trained = cells.train, []
+    train, trained = trials.train, []
 
     def counted(config, setting, seed, *rest, evaluate=True, **options):
         if evaluate:
@@ -134,7 +134,7 @@ def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypat
                 raise KeyboardInterrupt
         return train(config, setting, seed, *rest, evaluate=evaluate, **options)
 
-    monkeypatch.setattr(cells, "train", counted)
+    monkeypatch.setattr(trials, "train", counted)
     folder = tmp_path / "run"
     with pytest.raises(SystemExit):
         run(folder)
@@ -170,7 +170,7 @@ def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypat
 @pytest.mark.slow
 def test_test_accuracy_is_that_of_the_saved_networks(tmp_path):
     summary = run(tmp_path / "run", "--axes")
-    data = cells.on_device(datasets.load("digits", images=60, val_fraction=0.25), "cpu")
+    data = trials.on_device(datasets.load("digits", images=60, val_fraction=0.25), "cpu")
     shares = []
     for seed in (0, 1):
         path = tmp_path / "run" / "cells" / BASE.stem(seed)
@@ -184,7 +184,7 @@ def test_test_accuracy_is_that_of_the_saved_networks(tmp_path):
 
 
 def test_networks_that_diverge_are_reported_and_not_chosen(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(cells.RATES, "sgd", 1e30)
+    monkeypatch.setitem(trials.RATES, "sgd", 1e30)
     words = ("--block", "plain", "--axes")
     with pytest.raises(SystemExit):
         run(tmp_path / "all", *words, "--optimizer", "sgd")
@@ -207,9 +207,9 @@ def test_one_diverged_seed_is_no_number_and_its_setting_no_choice():
         lost = setting.width == 2 and seed == 1
         return {"val": None if lost else 0.4 + 0.1 * setting.width, "parameters": 1}
 
-    base, wide = study.study(config, trainer)
+    base, wide = search.study(config, trainer)
     assert wide["val"] == {"mean": 0.4 + 0.1 * 2, "std": None, "seeds": 1}
-    assert study.reliable([base, wide]) == [base]
+    assert search.reliable([base, wide]) == [base]
 
 
 def test_a_cell_whose_weights_were_damaged_is_trained_anew(tmp_path, monkeypatch, capsys):
@@ -234,8 +234,8 @@ def test_one_seed_has_no_spread():
 def test_presets_can_be_built(name):
     config = study.PRESETS[name]
     side, channels = (8, 1) if name == "digits" else (32, 3)
-    for setting in (study.base(config), *(s for *_, s in study.variations(config))):
-        cells.parsed_block(setting.block)
+    for setting in (search.base(config), *(s for *_, s in search.variations(config))):
+        trials.parsed_block(setting.block)
         ConvNet(config.layers, (side, side, channels), scale=setting.width / 4)
 
 
@@ -276,8 +276,8 @@ def test_mistakes_get_one_line_and_nothing_is_written(tmp_path, capsys, words, s
 
 def test_a_last_update_that_is_too_much_is_a_divergence():
     """The loss before it is finite, and its outputs would be counted as right or wrong."""
-    data = cells.on_device(datasets.load("digits", images=60), torch.device("cpu"))
+    data = trials.on_device(datasets.load("digits", images=60), torch.device("cpu"))
     config = SimpleNamespace(**{**vars(TINY), "steps": 1})
-    _, row = cells.train(config, dataclasses.replace(BASE, block="plain", rate=1e30), 0, data)
+    _, row = trials.train(config, dataclasses.replace(BASE, block="plain", rate=1e30), 0, data)
     assert row["val"] is None and row["diverged"] == 1
     assert all(share > 0 for _, share in row["curve"])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from functa_jax.tasks.compression import rates
+from functa_jax.tasks.compression import curves
 
 RANDOM = np.random.default_rng(0)
 
@@ -26,18 +26,18 @@ def test_headers_of_jpeg_are_the_same_in_all_files(channels):
         heads = set()
         for image in images:
             picture = Image.fromarray(image.squeeze())
-            data = rates._saved(picture, "JPEG", quality=quality)
-            length = rates.jpeg_scan_bytes(data)
+            data = curves._saved(picture, "JPEG", quality=quality)
+            length = curves.jpeg_scan_bytes(data)
             heads.add(data[: len(data) - length - 2])
-            bare, whole, decoded = rates.one_file("JPEG", image, quality)
+            bare, whole, decoded = curves.one_file("JPEG", image, quality)
             assert bare == length > 0 and whole <= len(data) and decoded.shape == image.shape
         assert len(heads) == 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("method", rates.QUALITIES)
+@pytest.mark.parametrize("method", curves.QUALITIES)
 def test_more_quality_takes_more_bytes_and_gains_decibels(method, channels):
-    curve = rates.standard(method, pictures(4, 16, channels), np.array([0, 2]))
+    curve = curves.standard(method, pictures(4, 16, channels), np.array([0, 2]))
     for name in ("bare", "whole", "psnr"):
         assert getattr(curve[0], name) < getattr(curve[-1], name)
     assert all(0 < point.bare < point.whole for point in curve)
@@ -47,7 +47,7 @@ def test_more_quality_takes_more_bytes_and_gains_decibels(method, channels):
 def test_webp_header_is_what_two_files_share():
     images = [np.full((16, 16, 1), level, np.uint8) for level in (0, 255)]
     files = [
-        rates._saved(Image.fromarray(i.squeeze()).convert("RGB"), "WEBP", quality=50)
+        curves._saved(Image.fromarray(i.squeeze()).convert("RGB"), "WEBP", quality=50)
         for i in images
     ]
     for data in files:
@@ -61,12 +61,12 @@ def test_alpha_is_kept_whole_and_counted():
     images[0, ..., 3] = 255  # opaque: WebP then leaves alpha out
     images[1, :8, :, 3] = 0
     for number, image in enumerate(images):
-        bare, whole, decoded = rates.one_file("WebP", image, 100)
+        bare, whole, decoded = curves.one_file("WebP", image, 100)
         np.testing.assert_array_equal(decoded[..., 3], image[..., 3])  # WebP's alpha is lossless
-        data = rates._saved(Image.fromarray(image), "WEBP", quality=100, method=6, exact=True)
+        data = curves._saved(Image.fromarray(image), "WEBP", quality=100, method=6, exact=True)
         headers = 12 + 8 + 10 if number == 0 else 12 + 18 + 8 + 8 + 10  # with VP8X and ALPH
-        assert bare == whole - headers == rates.webp_data_bytes(data)
-        assert rates.mean_psnr(decoded[None], image[None]) > 25
+        assert bare == whole - headers == curves.webp_data_bytes(data)
+        assert curves.mean_psnr(decoded[None], image[None]) > 25
 
 
 def test_psnr_in_closed_form():
@@ -74,12 +74,12 @@ def test_psnr_in_closed_form():
     other = images.copy()
     other[0] += 51  # a fifth: 20 log10(5) dB
     floor = 10 * np.log10(12 * 255**2)
-    assert rates.mean_psnr(other, images) == pytest.approx((20 * np.log10(5) + floor) / 2)
+    assert curves.mean_psnr(other, images) == pytest.approx((20 * np.log10(5) + floor) / 2)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 500), st.integers(1, 500))
 def test_from_how_many_images_on_a_network_pays(shared, ours, theirs):
-    found = rates.pays_from(shared, ours, theirs)
+    found = curves.pays_from(shared, ours, theirs)
     if theirs <= ours:
         assert found is None
     else:
@@ -88,6 +88,6 @@ def test_from_how_many_images_on_a_network_pays(shared, ours, theirs):
 
 
 def test_bytes_between_points():
-    curve = [rates.Point("", "", size, 10 * size, psnr, None) for size, psnr in ((9, 30), (5, 20))]
-    assert rates.bytes_at(curve, 25, "bare") == 7 and rates.bytes_at(curve, 20, "whole") == 50
-    assert rates.bytes_at(curve, 31, "bare") is rates.bytes_at(curve, 19, "bare") is None
+    curve = [curves.Point("", "", size, 10 * size, psnr, None) for size, psnr in ((9, 30), (5, 20))]
+    assert curves.bytes_at(curve, 25, "bare") == 7 and curves.bytes_at(curve, 20, "whole") == 50
+    assert curves.bytes_at(curve, 31, "bare") is curves.bytes_at(curve, 19, "bare") is None
