@@ -6,7 +6,7 @@ from its first day.
 """
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -51,6 +51,12 @@ def length(hint):
     return 1
 
 
+def is_single(hint):
+    """Whether a field holds one number, or none."""
+    kinds = [kind for kind, _ in leaves(hint)]
+    return set(kinds) <= {int, float, type(None)} and get_origin(hint) is not tuple
+
+
 def outside(interval):
     """Numbers that it refuses, as words: the nearest to its ends, and what is no number."""
     ends = [interval.low, interval.low - 1, interval.high, interval.high + 1]
@@ -74,6 +80,15 @@ def refused(config_type, default, words, flag):
         return None if flag in line and "\n" not in line else f"said: {line!r}"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
+    return "accepted"
+
+
+def made(config_type, default, field, value):
+    """The same where a program makes the Config: ValueError, in one line with the flag."""
+    try:
+        replace(default, **{field: value}) if default else config_type(**{field: value})
+    except ValueError as error:
+        return None if f"--{field.replace('_', '-')}" in str(error) else f"said: {error!r}"
     return "accepted"
 
 
@@ -110,7 +125,15 @@ def test_what_lies_outside_ends_in_one_line(name):
             lines += [["key", bad] for bad in outside(intervals[0])]
         elif intervals:
             common = set.intersection(*(set(outside(interval)) for interval in intervals))
-            lines += [[bad] for bad in sorted(common)]
+            first, *others = sorted(common)
+            lines.append([first])
+            if default is None or get_origin(hint) is tuple or not is_single(hint):
+                lines += [[bad] for bad in others]  # else the dataclass alone, which is faster
+                others = []
+            for bad in others:
+                fault = made(config_type, default, field.name, float(bad))
+                if fault:
+                    wrong.append(f"{field.name}={bad}: {fault}")
         for words in lines:
             line = [*needed, f"{flag}={words[0]}"] if len(words) == 1 else [*needed, flag, *words]
             fault = refused(config_type, default, line, flag)
