@@ -52,6 +52,7 @@ OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not 
 
 READINGS = {
     "functa_jax: images become latents": readings.RECONSTRUCTION,
+    "functa_jax: what latents are good for": readings.TASKS,
     "prune_torch: a Vision Transformer at nine densities": readings.PRUNING,
     "optim_torch: DessiLBI": readings.DESSILBI,
     "optim_torch: BatchNorm and the landscape": readings.LANDSCAPE,
