@@ -19,10 +19,10 @@ demo: setup
 	$(RUN) -m functa_jax.meta_train digits
 
 test: setup
-	$(RUN) -m pytest -n auto
+	$(RUN) -m pytest -n auto --dist loadfile
 
 test-all: setup
-	$(RUN) -m pytest -n auto -m ""
+	$(RUN) -m pytest -n auto --dist loadfile -m ""
 
 lint: setup
 	$(RUN) -m ruff check .

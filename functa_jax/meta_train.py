@@ -15,13 +15,12 @@ from functa_jax.model.config import GridConfig, NetworkConfig
 from functa_jax.training.config import ClusterConfig, OuterConfig, RunConfig
 from groundfloor import checks, cli
 from groundfloor.checks import LARGEST, Interval
-from groundfloor.data.config import DataConfig
+from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import duration
 
 NOT_IDENTITY = {  # may differ when a run is resumed
-    "data_dir",
-    "download",
+    *SOURCE,
     "name",
     "out",
     "dispatch",

@@ -22,7 +22,7 @@ from groundfloor.checks import (
     Share,
     ShareBelowOne,
 )
-from groundfloor.data.config import DataConfig
+from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.output import Output
 from groundfloor.pytorch import batches
 from groundfloor.runs import Run, duration
@@ -31,7 +31,7 @@ from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.training import evaluate, figures, loop, tickets
 
 Width = Annotated[int, Interval(1, 100_000)]
-NOT_IDENTITY = ("data_dir", "download", "device", *output.FIELDS)  # may differ on resuming
+NOT_IDENTITY = (*SOURCE, "device", *output.FIELDS)  # may differ on resuming
 Base = Literal["sgd", "adam", "adamw", "radam", "nadam", "adamax", "adagrad", "rmsprop"]
 
 

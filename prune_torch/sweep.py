@@ -24,7 +24,7 @@ from groundfloor.checks import (
     Seed,
     Share,
 )
-from groundfloor.data.config import DataConfig
+from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import Progress, Run, Stopping, counted, write_json
 from prune_torch.methods import METHODS
@@ -33,7 +33,7 @@ from prune_torch.protocol.cells import Key, method_of
 
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"}
 WIDENED = ("methods", "densities", "seeds", "distil", "merge")  # a sweep may be
-PLACES = ("data_dir", "download", "out", "name", "device", "jobs", "ray", "checkpointing")
+PLACES = (*SOURCE, "out", "name", "device", "jobs", "ray", "checkpointing")
 FORMS = ("table", "figures")
 
 

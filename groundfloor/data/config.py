@@ -6,6 +6,9 @@ from pathlib import Path
 from groundfloor.checks import Count
 from groundfloor.data import datasets
 
+# Where images come from may change when a run is resumed: their fingerprint tells what was read.
+SOURCE = ("data_dir", "download", "skip_damaged")
+
 
 @dataclass(frozen=True)
 class DataConfig:

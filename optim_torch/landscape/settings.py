@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from groundfloor import checks, output
 from groundfloor.checks import Count, Positive, Seed, ShareBelowOne
-from groundfloor.data.config import DataConfig
+from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.data.split import first_line
 from groundfloor.errors import UserError
 from optim_torch.landscape.probing import DIRECTIONS
@@ -17,7 +17,7 @@ from optim_torch.models.vgg_a import NORMS, VGG_A_MODELS
 
 COURSE_RATES = (1e-3, 2e-3, 1e-4, 5e-4)  # for Adam
 # What may differ on resuming; the images' fingerprint tells what was skipped.
-NOT_IDENTITY = ("data_dir", "download", "skip_damaged", "device", *output.FIELDS)
+NOT_IDENTITY = (*SOURCE, "device", *output.FIELDS)
 MODELS = tuple(name for name in VGG_A_MODELS if name != "VGG_A_BatchNorm")  # norms say it here
 OPTIMIZERS = ("sgd", "adam")
 

@@ -24,7 +24,7 @@ from groundfloor.checks import (
     Seed,
     ShareBelowOne,
 )
-from groundfloor.data.config import DataConfig
+from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.output import Output
 from groundfloor.pytorch import batches
@@ -32,7 +32,7 @@ from groundfloor.runs import Progress, Run, duration
 from optim_torch.models.conv_net import ACTIVATIONS
 from optim_torch.study import insights, losses, report, search, trials
 
-PLACE = ("data_dir", "download", "device", *output.FIELDS)
+PLACE = (*SOURCE, "device", *output.FIELDS)
 WIDENED = ("axes", *search.AXES, "rates", "combine", "seeds", "surface")  # a study may be
 AtLeastTwo = Annotated[int, Interval(2, LARGEST)]
 
