@@ -24,7 +24,7 @@ def read(path, build):
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = {key: file[key] for key in file.files if key != "about"}
-        about["config"] = ModelConfig(**about["config"])
+        about["config"] = _model_config(path, about["config"])
         about["resolution"] = tuple(about["resolution"])
         return build(about, arrays)
     except UserError:
@@ -37,6 +37,16 @@ def read(path, build):
         raise UserError(f"{path} is not a functa: {error.args[0]}") from None
     except Exception as error:  # reading a damaged file may raise nearly anything
         raise UserError(f"{path} is damaged or not a functa ({first_line(error)})") from None
+
+
+def _model_config(path, settings):
+    """The ModelConfig of a file's settings; UserError for what earlier versions could do."""
+    removed = {"start": settings.pop("encoded_pixels", None)}
+    for name, choice in (("update", "matrix"), ("interpolation", "blend")):
+        removed[name] = settings.get(name) == choice
+    for name in filter(removed.get, removed):
+        raise UserError(f"{path} needs an earlier version of functa_jax, for its --{name}")
+    return ModelConfig(**settings)
 
 
 def sides_of(resolution):

@@ -38,12 +38,6 @@ class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig, D
     images: Annotated[int, Interval(2, LARGEST)] | None = None
     """Use only this many images of each split; none uses all."""
 
-    def __post_init__(self):
-        super().__post_init__()
-        whole = self.interpolation == "nearest" and self.inner_points is None
-        why = "needs nearest cells, all of whose pixels are seen"
-        checks.require(self.start == "zero" or whole, "start", self.start, why)
-
 
 SPATIAL = {  # a grid of cells, each with its neighbours in view
     "map_size": 3,
@@ -204,7 +198,7 @@ def _say_what_has_no_effect(config):
     constant = config.inner_rate is not None
     rules = (
         (config.update != "gauss_newton", ("cg_iterations",), "without --update gauss_newton"),
-        (constant or config.update == "matrix", ("rate_range",), "on rates that are not learned"),
+        (constant, ("rate_range",), "on rates that are not learned"),
         (constant, ("rate_start",), "beside --inner-rate"),
     )
     checks.say_idle(config, Config(), rules)
@@ -231,10 +225,6 @@ def _check_data(config, data):
         kind = "cells" if config.by_cells else "images"
         what = f"{data.name} {kind} have only {points} pixels"
         checks.refuse_beyond(field, getattr(config, field), points, what)
-    if config.start == "pca":
-        most = min(points * channels, len(data.train) * config.cells)
-        what = f"--start pca can give {data.name} {most} at most"
-        checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
     what = f"{data.name} has only {len(data.train)} train images"
     checks.refuse_beyond("batch_size", config.batch_size, len(data.train), what)
 

@@ -154,8 +154,7 @@ def decoding(functa):
     from functa_jax.model import siren
 
     flat = siren.flatten(functa.params)
-    only_fitting = ("inner_rate", "encoder/")
-    return {name: value for name, value in flat.items() if not name.startswith(only_fitting)}
+    return {name: value for name, value in flat.items() if name != "inner_rate"}
 
 
 def _page(data):

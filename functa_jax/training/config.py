@@ -32,8 +32,6 @@ class InnerConfig(StepConfig):
     """Steps that fit one latent."""
     rates_of_steps: bool = False
     """Learn other rates in each inner step."""
-    start: Literal["zero", "pca"] = "zero"
-    """Where latents start: at zero, or at a linear function of the pixels, PCA at first."""
     first_order: bool = False
     """Ignore second derivatives in the outer gradient (cheaper, worse)."""
     inner_points: Count | None = None
@@ -73,7 +71,7 @@ class OuterConfig(InnerConfig):
     ema: ShareBelowOne = 0.999
     """Decay of the moving average of parameters, which is what gets evaluated and exported."""
     rate_range: tuple[Finite, Finite] = (0.0, 1.0)
-    """Learned rates are clipped to this range after every outer step (a matrix is not)."""
+    """Learned rates are clipped to this range after every outer step."""
     outer_points: Count | None = None
     """Random pixels per outer loss; none uses all."""
     noise: NotNegative = 0.0
