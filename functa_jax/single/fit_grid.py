@@ -12,8 +12,7 @@ from functa_jax.images import resize, signals
 from functa_jax.single import sirens
 from functa_jax.training import devices
 from functa_jax.training.loop import matmul_rate
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor import npz
 from groundfloor.runs import Progress, Stopping, atomic
 
 COMPILE_SECONDS = 4  # of one cell, about
@@ -102,15 +101,8 @@ def _path(run, cell):
 
 
 def _load(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return sirens.Fit(*(file[name] for name in sirens.Fit._fields))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        raise UserError(
-            f"{path} is damaged ({first_line(error)}); delete it to fit again"
-        ) from None
+    with npz.reading(path, "a fitted cell") as arrays:
+        return sirens.Fit(*(arrays[name] for name in sirens.Fit._fields))
 
 
 def _mflop(config, cell, images):
