@@ -4,6 +4,9 @@
 class UserError(Exception):
     """A wrong flag, a missing or damaged file, an impossible value.
 
-    The message is one line that says what is wrong and what to do; the command
-    line prints it to stderr and exits with code 2 (`groundfloor.cli.run`).
+    The message says what is wrong and what to do, in one line whatever it quotes; the command line
+    prints it to stderr and exits with code 2 (`groundfloor.cli.run`).
     """
+
+    def __init__(self, message):
+        super().__init__(" ".join(str(message).splitlines()))

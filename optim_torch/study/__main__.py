@@ -203,7 +203,7 @@ def main(config, preset):
     )
     seed = max(config.seeds, key=lambda seed: trainer(best["setting"], seed)["val"])
     results = {
-        "dataset": config.dataset,
+        "dataset": data_set.name,
         "data_fingerprint": data_set.fingerprint,
         "train_images": len(data.train),
         "seeds": list(config.seeds),
