@@ -36,7 +36,7 @@ METHODS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(dessilbi.DessiLBISettings):
+class Config(dessilbi.DessilbiConfig):
     """Which runs, and at which densities."""
 
     dessilbi: Flags

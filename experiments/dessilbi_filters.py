@@ -35,7 +35,7 @@ KEPT = ("seed", "optimizer", "test", "train_seconds", "commit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(dessilbi.DessiLBISettings):
+class Config(dessilbi.DessilbiConfig):
     """Which runs; SGD runs beside the first seed."""
 
     preset: str = "mnist-lenet"

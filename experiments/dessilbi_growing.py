@@ -22,7 +22,7 @@ from groundfloor.runs import read_rows, spread
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(dessilbi.DessiLBISettings):
+class Config(dessilbi.DessilbiConfig):
     """Which runs."""
 
     grow: Flags

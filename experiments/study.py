@@ -17,7 +17,7 @@ Results: study_NAME.csv, one row a trial, study_NAME.json, and its pictures stud
 from experiments import runner
 from groundfloor import cli
 
-Config = runner.SeededSettings
+Config = runner.SeededConfig
 PRESETS = {
     "cifar10-cpu": Config(),
     "cifar10": Config(seeds=(0,)),
