@@ -25,7 +25,7 @@ from prune_torch.network import stored
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """What to multiply, and how often."""
 
     model: str = "vit_tiny_patch16_224"
@@ -42,9 +42,6 @@ class Config:
     """Times that dense, CSR and rows take turns."""
     json: Path | None = None
     """File for the numbers and the machine; none: only print."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

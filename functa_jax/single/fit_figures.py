@@ -9,7 +9,7 @@ from functa_jax.evaluation.reconstruction import mean_psnr
 from functa_jax.images import resize, signals
 from functa_jax.model.siren import coordinate_grid
 from functa_jax.single import sirens
-from groundfloor.plots import figure
+from groundfloor.plots import bare, figure
 
 MOST_IMAGES = 4  # in a picture
 FACTORS = (2, 4)  # of super-resolution
@@ -264,10 +264,7 @@ def show(ax, picture, below=None, low=0.0, high=1.0):
     if picture.ndim == 3:
         picture = np.clip(picture[..., 0] if picture.shape[-1] == 1 else picture, 0, 1)
     ax.imshow(picture, vmin=low, vmax=high)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    bare(ax)
     if below:
         ax.set_xlabel(below, fontsize=8, labelpad=2)
 

@@ -1,7 +1,6 @@
 """The cells of functa_jax.fit_images: networks of one shape on images of one size, each kept in a
 file, so that a stopped grid goes on and a finished one may be widened."""
 
-import csv
 import itertools
 from typing import NamedTuple
 
@@ -159,15 +158,6 @@ def means_of(rows):
             }
         )
     return means
-
-
-def write_csv(path, rows):
-    """Rows (dicts; missing values stay empty) as a .csv file, whole or not at all."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def device():

@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.images import signals
 from functa_jax.tasks import task
 from functa_jax.tasks.film import animate
 from functa_jax.tasks.gallery import gallery
@@ -166,7 +167,7 @@ def _rows(material, paths, ends, seed):
     rows = []
     for name, path in paths.items():
         errors = ((path[:, 1:] - path[:, :-1]) ** 2).mean((2, 3, 4))
-        dB = -10 * np.log10(np.maximum(errors, 1e-12))
+        dB = signals.psnr(errors)
         middle = reconstruction.as_rows(path[:, path.shape[1] // 2])
         row = {"between": name, "neighbours, dB": float(dB.mean())}
         row |= {"largest step, dB": float(dB.min(axis=1).mean()), "to train": distance(middle)}

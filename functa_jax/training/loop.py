@@ -1,6 +1,7 @@
 """Outer training of a run: dispatches, validation, checkpoints, exact resume, divergence guard."""
 
 import time
+import timeit
 
 import jax
 import numpy as np
@@ -219,15 +220,12 @@ def forward_flops(model, points):
     return 2 * points * (2 * width + hidden * width**2 + width * model.channels)
 
 
-def matmul_rate(size=1024):
+def matmul_rate():
     """This machine's float32 matrix product rate over all local devices, in FLOP/s (a glance)."""
+    size = 1024
     square = jax.numpy.ones((size, size))
     product = jax.jit(lambda a: a @ a)
     product(square).block_until_ready()
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        product(square).block_until_ready()
-        times.append(time.perf_counter() - began)
+    times = timeit.repeat(lambda: product(square).block_until_ready(), number=1, repeat=3)
     share = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return share * 2 * size**3 / min(times)

@@ -117,10 +117,7 @@ def unpack(config):
     from functa_jax.functa import load
 
     images = decode_file(config.unpack, load(config.run))
-    try:
-        with atomic(config.to) as temporary, temporary.open("wb") as file:
-            np.save(file, images)
-    except OSError as error:
-        raise UserError(f"cannot write {config.to}: {error.strerror}") from None
+    with atomic(config.to) as temporary, temporary.open("wb") as file:
+        np.save(file, images)
     print(f"{config.to}: uint8 images {images.shape}")
     return {"images": len(images)}
