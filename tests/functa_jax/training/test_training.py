@@ -242,8 +242,8 @@ def test_a_whole_folder_that_is_no_checkpoint_is_refused(finished):
     nothing_changes(finished, r"0000000013-\w* (cannot be read|is no checkpoint)")
 
 
-def test_a_disk_that_takes_no_more_is_an_error_of_the_system(finished, capfd):
-    """As groundfloor.runs.atomic knows it, not tensorstore's; what was half written goes."""
+def test_a_disk_that_takes_no_more_is_said_in_one_line(finished, capfd):
+    """As groundfloor.runs.atomic says it, not tensorstore; what was half written goes."""
     resource = pytest.importorskip("resource")
     checkpoints = Checkpoints(finished / "checkpoints")
     state = checkpoints.restore(START)
@@ -251,7 +251,7 @@ def test_a_disk_that_takes_no_more_is_an_error_of_the_system(finished, capfd):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        with pytest.raises(UserError, match=os.strerror(errno.EFBIG)):
             checkpoints.save(state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
