@@ -10,3 +10,8 @@ class UserError(Exception):
 
     def __init__(self, message):
         super().__init__(" ".join(str(message).splitlines()))
+
+
+def first_line(error):
+    """The first line of an error's message, to quote in one line of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 
 
 @contextlib.contextmanager

@@ -16,8 +16,7 @@ from torch.nn.functional import linear
 
 from groundfloor import checks, cli
 from groundfloor.checks import Count, PositiveShare
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from groundfloor.runs import cores, environment, write_json
 from prune_torch.compact import latency
 from prune_torch.density import prunable

@@ -58,7 +58,8 @@ def whole_pca(train_images, folder=None):
     if not model:
         model = exact_pca(as_rows(train_images), 1 / 255)
         if path:
-            with contextlib.suppress(OSError), atomic(path) as temporary:  # a copy, to spare time
+            # A copy, to spare time: where it cannot be written, nothing is lost.
+            with contextlib.suppress(OSError, UserError), atomic(path) as temporary:
                 arrays = {name: getattr(model, name) for name in PARTS}
                 np.savez(temporary, images=digest.hexdigest(), **arrays)
     return model

@@ -14,8 +14,7 @@ import orbax.checkpoint as ocp
 
 from functa_jax.training import devices
 from groundfloor import kept
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 
 KEPT = 3
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax also logs what it raises
