@@ -18,11 +18,7 @@ from experiments import runner
 from groundfloor import cli
 
 Config = runner.SeededConfig
-PRESETS = {
-    "cifar10-cpu": Config(),
-    "cifar10": Config(seeds=(0,)),
-    "digits": Config(seeds=(0, 1)),
-}
+PRESETS = {"cifar10-cpu": Config(), "cifar10": Config(seeds=(0,)), "digits": Config(seeds=(0, 1))}
 
 
 def main(config, name):

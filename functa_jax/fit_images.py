@@ -86,18 +86,10 @@ class Config(DataConfig):
 PRESETS = {
     "photos": Config(),
     "mnist": Config(
-        dataset="mnist",
-        images=tuple(range(8)),
-        sizes=(14, 28),
-        steps=1000,
-        compare="mnist",
+        dataset="mnist", images=tuple(range(8)), sizes=(14, 28), steps=1000, compare="mnist"
     ),
     "cifar10": Config(
-        dataset="cifar10",
-        images=tuple(range(8)),
-        sizes=(16, 32),
-        steps=1000,
-        compare="cifar10",
+        dataset="cifar10", images=tuple(range(8)), sizes=(16, 32), steps=1000, compare="cifar10"
     ),
     # Whole photographs, for a GPU.
     "photos-full": Config(

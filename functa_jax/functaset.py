@@ -78,11 +78,7 @@ class Functaset:
         }
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez(
-                file,
-                **arrays,
-                mean=self.mean,
-                std=self.std,
-                metadata=json.dumps(self.metadata),
+                file, **arrays, mean=self.mean, std=self.std, metadata=json.dumps(self.metadata)
             )
 
 

@@ -79,11 +79,7 @@ PRESETS = {
         eval_every=2000,
         dispatch=20,
     ),
-    "digits-spatial": Config(
-        grid=2,
-        latent_dim=8,
-        **SPATIAL,
-    ),
+    "digits-spatial": Config(grid=2, latent_dim=8, **SPATIAL),
     "mnist-spatial": Config(
         dataset="mnist",
         grid=7,

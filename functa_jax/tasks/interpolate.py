@@ -73,7 +73,7 @@ def main(config):
         f"pictures each, clipped to [0, 1]; one seed ({config.seed}). neighbours, largest step: "
         "PSNR between one picture and the next, mean and least on the way. to train: root mean "
         "squared distance of the middle to the nearest training image, to be set beside that of "
-        "test images; blur lowers it.",
+        "test images; blur lowers it."
     ]
     if any("sure, %" in row for row in rows):
         right = "judged by nobody, as there are no validation images"

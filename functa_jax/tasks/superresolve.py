@@ -77,10 +77,7 @@ def _estimates(study, case):
     latents_alone = study.models._replace(pca=None, normal=None)  # PCA knows pixels, not points
     centres = case._replace(val=Seen(case.val.pictures), test=Seen(case.test.pictures))
     methods = {}
-    ways = {
-        "averages": study.estimates(case),
-        "centres": study.estimates(centres, latents_alone),
-    }
+    ways = {"averages": study.estimates(case), "centres": study.estimates(centres, latents_alone)}
     for way, estimates in ways.items():
         for name, estimate in estimates.items():
             if name not in methods or estimate.val > methods[name].val:

@@ -59,16 +59,7 @@ def cost(lengths):
     return 1 + len(lengths)
 
 
-def probe(
-    model,
-    loss_fn,
-    batch,
-    *,
-    lengths,
-    direction="gradient",
-    optimizer=None,
-    generator=None,
-):
+def probe(model, loss_fn, batch, *, lengths, direction="gradient", optimizer=None, generator=None):
     """Loss and gradient of `model` on one batch, where it is and along a line: a `Probe`.
 
     model, batch: (inputs, targets) as `loss_fn(model(inputs), targets)` takes them, on the model's

@@ -92,10 +92,7 @@ class Recording:
         loss.backward()
         now = [
             torch.cat([t.detach().flatten() for t in tensors])
-            for tensors in (
-                self.model.parameters(),
-                [p.grad for p in self.model.parameters()],
-            )
+            for tensors in (self.model.parameters(), [p.grad for p in self.model.parameters()])
         ]
         self.rows["loss"][self.step] = loss.item()
         if self.before is not None:
