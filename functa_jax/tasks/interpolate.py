@@ -16,9 +16,9 @@ from sklearn.neural_network import MLPClassifier
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.images import signals
+from functa_jax.images.gallery import gallery
 from functa_jax.tasks import task
 from functa_jax.tasks.film import animate
-from functa_jax.tasks.gallery import gallery
 from functa_jax.tasks.restoration.estimates import Models
 from groundfloor import checks, cli, seeds
 from groundfloor.checks import Count, Interval

@@ -13,8 +13,8 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
+from functa_jax.images.gallery import gallery
 from functa_jax.tasks import task
-from functa_jax.tasks.gallery import gallery
 from functa_jax.tasks.restoration.estimates import Estimate
 from functa_jax.tasks.restoration.fitting import Seen, block_means
 from functa_jax.tasks.restoration.protocol import Case, RestorationConfig, Study

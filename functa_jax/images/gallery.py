@@ -1,4 +1,4 @@
-"""A figure of pictures in named rows, for every task that shows images beside each other."""
+"""A figure of pictures in named rows, for all that show images beside each other."""
 
 import numpy as np
 
