@@ -7,14 +7,13 @@ from the latents, and write summary.json. The same command on the same folder re
 
 import time
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 
 from functa_jax.model.config import GridConfig, NetworkConfig
 from functa_jax.training.config import ClusterConfig, OuterConfig, RunConfig
 from groundfloor import checks, cli
-from groundfloor.checks import LARGEST, Interval
+from groundfloor.checks import AtLeastTwo
 from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import duration
@@ -35,7 +34,7 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig, DataConfig):
     """What to train on, the model, the two loops, and where to write."""
 
-    images: Annotated[int, Interval(2, LARGEST)] | None = None
+    images: AtLeastTwo | None = None
     """Use only this many images of each split; none uses all."""
 
 

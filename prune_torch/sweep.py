@@ -8,15 +8,14 @@ pictures. A stopped sweep goes on where it was, cell by cell.
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from groundfloor import checks, cli, output
 from groundfloor.checks import (
-    LARGEST,
+    AtLeastTwo,
     Count,
     CountOrZero,
     InnerShare,
-    Interval,
     NotNegative,
     Positive,
     PositiveShare,
@@ -70,7 +69,7 @@ class Config(Output, DataConfig):
     """Training steps of the dense network; 0 takes --weights as they are."""
     dense_rate: Positive = 1e-3
     """Its learning rate (AdamW, warm-up, cosine)."""
-    steps: Annotated[int, Interval(2, LARGEST)] = 120
+    steps: AtLeastTwo = 120
     """Training steps of each cell, search and recovery together."""
     rate: Positive = 5e-4
     """Learning rate of each cell."""

@@ -10,11 +10,10 @@ import tyro
 from functa_jax.model.config import StepConfig
 from groundfloor import checks
 from groundfloor.checks import (
-    LARGEST,
+    AtLeastTwo,
     Count,
     CountOrZero,
     Finite,
-    Interval,
     Name,
     NotNegative,
     Positive,
@@ -99,7 +98,7 @@ class RunConfig(Settings):
     """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate."""
     collapse: Positive = 4.0
     """Fall of the mean training PSNR below its best that counts as a collapse, in dB."""
-    classifier_rows: Annotated[int, Interval(2, LARGEST)] = 20_000
+    classifier_rows: AtLeastTwo = 20_000
     """Training latents for the classifier, at most."""
     name: Name = ""
     """Appended to the run folder's name."""

@@ -15,7 +15,7 @@ import torch
 
 from groundfloor import checks, cli, output, plots, tables
 from groundfloor.checks import (
-    LARGEST,
+    AtLeastTwo,
     CountOrZero,
     InnerShare,
     Interval,
@@ -34,7 +34,6 @@ from optim_torch.study import insights, losses, report, search, trials
 
 PLACE = ("data_dir", "download", "device", *output.FIELDS)
 WIDENED = ("axes", *search.AXES, "rates", "combine", "seeds", "surface")  # a study may be
-AtLeastTwo = Annotated[int, Interval(2, LARGEST)]
 
 
 @dataclass(frozen=True)
