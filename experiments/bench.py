@@ -18,7 +18,7 @@ from groundfloor.runs import atomic
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """How long to measure, and how to report."""
 
     json: bool = False
@@ -29,9 +29,6 @@ class Config:
     """Time for each turn."""
     results: Path | None = None
     """Folder for bench_NAME.jsonl, one JSON object a line; default: nothing is kept."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 @dataclass(frozen=True)

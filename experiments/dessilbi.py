@@ -10,7 +10,7 @@ SGD = ["--optimizer", "sgd"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(runner.SeededSettings):
+class DessilbiConfig(runner.SeededConfig):
     """Which runs of optim_torch.train."""
 
     preset: str

@@ -36,7 +36,7 @@ VARIANTS = {  # name: flags
     "adagrad": "--base adagrad --lr 0.01 --nu 10 --lr-gamma 0.03",
 }
 NAMES = {"w": "W", "w_on_support": "W on supp Γ", "gamma": "Γ"}
-Config = dessilbi.Settings
+Config = dessilbi.DessilbiConfig
 PRESETS = {
     "mnist": Config(
         preset="mnist-lenet",

@@ -36,7 +36,7 @@ METHODS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(dessilbi.Settings):
+class Config(dessilbi.DessilbiConfig):
     """Which runs, and at which densities."""
 
     dessilbi: Flags
@@ -52,9 +52,7 @@ PRESETS = {
         dessilbi="--penalty l1 --nu 100 --threshold 0.1 --lr-gamma 0.3",
     ),
     "cifar10": Config(
-        preset="cifar10-resnet",
-        flags="--val-fraction 0",
-        dessilbi="--penalty l1 --threshold 0.01",
+        preset="cifar10-resnet", flags="--val-fraction 0", dessilbi="--penalty l1 --threshold 0.01"
     ),
 }
 

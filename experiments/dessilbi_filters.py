@@ -17,12 +17,11 @@ All 60,000 train images; test is looked at once, at the end. Results: dessilbi_f
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from skimage.util import montage
 
 from experiments import dessilbi, runner
-from groundfloor import checks, cli, seeds
+from groundfloor import checks, cli, npz, seeds
 from groundfloor.checks import Count
 from groundfloor.plots import figure
 from groundfloor.runs import spread
@@ -36,7 +35,7 @@ KEPT = ("seed", "optimizer", "test", "train_seconds", "commit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(dessilbi.Settings):
+class Config(dessilbi.DessilbiConfig):
     """Which runs; SGD runs beside the first seed."""
 
     preset: str = "mnist-lenet"
@@ -100,18 +99,23 @@ def selected(summary):
     return row["selected"]
 
 
+def recorded(folder):
+    """A context of the arrays that `dessilbi.path` recorded in a run."""
+    return npz.reading(folder / "path.npz", "a recorded path")
+
+
 def filters_left(folder):
     """Filters whose norm ends above a hundredth of the largest."""
-    with np.load(folder / "path.npz") as arrays:
+    with recorded(folder) as arrays:
         norms = arrays[f"w/{LAYER}"][-1]
-    return int((norms > 0.01 * norms.max()).sum())
+        return int((norms > 0.01 * norms.max()).sum())
 
 
 def first_entry(folder):
     """The first epoch at whose end a filter is in the support of Γ, or None."""
-    with np.load(folder / "path.npz") as arrays:
+    with recorded(folder) as arrays:
         epochs = arrays["time"][(arrays[f"gamma/{LAYER}"] > 0).any(axis=1)]
-    return float(epochs[0]) if len(epochs) else None
+        return float(epochs[0]) if len(epochs) else None
 
 
 def draw(config, ours, sgd):
@@ -122,7 +126,7 @@ def draw(config, ours, sgd):
     path = config.results / "dessilbi_filters.png"
     with figure(path, 2, 1 + len(epochs), size=size, gridspec_kw=ratios) as (_, axes):
         for row, (folder, name) in zip(axes, ((ours, "DessiLBI"), (sgd, "SGD")), strict=True):
-            with np.load(folder / "path.npz") as arrays:
+            with recorded(folder) as arrays:
                 chosen = arrays[f"gamma/{LAYER}"][-1] > 0
                 figures.norms(row[0], arrays["time"], arrays[f"w/{LAYER}"], chosen)
             for epoch in config.shown:

@@ -22,7 +22,7 @@ from groundfloor.runs import read_rows, spread
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(dessilbi.Settings):
+class Config(dessilbi.DessilbiConfig):
     """Which runs."""
 
     grow: Flags
@@ -67,10 +67,7 @@ def main(config, name):
             "widths": [run["widths"] for run in runs],
         }
     path = config.results / f"{stem}.json"
-    settings = {
-        "flags": [config.preset, config.flags, config.grow],
-        "seeds": list(config.seeds),
-    }
+    settings = {"flags": [config.preset, config.flags, config.grow], "seeds": list(config.seeds)}
     result = runner.write(path, f"dessilbi_growing {name}", {**settings, "table": table})
     with figure(path.with_suffix(".png"), size=(4.2, 2.8)) as (_, axis):
         for seed in config.seeds:

@@ -21,7 +21,7 @@ from groundfloor.runs import spread
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(dessilbi.Settings):
+class Config(dessilbi.DessilbiConfig):
     """Which runs."""
 
     find: Flags

@@ -27,7 +27,7 @@ from groundfloor.runs import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.Settings):
+class Config(runner.RunsConfig):
     """Which run of functa_jax.meta_train."""
 
     preset: str

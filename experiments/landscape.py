@@ -15,7 +15,7 @@ Rates are compared on validation images. Results: landscape_NAME.json and its pi
 from experiments import runner
 from groundfloor import cli
 
-Config = runner.SeededSettings
+Config = runner.SeededConfig
 PRESETS = {
     "digits": Config(),
     "cifar10-light": Config(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch

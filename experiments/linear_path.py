@@ -33,7 +33,7 @@ from sklearn.metrics import roc_auc_score
 
 from experiments import runner
 from groundfloor import checks, cli
-from groundfloor.checks import LARGEST, Count, Interval, NotNegative, Positive
+from groundfloor.checks import LARGEST, AtLeastTwo, Count, Interval, NotNegative, Positive
 from groundfloor.errors import UserError
 from groundfloor.plots import figure
 from groundfloor.runs import Progress
@@ -48,7 +48,7 @@ DIABETES_UNTIL = 1000  # all of the ten have entered, and the lasso is done
 class Config:
     """The sparse truths, and how the paths are followed."""
 
-    seeds: Annotated[int, Interval(2, LARGEST)] = 50
+    seeds: AtLeastTwo = 50
     """Data sets of each correlation, seeds 0, 1, ..."""
     rows: Annotated[int, Interval(3, LARGEST)] = 100
     """Observations of a data set."""

@@ -21,7 +21,7 @@ from groundfloor import cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededSettings):
+class Config(runner.SeededConfig):
     """Which sweep."""
 
     taught: tuple[str, ...] = ("magnitude", "dessilbi")

@@ -55,7 +55,7 @@ KEPT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededSettings):
+class Config(runner.SeededConfig):
     """Which runs of functa_jax.meta_train."""
 
     preset: str

@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(checks.Settings):
+class RunsConfig(checks.Settings):
     """Settings of an experiment that runs one of the packages' commands."""
 
     flags: Flags = ""
@@ -38,7 +38,7 @@ class Settings(checks.Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeededSettings(Settings):
+class SeededConfig(RunsConfig):
     """Settings of an experiment that runs a command with several seeds."""
 
     seeds: tuple[Seed, ...] = (0, 1, 2)

@@ -17,12 +17,8 @@ Results: study_NAME.csv, one row a trial, study_NAME.json, and its pictures stud
 from experiments import runner
 from groundfloor import cli
 
-Config = runner.SeededSettings
-PRESETS = {
-    "cifar10-cpu": Config(),
-    "cifar10": Config(seeds=(0,)),
-    "digits": Config(seeds=(0, 1)),
-}
+Config = runner.SeededConfig
+PRESETS = {"cifar10-cpu": Config(), "cifar10": Config(seeds=(0,)), "digits": Config(seeds=(0, 1))}
 
 
 def main(config, name):

@@ -15,7 +15,7 @@ import tyro
 from groundfloor import cli, plots, tables
 from groundfloor.errors import UserError
 from groundfloor.plots import figure
-from groundfloor.runs import read_json, read_rows
+from groundfloor.runs import read_dict, read_rows
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,7 @@ def draw(path, runs):
 def _read(path, key):
     if not path.exists():
         raise UserError(f"{path.parent} has no {path.name}: not a finished run of meta_train")
-    contents = read_json(path)
-    if not isinstance(contents, dict) or key not in contents:
-        raise UserError(f"{path} is not of a run of functa_jax.meta_train")
-    return contents
+    return read_dict(path, "results or settings of functa_jax.meta_train", key)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from groundfloor import checks, cli
+from groundfloor import checks, cli, tables
 from groundfloor.checks import Count, CountOrZero, Interval, Name, Positive, Seed
 from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
@@ -86,18 +86,10 @@ class Config(DataConfig):
 PRESETS = {
     "photos": Config(),
     "mnist": Config(
-        dataset="mnist",
-        images=tuple(range(8)),
-        sizes=(14, 28),
-        steps=1000,
-        compare="mnist",
+        dataset="mnist", images=tuple(range(8)), sizes=(14, 28), steps=1000, compare="mnist"
     ),
     "cifar10": Config(
-        dataset="cifar10",
-        images=tuple(range(8)),
-        sizes=(16, 32),
-        steps=1000,
-        compare="cifar10",
+        dataset="cifar10", images=tuple(range(8)), sizes=(16, 32), steps=1000, compare="cifar10"
     ),
     # Whole photographs, for a GPU.
     "photos-full": Config(
@@ -140,7 +132,7 @@ def main(config, preset="photos"):
     announce(config, images, functa, data, run)
     fits = fit_grid.fit_all(config, images, run)
     rows = fit_grid.rows_of(config, fits, images)
-    fit_grid.write_csv(run.path("results.csv"), rows)
+    tables.write(run.path("results"), rows, "csv")
     write_json(run.path("results.json"), rows)
     enlarged = fit_figures.grid(run, config, full, images, fits)
     beside = compare(config, functa, data, run) if data else {}
@@ -243,7 +235,7 @@ def _compared(run, functa):
 
 def compare(config, functa, data, run):
     """The comparison, or what a run before this one found; its figures and comparison.csv."""
-    from functa_jax.single import comparison, fit_figures, fit_grid
+    from functa_jax.single import comparison, fit_figures
 
     path, beside = run.path("comparison.json"), functa.hash if functa else None
     if not _compared(run, functa):
@@ -263,7 +255,7 @@ def compare(config, functa, data, run):
         )
         fit_figures.comparison(run.path("figures/comparison.png"), result, data)
         fit_figures.galleries(run.path("figures/comparison_images.png"), result.pictures)
-        fit_grid.write_csv(run.path("comparison.csv"), result.rows)
+        tables.write(run.path("comparison"), result.rows, "csv")
         write_json(
             path,
             {

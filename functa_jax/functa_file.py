@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from functa_jax.model.config import ModelConfig
-from groundfloor.data.split import first_line
+from groundfloor import npz
 from groundfloor.errors import UserError
 
 
@@ -20,23 +20,23 @@ def read(path, build):
     path = Path(path)
     if path.is_dir():
         path = path / "functa.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            arrays = {key: file[key] for key in file.files if key != "about"}
-        about["config"] = ModelConfig(**about["config"])
+    if not path.exists():
+        raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun")
+    with npz.reading(path, "a functa") as arrays:
+        about = json.loads(str(arrays.pop("about")))
+        about["config"] = _model_config(path, about["config"])
         about["resolution"] = tuple(about["resolution"])
         return build(about, arrays)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: not a run of functa_jax, or not begun") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except KeyError as error:
-        raise UserError(f"{path} is not a functa: {error.args[0]}") from None
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        raise UserError(f"{path} is damaged or not a functa ({first_line(error)})") from None
+
+
+def _model_config(path, settings):
+    """The ModelConfig of a file's settings; UserError for what earlier versions could do."""
+    removed = {"start": settings.pop("encoded_pixels", None)}
+    for name, choice in (("update", "matrix"), ("interpolation", "blend")):
+        removed[name] = settings.get(name) == choice
+    for name in filter(removed.get, removed):
+        raise UserError(f"{path} needs an earlier version of functa_jax, for its --{name}")
+    return ModelConfig(**settings)
 
 
 def sides_of(resolution):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from groundfloor.data.split import first_line
+from groundfloor import npz
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
@@ -78,11 +78,7 @@ class Functaset:
         }
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez(
-                file,
-                **arrays,
-                mean=self.mean,
-                std=self.std,
-                metadata=json.dumps(self.metadata),
+                file, **arrays, mean=self.mean, std=self.std, metadata=json.dumps(self.metadata)
             )
 
 
@@ -137,30 +133,14 @@ def load_functaset(path):
 
 
 def _read(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            splits = {
-                split: Latents(*(file[f"{split}_{column}"] for column in COLUMNS))
-                for split in SPLITS
-            }
-            functaset = Functaset(
-                **splits,
-                mean=file["mean"],
-                std=file["std"],
-                metadata=json.loads(str(file["metadata"])),
-            )
+    with npz.reading(path, "a functaset") as arrays:
+        splits = {
+            split: Latents(*(arrays[f"{split}_{column}"] for column in COLUMNS)) for split in SPLITS
+        }
+        metadata = json.loads(str(arrays["metadata"]))
+        functaset = Functaset(**splits, mean=arrays["mean"], std=arrays["std"], metadata=metadata)
         _check(functaset)
         return functaset
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except MemoryError:
-        raise UserError(f"{path} is larger than the memory that is left") from None
-    except KeyError as error:
-        raise UserError(f"{path} is not a functaset: {error.args[0]}") from None
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        raise UserError(f"{path} is damaged or not a functaset ({first_line(error)})") from None
 
 
 def _check(functaset):

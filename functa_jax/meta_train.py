@@ -7,14 +7,13 @@ from the latents, and write summary.json. The same command on the same folder re
 
 import time
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 
 from functa_jax.model.config import GridConfig, NetworkConfig
 from functa_jax.training.config import ClusterConfig, OuterConfig, RunConfig
 from groundfloor import checks, cli
-from groundfloor.checks import LARGEST, Interval
+from groundfloor.checks import AtLeastTwo
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import duration
@@ -34,14 +33,8 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig, DataConfig):
     """What to train on, the model, the two loops, and where to write."""
 
-    images: Annotated[int, Interval(2, LARGEST)] | None = None
+    images: AtLeastTwo | None = None
     """Use only this many images of each split; none uses all."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        whole = self.interpolation == "nearest" and self.inner_points is None
-        why = "needs nearest cells, all of whose pixels are seen"
-        checks.require(self.start == "zero" or whole, "start", self.start, why)
 
 
 SPATIAL = {  # a grid of cells, each with its neighbours in view
@@ -84,11 +77,7 @@ PRESETS = {
         eval_every=2000,
         dispatch=20,
     ),
-    "digits-spatial": Config(
-        grid=2,
-        latent_dim=8,
-        **SPATIAL,
-    ),
+    "digits-spatial": Config(grid=2, latent_dim=8, **SPATIAL),
     "mnist-spatial": Config(
         dataset="mnist",
         grid=7,
@@ -203,7 +192,7 @@ def _say_what_has_no_effect(config):
     constant = config.inner_rate is not None
     rules = (
         (config.update != "gauss_newton", ("cg_iterations",), "without --update gauss_newton"),
-        (constant or config.update == "matrix", ("rate_range",), "on rates that are not learned"),
+        (constant, ("rate_range",), "on rates that are not learned"),
         (constant, ("rate_start",), "beside --inner-rate"),
     )
     checks.say_idle(config, Config(), rules)
@@ -230,10 +219,6 @@ def _check_data(config, data):
         kind = "cells" if config.by_cells else "images"
         what = f"{data.name} {kind} have only {points} pixels"
         checks.refuse_beyond(field, getattr(config, field), points, what)
-    if config.start == "pca":
-        most = min(points * channels, len(data.train) * config.cells)
-        what = f"--start pca can give {data.name} {most} at most"
-        checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
     what = f"{data.name} has only {len(data.train)} train images"
     checks.refuse_beyond("batch_size", config.batch_size, len(data.train), what)
 

@@ -84,10 +84,7 @@ def main(config):
     rows = np.linspace(0, len(functaset.test) - 1, count).astype(int)
     images, reason = originals(functa, config.run, functaset, rows, config.data_dir)
     out = config.out or folder / "viewer.html"
-    try:
-        write(out, functa, functaset, rows, images)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    write(out, functa, functaset, rows, images)
     beside = "with their originals" if reason is None else f"without originals: {reason}"
     print(f"{count} test images, {beside}")
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")
@@ -154,8 +151,7 @@ def decoding(functa):
     from functa_jax.model import siren
 
     flat = siren.flatten(functa.params)
-    only_fitting = ("inner_rate", "encoder/")
-    return {name: value for name, value in flat.items() if not name.startswith(only_fitting)}
+    return {name: value for name, value in flat.items() if name != "inner_rate"}
 
 
 def _page(data):

@@ -74,6 +74,7 @@ LARGEST = 2**31 - 1  # of whole numbers: what a 32-bit index can count
 
 Count = Annotated[int, Interval(1, LARGEST)]
 CountOrZero = Annotated[int, Interval(0, LARGEST)]
+AtLeastTwo = Annotated[int, Interval(2, LARGEST)]
 Seed = Annotated[int, Interval(0, LARGEST)]
 Finite = Annotated[float, Interval()]
 Positive = Annotated[float, Interval(0, without_low=True)]

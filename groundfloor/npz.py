@@ -1,49 +1,60 @@
 """Reads .npz and .npy files without pickle; what is wrong with one is a UserError in one line."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 
 
-def read(path, *names):
-    """{name: array} of all arrays of a .npz file, among which `names` must be."""
-    arrays = _load(Path(path))
-    if not isinstance(arrays, dict):
-        raise UserError(f"{path} is no .npz file")
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or '-'}")
-    return arrays
+@contextlib.contextmanager
+def reading(path, what):
+    """Yield {name: array} of all arrays of a .npz file, for a block that makes `what` of them.
+
+    what: such as "a functa". A name that the block misses, and any other error in it, means that
+    the file is damaged or of another kind: a UserError that says so.
+    """
+    with _faults(path, what):
+        arrays = _load(path)
+        if not isinstance(arrays, dict):
+            raise ValueError("it is a .npy file")
+        yield arrays
 
 
 def read_array(path):
     """The array of a .npy file."""
-    array = _load(Path(path))
-    if isinstance(array, dict):
-        raise UserError(f"{path} is no .npy file")
-    return array
+    with _faults(path, "a .npy file"):
+        array = _load(path)
+        if isinstance(array, dict):
+            raise ValueError("it is a .npz file")
+        return array
 
 
 def _load(path):
+    with Path(path).open("rb") as file:
+        if not file.read(6).startswith((b"PK", b"\x93NUMPY")):
+            raise ValueError("it is no .npz or .npy file")
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        return dict(loaded)
+
+
+@contextlib.contextmanager
+def _faults(path, what):
     try:
-        with path.open("rb") as file:
-            if not file.read(6).startswith((b"PK", b"\x93NUMPY")):
-                raise UserError(f"{path} is no .npz or .npy file")
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return dict(loaded)
+        yield
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except MemoryError:
         raise UserError(f"{path} is larger than the memory that is left") from None
-    except UserError:
-        raise
-    except Exception as error:  # of zip, zlib or NumPy: as many kinds as there is damage
-        raise UserError(f"{path} is damaged ({first_line(error)})") from None
+    except KeyError as error:
+        raise UserError(f"{path} is not {what}: it lacks {error.args[0]}") from None
+    except Exception as error:  # of zip, zlib, NumPy or JSON: as many kinds as there is damage
+        raise UserError(f"{path} is damaged or not {what} ({first_line(error)})") from None

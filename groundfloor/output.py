@@ -18,7 +18,7 @@ class Output:
     figures: plots.Kind = "png"
     """pdf: all figures as vector graphics, too, beside the PNG."""
     table: tables.Kind = None
-    """The printed table as a file, too: table.csv, or table.tex for LaTeX with booktabs."""
+    """The printed tables as files, too: .csv, or .tex for LaTeX with booktabs."""
 
 
 FIELDS = tuple(Output.__dataclass_fields__)  # for `not_identity` of a run

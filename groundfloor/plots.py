@@ -48,6 +48,13 @@ def figure(path, rows=1, columns=1, *, size, **options):
                 made.savefig(temporary)
 
 
+def bare(axis):
+    """Take ticks, grid and frame away from around a picture."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+
+
 def as_rgb(images):
     """Pictures (..., c), uint8 or floats in [0, 1], as colours (..., 3) of the same type.
 

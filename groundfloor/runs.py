@@ -157,11 +157,12 @@ class Run:
         self.environment = environment()  # now: the code may change while it runs
 
     @classmethod
-    def of(cls, command, preset, config, data_set, *, not_identity, files=()):
+    def of(cls, command, preset, config, data_set, *, not_identity, files=(), removed=None):
         """The run of a command: `config.out`, or runs/COMMAND-PRESET[-NAME].
 
         config: the command's dataclass; its fields but `not_identity` are the settings, those named
-        in `files` by their content. data_set: `groundfloor.data.datasets.Dataset`.
+        in `files` by their content. data_set: `groundfloor.data.datasets.Dataset`. removed: dict of
+        settings that earlier versions had, each with the only value that can be resumed.
         """
         settings = dataclasses.asdict(config)
         kept = {k: v for k, v in settings.items() if k not in (*not_identity, *files)}
@@ -177,7 +178,7 @@ class Run:
             kept,
             data_fingerprint=data_set.fingerprint,
             files={name: settings[name] for name in files},
-            defaults=defaults,
+            defaults=defaults | (removed or {}),
         )
 
     def path(self, *parts):

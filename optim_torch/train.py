@@ -209,7 +209,7 @@ def report(config, data_set, run, trained, device):
         )
 
     results = {
-        "dataset": config.dataset,
+        "dataset": data_set.name,
         "data_fingerprint": data_set.fingerprint,
         "train_images": len(train_images),
         "model": config.model,

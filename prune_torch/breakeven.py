@@ -16,8 +16,7 @@ from torch.nn.functional import linear
 
 from groundfloor import checks, cli
 from groundfloor.checks import Count, PositiveShare
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from groundfloor.runs import cores, environment, write_json
 from prune_torch.compact import latency
 from prune_torch.density import prunable
@@ -25,7 +24,7 @@ from prune_torch.network import stored
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """What to multiply, and how often."""
 
     model: str = "vit_tiny_patch16_224"
@@ -42,9 +41,6 @@ class Config:
     """Times that dense, CSR and rows take turns."""
     json: Path | None = None
     """File for the numbers and the machine; none: only print."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

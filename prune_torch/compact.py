@@ -23,7 +23,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from groundfloor.data.split import first_line
+from groundfloor.errors import first_line
 from prune_torch import density, pack
 from prune_torch.network import stored
 

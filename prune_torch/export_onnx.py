@@ -23,16 +23,13 @@ TOLERANCE = 1e-4  # of the largest logit, and never less than of 1
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """What to export, and where to."""
 
     file: tyro.conf.Positional[Path]
     """Any network of a sweep, packed or not, or a file of prune_torch.compact.save."""
     out: Path = Path("model.onnx")
     """ONNX file to write."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

@@ -97,7 +97,7 @@ def _digest(tensors, layout, metadata):
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """What to pack or unpack, and where to write."""
 
     file: tyro.conf.Positional[Path]
@@ -106,9 +106,6 @@ class Config:
     """File to write; default: FILE ending in .packed.safetensors, or .safetensors again."""
     unpack: bool = False
     """Write an ordinary .safetensors file again."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

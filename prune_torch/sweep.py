@@ -8,16 +8,14 @@ pictures. A stopped sweep goes on where it was, cell by cell.
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from groundfloor import checks, cli, plots, tables
+from groundfloor import checks, cli, output
 from groundfloor.checks import (
-    LARGEST,
+    AtLeastTwo,
     Count,
     CountOrZero,
     InnerShare,
-    Interval,
-    Name,
     NotNegative,
     Positive,
     PositiveShare,
@@ -26,6 +24,7 @@ from groundfloor.checks import (
 )
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
+from groundfloor.output import Output
 from groundfloor.runs import Progress, Run, Stopping, counted, write_json
 from prune_torch.methods import METHODS
 from prune_torch.protocol import fitting, report, workers
@@ -33,12 +32,11 @@ from prune_torch.protocol.cells import Key, method_of
 
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"}
 WIDENED = ("methods", "densities", "seeds", "distil", "merge")  # a sweep may be
-PLACES = (*SOURCE, "out", "name", "device", "jobs", "ray", "checkpointing")
-FORMS = ("table", "figures")
+PLACES = (*SOURCE, "device", "jobs", "ray", "checkpointing", *output.FIELDS)
 
 
 @dataclass(frozen=True)
-class Config(DataConfig):
+class Config(Output, DataConfig):
     """The network, the data, the protocol, and which cells."""
 
     dataset: str = "cifar10"
@@ -71,7 +69,7 @@ class Config(DataConfig):
     """Training steps of the dense network; 0 takes --weights as they are."""
     dense_rate: Positive = 1e-3
     """Its learning rate (AdamW, warm-up, cosine)."""
-    steps: Annotated[int, Interval(2, LARGEST)] = 120
+    steps: AtLeastTwo = 120
     """Training steps of each cell, search and recovery together."""
     rate: Positive = 5e-4
     """Learning rate of each cell."""
@@ -98,14 +96,6 @@ class Config(DataConfig):
     """Run the cells on a Ray cluster, one a GPU or core: its address, "auto", or "local"."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
-    table: tables.Kind = None
-    """Write the printed tables, too, as top1.csv and top5.csv, or as .tex."""
-    figures: plots.Kind = "png"
-    """Write the pictures as PDF, too."""
-    name: Name | None = None
-    """Suffix of the run folder."""
-    out: Path | None = None
-    """Run folder; default runs/prune-PRESET[-NAME]."""
 
     def __post_init__(self):
         unknown = [name for name in self.methods if name not in METHODS]
@@ -175,7 +165,7 @@ def main(config, preset):
         preset,
         config,
         bench.data_set,
-        not_identity=(*PLACES, *FORMS, *WIDENED),
+        not_identity=(*PLACES, *WIDENED),
         files=("weights",),
     )
     missing = [key for key in keys if not _row_path(run, key).exists()]

@@ -55,15 +55,12 @@ def main(config):
             )
     path = (config.out or Path("runs") / config.file.stem) / name
     print(f"{config.file}: {text}")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = Path(folder) / name
-            result.save(fresh)
-            if path.exists() and not filecmp.cmp(fresh, path, shallow=False):
-                raise UserError(f"{path} exists and differs; choose another --out")
-        result.save(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / name
+        result.save(fresh)
+        if path.exists() and not filecmp.cmp(fresh, path, shallow=False):
+            raise UserError(f"{path} exists and differs; choose another --out")
+    result.save(path)
     print(f'{path} ({path.stat().st_size / 1e6:.1f} MB)\nload it: functa_jax.{loader}("{path}")')
     return {"path": str(path), "sha256": source["sha256"]}
 

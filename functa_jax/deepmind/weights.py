@@ -54,16 +54,16 @@ def save_weights(functa, path):
 
     load_weights gives the parameters back bit for bit; metadata is lost. Raises UserError for what
     the format cannot express: images that are not square, grids of cells, rates of their own for
-    each step, inner steps or starts of other kinds.
+    each step, Gauss-Newton steps.
     """
     from functa_jax.model import siren
 
     model, (height, width) = functa.config, functa.resolution
     if height != width:
         raise UserError(f"DeepMind's format has square images only, not {height} x {width}")
-    if model.grid or model.step_rates or model.update != "rates" or model.encoded_pixels:
+    if model.grid or model.step_rates or model.update != "rates":
         raise UserError(
-            "DeepMind's format has one latent vector, which starts at zero, and one rate per number"
+            "DeepMind's format has one latent vector, one rate per number and gradient steps"
         )
     named = {_theirs(name): value for name, value in siren.flatten(functa.params).items()}
     params = {}

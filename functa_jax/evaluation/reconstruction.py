@@ -12,6 +12,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from functa_jax.images import signals
+from groundfloor import npz
+from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
 STEPS_SHOWN = (0, 1, 2, 3, 10)
@@ -56,7 +58,8 @@ def whole_pca(train_images, folder=None):
     if not model:
         model = exact_pca(as_rows(train_images), 1 / 255)
         if path:
-            with contextlib.suppress(OSError), atomic(path) as temporary:  # a copy, to spare time
+            # A copy, to spare time: where it cannot be written, nothing is lost.
+            with contextlib.suppress(OSError, UserError), atomic(path) as temporary:
                 arrays = {name: getattr(model, name) for name in PARTS}
                 np.savez(temporary, images=digest.hexdigest(), **arrays)
     return model
@@ -103,11 +106,8 @@ def _as_pca(mean, components, variances):
 
 def _kept(path, images):
     """The PCA in a file if it is of these images; None otherwise, also of a damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return _as_pca(*(file[name] for name in PARTS)) if file["images"] == images else None
-    except Exception:  # reading a damaged file may raise nearly anything
-        return None
+    with contextlib.suppress(UserError), npz.reading(path, "a PCA") as arrays:
+        return _as_pca(*(arrays[name] for name in PARTS)) if arrays["images"] == images else None
 
 
 def pca_psnr(model, images):

@@ -35,9 +35,9 @@ class StepConfig(Settings):
     """Constant rate of the inner loop; none learns one rate per latent number (meta-SGD)."""
     rate_start: Positive | None = None
     """Where learned rates start; none: at random in 0.005 ... 0.1, as DeepMind's."""
-    update: Literal["rates", "matrix", "gauss_newton"] = "rates"
-    """Learned rates of latent numbers, a learned matrix that preconditions their gradient, or
-    Gauss-Newton steps by conjugate gradients that the rates precondition."""
+    update: Literal["rates", "gauss_newton"] = "rates"
+    """Learned rates of latent numbers, or Gauss-Newton steps by conjugate gradients that the rates
+    precondition."""
     cg_iterations: Count = 1
     """Conjugate gradients in a Gauss-Newton step (other updates have none); 1 is a gradient step of
     the best length."""
@@ -49,9 +49,9 @@ class GridConfig(Settings):
 
     grid: Count | None = None
     """Cells per side of the latent; none: one vector for the whole image."""
-    interpolation: Literal["nearest", "bilinear", "blend"] = "nearest"
-    """What a point takes from the grid: its own cell's shifts, a mean of those of the four around,
-    or a mean of the four's colours (overlapping cells: no seams, four times the work)."""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """What a point takes from the grid: its own cell's shifts, or a mean of those of the four
+    around."""
     map_size: Literal[1, 3] = 1
     """Cells per side that the map from latents to shifts sees: 1, or 3 with the neighbours."""
     coordinates: Literal["global", "local"] = "global"
@@ -71,7 +71,7 @@ class GridConfig(Settings):
 
     @property
     def by_cells(self):
-        """Whether points are worked on cell by cell, in the order of `spatial.points`."""
+        """Whether points are worked on cell by cell, in the order of `siren.points`."""
         return self.grid is not None and self.interpolation == "nearest"
 
     @property
@@ -102,7 +102,6 @@ HASHED = (
     "rate_start",
     "update",
     "cg_iterations",
-    "encoded_pixels",
     "grid",
     "interpolation",
     "map_size",
@@ -115,12 +114,10 @@ class ModelConfig(GridConfig, StepConfig, NetworkConfig, ImageConfig):
     """What fixes a modulated SIREN's shapes and its function, given its parameters.
 
     With step_rates = K the first K steps of the inner loop have learned rates of their own (later
-    ones that of step K). With encoded_pixels = P, latents start not at zero but at a learned linear
-    function of the P pixels of the image, or of each nearest cell.
+    ones that of step K).
     """
 
     step_rates: Count | None = None
-    encoded_pixels: Count | None = None
 
     @classmethod
     def of(cls, config, **decided):

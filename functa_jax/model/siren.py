@@ -132,9 +132,6 @@ class ModulatedSiren(nnx.Module):
         )
         if config.inner_rate is None:
             self.inner_rate = nnx.Param(_first_rates(config, rngs.params()))
-        if config.encoded_pixels is not None:
-            inputs = config.encoded_pixels * config.channels
-            self.encoder = nnx.Linear(inputs, config.latent_dim, rngs=rngs)
 
     def __call__(self, coords, latent):
         """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
@@ -151,32 +148,15 @@ class ModulatedSiren(nnx.Module):
         s = self.config.grid
         if s is None:
             return self._colours(coords, self.latent_map(latent))
-        modulations, within = self._of_cells(latent), coords * s
-        local = self.config.coordinates == "local"
-
-        def colours_of(cell):
-            own = modulations[cell[:, 0], cell[:, 1]]
-            return self._colours(within - cell if local else coords, own)
-
-        if self.config.interpolation == "blend":
-            return sum(
-                weight[:, None] * colours_of(cell) for cell, weight in cells_around(within, s)
-            )
+        of_cells, within = self._of_cells(latent), coords * s
         cell = jnp.clip(jnp.floor(within).astype(jnp.int32), 0, s - 1)
         if self.config.interpolation == "nearest":
-            return colours_of(cell)
-        rows, columns = (hat_weights(x, s) for x in coords.T)
-        modulations = jnp.einsum("nr,nc,rcm->nm", rows, columns, modulations)
+            modulations = of_cells[cell[:, 0], cell[:, 1]]
+        else:
+            rows, columns = (hat_weights(x, s) for x in coords.T)
+            modulations = jnp.einsum("nr,nc,rcm->nm", rows, columns, of_cells)
+        local = self.config.coordinates == "local"
         return self._colours(within - cell if local else coords, modulations)
-
-    def start(self, pixels):
-        """The latent that the inner loop starts from, of pixels as from `arrange`."""
-        config = self.config
-        if config.encoded_pixels is None:
-            return jnp.zeros(config.latent_shape, pixels.dtype)
-        by_cell = jnp.swapaxes(pixels.reshape(config.encoded_pixels, -1, config.channels), 0, 1)
-        rows = by_cell.reshape(config.cells, -1)
-        return self.encoder(rows).reshape(config.latent_shape)
 
     def _of_cells(self, latent):
         return self.latent_map(neighbours(latent, self.config.map_size))
@@ -198,33 +178,17 @@ class ModulatedSiren(nnx.Module):
         rate = jnp.asarray(self.inner_rate[...])
         if self.config.step_rates is not None:
             rate = rate[jnp.minimum(number, self.config.step_rates - 1)]
-        return gradient @ rate if self.config.update == "matrix" else rate * gradient
+        return rate * gradient
 
 
 def _first_rates(config, key):
-    """Initial learned rates: (L,), or (L, L) of a preconditioner, with a first axis for steps."""
+    """Initial learned rates: (L,), or (K, L) with those of K steps."""
     shape = (config.latent_dim,)
     if config.rate_start is None:  # DeepMind's initial range of meta-SGD rates
         rates = jax.random.uniform(key, shape, jnp.float32, minval=0.005, maxval=0.1)
     else:
         rates = jnp.full(shape, config.rate_start, jnp.float32)
-    rates = jnp.diag(rates) if config.update == "matrix" else rates
     return rates if config.step_rates is None else jnp.stack([rates] * config.step_rates)
-
-
-def cells_around(within, s):
-    """The four cells whose centres surround each point, and their weights, which sum to 1.
-
-    within (N, 2), in units of cells; yields (cells (N, 2), weights (N,)) four times. Beyond the
-    centres of the outer cells these stand in for those that are missing.
-    """
-    first = jnp.floor(within - 0.5)
-    beyond = within - 0.5 - first
-    for row in (0, 1):
-        for column in (0, 1):
-            place = jnp.array([row, column])
-            weight = jnp.prod(jnp.where(place, beyond, 1 - beyond), axis=1)
-            yield jnp.clip(first.astype(jnp.int32) + place, 0, s - 1), weight
 
 
 def hat_weights(x, s):

@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional
 
 from functa_jax.functa_file import read, sides_of
-from groundfloor.errors import UserError
 
 
 class TorchDecoder(nn.Module):
@@ -26,8 +25,6 @@ class TorchDecoder(nn.Module):
 
     def __init__(self, config, arrays, resolution):
         super().__init__()
-        if config.interpolation == "blend":
-            raise UserError("torch_decoder has no overlapping cells (interpolation blend)")
         self.resolution = tuple(resolution)
         self.channels = config.channels
         self.width = config.width

@@ -6,7 +6,7 @@ and rates of the networks are chosen on validation images. Times are seconds per
 together on the same devices, after compilation.
 """
 
-import time
+import timeit
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -218,12 +218,6 @@ def _spaced(split, count):
     return split.images[np.linspace(0, len(split) - 1, count).astype(int)]
 
 
-def _seconds(function, repeats=5):
+def _seconds(function):
     """Median wall time of a call, in seconds, after one that compiles."""
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
+    return float(np.median(timeit.repeat(function, function, number=1, repeat=5)))

@@ -7,9 +7,10 @@ from scipy import ndimage
 
 from functa_jax.evaluation.reconstruction import mean_psnr
 from functa_jax.images import resize, signals
+from functa_jax.images.gallery import gallery
 from functa_jax.model.siren import coordinate_grid
 from functa_jax.single import sirens
-from groundfloor.plots import figure
+from groundfloor.plots import bare, figure
 
 MOST_IMAGES = 4  # in a picture
 FACTORS = (2, 4)  # of super-resolution
@@ -245,18 +246,13 @@ def comparison(path, result, data):
 
 def galleries(path, pictures):
     """Rows of images (m, h, w, C) by name, each with its mean PSNR against the first row."""
-    original = pictures["original"]
-    count = len(original)
-    size = (0.8 * count + 1.5, 0.84 * len(pictures))
-    with figure(path, len(pictures), count, size=size, squeeze=False) as (_, axes):
-        for row, (name, images) in zip(axes, pictures.items(), strict=True):
-            for ax, image in zip(row, images, strict=True):
-                show(ax, image)
-            if name != "original":
-                error = ((images - original) ** 2).mean(axis=(1, 2, 3))
-                psnr = mean_psnr(error)
-                name += f"\nover {EXACT:.0f} dB" if psnr > EXACT else f"\n{psnr:.1f} dB"
-            row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    original, rows = pictures["original"], {}
+    for name, images in pictures.items():
+        if name != "original":
+            psnr = mean_psnr(((images - original) ** 2).mean(axis=(1, 2, 3)))
+            name += f"\nover {EXACT:.0f} dB" if psnr > EXACT else f"\n{psnr:.1f} dB"
+        rows[name] = images
+    gallery(path, rows)
 
 
 def show(ax, picture, below=None, low=0.0, high=1.0):
@@ -264,10 +260,7 @@ def show(ax, picture, below=None, low=0.0, high=1.0):
     if picture.ndim == 3:
         picture = np.clip(picture[..., 0] if picture.shape[-1] == 1 else picture, 0, 1)
     ax.imshow(picture, vmin=low, vmax=high)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    bare(ax)
     if below:
         ax.set_xlabel(below, fontsize=8, labelpad=2)
 

@@ -1,7 +1,6 @@
 """The cells of functa_jax.fit_images: networks of one shape on images of one size, each kept in a
 file, so that a stopped grid goes on and a finished one may be widened."""
 
-import csv
 import itertools
 from typing import NamedTuple
 
@@ -12,8 +11,7 @@ from functa_jax.images import resize, signals
 from functa_jax.single import sirens
 from functa_jax.training import devices
 from functa_jax.training.loop import matmul_rate
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor import npz
 from groundfloor.runs import Progress, Stopping, atomic
 
 COMPILE_SECONDS = 4  # of one cell, about
@@ -102,15 +100,8 @@ def _path(run, cell):
 
 
 def _load(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return sirens.Fit(*(file[name] for name in sirens.Fit._fields))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        raise UserError(
-            f"{path} is damaged ({first_line(error)}); delete it to fit again"
-        ) from None
+    with npz.reading(path, "a fitted cell") as arrays:
+        return sirens.Fit(*(arrays[name] for name in sirens.Fit._fields))
 
 
 def _mflop(config, cell, images):
@@ -167,15 +158,6 @@ def means_of(rows):
             }
         )
     return means
-
-
-def write_csv(path, rows):
-    """Rows (dicts; missing values stay empty) as a .csv file, whole or not at all."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def device():

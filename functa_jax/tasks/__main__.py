@@ -16,8 +16,7 @@ from importlib import import_module
 from functa_jax.tasks import task
 from functa_jax.tasks.html import page
 from groundfloor import checks, cli, tables
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from groundfloor.runs import Stopping, atomic, duration, read_json
 
 TASKS = {  # seconds on digits with two CPU cores, about; TAKE_PRIOR come after generate

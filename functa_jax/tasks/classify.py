@@ -16,21 +16,13 @@ beforehand; --augment does so as training goes, so that no file of millions of l
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from functa_jax.evaluation import classification
 from functa_jax.tasks import task
 from functa_jax.tasks.classification import features, report, selection
 from groundfloor import checks, cli
-from groundfloor.checks import (
-    LARGEST,
-    Count,
-    CountOrZero,
-    Interval,
-    NotNegative,
-    Positive,
-    ShareBelowOne,
-)
+from groundfloor.checks import AtLeastTwo, Count, CountOrZero, NotNegative, Positive, ShareBelowOne
 from groundfloor.errors import UserError
 
 Kind = Literal["logistic regression", "SVM", "MLP", "transformer", "ConvNet"]
@@ -57,7 +49,7 @@ class Config(task.TaskConfig):
 
     classifiers: tuple[Kind, ...] = ("logistic regression", "SVM", "MLP", "transformer", "ConvNet")
     """Classifiers to compare."""
-    rows: Annotated[int, Interval(2, LARGEST)] = 20_000
+    rows: AtLeastTwo = 20_000
     """Training images for logistic regression and SVM, at most."""
 
     steps: Count = 200

@@ -41,9 +41,6 @@ class Config(task.TaskConfig):
     classifier_steps: Count = 1000
     """Training steps of the classifier, batches of 128 images."""
 
-    def __post_init__(self):
-        checks.check(self)
-
 
 def main(config):
     """Train or load the priors, sample, judge, draw; returns the report."""

@@ -15,9 +15,10 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.images import signals
+from functa_jax.images.gallery import gallery
 from functa_jax.tasks import task
 from functa_jax.tasks.film import animate
-from functa_jax.tasks.gallery import gallery
 from functa_jax.tasks.restoration.estimates import Models
 from groundfloor import checks, cli, seeds
 from groundfloor.checks import Count, Interval
@@ -72,7 +73,7 @@ def main(config):
         f"pictures each, clipped to [0, 1]; one seed ({config.seed}). neighbours, largest step: "
         "PSNR between one picture and the next, mean and least on the way. to train: root mean "
         "squared distance of the middle to the nearest training image, to be set beside that of "
-        "test images; blur lowers it.",
+        "test images; blur lowers it."
     ]
     if any("sure, %" in row for row in rows):
         right = "judged by nobody, as there are no validation images"
@@ -166,7 +167,7 @@ def _rows(material, paths, ends, seed):
     rows = []
     for name, path in paths.items():
         errors = ((path[:, 1:] - path[:, :-1]) ** 2).mean((2, 3, 4))
-        dB = -10 * np.log10(np.maximum(errors, 1e-12))
+        dB = signals.psnr(errors)
         middle = reconstruction.as_rows(path[:, path.shape[1] // 2])
         row = {"between": name, "neighbours, dB": float(dB.mean())}
         row |= {"largest step, dB": float(dB.min(axis=1).mean()), "to train": distance(middle)}

@@ -14,14 +14,14 @@ from functa_jax.tasks.classification import features
 from functa_jax.tasks.retrieval import figures
 from functa_jax.tasks.retrieval.ranking import measure
 from groundfloor import cli
-from groundfloor.checks import LARGEST, Interval
+from groundfloor.checks import LARGEST, AtLeastTwo, Interval
 
 
 @dataclass(frozen=True)
 class Config(task.TaskConfig):
     """How many images ask."""
 
-    queries: Annotated[int, Interval(2, LARGEST)] = 2000
+    queries: AtLeastTwo = 2000
     """Test images that ask, at most; half as many of validation choose the distance."""
     points: Annotated[int, Interval(10, LARGEST)] = 2000
     """Test images in the t-SNE map, at most."""

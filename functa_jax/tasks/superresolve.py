@@ -13,16 +13,15 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
+from functa_jax.images.gallery import gallery
 from functa_jax.tasks import task
-from functa_jax.tasks.gallery import gallery
 from functa_jax.tasks.restoration.estimates import Estimate
 from functa_jax.tasks.restoration.fitting import Seen, block_means
 from functa_jax.tasks.restoration.protocol import Case, RestorationConfig, Study
 from groundfloor import checks, cli
-from groundfloor.checks import LARGEST, Interval
+from groundfloor.checks import AtLeastTwo, Interval
 from groundfloor.errors import UserError
 
-Factor = Annotated[int, Interval(2, LARGEST)]
 Side = Annotated[int, Interval(1, 4096)]  # ten pictures of that side fit in memory
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -35,7 +34,7 @@ FILTERS = {
 class Config(RestorationConfig):
     """How much smaller the pictures are that latents are fitted to."""
 
-    factor: tuple[Factor, ...] = (2, 4)
+    factor: tuple[AtLeastTwo, ...] = (2, 4)
     """Factors, each of which divides the sides of the images."""
     resolution: Side | None = None
     """Side in pixels of the large pictures; default 8 times the images'."""
@@ -77,10 +76,7 @@ def _estimates(study, case):
     latents_alone = study.models._replace(pca=None, normal=None)  # PCA knows pixels, not points
     centres = case._replace(val=Seen(case.val.pictures), test=Seen(case.test.pictures))
     methods = {}
-    ways = {
-        "averages": study.estimates(case),
-        "centres": study.estimates(centres, latents_alone),
-    }
+    ways = {"averages": study.estimates(case), "centres": study.estimates(centres, latents_alone)}
     for way, estimates in ways.items():
         for name, estimate in estimates.items():
             if name not in methods or estimate.val > methods[name].val:

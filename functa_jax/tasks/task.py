@@ -47,7 +47,7 @@ PRIORS = ("prior.npz", "prior_pca.npz")  # what generate leaves beside its repor
 
 
 @dataclass(frozen=True)
-class TaskConfig:
+class TaskConfig(checks.Settings):
     """Which run a task works on, and where and how it writes."""
 
     run: Path
@@ -64,9 +64,6 @@ class TaskConfig:
     """pdf: all figures as vector graphics, too, beside the PNG."""
     table: tables.Kind = None
     """The printed table as a file, too: csv, or tex for LaTeX with booktabs."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 @dataclass(frozen=True, eq=False)

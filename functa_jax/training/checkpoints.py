@@ -14,9 +14,9 @@ import orbax.checkpoint as ocp
 
 from functa_jax.training import devices
 from groundfloor import kept
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 
+KEPT = 3
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax also logs what it raises
 
 
@@ -27,8 +27,8 @@ class Checkpoints:
     first do, which are sent what the first one has).
     """
 
-    def __init__(self, folder, keep=3):
-        self.folder, self.keep, self.last = folder, keep, None
+    def __init__(self, folder):
+        self.folder, self.last = folder, None
 
     def save(self, state):
         """Keep a state, a tree of NumPy arrays; whole or not at all."""
@@ -41,7 +41,7 @@ class Checkpoints:
             with _system_errors(), _orbax() as orbax:
                 orbax.save(folder.absolute(), arrays, force=True)
 
-        kept.save(self.folder, int(state["step"]), write, "", self.keep)
+        kept.save(self.folder, int(state["step"]), write, "", KEPT)
 
     def restore(self, like, say=print):
         """The newest good state, or None where there is none; `say` hears of each damaged one.

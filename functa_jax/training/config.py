@@ -10,11 +10,10 @@ import tyro
 from functa_jax.model.config import StepConfig
 from groundfloor import checks
 from groundfloor.checks import (
-    LARGEST,
+    AtLeastTwo,
     Count,
     CountOrZero,
     Finite,
-    Interval,
     Name,
     NotNegative,
     Positive,
@@ -32,8 +31,6 @@ class InnerConfig(StepConfig):
     """Steps that fit one latent."""
     rates_of_steps: bool = False
     """Learn other rates in each inner step."""
-    start: Literal["zero", "pca"] = "zero"
-    """Where latents start: at zero, or at a linear function of the pixels, PCA at first."""
     first_order: bool = False
     """Ignore second derivatives in the outer gradient (cheaper, worse)."""
     inner_points: Count | None = None
@@ -73,7 +70,7 @@ class OuterConfig(InnerConfig):
     ema: ShareBelowOne = 0.999
     """Decay of the moving average of parameters, which is what gets evaluated and exported."""
     rate_range: tuple[Finite, Finite] = (0.0, 1.0)
-    """Learned rates are clipped to this range after every outer step (a matrix is not)."""
+    """Learned rates are clipped to this range after every outer step."""
     outer_points: Count | None = None
     """Random pixels per outer loss; none uses all."""
     noise: NotNegative = 0.0
@@ -101,7 +98,7 @@ class RunConfig(Settings):
     """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate."""
     collapse: Positive = 4.0
     """Fall of the mean training PSNR below its best that counts as a collapse, in dB."""
-    classifier_rows: Annotated[int, Interval(2, LARGEST)] = 20_000
+    classifier_rows: AtLeastTwo = 20_000
     """Training latents for the classifier, at most."""
     name: Name = ""
     """Appended to the run folder's name."""

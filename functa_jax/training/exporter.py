@@ -17,7 +17,7 @@ from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shard
 from groundfloor import seeds
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
-from groundfloor.runs import Progress, Stopping, read_json, write_json
+from groundfloor.runs import Progress, Stopping, read_dict, read_json, write_json
 
 BATCH = 2048
 NOT_MIRRORED = {"digits", "mnist", "kmnist", "svhn_cropped"}  # a mirrored digit is no digit
@@ -60,9 +60,7 @@ def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damag
     """The Dataset that a run (folder, or functa.npz) was trained on, as many images of it, or
     another one by name or path; brought to the functa's resolution if that can be."""
     path = (run if run.is_dir() else run.parent) / "config.json"
-    settings = read_json(path) if path.exists() else {}
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} is damaged (it holds no settings)")
+    settings = read_dict(path, "settings") if path.exists() else {}
     own = settings.get("dataset", functa.metadata.get("data"))
     if not isinstance(name or own, str):
         raise UserError(f"{run} does not say which data set (--dataset) it was trained on")

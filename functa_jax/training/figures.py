@@ -3,26 +3,18 @@
 import numpy as np
 
 from functa_jax.evaluation.reconstruction import mean_psnr
+from functa_jax.images.gallery import gallery
 from groundfloor.plots import figure
 
 
-def reconstructions(path, functa, images, steps=(0, 1, 2, 3)):
-    """Rows: the originals, then what `steps` inner steps make of them; mean dB at the left."""
-    rows = [("original", images / 255.0)]
-    latents, errors = functa.course(images, steps=max(steps))
-    for step in steps:
+def reconstructions(path, functa, images):
+    """Rows: the originals, then what 0 to 3 inner steps make of them; mean dB at the left."""
+    rows = {"original": images / 255.0}
+    latents, errors = functa.course(images, steps=3)
+    for step in range(4):
         name = f"{step} step{'s' * (step != 1)}\n{mean_psnr(errors[:, step]):.1f} dB"
-        rows.append((name, functa.decode(latents[:, step])))
-    count = len(images)
-    with figure(path, len(rows), count, size=(0.8 * count + 0.8, 0.84 * len(rows))) as (_, axes):
-        for axes_row, (name, pictures) in zip(axes, rows, strict=True):
-            for ax, picture in zip(axes_row, pictures, strict=True):
-                ax.imshow(np.clip(picture, 0, 1).squeeze(), vmin=0, vmax=1)
-                ax.set(xticks=[], yticks=[])
-                ax.grid(False)
-                for spine in ax.spines.values():
-                    spine.set_visible(False)
-            axes_row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        rows[name] = functa.decode(latents[:, step])
+    gallery(path, rows)
 
 
 def learning_curves(path, rows, pca=None):

@@ -1,12 +1,13 @@
 """Outer training of a run: dispatches, validation, checkpoints, exact resume, divergence guard."""
 
 import time
+import timeit
 
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from functa_jax.evaluation.reconstruction import exact_pca, first_components, mean_psnr
+from functa_jax.evaluation.reconstruction import mean_psnr
 from functa_jax.functa import Functa
 from functa_jax.model import siren
 from functa_jax.model.config import ModelConfig
@@ -19,31 +20,15 @@ from groundfloor.runs import Progress, duration
 VALIDATION_IMAGES = 1000
 MAX_ROLLBACKS = 10
 GUARDED_STEPS = 50  # outer steps whose mean PSNR is held against the best so far
-PCA_ROWS, PCA_START = 100_000, 0.1
 
 
 def model_config(config, images):
     """The ModelConfig of a meta_train.Config for images (n, h, w, C)."""
-    pixels = images.shape[1] * images.shape[2] // config.cells
     return ModelConfig.of(
         config,
         channels=images.shape[-1],
         step_rates=config.inner_steps if config.rates_of_steps else None,
-        encoded_pixels=pixels if config.start == "pca" else None,
     )
-
-
-def pca_encoder(model, pixels):
-    """{"kernel", "bias"} of a linear encoder: whitened PCA of images' pixels, or of their cells'.
-
-    pixels (n, N, C) uint8 as from `siren.arrange`. Numbers have a standard deviation of PCA_START.
-    """
-    n = min(len(pixels), PCA_ROWS // model.cells)
-    by_cell = pixels[:n].reshape(n, model.encoded_pixels, model.cells, model.channels)
-    rows = by_cell.transpose(0, 2, 1, 3).reshape(n * model.cells, -1)
-    pca = first_components(exact_pca(rows, 1 / 255), model.latent_dim)
-    kernel = PCA_START * pca.components_.T / np.sqrt(pca.explained_variance_ + 1e-8)
-    return {"kernel": kernel, "bias": -pca.mean_ @ kernel}
 
 
 def rows_of_step(seed, step, images, batch_size):
@@ -72,9 +57,6 @@ def train(config, data, run, weights=None):
     start = jax.device_get(outer_loop.init_state(model, config))
     if weights is not None:
         start["params"], start["ema"] = weights, jax.tree.map(np.copy, weights)
-    elif model.encoded_pixels is not None:
-        encoder = jax.tree.map(np.float32, pca_encoder(model, pixels))
-        start["params"]["encoder"], start["ema"]["encoder"] = encoder, dict(encoder)
     # A checkpoint also holds the seconds spent so far and the best training PSNR.
     start |= {"seconds": np.zeros((), np.float32), "best": np.array(-np.inf, np.float32)}
     state = checkpoints.restore(start, say)
@@ -238,15 +220,12 @@ def forward_flops(model, points):
     return 2 * points * (2 * width + hidden * width**2 + width * model.channels)
 
 
-def matmul_rate(size=1024):
+def matmul_rate():
     """This machine's float32 matrix product rate over all local devices, in FLOP/s (a glance)."""
+    size = 1024
     square = jax.numpy.ones((size, size))
     product = jax.jit(lambda a: a @ a)
     product(square).block_until_ready()
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        product(square).block_until_ready()
-        times.append(time.perf_counter() - began)
+    times = timeit.repeat(lambda: product(square).block_until_ready(), number=1, repeat=3)
     share = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return share * 2 * size**3 / min(times)

@@ -155,7 +155,7 @@ def outer_step(model_config, outer, state, coords, images, positions):
     updates, opt_state = optimizer(outer).update(gradient, state["optimizer"], state["params"])
     updates = jax.tree.map(lambda u: state["damping"] * u, updates)
     params = optax.apply_updates(state["params"], updates)
-    if "inner_rate" in params and model_config.update != "matrix":
+    if "inner_rate" in params:
         params["inner_rate"] = jnp.clip(params["inner_rate"], *outer.rate_range)
     step = state["step"] + 1
     # A young average forgets its start sooner.

@@ -13,7 +13,7 @@ from groundfloor.runs import Run, read_json, run_folder, write_json
 def weights_of(path, model):
     """The parameters in a run folder or functa.npz file, for training a ModelConfig.
 
-    UserError unless that is the same network, with the same learned rates and start.
+    UserError unless that is the same network, with the same learned rates.
     """
     functa = load(path)
     for name in ("channels", *(field.name for field in fields(NetworkConfig) + fields(GridConfig))):
@@ -24,8 +24,8 @@ def weights_of(path, model):
         siren.check_arrays(functa.params, lambda: siren.init(model, 0))
     except ValueError:
         raise UserError(
-            f"--init {path}: it learned other rates or another start (--inner-rate, --update, "
-            "--rates-of-steps, --start) than this run is to learn"
+            f"--init {path}: it learned other rates (--inner-rate, --rates-of-steps) than this run "
+            "is to learn"
         ) from None
     return functa.params
 
@@ -40,8 +40,15 @@ def open_run(preset, config, data, not_identity):
     def opened(config):
         if config.init is not None and config.init.is_dir():
             config = replace(config, init=config.init / "functa.npz")
-        options = {"not_identity": not_identity, "files": ["init"]}
-        return Run.of("meta_train", preset, config, data, **options)
+        return Run.of(
+            "meta_train",
+            preset,
+            config,
+            data,
+            not_identity=not_identity,
+            files=["init"],
+            removed={"start": "zero"},
+        )
 
     folder = run_folder("meta_train", preset, config)
     before = _finished_steps(folder)

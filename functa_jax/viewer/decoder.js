@@ -53,8 +53,6 @@ class Decoder {
     this.x = new Float64Array(BLOCK);
     this.shift = new Float64Array(BLOCK);
     this.scale = new Float64Array(BLOCK).fill(1);
-    this.share = new Float64Array(BLOCK).fill(1); // of a corner's colour, when cells are blended
-    this.corners = config.interpolation === "blend" ? [[0, 0], [0, 1], [1, 0], [1, 1]] : [[0, 0]];
   }
 
   setLatent(latent) {
@@ -68,31 +66,25 @@ class Decoder {
     const colours = new Float32Array(n * channels);
     for (let start = 0; start < n; start += BLOCK) {
       const count = Math.min(BLOCK, n - start);
-      for (const corner of this.corners) {
-        this.near.length = 0;
-        for (let p = 0; p < BLOCK; p++) {
-          const at = 2 * (start + Math.min(p, count - 1)); // the last block is filled up
-          this.place(p, points[at], points[at + 1], corner);
-        }
-        this.firstLayer();
-        for (let i = 0; i < this.biases.length; i++) this.hiddenLayer(i);
-        this.lastLayer(colours, start, count);
+      this.near.length = 0;
+      for (let p = 0; p < BLOCK; p++) {
+        const at = 2 * (start + Math.min(p, count - 1)); // the last block is filled up
+        this.place(p, points[at], points[at + 1]);
       }
+      this.firstLayer();
+      for (let i = 0; i < this.biases.length; i++) this.hiddenLayer(i);
+      this.lastLayer(colours, start, count);
     }
     return colours;
   }
 
   /** Point p of the block: its coordinates for the network, its cells and their weights. */
-  place(p, y, x, corner) {
+  place(p, y, x) {
     const { grid: s, coordinates, interpolation } = this.config;
     this.y[p] = y;
     this.x[p] = x;
     if (!s) return this.weigh(0, p, 1);
-    let row = cellOf(y, s), column = cellOf(x, s);
-    if (interpolation === "blend") {
-      const [i, v] = around(y, s, corner[0]), [j, u] = around(x, s, corner[1]);
-      [row, column, this.share[p]] = [i, j, v * u];
-    }
+    const row = cellOf(y, s), column = cellOf(x, s);
     if (interpolation !== "bilinear") this.weigh(row * s + column, p, 1);
     else {
       const [i, v] = hat(y, s), [j, u] = hat(x, s);
@@ -187,7 +179,7 @@ class Decoder {
       for (let c = 0; c < channels; c++) {
         let sum = bias[c] + 0.5;
         for (let k = 0; k < n; k++) sum += memory[inputs + k * BLOCK + p] * kernel[k * channels + c];
-        colours[(start + p) * channels + c] += this.share[p] * sum;
+        colours[(start + p) * channels + c] = sum;
       }
     }
   }
@@ -212,12 +204,6 @@ function hat(x, s) {
   const place = Math.min(Math.max(x * s - 0.5, 0), s - 1);
   const lower = Math.floor(place);
   return [lower, place - lower];
-}
-
-/** The lower (0) or upper (1) cell whose centre is next to a coordinate, and its weight. */
-function around(x, s, upper) {
-  const first = Math.floor(x * s - 0.5), beyond = x * s - 0.5 - first;
-  return [Math.min(Math.max(first + upper, 0), s - 1), upper ? beyond : 1 - beyond];
 }
 
 /** Centres of some rows of rows x columns pixels that cover a rectangle of the image:

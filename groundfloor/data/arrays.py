@@ -27,11 +27,11 @@ def read(path, resolution=None):
     if path.suffix.lower() == ".npy":
         arrays = {"train_images": npz.read_array(path)}
     else:
-        arrays = npz.read(path)
-        if "images" in arrays:
-            arrays = {
-                f"train_{name}": arrays[name] for name in ("images", "labels") if name in arrays
-            }
+        with npz.reading(path, "a file of images") as arrays:
+            if "images" in arrays:
+                arrays = {
+                    f"train_{name}": arrays[name] for name in ("images", "labels") if name in arrays
+                }
     parts = [part for part in ("train", "val", "test") if f"{part}_images" in arrays]
     if "train" not in parts:
         raise UserError(

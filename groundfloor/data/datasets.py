@@ -21,9 +21,9 @@ import numpy as np
 
 from groundfloor.checks import PlainName
 from groundfloor.data import arrays, folder, tfds_folder, torchvision_folder
-from groundfloor.data.split import SPLIT_SEED, Split, damaged, first_line
+from groundfloor.data.split import SPLIT_SEED, Split, damaged
 from groundfloor.data.torchvision_folder import TORCHVISION
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 
 TEST_SHARE = 0.1  # of one's own images that come without test split
 SMALLEST = 10  # of one's own images that are split at all

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from groundfloor import npz
 from groundfloor.data.split import Split
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
@@ -53,11 +54,11 @@ def read(path):
 
     Zip checksums guard the content.
     """
-    with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as file:
-        parts = [name.removesuffix("_images") for name in file.files if name.endswith("_images")]
-        splits = {part: Split(*(file[f"{part}_{c}"] for c in COLUMNS)) for part in parts}
+    with contextlib.suppress(UserError), npz.reading(path, "a decoded data set") as arrays:
+        parts = [name.removesuffix("_images") for name in arrays if name.endswith("_images")]
+        splits = {part: Split(*(arrays[f"{part}_{c}"] for c in COLUMNS)) for part in parts}
         if "train" in splits and all(_whole(split) for split in splits.values()):
-            return splits, int(file["num_classes"])
+            return splits, int(arrays["num_classes"])
     return None
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from groundfloor.data import decoded, pictures
-from groundfloor.data.split import SPLIT_SEED, Split, first_line
-from groundfloor.errors import UserError
+from groundfloor.data.split import SPLIT_SEED, Split
+from groundfloor.errors import UserError, first_line
 from groundfloor.runs import cores
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -33,8 +33,3 @@ def damaged(path, fault):
     raise UserError(
         f"{path}: {fault}; delete the set and get it again (copy it, or tfds build, or --download)"
     )
-
-
-def first_line(error):
-    """The first line of an error's message, to quote in one line of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

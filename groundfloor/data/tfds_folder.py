@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from groundfloor.data import decoded, pictures
-from groundfloor.data.split import Split, damaged, first_line
-from groundfloor.errors import UserError
+from groundfloor.data.split import Split, damaged
+from groundfloor.errors import UserError, first_line
 
 CACHE_FROM = 10_000  # images; larger sets keep their decoded pixels (0.1 ms an image saved)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from groundfloor.data.split import Split, damaged, first_line
-from groundfloor.errors import UserError
+from groundfloor.data.split import Split, damaged
+from groundfloor.errors import UserError, first_line
 
 TORCHVISION = {  # name: class, folder inside data_dir, training images (all have 10,000 for test)
     "mnist": ("MNIST", "MNIST/raw", 60_000),

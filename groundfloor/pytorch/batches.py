@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from groundfloor import seeds
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,7 @@ import pickle
 import torch
 
 from groundfloor import kept
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from groundfloor.runs import atomic
 
 

@@ -118,16 +118,14 @@ def selected_share(optimizer, name):
     raise ValueError(f"the optimizer has no Γ of {name!r}, only of {', '.join(supports)}")
 
 
-def grow_where_full(model, optimizer, *, tau, growth, at_least, limits=None, generator=None):
+def grow_where_full(model, optimizer, *, tau, growth, at_least, generator=None):
     """Widen every layer with a share >= `tau` of its groups in the support of Γ.
 
-    A layer of n gets max(n + at_least, ceil(growth n)) (the authors: 4 or 8, and 1.1), at most
-    limits[name]. Shares are those from before any growth; layers without penalty stay.
+    A layer of n gets max(n + at_least, ceil(growth n)) (the authors: 4 or 8, and 1.1). Shares are
+    those from before any growth; layers without penalty stay.
     optimizer: DessiLBI over model.named_parameters(). Returns name -> (old, new) of what grew.
     """
-    names, limits = [name for name, _ in chain(model)[:-1]], limits or {}
-    if not set(limits) <= set(names):
-        raise ValueError(f"limits may be for {', '.join(names)}, got {limits}")
+    names = [name for name, _ in chain(model)[:-1]]
     if not 0 <= tau <= 1 or growth < 1 or at_least < 0:
         raise ValueError(f"need 0 <= tau <= 1 <= growth, at_least >= 0: {tau, growth, at_least}")
     supports = structure.support(optimizer)
@@ -139,7 +137,7 @@ def grow_where_full(model, optimizer, *, tau, growth, at_least, limits=None, gen
     grew = {}
     for name, old in zip(names, widths(model), strict=True):
         scaled = math.ceil(round(growth * old, 6))  # 1.1 * 50 is a little over 55
-        new = min(max(old + at_least, scaled), limits.get(name, math.inf))
+        new = max(old + at_least, scaled)
         if shares.get(name, -1) >= tau and new > old:
             widen(model, name, new, optimizer, generator=generator)
             grew[name] = (old, new)

@@ -59,17 +59,7 @@ def cost(lengths):
     return 1 + len(lengths)
 
 
-def probe(
-    model,
-    loss_fn,
-    batch,
-    *,
-    lengths,
-    direction="gradient",
-    optimizer=None,
-    parameters=None,
-    generator=None,
-):
+def probe(model, loss_fn, batch, *, lengths, direction="gradient", optimizer=None, generator=None):
     """Loss and gradient of `model` on one batch, where it is and along a line: a `Probe`.
 
     model, batch: (inputs, targets) as `loss_fn(model(inputs), targets)` takes them, on the model's
@@ -82,8 +72,7 @@ def probe(
         groups keep their rate's ratio to it, and t = the rate is the very next step of training.
         "random": uniform on the sphere of radius |g|, from `generator` (a CPU one gives the same
         direction on every device), by default from torch's random state.
-    parameters: list of names of parameters, or of modules for all that they hold; g and d are over
-        these alone, the others stay. None: all that require a gradient.
+    g and d are over all parameters that require a gradient; the others stay.
 
     All points see the same batch and the same chance: every evaluation begins with the random
     state and the buffers found, so that dropout draws the masks of the next training step each
@@ -116,7 +105,7 @@ def probe(
         raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise ValueError("batch must be a pair of inputs and targets")
-    chosen = _chosen(model, parameters)
+    chosen = _trainable(model)
     if direction == "optimizer":
         _refuse_unfit(optimizer, chosen)
     evaluate = functools.partial(_evaluate, model, loss_fn, batch, chosen)
@@ -156,22 +145,14 @@ def _point(evaluate, parameters, here, line, length):
     )
 
 
-def _chosen(model, names):
-    """The parameters that need a gradient and go by the names, each with its own name."""
+def _trainable(model):
+    """The parameters that need a gradient, by name."""
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if any(isinstance(p, UninitializedParameter) for p in trainable.values()):
         raise ValueError("the model is lazy and has no weights yet: show it a batch first")
-    if isinstance(names, str):
-        raise ValueError(f"parameters must be a list of names, got {names!r}")
-    chosen = trainable if names is None else {}
-    for asked in names or ():
-        named = {name: p for name, p in trainable.items() if f"{name}.".startswith(f"{asked}.")}
-        if not named:
-            raise ValueError(f"no parameter or module {asked!r} that needs a gradient")
-        chosen |= named
-    if not chosen:
-        raise ValueError("there are no parameters to probe: none chosen, or none needs a gradient")
-    return chosen
+    if not trainable:
+        raise ValueError("there are no parameters to probe: none needs a gradient")
+    return trainable
 
 
 def _refuse_unfit(optimizer, chosen):

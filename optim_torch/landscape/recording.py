@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from groundfloor import seeds
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from groundfloor.pytorch import batches
 from groundfloor.runs import Stopping
 from optim_torch.landscape.probing import NoDirection, probe
@@ -93,10 +92,7 @@ class Recording:
         loss.backward()
         now = [
             torch.cat([t.detach().flatten() for t in tensors])
-            for tensors in (
-                self.model.parameters(),
-                [p.grad for p in self.model.parameters()],
-            )
+            for tensors in (self.model.parameters(), [p.grad for p in self.model.parameters()])
         ]
         self.rows["loss"][self.step] = loss.item()
         if self.before is not None:

@@ -10,8 +10,7 @@ from sklearn.model_selection import train_test_split
 from groundfloor import checks, output
 from groundfloor.checks import Count, Positive, Seed, ShareBelowOne
 from groundfloor.data.config import SOURCE, DataConfig
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from optim_torch.landscape.probing import DIRECTIONS
 from optim_torch.models.vgg_a import NORMS, VGG_A_MODELS
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from groundfloor.data.split import first_line
+from groundfloor import npz
 from groundfloor.errors import UserError
 from groundfloor.pytorch import checkpoints
 from groundfloor.pytorch.steps import training_steps
@@ -64,14 +64,8 @@ def read(path):
 
     UserError, in one line, if it cannot be read, is damaged, or does not say what it is.
     """
-    try:
-        with np.load(path) as file:
-            arrays = dict(file)
+    with npz.reading(path, "a trace") as arrays:
         settings = json.loads(str(arrays.pop("metadata", "null")))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # of zip, zlib, NumPy or JSON: as many kinds as there is damage
-        raise UserError(f"{path} is damaged ({first_line(error)}); delete it") from None
     if not isinstance(settings, dict) or not {"norm", "rate", "seed"} <= settings.keys():
         raise UserError(
             f"{path} does not say what it was made from (older versions' traces do not); delete it"

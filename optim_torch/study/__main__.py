@@ -15,7 +15,7 @@ import torch
 
 from groundfloor import checks, cli, output, plots, tables
 from groundfloor.checks import (
-    LARGEST,
+    AtLeastTwo,
     CountOrZero,
     InnerShare,
     Interval,
@@ -34,7 +34,6 @@ from optim_torch.study import insights, losses, report, search, trials
 
 PLACE = (*SOURCE, "device", *output.FIELDS)
 WIDENED = ("axes", *search.AXES, "rates", "combine", "seeds", "surface")  # a study may be
-AtLeastTwo = Annotated[int, Interval(2, LARGEST)]
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def main(config, preset):
     )
     seed = max(config.seeds, key=lambda seed: trainer(best["setting"], seed)["val"])
     results = {
-        "dataset": config.dataset,
+        "dataset": data_set.name,
         "data_fingerprint": data_set.fingerprint,
         "train_images": len(data.train),
         "seeds": list(config.seeds),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from groundfloor.plots import figure
+from groundfloor.plots import bare, figure
 
 COLOURS = {
     "base": "black",
@@ -173,10 +173,7 @@ def mistakes(path, images, probability, labels, names):
 def _images(axes, images):
     """One image (h, w, c) on each of the axes; the rest empty."""
     for axis in np.ravel(axes):
-        axis.set(xticks=[], yticks=[])
-        axis.grid(visible=False)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
+        bare(axis)
     for axis, image in zip(np.ravel(axes), images, strict=False):
         top = 255 if image.dtype == np.uint8 else 1
         axis.imshow(image if image.shape[2] == 3 else image[..., 0], vmin=0, vmax=top)

@@ -15,7 +15,7 @@ from optim_torch.study import figures as pictures
 from optim_torch.study.surface import surface
 
 NAMES = {
-    "cifar10": ["airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    "cifar10": ["airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 }
 COLUMNS = 10  # images a row in the picture of what units want
 ASCENT_STEPS, ASCENT_RATE = 256, 0.05

@@ -52,10 +52,7 @@ def build_optimizer(config, model):
         if config.optimizer != "dessilbi":
             return OPTIMIZERS[name](named, lr=config.lr, **options)
         param_groups = [
-            {
-                "params": [(n, p) for n, p in named if n in penalised],
-                "penalty": config.penalty,
-            },
+            {"params": [(n, p) for n, p in named if n in penalised], "penalty": config.penalty},
             {"params": [(n, p) for n, p in named if n not in penalised], "penalty": "none"},
         ]
         return DessiLBI(

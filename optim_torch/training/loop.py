@@ -18,7 +18,7 @@ from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches, checkpoints
 from groundfloor.pytorch.steps import training_steps
-from groundfloor.runs import Progress, duration, read_json
+from groundfloor.runs import Progress, duration, read_dict
 from optim_torch.dessilbi import grow, structure
 from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.dessilbi.path import Recorder
@@ -231,9 +231,8 @@ def load(folder, epoch=None, device="cpu", data_dir=None):
     the run's are refused (UserError).
     """
     folder, device = Path(folder), torch.device(device)
-    settings = read_json(folder / "config.json")
-    if not isinstance(settings, dict) or not {"model", "optimizer", "epochs"} <= settings.keys():
-        raise UserError(f"{folder} is no run of optim_torch.train")
+    keys = "model", "optimizer", "epochs"
+    settings = read_dict(folder / "config.json", "settings of optim_torch.train", *keys)
     config = SimpleNamespace(**settings)
     data_set = datasets.load(
         config.dataset,

@@ -11,8 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from groundfloor.runs import atomic
 
 SEAL = "prune_torch.sha256"  # in a file's metadata

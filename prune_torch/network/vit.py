@@ -11,8 +11,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch.nn import functional as F
 
 from groundfloor import seeds
-from groundfloor.data.split import first_line
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from prune_torch import compact, pack
 from prune_torch.network import stored
 

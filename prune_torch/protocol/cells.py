@@ -225,13 +225,7 @@ def run_cell(bench, folder, key):
         return task.loss(network, batch, teacher, key.distil)
 
     finetune.run(
-        task,
-        model,
-        optimizer,
-        config.steps - search,
-        seed=cell.seed,
-        first=search,
-        loss=loss,
+        task, model, optimizer, config.steps - search, seed=cell.seed, first=search, loss=loss
     )
     test = task.evaluate(model, task.test)
     counts = density.count(model)

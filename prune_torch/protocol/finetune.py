@@ -128,11 +128,7 @@ def run(
         begin = kept["step"]
 
     def state():
-        return {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step + 1,
-        }
+        return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
 
     model.train()
     for step, look in training_steps(begin, steps, every=LOOK_EVERY, folder=keep, state=state):

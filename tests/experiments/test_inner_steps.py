@@ -49,12 +49,11 @@ def test_products_are_counted():
 
 @pytest.mark.slow
 def test_work_is_counted():
-    """Overlapping cells decode each pixel four times; every conjugate gradient costs the same."""
+    """Every conjugate gradient costs the same, and every inner step."""
 
     def work(flags):
         return inner_steps.flops("digits-spatial", shlex.split(flags))["fit_flops"]
 
-    assert 3 < work("--interpolation blend") / work("--interpolation nearest") < 4
     one, two, three = (
         work(f"--update gauss_newton --cg-iterations {n} --inner-steps 1") for n in (1, 2, 3)
     )
@@ -67,14 +66,14 @@ def test_runs_become_a_table(tmp_path, capsys):
     config = inner_steps.Config(
         preset="digits",
         flags=TINY,
-        variants=("one rate", "matrix"),
+        variants=("one rate", "Gauss-Newton, 1 CG"),
         seeds=(0, 1),
         out=tmp_path / "runs",
         results=tmp_path / "results",
     )
     inner_steps.main(config, "tiny")
     rows = json.loads((tmp_path / "results" / "inner_steps_tiny.json").read_text())["rows"]
-    assert [row["variant"] for row in rows] == ["one rate", "matrix"]
+    assert [row["variant"] for row in rows] == ["one rate", "Gauss-Newton, 1 CG"]
     assert rows[1]["outer_flops"] > rows[0]["outer_flops"] > rows[0]["fit_flops"] > 0
     assert (tmp_path / "results" / "inner_steps_tiny.png").is_file()
     assert f"{rows[0]['val_psnr']['mean']:.2f} ± " in capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_a_row_a_run_and_a_column_a_difference(tmp_path, capsys):
     ("spoil", "said"),
     [
         (lambda run: (run / "summary.json").unlink(), "has no summary.json"),
-        (lambda run: (run / "summary.json").write_text("[]"), "is not of a run"),
+        (lambda run: (run / "summary.json").write_text("[]"), "it holds no results"),
         (lambda run: (run / "config.json").write_text("{"), "is damaged"),
     ],
 )

@@ -106,7 +106,26 @@ def test_weights_of_earlier_versions_load_with_the_same_hash(name):
     assert functa.hash == PUBLISHED[name]
     with np.load(path) as file:
         written = json.loads(str(file["about"]))["config"]  # before later settings existed
+    assert written.pop("encoded_pixels", None) is None  # of a start that was removed
     assert written.items() <= asdict(functa.config).items()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "flag"),
+    [
+        ("encoded_pixels", 36, "--start"),
+        ("update", "matrix", "--update"),
+        ("interpolation", "blend", "--interpolation"),
+    ],
+)
+def test_what_was_removed_is_refused_in_one_line(tmp_path, setting, value, flag):
+    FUNCTA.save(tmp_path / "functa.npz")
+    with np.load(tmp_path / "functa.npz") as file:
+        arrays = dict(file)
+    about = json.loads(str(arrays["about"]))
+    about["config"][setting] = value
+    np.savez(tmp_path / "functa.npz", **{**arrays, "about": json.dumps(about)})
+    assert f"earlier version of functa_jax, for its {flag}" in fault(functa_jax.load, tmp_path)
 
 
 def test_a_hash_counts_every_setting():

@@ -160,7 +160,7 @@ def test_a_missing_shard_is_named(shard, tmp_path):
     path = tmp_path / "functaset.npz"
     save_shards(made_up(), path, 3)
     shard_path(path, shard, 3).unlink()
-    assert f"{shard_path(path, shard, 3)} is missing" in fault(path)
+    assert f"{shard_path(path, shard, 3)} does not exist" in fault(path)
 
 
 def test_shards_of_two_functasets_are_not_mixed(tmp_path):

@@ -167,7 +167,6 @@ def test_a_mistake_is_one_line_before_any_work(args, message, tmp_path, capsys, 
         (["--cg-iterations", "2"], "--cg-iterations has no effect without --update gauss_newton"),
         (["--inner-rate", "0.1", "--rate-start", "1"], "--rate-start has no effect"),
         (["--inner-rate", "0.1", "--rate-range", "0", "2"], "--rate-range has no effect"),
-        (["--update", "matrix", "--rate-range", "0", "2"], "--rate-range has no effect"),
     ],
 )
 def test_a_flag_without_effect_is_said(flags, said, tmp_path, capsys, monkeypatch):

@@ -93,10 +93,15 @@ def test_what_is_no_image_set(tmp_path, arrays, message):
 
 def test_npz_gives_its_arrays(tmp_path):
     path = write(tmp_path / "a.npz", a=np.arange(3), text="é")
-    arrays = npz.read(path, "a", "text")
-    assert arrays["a"].tolist() == [0, 1, 2] and str(arrays["text"]) == "é"
+    with npz.reading(path, "a text") as arrays:
+        assert arrays["a"].tolist() == [0, 1, 2] and str(arrays["text"]) == "é"
     np.save(tmp_path / "a.npy", np.eye(2))
     assert np.array_equal(npz.read_array(tmp_path / "a.npy"), np.eye(2))
+
+
+def read(path, *names):
+    with npz.reading(path, "a text") as arrays:
+        return [arrays[name] for name in names]
 
 
 def refused(function, path, *names):
@@ -110,26 +115,26 @@ def refused(function, path, *names):
 def test_npz_says_in_one_line_what_is_wrong(tmp_path):
     good = tmp_path / "good.npz"
     write(good, a=np.random.default_rng(0).random(1000))
-    assert "lacks b, c; it holds a" in refused(npz.read, good, "a", "b", "c")
-    assert "is no .npy file" in refused(npz.read_array, good)
+    assert "is not a text: it lacks b" in refused(read, good, "a", "b", "c")
+    assert "not a .npy file (it is a .npz file)" in refused(npz.read_array, good)
     np.save(tmp_path / "a.npy", np.eye(2))
-    assert "is no .npz file" in refused(npz.read, tmp_path / "a.npy")
-    assert "does not exist" in refused(npz.read, tmp_path / "none.npz")
-    assert "cannot be read: Is a directory" in refused(npz.read, tmp_path)
+    assert "not a text (it is a .npy file)" in refused(read, tmp_path / "a.npy")
+    assert "does not exist" in refused(read, tmp_path / "none.npz")
+    assert "cannot be read: Is a directory" in refused(read, tmp_path)
     content = good.read_bytes()
     other = tmp_path / "other.npz"
     for damage in (b"", b"junk", content[:-1], content[:500], content[500:]):
         other.write_bytes(damage)
-        refused(npz.read, other)
+        refused(read, other)
     other.write_bytes(content[:1000] + bytes([content[1000] ^ 255]) + content[1001:])
-    assert "damaged" in refused(npz.read, other)
+    assert "damaged" in refused(read, other)
 
 
 def test_pickles_are_never_opened(tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(pickle.dumps(np.eye(2)))
-    refused(npz.read, path)
+    refused(read, path)
     file = io.BytesIO()
     np.savez(file, a=np.array([{}], object))
     path.write_bytes(file.getvalue())
-    assert "damaged" in refused(npz.read, path)
+    assert "damaged" in refused(read, path)

@@ -86,6 +86,13 @@ def test_a_mistake_has_no_frame_where_there_is_ascii_alone(monkeypatch):
     assert "--- " not in str(refusal.value)
 
 
+def test_a_message_is_one_line_whatever_it_quotes(capsys):
+    def main(*_):
+        raise UserError("a\nb.npz does not exist")
+
+    assert refusal(capsys, lambda: called(main=main)) == "error: a b.npz does not exist\n"
+
+
 def test_a_missing_flag_is_one_line(capsys):
     assert "--run" in refusal(capsys, lambda: cli.run(lambda config: config, Required, args=[]))
     assert cli.run(lambda config: config, Required, args=["--run", "x"]).run == Path("x")

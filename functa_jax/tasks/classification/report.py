@@ -36,7 +36,7 @@ def remarks_on(config, material, labelled, entries, chosen, answers):
         f"* chosen {labelled.how()}: the most right of what it had not seen (unseen %), of equals "
         f"the lower log-loss. low, high: 95 % interval (Wilson) of {len(labels):,} test images; p: "
         "McNemar's exact test against the one chosen on latents. PCA and the functa know train "
-        f"images, not their labels. One seed ({config.seed})",
+        f"images, not their labels. One seed ({config.seed})"
     ]
     for name, answer in answers.items():
         if name != "latents":

@@ -148,11 +148,8 @@ def write(path, name, codec, values):
         most = MOST_NUMBERS // values.shape[1]
         raise UserError(f"{len(values):,} rows are too many for one file: at most {most:,}")
     data, sizes = packed(name, codec, values)
-    try:
-        with atomic(path) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
     return sizes
 
 

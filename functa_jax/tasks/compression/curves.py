@@ -16,10 +16,7 @@ from functa_jax.tasks.compression import codec
 
 BITS = (3, 4, 5, 6, 7, 8)
 PCA_BITS = (*BITS, 9, 10, 11)  # its first number's range is far wider than the others'
-QUALITIES = {
-    "JPEG": (5, 10, 20, 35, 50, 65, 80, 90, 95),
-    "WebP": (0, 10, 25, 50, 70, 85, 95, 100),
-}
+QUALITIES = {"JPEG": (5, 10, 20, 35, 50, 65, 80, 90, 95), "WebP": (0, 10, 25, 50, 70, 85, 95, 100)}
 CHANNELS = {"JPEG": (1, 3), "WebP": (1, 3, 4)}  # that such a file can hold
 WEBP_FRAME_HEADER = 10  # but for sizes the same in all files, as RIFF's and the chunks' are
 FLOOR = 1 / 12 / 255**2  # the error of rounding to 8 bits: no PSNR counts more than 58.9 dB

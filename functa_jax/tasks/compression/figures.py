@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from functa_jax.images.gallery import gallery
 from functa_jax.tasks.compression import curves
-from functa_jax.tasks.gallery import gallery
 from groundfloor.plots import figure
 
 COIN = (  # bits per pixel, dB: COIN++ on CIFAR-10, quantised and entropy coded (its results/)

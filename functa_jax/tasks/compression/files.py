@@ -7,7 +7,7 @@ import numpy as np
 from functa_jax.evaluation import reconstruction
 from functa_jax.tasks import task
 from functa_jax.tasks.compression import codec, curves
-from groundfloor.data.split import first_line
+from groundfloor import npz
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
@@ -101,13 +101,8 @@ def pack(config):
 
 
 def _read_images(path):
-    try:
-        images = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        raise UserError(f"{path} is not a .npy file of images ({first_line(error)})") from None
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim not in (3, 4):
+    images = npz.read_array(path)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise UserError(f"{path} does not hold uint8 images (n, h, w, C) or (n, h, w)")
     if not len(images):
         raise UserError(f"{path} holds no image")
@@ -122,10 +117,7 @@ def unpack(config):
     from functa_jax.functa import load
 
     images = decode_file(config.unpack, load(config.run))
-    try:
-        with atomic(config.to) as temporary, temporary.open("wb") as file:
-            np.save(file, images)
-    except OSError as error:
-        raise UserError(f"cannot write {config.to}: {error.strerror}") from None
+    with atomic(config.to) as temporary, temporary.open("wb") as file:
+        np.save(file, images)
     print(f"{config.to}: uint8 images {images.shape}")
     return {"images": len(images)}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from functa_jax.evaluation import reconstruction
-from functa_jax.tasks.gallery import gallery
+from functa_jax.images.gallery import gallery
 from functa_jax.tasks.generation import codes
 from functa_jax.tasks.generation.frechet import nearest
 from groundfloor import seeds

@@ -35,8 +35,7 @@ from functa_jax.tasks.prior.diffusion_process import (
 )
 from functa_jax.training import devices
 from functa_jax.training.batches import in_batches
-from groundfloor import seeds
-from groundfloor.data.split import first_line
+from groundfloor import npz, seeds
 from groundfloor.errors import UserError
 from groundfloor.runs import Stopping, atomic
 
@@ -189,21 +188,15 @@ def load_prior(path):
     """
     path = Path(path)
     path = path / "prior.npz" if path.is_dir() else path
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+    if not path.exists():
+        raise UserError(f"no prior at {path}; functa_jax.tasks.generate makes it")
+    with npz.reading(path, "a prior") as arrays:
         metadata = json.loads(str(arrays.pop("about")))
         metadata["config"] = PriorConfig(**metadata["config"])
         mean, scale = arrays.pop("mean"), arrays.pop("scale")
         prior = Prior(params=siren.unflatten(arrays), mean=mean, scale=scale, **metadata)
         siren.check_arrays(prior.params, lambda: fresh(prior.network, jax.random.key(0)))
         return prior
-    except FileNotFoundError:
-        raise UserError(f"no prior at {path}; functa_jax.tasks.generate makes it") from None
-    except KeyError as error:
-        raise UserError(f"{path} is not a prior: {error.args[0]}") from None
-    except Exception as error:  # reading a damaged file may raise nearly anything
-        raise UserError(f"{path} is damaged or not a prior ({first_line(error)})") from None
 
 
 def train_prior(

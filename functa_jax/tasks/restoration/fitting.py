@@ -110,9 +110,7 @@ def course(functa, seen, steps):
     """
     weights = _per_cell(functa.config, seen.weights)
     resolution, points = _grid(functa, seen)
-    fit, _ = _compiled(
-        functa.config, functa.resolution, resolution, seen.oversample, functa.penalty
-    )
+    fit, _ = _compiled(functa.config, resolution, seen.oversample, functa.penalty)
     (latents,) = in_batches(
         lambda *batch: (fit(functa.params, points, batch, steps=steps),),
         (np.asarray(seen.pictures, np.float32), weights),
@@ -130,9 +128,7 @@ def refine(functa, seen, gaussian, noise, *, start=None, around=None, steps=REFI
     rows = np.zeros((len(seen.pictures), len(gaussian.mean)), np.float32)
     start, centres = (rows if z is None else gaussian.whiten(z) for z in (start, around))
     resolution, points = _grid(functa, seen)
-    _, descend = _compiled(
-        functa.config, functa.resolution, resolution, seen.oversample, functa.penalty
-    )
+    _, descend = _compiled(functa.config, resolution, seen.oversample, functa.penalty)
     normal = [jnp.asarray(x, jnp.float32) for x in (gaussian.mean, gaussian.factor, noise)]
     (rows,) = in_batches(
         lambda *batch: (descend(functa.params, points, normal, batch, steps=steps),),
@@ -187,9 +183,8 @@ def _by_cells(config, resolution):
 
 
 @cache
-def _compiled(config, encoded, resolution, oversample, penalty):
-    """(course, refine) of batches, data parallel on local devices; encoded: the resolution of the
-    images that the functa was made for, which a linear encoder takes."""
+def _compiled(config, resolution, oversample, penalty):
+    """(course, refine) of batches, data parallel on local devices."""
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     images = PartitionSpec(AXIS)
 
@@ -204,14 +199,6 @@ def _compiled(config, encoded, resolution, oversample, penalty):
             return block_means(picture, oversample)[0]
 
         return model, render
-
-    def as_seen(picture, weights):
-        """The pixels that a linear encoder takes: hidden ones are the mean of those seen."""
-        known = weights[..., None] > 0
-        mean = jnp.sum(known * picture, axis=(0, 1)) / jnp.maximum(jnp.sum(known), 1)
-        whole = jnp.where(known, picture, mean)
-        native = jax.image.resize(whole, (*encoded, config.channels), "nearest")
-        return siren.arrange(config, native[None])[0]
 
     def over_images(fit_one, batch):
         at_once = max(1, images_at_once(*points_and_batch(batch[0])) // oversample**2)
@@ -237,8 +224,7 @@ def _compiled(config, encoded, resolution, oversample, penalty):
                     after, _ = inner_loop.step(model, residuals, latent, number, penalty=penalty)
                     return after, latent
 
-                linear = config.encoded_pixels is not None
-                start = model.start(as_seen(picture, weights) if linear else picture)
+                start = jnp.zeros(config.latent_shape, picture.dtype)
                 last, latents = jax.lax.scan(next_latent, start, jnp.arange(steps))
                 return jnp.concatenate([latents, last[None]])
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.images.gallery import gallery
 from functa_jax.tasks import task
-from functa_jax.tasks.gallery import gallery
 from functa_jax.tasks.restoration import estimates, fitting
 from functa_jax.tasks.restoration.fitting import Seen
 from groundfloor.checks import Count

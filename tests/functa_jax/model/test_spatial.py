@@ -23,7 +23,7 @@ KINDS = {
     f"{interpolation}-{map_size}-{coordinates}": replace(
         GRID, interpolation=interpolation, map_size=map_size, coordinates=coordinates
     )
-    for interpolation in ("nearest", "bilinear", "blend")
+    for interpolation in ("nearest", "bilinear")
     for map_size in (1, 3)
     for coordinates in ("global", "local")
 }
@@ -153,10 +153,8 @@ UPDATES = {
     "rates": {},
     "constant": {"inner_rate": 0.3},
     "rates of steps": {"step_rates": 2},
-    "matrix": {"update": "matrix"},
     "gauss-newton, 1": {"update": "gauss_newton"},
     "gauss-newton, 3": {"update": "gauss_newton", "cg_iterations": 3, "step_rates": 2},
-    "start": {"update": "gauss_newton", "encoded_pixels": (SIDE // S) ** 2},
 }
 EACH_UPDATE = pytest.mark.parametrize(
     "update",
@@ -220,19 +218,6 @@ def course(config, params, steps):
     return encode(config, params, siren.points(config, (SIDE, SIDE)), images, steps)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["nearest-3-local", "bilinear-1-global"])
-def test_a_diagonal_matrix_is_a_vector_of_rates(kind):
-    rates = replace(KINDS[kind], step_rates=2)
-    params = siren.init(rates, 0)
-    params["inner_rate"] = RANDOM.uniform(0.5, 2, (2, L)).astype(np.float32)
-    matrices = {**params, "inner_rate": np.stack([np.diag(rate) for rate in params["inner_rate"]])}
-    for found, expected in zip(
-        course(replace(rates, update="matrix"), matrices, 3), course(rates, params, 3), strict=True
-    ):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
 def test_each_step_has_its_rate_and_later_ones_the_last():
     """With rates (1, 0) steps after the first change nothing; with (1, 1) all are as without."""
     config = replace(GRID, step_rates=2)
@@ -247,8 +232,8 @@ def test_each_step_has_its_rate_and_later_ones_the_last():
 
 
 def test_rates_start_where_they_are_told_to():
-    rates = siren.init(replace(GRID, step_rates=3, rate_start=0.5, update="matrix"), 0)
-    np.testing.assert_array_equal(rates["inner_rate"], np.stack([0.5 * np.eye(L)] * 3))
+    rates = siren.init(replace(GRID, step_rates=3, rate_start=0.5), 0)
+    np.testing.assert_array_equal(rates["inner_rate"], np.full((3, L), 0.5, np.float32))
 
 
 # ---- the command ----
@@ -269,6 +254,7 @@ def command(*flags):
         (("--inner-rate", "0.1", "--rates-of-steps"), "constant rates cannot be learned too"),
         (("--rate-start", "-1"), "--rate-start -1.0: must be above 0"),
         (("--inner-steps", "0"), "--inner-steps 0: must be in [1,"),
+        (("--cg-iterations", "0"), "--cg-iterations 0: must be in [1,"),
         (("--classifier-rows", "0"), "--classifier-rows 0: must be in [2,"),
         (("--update", "gauss_newton", "--first-order"), "a Gauss-Newton step is not a gradient"),
     ],

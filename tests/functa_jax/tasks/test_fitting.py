@@ -56,19 +56,6 @@ def test_all_pixels_seen_is_encoding(functa):
         np.testing.assert_allclose(fitting.course(functa, seen, STEPS), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("grid", [None, 2])
-def test_a_linear_start_sees_small_pictures_enlarged(grid):
-    """Whether they count as averages of pixels or as pixels at their centres."""
-    pixels = SIDE * SIDE // (grid or 1) ** 2
-    functa = functa_of(replace(PLAIN, grid=grid, encoded_pixels=pixels))
-    small = pictures(functa.config, side=SIDE // 2)
-    large = small.repeat(2, axis=1).repeat(2, axis=2)
-    expected = functa.course(large, 0)[0]
-    for oversample in (1, 2):
-        found = fitting.course(functa, Seen(small, oversample=oversample), 0)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
 def test_pictures_smaller_than_the_grid_are_fitted_at_points():
     functa = functa_of(replace(CELLS, grid=4))
     small = pictures(functa.config, side=2)

@@ -1,4 +1,4 @@
-"""Other inner steps and starts: Gauss-Newton, an encoder that starts as PCA; Muon outside."""
+"""Other steps: Gauss-Newton inside, Muon outside."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,19 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functa_jax import meta_train
-from functa_jax.functa import Functa, load
+from functa_jax.functa import load
 from functa_jax.model import siren
 from functa_jax.model.config import ModelConfig
-from functa_jax.training import inner_loop, loop, outer_loop
+from functa_jax.training import inner_loop, outer_loop
 from functa_jax.training.config import OuterConfig
 from groundfloor import cli
-from tests.refusals import refusal
 
 L = 4
 NEWTON = ModelConfig(
     2, 8, 3, L, w0=5.0, update="gauss_newton", cg_iterations=L, rate_start=1.0, step_rates=2
 )
-COORDINATE = st.floats(0, 1, width=32)
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.random((5, 6, 6, 2), np.float32)
 
@@ -115,79 +113,6 @@ def test_a_perfect_fit_has_nowhere_to_go():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-# ---- a start that is a linear function of the pixels ----
-
-
-@pytest.mark.parametrize("grid", [None, 2])
-def test_the_encoder_starts_as_whitened_pca(grid):
-    """Over all cells of all images its numbers have mean zero, no correlation and one spread."""
-    config = meta_train.Config(start="pca", latent_dim=L, grid=grid)
-    images = np.uint8(255 * RANDOM.random((300, 6, 6, 2)))
-    model = loop.model_config(config, images)
-    pixels = siren.arrange(model, images)
-    params = siren.init(model, 0) | {"encoder": loop.pca_encoder(model, pixels)}
-    start = siren.with_params(model, params).start
-    latents = np.asarray(jax.vmap(start)(pixels / np.float32(255)))
-    assert latents.shape == (300, *model.latent_shape)
-    rows = latents.reshape(-1, L)
-    np.testing.assert_allclose(rows.mean(0), 0, atol=1e-5)
-    expected = loop.PCA_START**2 * np.eye(L)
-    np.testing.assert_allclose(np.cov(rows, rowvar=False), expected, atol=1e-5)
-
-
-def test_a_cell_starts_from_its_own_pixels():
-    model = loop.model_config(meta_train.Config(start="pca", latent_dim=L, grid=2), IMAGES)
-    network = siren.with_params(model, siren.init(model, 0))
-    found = network.start(siren.arrange(model, IMAGES)[0])
-    for row in (0, 1):
-        for column in (0, 1):
-            cell = IMAGES[0, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
-            expected = network.encoder(cell.reshape(-1))
-            np.testing.assert_allclose(found[row, column], expected, atol=1e-6)
-
-
-def test_no_steps_leave_the_start():
-    model = loop.model_config(meta_train.Config(start="pca", latent_dim=L), IMAGES)
-    functa = Functa(model, siren.init(model, 0), (6, 6))
-    latents, _ = functa.course(IMAGES, steps=0)
-    start = siren.with_params(model, functa.params).start
-    np.testing.assert_allclose(latents[:, 0], jax.vmap(start)(IMAGES.reshape(5, 36, 2)), atol=1e-6)
-
-
-# ---- overlapping cells ----
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    st.lists(st.tuples(COORDINATE, COORDINATE), min_size=9, max_size=9),
-    st.integers(1, 5),
-)
-def test_blended_weights_are_those_of_bilinear_interpolation(points, s):
-    points = jnp.array(points, jnp.float32)
-    rows, columns = (np.asarray(siren.hat_weights(x, s)) for x in points.T)
-    found = np.zeros((len(points), s, s))
-    for cells, weights in siren.cells_around(points * s, s):
-        np.add.at(found, (np.arange(len(points)), *np.asarray(cells).T), weights)
-    np.testing.assert_allclose(found, rows[:, :, None] * columns[:, None], atol=1e-5)
-
-
-@pytest.mark.parametrize("coordinates", ["global", "local"])
-def test_blended_cells_have_no_seams(coordinates):
-    """The picture is continuous across borders, where nearest cells jump."""
-    config = ModelConfig(1, 8, 3, L, w0=5.0, grid=3, interpolation="blend", coordinates=coordinates)
-    latents = RANDOM.normal(size=(1, 3, 3, L)).astype(np.float32)
-    border = np.linspace(0.01, 0.99, 40)
-    jumps = {}
-    for kind in ("blend", "nearest"):
-        functa = Functa(replace(config, interpolation=kind), siren.init(config, 0), (6, 6))
-        sides = [
-            functa.decode(latents, coords=np.stack([border, np.full(40, 1 / 3 + d)], axis=1))
-            for d in (-1e-4, 1e-4)
-        ]
-        jumps[kind] = np.abs(sides[0] - sides[1]).max()
-    assert jumps["blend"] < 0.01 < 0.1 < jumps["nearest"]
-
-
 # ---- Muon ----
 
 
@@ -230,15 +155,8 @@ def test_muon_turns_kernels_alike_in_all_directions_and_leaves_the_rest_to_adam(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ("--start", "pca", "--optimizer", "muon", "--update", "gauss_newton"),
-        ("--interpolation", "blend", "--update", "gauss_newton", "--cg-iterations", "2"),
-    ],
-)
-def test_a_run_with_them_is_found_as_it_was_written(flags, tmp_path):
-    out = tmp_path / "run"
+def test_a_run_with_them_is_found_as_it_was_written(tmp_path):
+    out, flags = tmp_path / "run", ("--interpolation", "bilinear", "--cg-iterations", "2")
     command = ("digits-spatial", "--steps", "4", "--eval-every", "2", "--width", "8", "--images")
     command += ("60", "--batch-size", "8", "--classifier-rows", "50", "--out", str(out), *flags)
     cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, list(command))
@@ -247,22 +165,3 @@ def test_a_run_with_them_is_found_as_it_was_written(flags, tmp_path):
     latents, psnr = functa.encode(images)
     error = np.mean((functa.decode(latents) - images) ** 2, axis=(1, 2, 3))
     np.testing.assert_allclose(psnr, -10 * np.log10(error), atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (("--cg-iterations", "0"), "--cg-iterations 0: must be in [1, "),
-        (("--start", "pca", "--grid", "2", "--interpolation", "blend"), "needs nearest cells"),
-        (("--start", "pca", "--inner-points", "5"), "all of whose pixels are seen"),
-        (("--start", "pca", "--latent-dim", "65"), "--start pca can give digits 64 at most"),
-    ],
-)
-def test_what_cannot_be_is_refused(flags, said, capsys, tmp_path):
-    out = tmp_path / "run"
-
-    def command():
-        argv = ["digits", *flags, "--out", str(out)]
-        cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, argv)
-
-    assert said in refusal(capsys, command)

@@ -35,8 +35,6 @@ KINDS = {
             ("nearest", 3, "global", "scale_shift"),
             ("bilinear", 1, "global", "scale_shift"),
             ("bilinear", 3, "local", "shift"),
-            ("blend", 1, "global", "shift"),
-            ("blend", 3, "local", "scale_shift"),
         )
     },
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from functa_jax.tasks.gallery import HIDDEN, colours, gallery
+from functa_jax.images.gallery import HIDDEN, colours, gallery
 from groundfloor import tables as rows
 
 

@@ -1,8 +1,8 @@
-"""A figure of pictures in named rows, for every task that shows images beside each other."""
+"""A figure of pictures in named rows, for all that show images beside each other."""
 
 import numpy as np
 
-from groundfloor.plots import as_rgb, figure
+from groundfloor.plots import as_rgb, bare, figure
 
 HIDDEN = (0.25, 0.4, 0.75)  # colour of pixels that are NaN
 LETTER = 0.075  # inches
@@ -23,9 +23,8 @@ def gallery(path, rows, size=0.8):
                 colours(pictures), [(0, 0), (0, 0), (0, gap), (0, 0)], constant_values=1
             )
             ax.imshow(np.concatenate(spaced, axis=1))
-            ax.set(xticks=[], yticks=[], anchor="E")  # what is left over is for names
-            ax.grid(False)
-            ax.spines[:].set_visible(False)
+            bare(ax)
+            ax.set_anchor("E")  # what is left over is for names
             ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
 
 
