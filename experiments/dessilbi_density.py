@@ -26,6 +26,7 @@ from groundfloor.pytorch import batches
 from groundfloor.runs import spread
 from optim_torch.dessilbi import structure
 from optim_torch.training import evaluate, loop
+from prune_torch.density import top_masks
 
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 METHODS = {
@@ -134,12 +135,7 @@ def accuracies(config, out, seed):
 def magnitude_masks(model, like):
     """The largest weights over all tensors named in `like`, as many as `like` keeps."""
     weights = {name: model.get_parameter(name).detach().abs() for name in like}
-    flat = torch.cat([weight.flatten() for weight in weights.values()])
-    count = sum(int(mask.sum()) for mask in like.values())
-    chosen = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-    chosen[flat.topk(count).indices] = True
-    parts = chosen.split([weight.numel() for weight in weights.values()])
-    return {n: part.view_as(weights[n]) for n, part in zip(weights, parts, strict=True)}
+    return top_masks(weights, sum(int(mask.sum()) for mask in like.values()))
 
 
 def draw(path, table, dense):

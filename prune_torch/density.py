@@ -116,22 +116,6 @@ def erdos_renyi(tensors):
     return {n: sum(t.shape) / t.numel() for n, t in tensors.items()}
 
 
-@torch.no_grad()
-def apply(parameters, masks):
-    """Set what is masked to zero, in place (to +0, which a packed file does not keep)."""
-    for name, mask in masks.items():
-        parameters[name].masked_fill_(~mask, 0.0)
-
-
-def hold(optimizer, parameters, masks):
-    """Keep what is masked at zero from now on, whatever momentum and decay do.
-
-    The masks may be changed in place. Returns a handle with `.remove()`.
-    """
-    apply(parameters, masks)
-    return optimizer.register_step_post_hook(lambda *_: apply(parameters, masks))
-
-
 def count(model):
     """What is in the model as it is: a dict of nonzero, total, density_all and density_blocks, that
     of the blocks' matrices. ValueError as `prunable`."""

@@ -99,7 +99,8 @@ def _measure(config):
     rate_figure(material.path(figures[0]), measured, pixels, published)
     best = ours[files.best_steps(material, config.steps)]
     points = [best[0], best[1], best[3]]
-    points += [_nearest(curve, points[1].bare) for curve in (pca[0], *others.values())]
+    for curve in (pca[0], *others.values()):
+        points.append(min(curve, key=lambda point: abs(point.bare - best[1].bare)))
     picture_figure(material.path(figures[1]), images[shown], points, pixels)
 
     rows = [
@@ -167,10 +168,6 @@ def _pca(material, images, shown, count):
     train = model.transform(train)
     name, levels = f"PCA, {count} numbers", curves.PCA_BITS
     return curves.quantised(name, train, rows, basis, render, images, shown, levels)
-
-
-def _nearest(curve, size):
-    return min(curve, key=lambda point: abs(point.bare - size))
 
 
 def _remarks(material, images, best, pca, others, published):

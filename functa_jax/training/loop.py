@@ -100,7 +100,8 @@ def train(config, data, run, weights=None):
     began = time.monotonic()
     with Progress(config.steps, "step", start=step) as progress:
         while step < config.steps:
-            until = min(step + config.dispatch, config.steps, _next(step, config.eval_every))
+            evaluated = (step // config.eval_every + 1) * config.eval_every
+            until = min(step + config.dispatch, config.steps, evaluated)
             rows = [
                 rows_of_step(config.seed, s, len(pixels), config.batch_size)
                 for s in range(step, until)
@@ -143,10 +144,6 @@ def train(config, data, run, weights=None):
                 numbers = {"seconds": np.float32(seconds), "best": np.float32(guard.best)}
                 checkpoints.save({**devices.fetch(state), **numbers})
     return functa_of(state), seconds_before + time.monotonic() - began
-
-
-def _next(step, every):
-    return (step // every + 1) * every
 
 
 def _rate(progress, steps, batch_size):

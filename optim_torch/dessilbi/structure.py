@@ -166,18 +166,21 @@ def exchanged(parameters, weights):
 
 
 def hold(optimizer, parameters, masks):
-    """Keep masked weights at zero through all further steps of any torch optimizer.
+    """Keep masked weights at zero through all further steps of any torch optimizer, whatever its
+    momentum and decay do.
 
-    parameters: dict of name -> tensor. Returns a handle with `.remove()`.
+    parameters: dict of name -> tensor. The masks may be changed in place. Returns a handle with
+    `.remove()`.
     """
+    apply(parameters, masks)
+    return optimizer.register_step_post_hook(lambda *_: apply(parameters, masks))
 
-    @torch.no_grad()
-    def zero(*_):
-        for name, mask in masks.items():
-            parameters[name].mul_(mask)
 
-    zero()
-    return optimizer.register_step_post_hook(zero)
+@torch.no_grad()
+def apply(parameters, masks):
+    """Set what is masked to zero, in place (to +0, which a packed file does not keep)."""
+    for name, mask in masks.items():
+        parameters[name].masked_fill_(~mask, 0.0)
 
 
 @torch.no_grad()

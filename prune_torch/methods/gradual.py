@@ -2,7 +2,7 @@
 
 import torch
 
-from prune_torch import density
+from optim_torch.dessilbi import structure
 from prune_torch.methods.base import Method, cubic, shrink
 
 
@@ -15,7 +15,7 @@ class Gradual(Method):
     def start(self, optimizer):
         self.now = {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}
         self.all = sum(p.numel() for p in self.cell.parameters.values())
-        self.handle = density.hold(optimizer, self.cell.parameters, self.now)
+        self.handle = structure.hold(optimizer, self.cell.parameters, self.now)
 
     def after_step(self, step):
         if (step + 1) % self.every == 0:

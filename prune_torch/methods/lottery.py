@@ -2,7 +2,7 @@
 
 import torch
 
-from prune_torch import density
+from optim_torch.dessilbi import structure
 from prune_torch.methods.base import Method, shrink
 from prune_torch.protocol import finetune
 
@@ -21,7 +21,7 @@ class Lottery(Method):
     def start(self, optimizer):
         self.state = {n: v.clone() for n, v in self.cell.model.state_dict().items()}
         self.now = {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}
-        self.handle = density.hold(optimizer, self.cell.parameters, self.now)
+        self.handle = structure.hold(optimizer, self.cell.parameters, self.now)
 
     def finish(self):
         self.handle.remove()
@@ -36,7 +36,7 @@ class Lottery(Method):
             fewer = self.fewer(kept, count)
             shrink(self.now, self.cell.parameters, fewer)
             self.cell.model.load_state_dict(self.state)
-            density.apply(self.cell.parameters, self.now)
+            structure.apply(self.cell.parameters, self.now)
             if fewer in (kept, count):
                 return self.now
             kept = fewer
@@ -44,7 +44,7 @@ class Lottery(Method):
 
     def _train(self):
         cell, optimizer = self.cell, self.optimizer()
-        handle = density.hold(optimizer, cell.parameters, self.now)
+        handle = structure.hold(optimizer, cell.parameters, self.now)
         self.passes += cell.steps
         finetune.run(cell.task, cell.model, optimizer, cell.steps, seed=cell.seed, whole=cell.whole)
         handle.remove()

@@ -17,6 +17,7 @@ from groundfloor import seeds
 from groundfloor.errors import UserError
 from groundfloor.pytorch import checkpoints
 from groundfloor.runs import Progress, atomic, content_hash, read_dict, write_json
+from optim_torch.dessilbi import structure
 from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
@@ -218,7 +219,7 @@ def run_cell(bench, folder, key):
     named = dict(model.named_parameters())
     for name, state in moments.items():
         optimizer.state[named[name]] = {**state, "step": state["step"].cpu()}  # as AdamW has it
-    density.hold(optimizer, named, masks)
+    structure.hold(optimizer, named, masks)
     teacher = bench.model.eval() if key.distil else None
 
     def loss(network, batch):

@@ -11,6 +11,7 @@ import torch
 
 from groundfloor import seeds
 from groundfloor.errors import UserError
+from optim_torch.dessilbi import structure
 from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.protocol import cells, finetune
@@ -121,7 +122,7 @@ def test_what_is_masked_stays_zero_under_momentum_and_decay(bench, tmp_path):
     # Momentum from before the masks would move what they remove.
     bench.task.loss(model, bench.task.batch(0, 0)).backward()
     recovery.step()
-    density.hold(recovery, named, masks)
+    structure.hold(recovery, named, masks)
 
     def check(step):
         assert all(not bool(named[n][~mask].any()) for n, mask in masks.items())
