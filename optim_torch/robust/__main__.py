@@ -28,7 +28,8 @@ HEADINGS = {
     "auc": "AUC, %",
     "kept": "kept, %",
     "wrong_kept": "wrong among kept, %",
-    "accuracy": "test accuracy, %",
+    "logistic": "test: logistic, %",
+    "neighbours": "test: neighbours, %",
 }
 
 
@@ -140,14 +141,14 @@ def suspects(run, train, codes, features):
 
 
 def show(run, config):
-    """Print the table, write it where asked."""
+    """Print the table: wrong labels found, and what is learned without them. Write it if asked."""
     rows = []
     for row in run.summary()["table"]:
         line = {"method": row["method"]}
         for key, heading in HEADINGS.items():
             line[heading] = text(row.get(key))
         rows.append(line)
-    print(f"\nwrong labels found, and what is left\n{tables.as_text(rows)}")
+    print(f"\n{tables.as_text(rows)}")
     if config.table:
         tables.write(run.path(f"table.{config.table}"), rows)
     print(f"\n{run.folder}: summary.json, suspicious.csv, figures/")
