@@ -56,8 +56,8 @@ class Config(DataConfig, output.Output):
 
 PRESETS = {
     "digits": Config(),
-    "mnist": Config(dataset="mnist", images=10_000),
-    "cifar10": Config(dataset="cifar10", images=10_000),
+    "mnist": Config(dataset="mnist", images=4_000),
+    "cifar10": Config(dataset="cifar10", images=4_000),
 }
 
 

@@ -119,7 +119,7 @@ def _waits(residual, slope, side, level):
     return np.maximum(wait, 0), np.where(side == 0, np.where(up <= down, 1.0, -1.0), side)
 
 
-def group_huber_path(X, Y, weights=None, *, lambdas=40, lowest=0.02, sweeps=30, tolerance=1e-5):
+def group_huber_path(X, Y, weights=None, *, lambdas=20, lowest=0.05, sweeps=30, tolerance=1e-3):
     """The path for several responses, on a geometric grid of λ, by reweighted least squares.
 
     X (n, d) dense or sparse, Y (n, c). lambdas: number of points from the largest λ down to
