@@ -95,12 +95,17 @@ def _homotopy(X, y, weights, until, share):
             change = np.where(side[now] == 0, 1.0, -1.0)[:, None] * WZ[now]
             gram = gram + change.T @ Z[now]
             pull = pull - change.T @ sign[now]
-        if weights[side != 0].sum() > most or np.linalg.eigvalsh(gram)[0] < 1e-10:
+        if weights[side != 0].sum() > most:
             break
-        direction = linalg.solve(gram, pull, assume_a="pos")
+        try:
+            factor = linalg.cho_factor(gram)
+        except linalg.LinAlgError:
+            break
+        if np.diag(factor[0]).min() < 1e-5:  # b is not unique any more
+            break
+        direction = linalg.cho_solve(factor, pull)
         if knot % REFRESH == 0:
-            target = WZ[fits].T @ y[fits] + level * pull
-            c = linalg.solve(gram, target, assume_a="pos")
+            c = linalg.cho_solve(factor, WZ[fits].T @ y[fits] + level * pull)
             residual = y - Z @ c
     else:
         raise RuntimeError("the path does not end: many rows meet; perturb y a little")
@@ -119,12 +124,13 @@ def _waits(residual, slope, side, level):
     return np.maximum(wait, 0), np.where(side == 0, np.where(up <= down, 1.0, -1.0), side)
 
 
-def group_huber_path(X, Y, weights=None, *, lambdas=20, lowest=0.05, sweeps=30, tolerance=1e-3):
+def group_huber_path(X, Y, weights=None, *, lambdas=20, lowest=0.05, sweeps=30, tolerance=3e-4):
     """The path for several responses, on a geometric grid of λ, by reweighted least squares.
 
     X (n, d) dense or sparse, Y (n, c). lambdas: number of points from the largest λ down to
-    `lowest` times it. At each, weights min(1, λ/‖r_i‖) until b moves by less than `tolerance` of
-    itself: the loss never rises. Entries are interpolated between the points, so do not tie.
+    `lowest` times it. At each, weights min(1, λ/‖r_i‖) until all ‖r‖ move by less than
+    `tolerance` of themselves: the loss never rises. Entries are interpolated between the points,
+    so they do not tie.
     """
     weights = np.ones(len(Y)) if weights is None else weights
     if sparse.issparse(X):
@@ -139,9 +145,9 @@ def group_huber_path(X, Y, weights=None, *, lambdas=20, lowest=0.05, sweeps=30, 
         for _ in range(sweeps):
             with np.errstate(divide="ignore"):
                 down = np.minimum(1, level / size)
-            old, c = c, _least_squares(Z, Y, weights * down, c)
-            size = linalg.norm(Y - Z @ c, axis=1)
-            if linalg.norm(c - old) <= tolerance * linalg.norm(c):
+            c = _least_squares(Z, Y, weights * down, c)
+            old, size = size, linalg.norm(Y - Z @ c, axis=1)
+            if linalg.norm(size - old) <= tolerance * linalg.norm(size):
                 break
         fresh = (size > level) & (entry == 0)
         slack, over = level_before - before[fresh], size[fresh] - level

@@ -161,7 +161,7 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
         scale, free = self._scale((Z**2).sum(1)), weights.sum() - Z.shape[1]
         tried = np.unique(np.linspace(0, len(path.lambdas) - 1, CANDIDATES).astype(int))
         floor = (np.finfo(float).eps * np.sqrt((weights * y**2).sum())) ** 2 + 1e-300
-        cost, scores = max(np.log(max(free, 1)) + 1, LEAST_COST), []
+        scores = []
         for at in tried:
             residual = np.abs(y - X @ path.coefficients[at])
             out = residual > path.lambdas[at] * scale * (1 + 1e-9)
@@ -173,9 +173,17 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
             target = root * y[~out]
             fit = linalg.lstsq(root[:, None] * Z[~out], target)[0]
             rss = max(((target - root * (Z[~out] @ fit)) ** 2).sum(), floor)
-            scores.append(free * np.log(rss / free) + (k + 1) * cost)
+            scores.append(criterion(rss, k, free))
         best = tried[int(np.argmin(scores))]
         return best, float(path.lambdas[best])
+
+
+def criterion(rss, k, free):
+    """What the choice of λ minimises: `rss` of a refit without the k rows that are shifted.
+
+    free: weight of all rows minus the rank. She and Owen's BIC, with a least cost for few rows.
+    """
+    return free * np.log(rss / free) + (k + 1) * max(np.log(free) + 1, LEAST_COST)
 
 
 def iterate(Z, y, weights, threshold, levels, c, *, most=1000, tolerance=1e-10):
