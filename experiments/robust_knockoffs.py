@@ -3,12 +3,12 @@
     python -m experiments.robust_knockoffs        10 minutes on one CPU core; no download
 
 350 rows, 50 Gaussian columns (neighbours correlated by 0.5), noise 1; 200 data sets of each signal
-strength. (a) 15 coefficients of ±strength: fixed-X knockoffs with the order of the lasso and of LBI,
-second-order Gaussian ones, Benjamini-Hochberg on the t tests, the lasso at its cross-validated
+strength. (a) 15 coefficients of ±strength: fixed-X knockoffs with the order of the lasso and of
+LBI, second-order Gaussian ones, Benjamini-Hochberg on the t tests, the lasso at its cross-validated
 penalty. (b) Coefficients that are constant but for 12 jumps of ±strength: split knockoffs on the
-differences of neighbours, Benjamini-Hochberg on the t tests of the differences, fixed-X knockoffs
-on the columns' running sums. Wrong discoveries: their share among those selected, mean over data sets
-(FDR); found: the share of the true ones (power).
+differences of neighbours; on the columns' running sums, whose coefficients the jumps are, fixed-X
+knockoffs and Benjamini-Hochberg. Wrong: their share among those selected, mean over data sets
+(FDR). Found: the share of the true ones (power).
 Results: experiments/results/robust_knockoffs.json and .png.
 
 EXPECTED

@@ -13,6 +13,7 @@ Results: experiments/results/robust_lista.json and .png.
 EXPECTED
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
