@@ -129,6 +129,8 @@ class Knockoffs(SelectorMixin, BaseEstimator):
         X, y = X - X.mean(0), y - y.mean()
         norms = np.linalg.norm(X, axis=0)
         varies = norms > 1e-10 * norms.max()
+        if not varies.any():
+            raise ValueError("every column of X is constant")
         unit = X[:, varies] / norms[varies]
         copies = self._copies(unit, random)
         both = np.sqrt(len(X)) * np.column_stack([unit, copies])

@@ -39,10 +39,10 @@ def test_benjamini_hochberg_is_the_step_up_of_regression_t_tests():
         (robust_knockoffs, {"sets": 2, "strengths": (0.4,)}, 8),
         (
             robust_lista,
-            {"seeds": (0,), "rows": 25, "columns": 100, "layers": 2, "steps": 2, "joint": 2},
+            {"seeds": (0,), "rows": 25, "columns": 200, "layers": 2, "steps": 2, "joint": 2},
             10,
         ),
-        (robust_pca, {"seeds": (0,), "shares": (0.1,), "iterations": 3}, 5),
+        (robust_pca, {"seeds": (0,), "shares": (0.1,), "iterations": 3}, 6),
     ],
 )
 def test_each_writes_its_table_and_picture(experiment, settings, rows, tmp_path):

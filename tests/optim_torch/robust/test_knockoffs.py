@@ -243,6 +243,7 @@ X8 = np.random.RandomState(0).standard_normal((40, 8))
         (Knockoffs(construction="x"), X8, "construction 'x'"),
         (Knockoffs(), X8[:16], r"need 2d \+ 1 = 17 rows; n_samples = 16"),
         (Knockoffs(), X8[:, [0, 1, 1]], "linearly independent"),
+        (Knockoffs(), np.ones((20, 2)), "every column of X is constant"),
         (SplitKnockoffs(fraction=0), X8, "fraction 0: must lie between"),
         (SplitKnockoffs(nu=-1), X8, "nu -1: must be positive"),
         (SplitKnockoffs(statistic="t"), X8, "statistic 't'"),
