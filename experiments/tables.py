@@ -160,6 +160,64 @@ CHAPTERS = {
         Table("linear_path.json", "Sparse regression: is the truth on the path?", rows="recovery"),
         Table("bench_dessilbi.jsonl", "Speed of a training step beside the base optimizer alone"),
     ),
+    "optim_torch: robust statistics": (
+        Table(
+            "robust_knockoffs.json",
+            "Knockoffs: share of wrong discoveries (asked for: 20 %) and of true ones found",
+            (
+                Column("to find", "problem"),
+                Column("method", "method"),
+                Column("strength", "strength"),
+                accuracy("wrong, %", "fdr"),
+                accuracy("found, %", "power"),
+            ),
+        ),
+        Table(
+            "robust_msplit.json",
+            "Strong and weak signals: logistic models of digits and of computed scans",
+            (
+                Column("data", "problem"),
+                Column("method", "method"),
+                accuracy("test, %", "test_accuracy"),
+                Column("nonzero", "support", 1),
+                Column("Jaccard index of two supports", "jaccard"),
+                Column("F1 of the lesions", "lesion_f1"),
+            ),
+        ),
+        Table(
+            "robust_lista.json",
+            "Sparse codes after 16 layers or steps",
+            (
+                Column("noise", "setting"),
+                Column("method", "method"),
+                Column("error, pooled, dB", "pooled"),
+                Column("error, mean of dB", "mean_of_db"),
+            ),
+        ),
+        Table(
+            "robust_lista.json",
+            "ALISTA away from its training codes (density 0.1, size 1): pooled error in dB",
+            (
+                Column("density", "density"),
+                Column("size", "size"),
+                Column("ALISTA", "alista"),
+                Column("with safeguard", "safeguarded"),
+                Column("ISTA", "ista"),
+                accuracy("learned steps taken, %", "learned_steps"),
+            ),
+            rows="shifts",
+        ),
+        Table(
+            "robust_pca.json",
+            "Digits with corrupted pixels",
+            (
+                accuracy("corrupted, %", "corrupted"),
+                Column("method", "method"),
+                Column("PSNR, dB", "psnr"),
+                Column("average precision of the marks", "average_precision"),
+            ),
+        ),
+    ),
     "optim_torch: BatchNorm and the landscape": (
         Table("landscape_digits.json", "digits, VGG_A_Light", LANDSCAPE),
         Table("landscape_cifar10-light.json", "CIFAR-10, VGG_A_Light", LANDSCAPE),

@@ -1,1 +1,1 @@
-"""Sparse statistics, in NumPy and SciPy alone."""
+"""Sparse statistics, in NumPy, SciPy and scikit-learn (`lista` alone needs PyTorch)."""

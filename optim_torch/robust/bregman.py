@@ -1,0 +1,274 @@
+"""Linearised Bregman iteration and split LBI as estimators of scikit-learn.
+
+The path runs on standardised data: columns of X to mean 0 and standard deviation 1 (unless
+`standardize` is false: then to mean 0 alone; a constant column stays out), y of a regression
+likewise. Its times are in units of 1/|gradient| there; `until` is in multiples of the first entry.
+Where along the path to stop is chosen by cross-validation, among times at which there is a support.
+
+LinearizedBregman: sparse coefficients. SplitLBI: W fits, Γ is sparse, and what predicts is W on the
+support of Γ: its projection on {B : DB = 0 where Γ = 0}. MSplitLBI predicts with all of W: strong
+signals (that projection) and the weak, dense rest (Zhao et al. 2018, "MSplit LBI").
+"""
+
+import math
+from functools import partial
+
+import numpy as np
+from scipy import sparse
+from scipy.special import expit, softmax, xlogy
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.model_selection import check_cv
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from optim_torch.robust.bregman_path import first_entry, glm_path
+
+TIMES = 60  # recorded along a path
+
+
+class _PathEstimator(BaseEstimator):
+    """What all of them share.
+
+    Parameters: kappa, damping (infinite: the exact limit, for squared loss without groups). until,
+    end of the path. groups: None, "columns" (a row of DB enters for all classes at once) or group
+    numbers (m,). cv: folds, a splitter, or None for the end of the path. Of split ones also nu,
+    the coupling, and D (m, d), None for the identity.
+    Fitted: coef_, intercept_; time_, chosen; path_ (GlmPath, standardised data); entry_ (m,), time
+    at which each row of DB first enters; support_ (m,), which are in at time_; of split ones also
+    coef_strong_ and coef_weak_, whose sum is W.
+    """
+
+    nu = D = None
+    _weak = False  # does the weak part predict
+
+    def _fit(self, X, Y, loss, folds):
+        """Path of all, path of each fold, choice; coefficients as (c, d)."""
+        self._check(loss, X.shape[1])
+        path_of = partial(self._standardised_path, loss=loss)
+        unit = self._unit(X, Y, loss)
+        times = unit * np.geomspace(0.9, self.until, TIMES)
+        path, scale, centre, size = path_of(X, Y, times)
+        active = (path.coefficients != 0).any(axis=(1, 2))
+        allowed = np.flatnonzero(active) if active.any() else np.array([TIMES - 1])
+        chosen = allowed[-1]
+        if folds is not None and len(allowed) > 1:
+            losses = [self._losses(X, Y, times, loss, *fold, path_of) for fold in folds]
+            chosen = allowed[np.mean(losses, axis=0)[allowed].argmin()]
+        gamma, dense = path.coefficients[chosen], path.dense[chosen]
+        self.path_, self.time_ = path, times[chosen]
+        self.entry_ = path.entry.min(axis=1)
+        self.support_ = (gamma != 0).any(axis=1)
+        strong = on_support(dense, gamma, self.D)
+        used = dense if self._weak else strong
+        if self.nu is not None:
+            self.coef_strong_ = size * (strong / scale[:, None]).T
+            self.coef_weak_ = size * ((dense - strong) / scale[:, None]).T
+        self.coef_ = size * (used / scale[:, None]).T
+        self.intercept_ = size * path.intercepts[chosen] - self.coef_ @ centre
+        return self
+
+    def _losses(self, X, Y, times, loss, train, test, path_of):
+        """Loss on `test` at every time of the path of `train`."""
+        path, scale, centre, size = path_of(X[train], Y[train], times)
+        Z = (X[test] - centre) / scale
+        losses = []
+        for gamma, dense, intercepts in zip(
+            path.coefficients, path.dense, path.intercepts, strict=True
+        ):
+            used = dense if self._weak else on_support(dense, gamma, self.D)
+            losses.append(LOSS_OF[loss](Y[test], size * (Z @ used + intercepts)))
+        return losses
+
+    def _standardised_path(self, X, Y, times, loss):
+        """GlmPath, scale (d,) and centre (d,) of the columns, size of Y."""
+        scale, centre, size = self._scales(X, Y, loss)
+        path = glm_path(
+            (X - centre) / scale,
+            Y / size,
+            times,
+            loss=loss,
+            D=self.D,
+            nu=self.nu,
+            groups=self._groups(X.shape[1]),
+            kappa=self.kappa,
+        )
+        return path, scale, centre, size
+
+    def _scales(self, X, Y, loss):
+        centre, scale = X.mean(0), X.std(0)
+        constant = scale <= 1e-12 * np.abs(centre)  # rounding of the mean
+        scale = np.where(constant | (not self.standardize), 1.0, scale)
+        size = Y.std() if loss == "squared" and Y.std() > 0 else 1.0
+        return scale, np.where(constant, X[0], centre), size
+
+    def _unit(self, X, Y, loss):
+        scale, centre, size = self._scales(X, Y, loss)
+        data = (X - centre) / scale, Y / size
+        time = first_entry(*data, loss, self.D, self.nu, self._groups(X.shape[1]))
+        return time if math.isfinite(time) else 1.0
+
+    def _groups(self, d):
+        if isinstance(self.groups, str):
+            return np.arange(d if self.D is None else self.D.shape[0])
+        return None if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
+
+    def _check(self, loss, d):
+        for name in ("kappa", "nu", "until"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} {value}: must be positive")
+        if not 1 < self.until < math.inf:
+            raise ValueError(f"until {self.until}: must be above 1, the first entry, and finite")
+        if math.isinf(self.kappa) and (loss != "squared" or self.groups is not None):
+            raise ValueError("kappa inf: exact for squared loss without groups only")
+        if isinstance(self.groups, str) and self.groups != "columns":
+            raise ValueError(f"groups {self.groups!r}: must be 'columns', numbers or None")
+        if self.D is not None and self.D.shape[1] != d:
+            raise ValueError(f"D {self.D.shape}: must have as many columns as X, {d}")
+        m = d if self.D is None else self.D.shape[0]
+        if self.groups is not None and not isinstance(self.groups, str) and len(self.groups) != m:
+            raise ValueError(f"groups: {len(self.groups)} numbers, must be {m}")
+
+    def plot_path(self, ax=None):
+        """Draw the path over the logarithm of time, and where it was stopped; returns the axes."""
+        check_is_fitted(self)
+        if ax is None:
+            from matplotlib.figure import Figure
+
+            ax = Figure(layout="constrained").subplots()
+        lines = self.path_.coefficients.reshape(len(self.path_.times), -1)
+        ax.plot(self.path_.times, lines, drawstyle="steps-post", lw=1)
+        ax.axvline(self.time_, color="black", ls=":", lw=1)
+        ax.set(xscale="log", xlabel="time", ylabel="coefficient of standardised data")
+        return ax
+
+
+class _Regressor(RegressorMixin, _PathEstimator):
+    def fit(self, X, y):
+        """X (n, d), y (n,); returns self."""
+        X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2)
+        X, y = X.astype(float), y.astype(float)
+        folds = None if self.cv is None else check_cv(self.cv, y).split(X, y)
+        self._fit(X, y[:, None], "squared", folds)
+        for name in ("coef_", "coef_strong_", "coef_weak_"):
+            if hasattr(self, name):
+                setattr(self, name, getattr(self, name)[0])
+        self.intercept_ = float(self.intercept_[0])
+        return self
+
+    def predict(self, X):
+        """(n,)"""
+        check_is_fitted(self)
+        return validate_data(self, X, reset=False) @ self.coef_ + self.intercept_
+
+
+class _Classifier(ClassifierMixin, _PathEstimator):
+    def fit(self, X, y):
+        """X (n, d), labels y (n,); logistic loss for two classes, else multinomial."""
+        X, y = validate_data(self, X, y, ensure_min_samples=2)
+        check_classification_targets(y)
+        binarizer = LabelBinarizer().fit(y)
+        self.classes_ = binarizer.classes_
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class only, {self.classes_[0]!r}; two are needed")
+        Y = binarizer.transform(y).astype(float)
+        loss = "logistic" if Y.shape[1] == 1 else "multinomial"
+        folds = None
+        if self.cv is not None:
+            folds = check_cv(self.cv, y, classifier=True).split(X, y)
+        return self._fit(X.astype(float), Y, loss, folds)
+
+    def decision_function(self, X):
+        """Scores (n, classes), of two classes (n,)."""
+        check_is_fitted(self)
+        scores = validate_data(self, X, reset=False) @ self.coef_.T + self.intercept_
+        return scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X):
+        """(n, classes)"""
+        return probabilities(self.decision_function(X))
+
+    def predict(self, X):
+        """(n,)"""
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+class LinearizedBregman(_Regressor):
+    """Sparse regression by LBI."""
+
+    def __init__(self, kappa=10.0, until=20.0, groups=None, standardize=True, cv=5):
+        self.kappa = kappa
+        self.until = until
+        self.groups = groups
+        self.standardize = standardize
+        self.cv = cv
+
+
+class LinearizedBregmanClassifier(_Classifier):
+    """Sparse logistic or multinomial regression by LBI."""
+
+    __init__ = LinearizedBregman.__init__
+
+
+class SplitLBI(_Regressor):
+    """Regression by split LBI with sparse DB; predicts with W on the support."""
+
+    def __init__(self, nu=1.0, D=None, kappa=10.0, until=20.0, groups=None, standardize=True, cv=5):
+        self.nu = nu
+        self.D = D
+        self.kappa = kappa
+        self.until = until
+        self.groups = groups
+        self.standardize = standardize
+        self.cv = cv
+
+
+class SplitLBIClassifier(_Classifier):
+    """The same for classes."""
+
+    __init__ = SplitLBI.__init__
+
+
+class MSplitLBI(SplitLBI):
+    """Regression by split LBI with all of W: strong and weak signals."""
+
+    _weak = True
+
+
+class MSplitLBIClassifier(SplitLBIClassifier):
+    """The same for classes."""
+
+    _weak = True
+
+
+def on_support(dense, gamma, D=None):
+    """The projection of W (d, c) on {B : DB = 0 where Γ (m, c) is 0}; D None is the identity."""
+    if D is None:
+        return np.where(gamma != 0, dense, 0)
+    D = D.toarray() if sparse.issparse(D) else D
+    projected = []
+    for column, off in zip(dense.T, gamma.T == 0, strict=True):
+        projected.append(column - np.linalg.lstsq(D[off], D[off] @ column)[0])
+    return np.stack(projected, axis=1)
+
+
+def probabilities(scores):
+    """(n, classes) of scores (n,), (n, 1) or (n, classes)."""
+    if scores.ndim == 1 or scores.shape[1] == 1:
+        positive = expit(scores.reshape(-1))
+        return np.stack([1 - positive, positive], axis=1)
+    return softmax(scores, axis=1)
+
+
+def _deviance(Y, scores):
+    truth = Y if Y.shape[1] > 1 else np.hstack([1 - Y, Y])
+    return -xlogy(truth, np.maximum(probabilities(scores), 1e-15)).sum(axis=1).mean()
+
+
+LOSS_OF = {
+    "squared": lambda Y, scores: np.mean((Y - scores) ** 2),
+    "logistic": _deviance,
+    "multinomial": _deviance,
+}
