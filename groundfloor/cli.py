@@ -84,7 +84,8 @@ def _stop(as_program):
 
 def fail(message, code=2):
     """One line on stderr, then exit."""
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    line = " ".join(str(message).splitlines())  # a file's name may hold a line break
+    print(f"error: {line}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 

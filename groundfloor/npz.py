@@ -39,7 +39,10 @@ def _load(path):
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:
-        return dict(loaded)
+        arrays = dict(loaded)
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise UserError(f"{path} holds other files than arrays")
+    return arrays
 
 
 @contextlib.contextmanager

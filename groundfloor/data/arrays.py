@@ -28,6 +28,8 @@ def read(path, resolution=None):
         arrays = {"train_images": npz.read_array(path)}
     else:
         with npz.reading(path, "a file of images") as arrays:
+            if "images" in arrays and "train_images" in arrays:
+                raise UserError(f"{path} holds images and train_images; give one of them")
             if "images" in arrays:
                 arrays = {
                     f"train_{name}": arrays[name] for name in ("images", "labels") if name in arrays
@@ -44,7 +46,13 @@ def read(path, resolution=None):
     for part in parts:
         images = _pixels(f"{path}: {part}_images", arrays[f"{part}_images"])
         if resolution:
-            images = pictures.resized(images, resolution)
+            try:
+                images = pictures.resized(images, resolution)
+            except (MemoryError, ValueError):  # ValueError: beyond what an address can count
+                raise UserError(
+                    f"{path}: {len(images):,} images of {resolution}x{resolution} do not fit into "
+                    "memory"
+                ) from None
         labels = np.full(len(images), -1, np.int64)
         if labelled:
             labels = _classes(f"{path}: {part}_labels", arrays[f"{part}_labels"], len(images))

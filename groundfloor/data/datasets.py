@@ -284,7 +284,10 @@ def _find(name, data_dir, download, own):
 
 def _own_path(name, data_dir):
     """The path that a data set's name is; of one that has moved, in `data_dir`."""
-    path = _expanded(name).resolve()
+    try:
+        path = _expanded(name).resolve()
+    except (RuntimeError, ValueError) as error:  # links in a circle, a byte 0
+        raise UserError(f"data set {name!r} is no path ({first_line(error)})") from None
     moved = data_dir / path.name
     return moved if path.name and moved.exists() and not path.exists() else path
 
@@ -305,7 +308,24 @@ def _own(path, resolution, skip_damaged):
     elif "test" not in splits:
         count = max(1, round(TEST_SHARE * len(train)))
         splits["train"], splits["test"] = _hold_out(path, train, count, "test")
+    _say_repeated(path, splits)
     return str(path), splits, num_classes
+
+
+def _say_repeated(path, splits):
+    """One line on stderr where images of test are images of train, too."""
+    seen = {_digest(image) for image in splits["train"].images}
+    repeated = sum(_digest(image) in seen for image in splits["test"].images)
+    if repeated:
+        print(
+            f"{path}: {_counted(repeated, 'image')} of {len(splits['test']):,} in test "
+            f"{'is' if repeated == 1 else 'are'} in train, too: numbers on test are too good",
+            file=sys.stderr,
+        )
+
+
+def _digest(image):
+    return hashlib.sha256(np.ascontiguousarray(image)).digest()
 
 
 def _expanded(data_dir):

@@ -20,15 +20,23 @@ from groundfloor.errors import UserError, first_line
 from groundfloor.runs import cores
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+PARTS = {  # folders, in any case
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 KEEP_FROM = 2**24  # bytes of files; of larger folders the decoded pixels are kept
 
 
 def read(folder, resolution=None, skip_damaged=False):
     """({"train": Split, ...}, number of classes, 0 without labels) of a folder, or one image file.
 
-    val and test are there where they are folders beside train. Hidden files and links to folders
-    above are passed over. ids count the files in the order of their names, train's and then val's;
+    val and test are there where they are folders beside train, without others. Hidden files and
+    links to folders above are passed over. ids count the files in the order of their names, train's and then val's;
     those of classes come in a fixed random order, so that the first ones are of all classes.
     Channels: 1 where all images are grey, else 3, and alpha where all have it and any is
     transparent. resolution: as of `pictures.read`; None: all must be of one size.
@@ -110,8 +118,15 @@ def _layout(folder, paths):
     tops = {parts[0] for parts in inner.values() if len(parts) > 1}
     flat = [path for path, parts in inner.items() if len(parts) == 1]
     part_of = dict.fromkeys(paths, "train")
-    if "train" in tops and tops <= PARTS.keys() and not flat:
-        part_of = {path: PARTS[parts[0]] for path, parts in inner.items()}
+    named = {top: PARTS[top.lower()] for top in tops if top.lower() in PARTS}
+    split_by_hand = "train" in named.values() and len(named) == len(tops) and not flat
+    if len(set(named.values())) > 1 and not split_by_hand:  # as classes, test would be trained on
+        raise UserError(
+            f"{folder} holds {_some(sorted(named))}, which look like splits: there must be train "
+            "among them, and no other folders or images beside them"
+        )
+    if split_by_hand:
+        part_of = {path: named[parts[0]] for path, parts in inner.items()}
         paths.sort(key=lambda path: list(dict.fromkeys(PARTS.values())).index(part_of[path]))
         inner = {path: parts[1:] for path, parts in inner.items()}
         flat = [path for path, parts in inner.items() if len(parts) == 1]
@@ -135,7 +150,7 @@ def _place(folder, paths, resolution, skip_damaged):
     try:
         if sum(path.stat().st_size for path in paths) < KEEP_FROM:
             return None
-    except FileNotFoundError:  # a link that leads nowhere
+    except OSError:  # a link that leads nowhere: reading says so
         return None
     names = "\n".join(path.relative_to(folder).as_posix() for path in paths)
     made_by = f"{resolution} {skip_damaged}\n{names}"
@@ -167,7 +182,7 @@ def _read_all(folder, paths, resolution, skip_damaged):
         channels = _common_channels([head[2] for _, head in good])
         try:
             images = np.empty((len(paths), *size, channels), np.uint8)
-        except MemoryError:
+        except (MemoryError, ValueError):  # ValueError: beyond what an address can count
             raise UserError(
                 f"{folder}: {len(paths):,} images of {size[0]}x{size[1]} do not fit into memory"
             ) from None

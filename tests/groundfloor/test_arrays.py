@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -80,6 +81,7 @@ def test_any_resolution(tmp_path):
             "labels of train alone",
         ),
         ({"train_images": pictures(2), "test_images": pictures(2, 9)}, "differ in the size"),
+        ({"images": pictures(2), "train_images": pictures(2)}, "images and train_images"),
     ],
 )
 def test_what_is_no_image_set(tmp_path, arrays, message):
@@ -88,7 +90,27 @@ def test_what_is_no_image_set(tmp_path, arrays, message):
     assert said.startswith(path) and message in said
 
 
+def test_images_too_large_for_memory_are_one_line(tmp_path):
+    path = write(tmp_path / "a.npz", images=pictures(40))
+    assert "do not fit into memory" in fault(path, resolution=2**31 - 1)
+
+
+def test_test_images_that_are_trained_on_are_counted(tmp_path, capsys):
+    images = pictures(20)
+    path = write(tmp_path / "a.npz", train_images=images, test_images=images[[3, 3, 7]])
+    load(path)
+    assert "3 images of 3 in test are in train, too" in capsys.readouterr().err
+    load(write(tmp_path / "b.npz", train_images=images[:15], test_images=images[15:]))
+    assert "too" not in capsys.readouterr().err
+
+
 # ---- the reader ----
+
+
+def test_a_zip_of_other_files_holds_no_arrays(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("images", "text")
+    assert "other files than arrays" in fault(str(tmp_path / "a.npz"))
 
 
 def test_npz_gives_its_arrays(tmp_path):

@@ -138,6 +138,13 @@ def test_what_the_work_refuses_is_one_line(capsys):
     assert refusal(capsys, lambda: called(main=main)) == "error: no such set\n"
 
 
+def test_a_line_break_in_a_files_name_is_still_one_line(capsys):
+    def main(*_):
+        raise UserError("a\nb.png is damaged")
+
+    assert refusal(capsys, lambda: called(main=main)) == "error: a b.png is damaged\n"
+
+
 def test_a_bug_keeps_its_traceback():
     def main(*_):
         raise ZeroDivisionError

@@ -107,10 +107,31 @@ def test_splits_made_by_hand_stay(tmp_path):
     assert np.array_equal(np.sort(data.test.ids), np.arange(9))
     assert data.num_classes == 3 and set(data.test.labels) == {0, 1, 2}
     (tmp_path / "valid").rename(tmp_path / "away")
-    assert load(str(tmp_path)).num_classes == 3  # classes away, test and train: as it says
+    assert "look like splits" in fault(str(tmp_path))  # not classes away, test and train
     (tmp_path / "away").rename(tmp_path.parent / "away")
     data = load(str(tmp_path))
     assert [len(part) for part in (data.train, data.val, data.test)] == [16, 2, 9]
+
+
+@pytest.mark.parametrize("train, test", [("Train", "Test"), ("training", "testing")])
+def test_splits_of_other_spellings_are_no_classes(tmp_path, train, test):
+    write_classes(tmp_path / train)
+    write_classes(tmp_path / test, 2)
+    data = load(str(tmp_path))
+    assert data.num_classes == 3 and len(data.test) == 6
+
+
+@pytest.mark.parametrize("others", [["train", "test", "more"], ["val", "test"]])
+def test_splits_beside_other_folders_are_refused(tmp_path, others):
+    for name in others:
+        write_classes(tmp_path / name, 1)
+    assert "look like splits" in fault(str(tmp_path))
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write_classes(tmp_path / "vehicles", 1)
+    (tmp_path / "vehicles" / "red").rename(tmp_path / "vehicles" / "train")
+    assert load(str(tmp_path / "vehicles")).num_classes == 3
 
 
 def test_every_mode_is_as_a_viewer_shows_it(tmp_path):
@@ -258,6 +279,24 @@ def test_damaged_files_are_named_and_left_out_only_if_asked(tmp_path, capsys, co
     ids = np.concatenate([part.ids for part in (data.train, data.val, data.test)])
     assert np.array_equal(np.sort(ids), np.delete(np.arange(30), 13))
     assert np.array_equal(data.train.images, images[data.train.ids])
+
+
+def test_links_in_a_circle_are_damaged_files(tmp_path):
+    write_classes(tmp_path)
+    (tmp_path / "green" / "circle.png").symlink_to("circle.png")
+    assert "1 damaged of 31 images: green/circle.png" in fault(str(tmp_path))
+    assert load(str(tmp_path), skip_damaged=True).num_classes == 3
+
+
+@pytest.mark.parametrize("name", ["circle", "nul\0byte"])
+def test_paths_that_are_none(tmp_path, name):
+    (tmp_path / "circle").symlink_to("circle")
+    assert "is no path" in fault(str(tmp_path / name))
+
+
+def test_images_too_large_for_memory_are_one_line(tmp_path):
+    write_classes(tmp_path, 1)
+    assert "do not fit into memory" in fault(str(tmp_path), resolution=2**31 - 1)
 
 
 def test_five_damaged_files_are_named_at_most(tmp_path):
