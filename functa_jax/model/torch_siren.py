@@ -29,6 +29,7 @@ class TorchDecoder(nn.Module):
         if config.interpolation == "blend":
             raise UserError("torch_decoder has no overlapping cells (interpolation blend)")
         self.resolution = tuple(resolution)
+        self.latent_shape = config.latent_shape
         self.channels = config.channels
         self.width = config.width
         self.w0 = config.w0
@@ -62,6 +63,9 @@ class TorchDecoder(nn.Module):
 
     def forward(self, latents):
         """Latents (n, L) or (n, s, s, L) -> images (n, C, h, w), about [0, 1], not clipped."""
+        if latents.shape[1:] != self.latent_shape:  # a larger grid would be cut without a word
+            wanted = ", ".join(map(str, self.latent_shape))
+            raise UserError(f"latents have shape {tuple(latents.shape)}, not (n, {wanted})")
         modulations = self._modulations(latents)
         hidden = self.coords
         for number, layer in enumerate(self.layers[:-1]):
