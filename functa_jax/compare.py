@@ -17,6 +17,8 @@ from groundfloor.errors import UserError
 from groundfloor.plots import figure
 from groundfloor.runs import read_dict, read_rows
 
+NEEDED = ("data", "data_fingerprint", "numbers", "test_psnr", "pca_test_psnr", "train_seconds")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -36,9 +38,12 @@ def main(config):
     """Print the table and write it with its figure; returns the rows."""
     if len(config.runs) < 2:
         raise UserError("give at least two run folders to compare")
-    summaries = {run: _read(run / "summary.json", "test_psnr") for run in config.runs}
+    summaries = {run: _read(run / "summary.json", *NEEDED) for run in config.runs}
     settings = {run: _read(run / "config.json", "latent_dim") for run in config.runs}
-    if len({summary["data_fingerprint"] for summary in summaries.values()}) > 1:
+    images = {
+        (summaries[run]["data_fingerprint"], settings[run].get("images")) for run in summaries
+    }
+    if len(images) > 1:  # also of another --images, whose test split is another part
         names = ", ".join(f"{run} ({summaries[run]['data']})" for run in config.runs)
         raise UserError(f"runs on different images cannot be compared: {names}")
     differing = [
@@ -48,7 +53,6 @@ def main(config):
     ]
     rows = [row(run, summaries[run], settings[run], differing) for run in config.runs]
     path = config.out / f"compare.{config.table}"
-    path.parent.mkdir(parents=True, exist_ok=True)
     tables.write(path.with_suffix(""), rows, config.table)
     plots.use(config.figures)
     draw(path.with_suffix(".png"), config.runs)
@@ -78,15 +82,16 @@ def draw(path, runs):
         for run in runs:
             rows = [row for row in read_rows(run / "metrics.jsonl") if "val_psnr" in row]
             steps, psnr = [row["step"] for row in rows], [row["val_psnr"][-1] for row in rows]
-            ax.plot(steps, psnr, "o-", ms=3, lw=1.2, label=run.name)
+            name = run.name.replace("$", r"\$")  # else a formula
+            ax.plot(steps, psnr, "o-", ms=3, lw=1.2, label=name)
         ax.set(xlabel="outer steps", ylabel="mean of per-image PSNR (dB), validation")
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _read(path, key):
+def _read(path, *keys):
     if not path.exists():
         raise UserError(f"{path.parent} has no {path.name}: not a finished run of meta_train")
-    return read_dict(path, "results or settings of functa_jax.meta_train", key)
+    return read_dict(path, "results or settings of functa_jax.meta_train", *keys)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class FunctaTransformer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         latents, _ = self.functa_.encode(self._images(X), self.steps, self.batch_size)
-        return latents.reshape(len(latents), -1)
+        return latents.reshape(len(latents), self.functa_.config.numbers)
 
     def inverse_transform(self, X):
         """Latents (n, numbers) -> images float32 (n, h, w, C), about [0, 1], not clipped."""

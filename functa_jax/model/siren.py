@@ -53,7 +53,8 @@ def arrange(config, images):
         return images.reshape(n, height * width, channels)
     s = config.grid
     cells = images.reshape(n, s, height // s, s, width // s, channels)
-    return cells.transpose(0, 2, 4, 1, 3, 5).reshape(n, -1, s * s, channels)
+    pixels = (height // s) * (width // s)
+    return cells.transpose(0, 2, 4, 1, 3, 5).reshape(n, pixels, s * s, channels)
 
 
 def restore(config, pixels, resolution):

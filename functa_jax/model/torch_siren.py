@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from functa_jax.functa_file import read, sides_of
+from groundfloor.errors import UserError
 
 
 class TorchDecoder(nn.Module):
@@ -26,6 +27,7 @@ class TorchDecoder(nn.Module):
     def __init__(self, config, arrays, resolution):
         super().__init__()
         self.resolution = tuple(resolution)
+        self.latent_shape = config.latent_shape
         self.channels = config.channels
         self.width = config.width
         self.w0 = config.w0
@@ -59,6 +61,9 @@ class TorchDecoder(nn.Module):
 
     def forward(self, latents):
         """Latents (n, L) or (n, s, s, L) -> images (n, C, h, w), about [0, 1], not clipped."""
+        if latents.shape[1:] != self.latent_shape:  # a larger grid would be cut without a word
+            wanted = ", ".join(map(str, self.latent_shape))
+            raise UserError(f"latents have shape {tuple(latents.shape)}, not (n, {wanted})")
         modulations = self._modulations(latents)
         hidden = self.coords
         for number, layer in enumerate(self.layers[:-1]):

@@ -35,10 +35,11 @@ KEEP_FROM = 2**24  # bytes of files; of larger folders the decoded pixels are ke
 def read(folder, resolution=None, skip_damaged=False):
     """({"train": Split, ...}, number of classes, 0 without labels) of a folder, or one image file.
 
-    val and test are there where they are folders beside train, without others. Hidden files and
+    val and test are there where they are folders beside train, and no others are. Hidden files and
     links to folders above are passed over. ids count the files in the order of their names, train's
     and then val's; those of classes come in a fixed random order, so that the first ones are of all
-    classes. Channels: 1 where all images are grey, else 3, and alpha where all have it and any is
+    classes.
+    Channels: 1 where all images are grey, else 3, and alpha where all have it and any is
     transparent. resolution: as of `pictures.read`; None: all must be of one size.
     Raises UserError for what is mixed up or damaged; damaged files are left out if asked to.
     """

@@ -93,6 +93,23 @@ def test_a_decoder_is_refused_where_there_is_none(tmp_path):
         functa_jax.torch_decoder(functa_of(), 0)
 
 
+@pytest.mark.parametrize("kind", ["plain", "nearest", "bilinear"])
+def test_the_torch_decoder_refuses_other_latents_and_takes_none(kind):
+    functa = functa_of(**KINDS[kind])
+    decoder, latents = functa_jax.torch_decoder(functa), torch.from_numpy(latents_of(functa))
+    assert len(decoder(latents[:0])) == 0
+    for wrong in (latents[0], torch.cat([latents, latents], 1), torch.cat([latents, latents], -1)):
+        with pytest.raises(UserError, match="latents have shape"):
+            decoder(wrong)
+
+
+@pytest.mark.parametrize("kind", ["plain", "nearest"])
+def test_no_images_have_no_latents(kind, digits):
+    transformer = functa_jax.FunctaTransformer(functa_of(**KINDS[kind])).fit(digits[0])
+    features = transformer.transform(digits[0][:0])
+    assert features.shape == (0, transformer.functa_.config.numbers)
+
+
 def test_onnx(tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

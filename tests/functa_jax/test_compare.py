@@ -52,6 +52,7 @@ def test_a_row_a_run_and_a_column_a_difference(tmp_path, capsys):
     [
         (lambda run: (run / "summary.json").unlink(), "has no summary.json"),
         (lambda run: (run / "summary.json").write_text("[]"), "it holds no results"),
+        (lambda run: (run / "summary.json").write_text('{"test_psnr": 30}'), "it holds no results"),
         (lambda run: (run / "config.json").write_text("{"), "is damaged"),
     ],
 )
@@ -59,6 +60,22 @@ def test_what_is_no_finished_run_is_refused(spoil, said, tmp_path, capsys):
     runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b")]
     spoil(tmp_path / "b")
     assert said in refusal(capsys, lambda: called(*runs))
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b")]
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in refusal(capsys, lambda: called(*runs, "--out", f"{tmp_path}/file"))
+
+
+def test_names_are_no_formulas(tmp_path):
+    runs = [write_run(tmp_path / "a$\\x$"), write_run(tmp_path / "b")]
+    assert len(called(*runs, "--out", str(tmp_path / "out"))) == 2
+
+
+def test_other_parts_of_the_images_are_refused(tmp_path, capsys):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", images=60)]
+    assert "cannot be compared" in refusal(capsys, lambda: called(*runs))
 
 
 def test_other_images_and_one_run_are_refused(tmp_path, capsys):
