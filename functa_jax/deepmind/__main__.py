@@ -1,7 +1,7 @@
 """Import the weights and the modulations that DeepMind published with functa; export weights.
 
-    python -m functa_jax.deepmind celeba_params_256_latents.npz
-    python -m functa_jax.deepmind celeba_modulations_256_latents.npz --weights RUN
+python -m functa_jax.deepmind celeba_params_256_latents.npz
+python -m functa_jax.deepmind celeba_modulations_256_latents.npz --weights RUN
 """
 
 import filecmp
