@@ -40,8 +40,6 @@ class Config(Output, DataConfig):
     """The network, the data, the protocol, and which cells."""
 
     dataset: str = "cifar10"
-    """Data set: digits, mnist, cifar10, any prepared TFDS image set in --data-dir, or the path of
-    a folder of images or of a .npy or .npz file."""
     methods: tuple[str, ...] = tuple(METHODS)
     """Methods, by name."""
     densities: tuple[PositiveShare, ...] = tuple(round(0.1 * i, 1) for i in range(1, 10))

@@ -26,8 +26,6 @@ class Settings(DataConfig):
     """The networks, their training, and what is measured on the way."""
 
     dataset: str = "cifar10"
-    """Data set: digits, mnist, cifar10, any prepared TFDS image set in --data-dir, or the path of
-    a folder of images or of a .npy or .npz file."""
     n_items: Annotated[int, checks.Interval(-1, checks.LARGEST)] = -1
     """Train on this many images, as many of each class as in the whole; -1: on all."""
     val_fraction: ShareBelowOne = 0.1
