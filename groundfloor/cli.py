@@ -14,7 +14,7 @@ import sys
 from dataclasses import MISSING, fields, make_dataclass
 from typing import Annotated, get_type_hints
 
-import docstring_parser
+import docstring_parser  # which tyro requires
 import tyro
 
 from groundfloor.errors import UserError
