@@ -12,8 +12,9 @@ import re
 import signal
 import sys
 from dataclasses import MISSING, fields, make_dataclass
-from typing import get_type_hints
+from typing import Annotated, get_type_hints
 
+import docstring_parser  # which tyro requires
 import tyro
 
 from groundfloor.errors import UserError
@@ -125,15 +126,17 @@ def _groups(config_type, default):
     usual |= vars(default) if default is not None else {}
     hints = get_type_hints(config_type, include_extras=True)
     owner = {}
-    for kind in reversed(config_type.__mro__):
+    for kind in reversed(config_type.__mro__[:-1]):
         owner |= dict.fromkeys(vars(kind).get("__annotations__", ()), kind)
+        for field in docstring_parser.parse_from_object(kind).params:
+            text = " ".join(field.description.split())  # tyro keeps the breaks of the source
+            hints[field.arg_name] = Annotated[hints[field.arg_name], tyro.conf.arg(help=text)]
     groups = {}
     for kind in reversed(config_type.__mro__):
         names = [name for name in usual if owner[name] is kind]
         if names:
             group = make_dataclass(kind.__name__, [(name, hints[name]) for name in names])
             group.__doc__ = kind.__doc__
-            group.__module__, group.__qualname__ = kind.__module__, kind.__qualname__  # of the help
             title = kind.__name__.removesuffix("Config").lower() or "command"
             groups[title] = group(**{name: usual[name] for name in names})
     whole = make_dataclass("Groups", [(title, type(group)) for title, group in groups.items()])

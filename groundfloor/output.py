@@ -9,7 +9,7 @@ from groundfloor.checks import Name
 
 @dataclass(frozen=True)
 class Output:
-    """Where results go; a command's Config inherits it. None of it changes a result."""
+    """Where results go and in which forms; none of it changes a result."""
 
     name: Name | None = None
     """Suffix of the run folder."""

@@ -1,8 +1,8 @@
-"""What every task starts from (a run, its functaset, its images) and leaves behind (a report).
+'''What every task starts from (a run, its functaset, its images) and leaves behind (a report).
 
 A new task is one file and one line. The file, say functa_jax/tasks/brightness.py:
 
-    \"\"\"How bright are the test images?\"\"\"
+    """How bright are the test images?"""
 
     from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ A new task is one file and one line. The file, say functa_jax/tasks/brightness.p
 
     @dataclass(frozen=True)
     class Config(task.TaskConfig):
-        \"\"\"How many images.\"\"\"
+        """How many images."""
         count: Count = 100
-        \"\"\"Test images, at most.\"\"\"
+        """Test images, at most."""
 
     def main(config):
         material = task.load(config)
@@ -26,7 +26,7 @@ A new task is one file and one line. The file, say functa_jax/tasks/brightness.p
         cli.run(main, Config)
 
 and the line in TASKS of functa_jax/tasks/__main__.py, with its seconds: "brightness": 5.
-"""
+'''
 
 import hashlib
 import time

@@ -207,7 +207,9 @@ def _announce(config, data, run, model, mesh):
         f"{'x'.join(map(str, model.latent_shape))}) on {data.name}: {images:,} train images of "
         f"{height}x{width}, {config.steps:,} steps of {config.batch_size}"
     )
-    print(f"on {mesh.size} x {kind} in {jax.process_count()} process(es); writing to {run.folder}")
+    count = jax.process_count()
+    processes = f" in {count} processes" if count > 1 else ""
+    print(f"on {mesh.size} x {kind}{processes}; writing to {run.folder}")
     print(f"estimated training time: {duration(flops / (0.5 * matmul_rate()))}", flush=True)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from groundfloor import cli
 from groundfloor.checks import Count, Seed, Settings
+from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import Stopping
 from tests import commands
@@ -252,3 +253,16 @@ def test_control_c_ends_a_command_whose_libraries_swallow_it(answer):
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1] == "error: stopped; nothing was kept yet\n"
     assert process.returncode == 130
+
+
+def test_help_of_an_overridden_default_is_inherited_and_lines_run_on(capsys):
+    @dataclass(frozen=True)
+    class Photos(DataConfig):
+        """A data set."""
+
+        dataset: str = "photos"
+
+    with pytest.raises(SystemExit):
+        cli.parse(Photos, None, ["--help"])
+    words = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert "or the path of a folder of images or of a .npy or .npz file. (default: photos)" in words

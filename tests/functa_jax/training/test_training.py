@@ -314,7 +314,7 @@ def together(folder, *flags):
 def test_two_processes_are_one_and_end_together(whole, tmp_path):
     codes, said, complaints = together(tmp_path)
     assert codes == [0, 0], complaints
-    assert "in 2 process(es)" in said[0]
+    assert "in 2 processes" in said[0]
     assert_same(functa.load(tmp_path / "run0"), whole[0], tolerance=1e-5)
     assert not (tmp_path / "run1").exists()  # the first process alone writes
 
