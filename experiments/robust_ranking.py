@@ -135,7 +135,10 @@ def over_seeds(rows):
 def draw(target, table):
     """τ over the share of wrong answers, a panel for each kind of data."""
     size = (10, 5.6)
-    with figure(target, len(ANSWERS), len(COUNTS), size=size, sharex=True) as (picture, axes):
+    with figure(target, len(ANSWERS), len(COUNTS), size=size, sharex=True, squeeze=False) as (
+        picture,
+        axes,
+    ):
         for line, answers in zip(axes, ANSWERS, strict=True):
             for ax, count in zip(line, COUNTS, strict=True):
                 own = [r for r in table if (r["answers"], r["comparisons"]) == (answers, count)]
