@@ -5,7 +5,7 @@
 The design of She and Owen (2011): 1,000 rows, 15 columns correlated by 0.5, noise 1, some rows
 shifted by 5, without leverage or all at one point, L from the centre. Ten data sets each.
 Masked: share of outliers missed; swamped: share of good rows accused; joint: data sets where no
-outlier is missed. Rivals accuse residuals above 2.5 standard deviations: studentised by deletion,
+outlier is missed; AUC: of the order in which rows are suspected. Rivals accuse residuals above 2.5 standard deviations: studentised by deletion,
 or by the median absolute deviation of scikit-learn's Huber and RANSAC. Also: |t| of k equal
 outliers at one leverage point, k = 1 to 30.
 Results: experiments/results/robust_masking.json and .png.
@@ -20,6 +20,7 @@ from typing import Annotated
 import numpy as np
 from scipy.stats import median_abs_deviation
 from sklearn.linear_model import HuberRegressor, RANSACRegressor
+from sklearn.metrics import roc_auc_score
 
 from experiments import runner
 from groundfloor import checks, cli
@@ -56,16 +57,18 @@ def main(config):
             rows = {}
             for seed in range(config.seeds):
                 X, y, bad = data_set(leverage, outliers, seed)
-                for method, accused in accusations(X, y, seed).items():
+                for method, (suspicion, accused) in accusations(X, y, seed).items():
                     missed = (~accused & bad).sum() / bad.sum()
                     swamped = (accused & ~bad).sum() / (~bad).sum()
-                    rows.setdefault(method, []).append((missed, swamped, float(missed == 0)))
+                    rows.setdefault(method, []).append(
+                        (missed, swamped, float(missed == 0), roc_auc_score(bad, suspicion))
+                    )
                 progress.advance(1)
             for method, values in rows.items():
-                missed, swamped, joint = np.array(values).T.tolist()
+                missed, swamped, joint, auc = np.array(values).T.tolist()
                 row = {"leverage": leverage or "none", "outliers": outliers, "method": method}
                 row |= {"masked": spread(missed), "swamped": spread(swamped)}
-                table.append(row | {"joint": sum(joint) / len(joint)})
+                table.append(row | {"joint": sum(joint) / len(joint), "auc": spread(auc)})
     cluster = [{"outliers": k, "t": cluster_t(k, config.seeds)} for k in CLUSTER]
     target = config.results / "robust_masking.json"
     facts = {"seeds": [*range(config.seeds)], "table": table, "cluster": cluster}
@@ -75,7 +78,8 @@ def main(config):
         print(
             f"L {row['leverage']!s:5s} {row['outliers']:4d}  {row['method']:12s} masked "
             f"{runner.text(row['masked'], '%'):16s} swamped {runner.text(row['swamped'], '%'):16s} "
-            f"joint {row['joint']:.0%}"
+            f"joint {row['joint']:.0%} "
+            f"AUC {runner.text(row['auc'], '%')}"
         )
     for row in cluster:
         print(f"{row['outliers']} equal outliers: |t| {runner.text(row['t'])}")
@@ -96,19 +100,22 @@ def data_set(leverage, outliers, seed):
 
 
 def accusations(X, y, seed):
-    """Mask of the rows that each method holds for outliers (dict)."""
+    """(suspicion of each row, mask of those held for outliers) by method (dict)."""
     ones = np.column_stack([X, np.ones(len(X))])
-    masks = {"studentised": np.abs(studentised(ones, y)[0]) > CUT}
+    t = np.abs(studentised(ones, y)[0])
+    accused = {"studentised": (t, t > CUT)}
     rivals = {
         "Huber": HuberRegressor(alpha=0, max_iter=2000),
         "RANSAC": RANSACRegressor(random_state=seed),
     }
     for name, model in rivals.items():
         residual = y - model.fit(X, y).predict(X)
-        masks[name] = np.abs(residual) > CUT * median_abs_deviation(residual, scale="normal")
+        size = np.abs(residual) / median_abs_deviation(residual, scale="normal")
+        accused[name] = size, size > CUT
     for penalty in PENALTIES:
-        masks[f"γ, {penalty}"] = MeanShiftRegressor(penalty, random_state=seed).fit(X, y).outlier_
-    return masks
+        model = MeanShiftRegressor(penalty, random_state=seed).fit(X, y)
+        accused[f"γ, {penalty}"] = -np.argsort(model.order_), model.outlier_
+    return accused
 
 
 def cluster_t(k, seeds):
@@ -126,16 +133,16 @@ def cluster_t(k, seeds):
 
 
 def draw(target, table):
-    """Masked and swamped shares, a group of bars for each setting."""
+    """Masked, swamped, and AUC of the order, a group of bars for each setting."""
     methods = list(dict.fromkeys(row["method"] for row in table))
-    with figure(target, 2, 1, size=(9, 5.6), sharex=True) as (picture, axes):
-        for ax, key in zip(axes, ("masked", "swamped"), strict=True):
+    with figure(target, 3, 1, size=(9, 7.5), sharex=True) as (picture, axes):
+        for ax, key in zip(axes, ("masked", "swamped", "auc"), strict=True):
             for at, method in enumerate(methods):
                 own = [row for row in table if row["method"] == method]
                 x = np.arange(len(own)) + (at - len(methods) / 2) * 0.11
                 ax.bar(x, [100 * row[key]["mean"] for row in own], 0.1, label=method)
             ax.set(ylabel=f"{key}, %", xticks=range(len(own)))
-            ax.set_xticklabels([f"{r['outliers']} outliers, L {r['leverage']}" for r in own])
+            ax.set_xticklabels([f"{r['outliers']} outliers\nL {r['leverage']}" for r in own])
         picture.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
 
 
