@@ -5,9 +5,9 @@
 The design of She and Owen (2011): 1,000 rows, 15 columns correlated by 0.5, noise 1, some rows
 shifted by 5, without leverage or all at one point, L from the centre. Ten data sets each.
 Masked: share of outliers missed; swamped: share of good rows accused; joint: data sets where no
-outlier is missed; AUC: of the order in which rows are suspected. Rivals accuse residuals above 2.5 standard deviations: studentised by deletion,
-or by the median absolute deviation of scikit-learn's Huber and RANSAC. Also: |t| of k equal
-outliers at one leverage point, k = 1 to 30.
+outlier is missed; AUC: of the order in which rows are suspected. Rivals accuse residuals above 2.5
+standard deviations: studentised by deletion, or by the median absolute deviation of scikit-learn's
+Huber and RANSAC. Also: |t| of k equal outliers at one leverage point, k = 1 to 30.
 Results: experiments/results/robust_masking.json and .png.
 
 EXPECTED
