@@ -9,7 +9,7 @@ Kendall's τ between the true ranking and that of least squares (HodgeRank), Hub
 answers are wrong (precision, recall; AUC of its order beside that of least-squares residuals).
 Results: experiments/results/robust_ranking.json and .png.
 
-Expected. Graded answers: least squares fall from 0.97 to 0.67 at 30 % wrong (240 comparisons), Huber
+Expected. Graded answers: least squares fall from 0.97 to 0.67 at 30 % wrong (of 240), Huber
 to 0.89, RobustRanker to 0.94, which finds 80 % of the wrong ones with a precision of 78 %; majority
 votes throw the grades away and are last. At 40 % the criterion often accuses nobody and Huber is
 ahead; at 50 % nothing is left to find. Binary answers: all are within a point or two, and the
