@@ -1,6 +1,6 @@
 """Which method finds wrong labels on MNIST, and what is learned without them?
 
-    python -m experiments.robust_labels --data-dir DIR      10 minutes on one CPU core
+    python -m experiments.robust_labels --data-dir DIR      4 minutes on one CPU core
 
 4,000 training images, 20, 40, 60 or 80 % of their labels any other class (symmetric), or 40 % the
 next class (pair); three seeds. All methods see the same features, 50 principal components of the
@@ -8,7 +8,7 @@ pixels or 200 of a Gaussian kernel (Nystroem), and none is told how many labels 
 optim_torch/robust/label_rivals.py. Test: 2,000 images, right labels, two classifiers trained on
 what is kept. Results: experiments/results/robust_labels.json and .png.
 
-Expected. All are near each other where errors are symmetric, up to 60 % (AUC 96 to 99 %), and one
+Expected. All are near each other where errors are symmetric, up to 60 % (AUC 95 to 99 %), and one
 least-squares residual is as good as the path; at 80 % small loss and confident learning lead on
 kernel features (90 against 81 %). Where errors go to the next class the path is clearly ahead (87
 against 84, 74, 74 %), and neighbours trained without its suspects reach 89 % (64 with all labels).
