@@ -155,7 +155,7 @@ def draw(target, clean, corrupted, restored):
     rows = {"clean": clean, "corrupted": corrupted}
     rows |= {name: images for name, (images, _) in restored.items() if name != "as they are"}
     rows["S of low rank + sparse"] = restored["low rank + sparse"][1]
-    with figure(target, rows=len(rows), columns=SHOWN, size=(6, 8)) as (_, axes):
+    with figure(target, rows=len(rows), columns=SHOWN, size=(7, 6)) as (_, axes):
         for line, (name, images) in zip(axes, rows.items(), strict=True):
             for ax, image in zip(line, images, strict=False):
                 ax.imshow(image.reshape(8, 8), vmin=0, vmax=1)
