@@ -56,6 +56,8 @@ class Config:
 
     def __post_init__(self):
         checks.check(self)
+        two = len(self.seeds) > 1
+        checks.require(two, "seeds", self.seeds, "must be two or more, to compare supports")
 
 
 def main(config):
@@ -74,7 +76,7 @@ def main(config):
             "problem": problem,
             "method": name,
             "test_accuracy": spread(accuracies[problem, name]),
-            "support": spread(np.count_nonzero(row) for row in rows),
+            "support": spread(float(np.count_nonzero(row)) for row in rows),
             "jaccard": spread(
                 jaccard(one != 0, other != 0) for one, other in itertools.combinations(rows, 2)
             ),
@@ -153,7 +155,7 @@ def fits(problem, X, y, test_X, test_y):
 
 def jaccard(one, other):
     """Share of what is in both among what is in one of them."""
-    return (one & other).sum() / max((one | other).sum(), 1)
+    return float((one & other).sum() / max((one | other).sum(), 1))
 
 
 def draw(target, maps):
