@@ -11,11 +11,12 @@ filter, and the corrupted pixels themselves. Mean PSNR of the images; average pr
 of |residual| (for pursuit: |S|) as a detector of the pixels that noise replaced. Three seeds.
 Results: experiments/results/robust_pca.json and .png.
 
-Expected. At the theory's weight, 1/√n, L is too poor: ten kinds of digits of 64 pixels are not of low
-rank, so it lies behind both PCAs at 5 and 10 % (16.4 dB against 22.1 and 22.3 at 5 %) and ahead of
-the PCA of 90 % only from 20 % on. With the best weight it leads by 3.8 dB at 5 %, 1.8 dB at 10 %
-and 0.3 dB at 20 %, and is level at 30 %. |S| marks the corrupted pixels no better than the residual
-of a PCA of the best rank. So it pays where few pixels are wrong, and only with its weight chosen.
+Expected. At the theory's weight, 1/√n, L is too poor: ten kinds of digits of 64 pixels are not of
+low rank, so it lies behind both PCAs at 5 and 10 % (16.4 dB against 22.1 and 22.3 at 5 %) and ahead
+of the PCA of 90 % only from 20 % on. With the best weight it leads the best PCA by 3.8 dB at 5 %,
+1.8 dB at 10 % and 0.3 dB at 20 %, and is level at 30 %. |S| marks the corrupted pixels about as
+well as the residual of a PCA of the best rank. It pays where few pixels are wrong, and only with
+its weight chosen.
 """
 
 from dataclasses import dataclass
