@@ -11,7 +11,12 @@ knockoffs and Benjamini-Hochberg. Wrong: their share among those selected, mean 
 (FDR). Found: the share of the true ones (power).
 Results: experiments/results/robust_knockoffs.json and .png.
 
-EXPECTED
+Expected. All knockoffs and Benjamini-Hochberg stay below 20 % wrong at every strength; the lasso is
+at 43 to 51 %. (a) At strength 0.2 they find 51 to 60 %, from 0.4 on 93 % and more; LBI and the
+lasso are alike. With 350 rows for 50 columns the t tests are the stronger rival: 79 % at 0.2,
+100 % from 0.4 on. (b) Split knockoffs find 38 % of the jumps of 0.4 and 95 % of those of 0.8, where
+knockoffs of the running sums, which are nearly collinear, find 4 and 11 %; Benjamini-Hochberg finds
+89 and 100 %. Knockoffs are for where there are no t tests: more columns, other models of y.
 """
 
 from dataclasses import dataclass

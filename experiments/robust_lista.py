@@ -1,16 +1,23 @@
 """What do learned layers gain over ISTA, and what happens to them away from what they were shown?
 
-    python -m experiments.robust_lista        15 minutes on one CPU core; no download
+    python -m experiments.robust_lista        5 minutes on one CPU core; no download
 
 A (250, 500) Gaussian with columns of norm 1, 10 % of x* Gaussian, the others 0; without noise and
 at 30 dB. Sixteen layers of LISTA, LISTA-CPSS and ALISTA, with ISTA and FISTA at the penalty that is
 best on another batch. Then the ALISTA trained without noise gets codes of other density and size,
 with and without the safeguard. Errors are printed twice, as ista.nmse_db defines them: pooled, and
-as the mean of each sample's dB. Training is short: LISTA and LISTA-CPSS, with 2 to 6 million
-weights, are far from their published best (−63 dB mean for LISTA-CPSS, hours on a GPU).
+as the mean of each sample's dB. Kept: one seed, 380 steps of 128 codes; --seeds 0 1 2 gives
+more.
 Results: experiments/results/robust_lista.json and .png.
 
-EXPECTED
+Expected, pooled: ALISTA, which learns 32 numbers, −45 dB without noise and −31 dB at 30 dB; ISTA
+−6, FISTA −10. In so few steps LISTA with its 6 million weights gets nowhere (−7) and LISTA-CPSS
+with 2 million stays level with FISTA (published, after hours on a GPU: −63 dB mean of dB). Errors
+of single layers may rise on the way: the last training looks at the last layer alone.
+The safeguard costs nothing where ALISTA was trained. At other densities it does nothing, either:
+ALISTA still gains at 30 % and is level with ISTA at 50 %. It earns its place at codes ten times
+larger (−2.2 dB alone, −3.5 with it, ISTA −3.2) and is wrong at codes ten times smaller (−12 dB
+alone, −3 with it), whose size is that of its penalty.
 """
 
 import math
@@ -39,7 +46,7 @@ SAFEGUARD = 0.99
 class Config:
     """The problem, and how long is trained."""
 
-    seeds: tuple[Seed, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0,)
     """Each has its own A, start and test codes."""
     rows: Count = 250
     """m."""

@@ -11,7 +11,12 @@ filter, and the corrupted pixels themselves. Mean PSNR of the images; average pr
 of |residual| (for pursuit: |S|) as a detector of the pixels that noise replaced. Three seeds.
 Results: experiments/results/robust_pca.json and .png.
 
-EXPECTED
+Expected. At the theory's weight, 1/√n, L is too poor: ten kinds of digits of 64 pixels are not of
+low rank, so it lies behind both PCAs at 5 and 10 % (16.4 dB against 22.1 and 22.3 at 5 %) and ahead
+of the PCA of 90 % only from 20 % on. With the best weight it leads the best PCA by 3.8 dB at 5 %,
+1.8 dB at 10 % and 0.3 dB at 20 %, and is level at 30 %. |S| marks the corrupted pixels about as
+well as the residual of a PCA of the best rank. It pays where few pixels are wrong, and only with
+its weight chosen.
 """
 
 from dataclasses import dataclass
@@ -155,7 +160,7 @@ def draw(target, clean, corrupted, restored):
     rows = {"clean": clean, "corrupted": corrupted}
     rows |= {name: images for name, (images, _) in restored.items() if name != "as they are"}
     rows["S of low rank + sparse"] = restored["low rank + sparse"][1]
-    with figure(target, rows=len(rows), columns=SHOWN, size=(6, 8)) as (_, axes):
+    with figure(target, rows=len(rows), columns=SHOWN, size=(7, 6)) as (_, axes):
         for line, (name, images) in zip(axes, rows.items(), strict=True):
             for ax, image in zip(line, images, strict=False):
                 ax.imshow(image.reshape(8, 8), vmin=0, vmax=1)

@@ -17,8 +17,11 @@ MODULES = {  # public name: its module, imported when first used
     "hodge": "ranking",
     "InstanceCredibility": "credibility",
     "LinearizedBregman": "bregman",
+    "LinearizedBregmanClassifier": "bregman",
     "SplitLBI": "bregman",
+    "SplitLBIClassifier": "bregman",
     "MSplitLBI": "bregman",
+    "MSplitLBIClassifier": "bregman",
     "Knockoffs": "knockoffs",
     "SplitKnockoffs": "split_knockoffs",
 }

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import robust_knockoffs, robust_lista, robust_pca
+from experiments import robust_knockoffs, robust_lista, robust_msplit, robust_pca
 from groundfloor.runs import read_json
 
 
@@ -42,6 +42,7 @@ def test_benjamini_hochberg_is_the_step_up_of_regression_t_tests():
             {"seeds": (0,), "rows": 25, "columns": 200, "layers": 2, "steps": 2, "joint": 2},
             10,
         ),
+        pytest.param(robust_msplit, {"seeds": (0, 1)}, 10, marks=pytest.mark.slow),
         (robust_pca, {"seeds": (0,), "shares": (0.1,), "iterations": 3}, 6),
     ],
 )
