@@ -41,6 +41,7 @@ def test_majority_votes_of_consistent_answers_give_the_true_ranking():
 def test_outliers_that_mask_each_other_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(robust_masking, "SETTINGS", ((None, 200),))
     monkeypatch.setattr(robust_masking, "CLUSTER", (1, 20))
+    monkeypatch.setattr(robust_masking, "PENALTIES", ("hard",))
     result = robust_masking.main(robust_masking.Config(seeds=2, results=tmp_path))
     masked = {row["method"]: row["masked"]["mean"] for row in result["table"]}
     assert masked["studentised"] > 0.5 > masked["γ, hard"]
