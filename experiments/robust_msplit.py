@@ -12,7 +12,11 @@ Accuracy on test; stability: mean Jaccard index of the supports of two seeds; fo
 support against the lesions. Three seeds.
 Results: experiments/results/robust_msplit.json and .png.
 
-EXPECTED
+Expected. digits: all within a point of each other, 97.3 to 98.2 %; split LBI does it with 15
+pixels, the lasso with 28, neither more stable than the other (Jaccard index 0.55). Scans: lasso and
+elastic net 97 %, MSplit LBI only 85 % and split LBI 88 %: their paths, of 15 times the first entry,
+end before they have fitted the data. Split LBI's map is the nearest to the lesions (F1 0.35;
+elastic net 0.30), and none is near: noise is smooth, so the best weights lie on the edges.
 """
 
 import itertools
