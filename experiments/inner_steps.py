@@ -155,12 +155,13 @@ def product_flops(function, *arguments):
     XLA's own count and `jax.experimental.roofline` take the body of a scan once.
     """
     import jax
+    from jax.extend.core import jaxprs_in_params
 
     def of(jaxpr):
         return sum(
             2 * eqn.outvars[0].aval.size * _contracted(eqn)
             if eqn.primitive.name == "dot_general"
-            else eqn.params.get("length", 1) * sum(map(of, jax.core.jaxprs_in_params(eqn.params)))
+            else eqn.params.get("length", 1) * sum(map(of, jaxprs_in_params(eqn.params)))
             for eqn in jaxpr.eqns
         )
 

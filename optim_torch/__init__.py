@@ -1,6 +1,6 @@
 """DessiLBI as a PyTorch optimizer, and what it finds in networks.
 
-Torch is imported when the optimizer is asked for: `optim_torch.robust` needs NumPy and SciPy alone.
+Torch is imported when the optimizer is asked for: `optim_torch.robust` does without it.
 """
 
 from groundfloor.interrupts import quiet_imports

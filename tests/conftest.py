@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from groundfloor.data.decoded import cache_home
 
 
 def kept_compilations():
-    """The folder of this machine's compiled programs; those of other versions go."""
+    """The folder of this machine's compiled programs; old ones of other versions go."""
     about = [platform.machine(), sys.version, version("jax"), version("jaxlib")]
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
@@ -27,8 +28,8 @@ def kept_compilations():
         ours.mkdir(parents=True, exist_ok=True)
     except (OSError, TypeError):  # nowhere to keep it
         return tempfile.mkdtemp(prefix="functa-compiled-")
-    for other in ours.parent.iterdir():
-        if other != ours:
+    for other in ours.parent.iterdir():  # of versions that nobody has used for a month
+        if other != ours and other.stat().st_mtime < time.time() - 30 * 86400:
             shutil.rmtree(other, ignore_errors=True)
     return ours
 

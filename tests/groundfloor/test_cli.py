@@ -205,7 +205,7 @@ def test_a_table_in_greek_on_a_stream_that_cannot_show_it():
     code = (
         "from dataclasses import dataclass; from groundfloor import cli\n"
         "@dataclass\nclass Config:\n    pass\n"
-        "cli.run(lambda config: print('β 0.5 ± 0.1'), Config, args=[])"
+        "cli.run(lambda config: print('\\u03b2 0.5 \\xb1 0.1'), Config, args=[])"
     )
     for encoding, shown in (("ascii", "? 0.5 ? 0.1"), ("cp1252", "? 0.5 ± 0.1"), ("utf8", None)):
         environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
