@@ -55,6 +55,7 @@ READINGS = {
     "functa_jax: what latents are good for": readings.TASKS,
     "prune_torch: a Vision Transformer at nine densities": readings.PRUNING,
     "optim_torch: DessiLBI": readings.DESSILBI,
+    "optim_torch: robust statistics": readings.ROBUST,
     "optim_torch: BatchNorm and the landscape": readings.LANDSCAPE,
     "optim_torch: the parts of a network": readings.STUDY,
 }
