@@ -128,7 +128,7 @@ def _groups(config_type, default):
     owner = {}
     for kind in reversed(config_type.__mro__[:-1]):
         owner |= dict.fromkeys(vars(kind).get("__annotations__", ()), kind)
-        for field in docstring_parser.parse_from_object(kind).params:
+        for field in _described(kind):
             text = " ".join(field.description.split())  # tyro keeps the breaks of the source
             hints[field.arg_name] = Annotated[hints[field.arg_name], tyro.conf.arg(help=text)]
     groups = {}
@@ -141,6 +141,14 @@ def _groups(config_type, default):
             groups[title] = group(**{name: usual[name] for name in names})
     whole = make_dataclass("Groups", [(title, type(group)) for title, group in groups.items()])
     return whole, whole(**groups)
+
+
+def _described(kind):
+    """The fields that a class describes; none where its source is not at hand (a notebook's)."""
+    try:
+        return docstring_parser.parse_from_object(kind).params
+    except (OSError, TypeError):
+        return []
 
 
 def _usual(field):

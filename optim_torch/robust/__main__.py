@@ -124,7 +124,7 @@ def suspects(run, train, codes, features):
         }
         for row in model.order_
     ]
-    tables.write(run.path("suspicious.csv"), rows)
+    tables.write(run.path("suspicious"), rows, "csv")
     path = run.path("figures", "suspicious.png")
     with plots.figure(path, 5, SHOWN // 5, size=(10, 6.4)) as (picture, axes):
         picture.suptitle(

@@ -393,7 +393,7 @@ def test_states_that_do_not_fit_are_one_line(tmp_path, capsys):
         assert "\n" not in str(refused.value)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"dataset": "digits"}')
-    with pytest.raises(UserError, match=r"no run of optim_torch\.train"):
+    with pytest.raises(UserError, match=r"no settings of optim_torch\.train"):
         loop.load(tmp_path / "other")
 
 
