@@ -149,8 +149,7 @@ def show(run, config):
             line[heading] = text(row.get(key))
         rows.append(line)
     print(f"\n{tables.as_text(rows)}")
-    if config.table:
-        tables.write(run.path(f"table.{config.table}"), rows)
+    tables.write(run.path("table"), rows, config.table)
     print(f"\n{run.folder}: summary.json, suspicious.csv, figures/")
 
 
