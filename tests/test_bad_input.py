@@ -83,10 +83,10 @@ def refused(config_type, default, words, flag):
     return "accepted"
 
 
-def made(config_type, default, field, value):
+def made(config, field, value):
     """The same where a program makes the Config: ValueError, in one line with the flag."""
     try:
-        replace(default, **{field: value}) if default else config_type(**{field: value})
+        replace(config, **{field: value})
     except ValueError as error:
         return None if f"--{field.replace('_', '-')}" in str(error) else f"said: {error!r}"
     return "accepted"
@@ -112,7 +112,7 @@ def test_every_number_and_every_name_says_what_it_may_be(name):
 def test_what_lies_outside_ends_in_one_line(name):
     config_type, default, needed = commands.opened(name)
     hints = get_type_hints(config_type, include_extras=True)
-    wrong = []
+    config, wrong = default, []
     for field in fields(config_type):
         flag, hint = f"--{field.name.replace('_', '-')}", hints[field.name]
         intervals = [found or Interval() for found in numbers(hint)]
@@ -127,13 +127,13 @@ def test_what_lies_outside_ends_in_one_line(name):
             common = set.intersection(*(set(outside(interval)) for interval in intervals))
             first, *others = sorted(common)
             lines.append([first])
-            if default is None or get_origin(hint) is tuple or not is_single(hint):
-                lines += [[bad] for bad in others]  # else the dataclass alone, which is faster
-                others = []
             for bad in others:
-                fault = made(config_type, default, field.name, float(bad))
-                if fault:
-                    wrong.append(f"{field.name}={bad}: {fault}")
+                if is_single(hint):  # by the dataclass alone, which is faster
+                    config = config or cli.parse(config_type, None, needed)
+                    fault = made(config, field.name, float(bad))
+                    wrong += [f"{field.name}={bad}: {fault}"] if fault else []
+                else:
+                    lines.append([bad])
         for words in lines:
             line = [*needed, f"{flag}={words[0]}"] if len(words) == 1 else [*needed, flag, *words]
             fault = refused(config_type, default, line, flag)
