@@ -1,10 +1,9 @@
 """Result files as Markdown tables."""
 
 import csv
-import json
 from dataclasses import dataclass
 
-from groundfloor.errors import UserError
+from groundfloor.runs import read_json, read_rows
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,7 @@ def section(table, path):
 
 def read(path):
     """Contents of a JSON file, or the rows of a .jsonl."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return (
-            [*map(json.loads, text.splitlines())] if path.suffix == ".jsonl" else json.loads(text)
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from None
+    return read_rows(path) if path.suffix == ".jsonl" else read_json(path)
 
 
 def origin(path, contents):

@@ -41,7 +41,7 @@ DIFFERENCES = np.diff(np.eye(COLUMNS), axis=0)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """The data sets, and the rate asked for."""
 
     sets: Count = 200
@@ -54,9 +54,6 @@ class Config:
     """Rate of false discoveries asked for."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

@@ -43,7 +43,7 @@ KEYS = ("precision", "recall", "auc", "kept", "wrong_kept", "logistic", "neighbo
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """The images, and the seeds."""
 
     data_dir: Path | None = None
@@ -54,9 +54,6 @@ class Config:
     """Seeds of flips, features and methods."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

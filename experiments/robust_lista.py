@@ -43,7 +43,7 @@ SAFEGUARD = 0.99
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """The problem, and how long is trained."""
 
     seeds: tuple[Seed, ...] = (0,)
@@ -66,9 +66,6 @@ class Config:
     """Of the ISTA that the networks start as, and of the safeguard."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

@@ -42,16 +42,13 @@ PENALTIES = ("l1", "scad", "mcp", "hard")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """How many data sets, and where to write."""
 
     seeds: Annotated[int, Interval(2, LARGEST)] = 10
     """Data sets of each setting, seeds 0, 1, ..."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

@@ -40,7 +40,7 @@ SHOWN = 6  # images of the picture
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """How much is corrupted."""
 
     seeds: tuple[Seed, ...] = (0, 1, 2)
@@ -53,9 +53,6 @@ class Config:
     """Of alternating directions, at most."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

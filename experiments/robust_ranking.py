@@ -44,7 +44,7 @@ TAU = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """How many data sets, and where to write."""
 
     seeds: Annotated[int, Interval(2, LARGEST)] = 20
@@ -53,9 +53,6 @@ class Config:
     """Standard deviation of an answer, beside scores of 1."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):
