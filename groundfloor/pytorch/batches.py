@@ -87,12 +87,31 @@ def rows(count, size, seed, step, device="cpu"):
 def batch(images, size, seed, step, augment=False):
     """Pixels and labels of a training step: a function of (seed, step) alone.
 
+    augment: False, True (`crop_and_flip`), or "alternating": shifts by up to 2 pixels with
+    reflected borders, each image mirrored in every other epoch (Jordan 2024).
     Sets PyTorch's random state (`seed_step`), from which augmentation and dropout draw.
     """
     seed_step(seed, step)
-    chosen = rows(len(images), size, seed, step, images.labels.device)
+    device = images.labels.device
+    chosen = rows(len(images), size, seed, step, device)
     pixels = images.pixels[chosen]
-    return crop_and_flip(pixels) if augment else pixels, images.labels[chosen]
+    if augment == "alternating":
+        odd = step // (len(images) // min(size, len(images))) % 2
+        mirrored = coins(len(images), seed, device)[chosen] ^ bool(odd)
+        pixels = crop_and_flip(pixels, 2, mirrored, reflect=True)
+    elif augment:
+        pixels = crop_and_flip(pixels)
+    return pixels, images.labels[chosen]
+
+
+@functools.lru_cache(maxsize=4)
+def coins(count, seed, device="cpu"):
+    """Which of `count` images are mirrored in even epochs, bool (count,): a function of the seed.
+
+    It is made once: do not write into it.
+    """
+    generator = torch.Generator().manual_seed(seeds.fold(seed, "mirrored"))
+    return (torch.rand(count, generator=generator) < 0.5).to(device)
 
 
 def seed_step(seed, step):
@@ -101,20 +120,24 @@ def seed_step(seed, step):
     torch.manual_seed(seeds.fold(seed, "step", step))
 
 
-def crop_and_flip(pixels, padding=4):
+def crop_and_flip(pixels, padding=4, mirrored=None, reflect=False):
     """Each image shifted by up to `padding` pixels (zeros move in), and mirrored half the time.
 
-    pixels (n, c, h, w) -> the same shape; drawn from the device's random state.
+    pixels (n, c, h, w) -> the same shape; drawn from the device's random state. mirrored: which
+    are, bool (n,); none draws. reflect: what moves in is the image, reflected at its border.
     """
     n, c, h, w = pixels.shape
-    padded = F.pad(pixels, (padding,) * 4)
+    if reflect:
+        padded = F.pad(pixels.float(), (padding,) * 4, mode="reflect").to(pixels.dtype)
+    else:
+        padded = F.pad(pixels, (padding,) * 4)
     draw = {"device": pixels.device}
     top = torch.randint(0, 2 * padding + 1, (n, 1), **draw)
     left = torch.randint(0, 2 * padding + 1, (n, 1), **draw)
     rows = top + torch.arange(h, **draw)
     columns = left + torch.arange(w, **draw)
-    mirrored = torch.rand((n, 1), **draw) < 0.5
-    columns = torch.where(mirrored, columns.flip(1), columns)
+    mirrored = torch.rand(n, **draw) < 0.5 if mirrored is None else mirrored
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     image = torch.arange(n, **draw)
     return padded[
         image[:, None, None, None],

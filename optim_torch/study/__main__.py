@@ -44,13 +44,17 @@ class Config(Output, DataConfig):
     """Use only this many images of each split; none uses all."""
     val_fraction: InnerShare = 0.1
     """Share of train that is held out for validation, which makes all choices."""
-    augment: bool = False
-    """Random crops with 4 pixels of padding, and mirror images."""
+    augment: Literal[tuple(trials.AUGMENT)] = "none"
+    """crop: shifts by up to 4 pixels, zeros move in, and mirror images at random; alternating:
+    shifts by up to 2 pixels, reflected borders, each image mirrored in every other epoch."""
     cutout: CountOrZero = 0
     """Side in pixels of a square that is blanked in each training image; 0: none."""
 
     layers: tuple[str, ...] = ("c16", "c32", "p", "r", "f64")
-    """The network: c64 (convolution), r (residual), p (pooling), g (mean), f128 (connected)."""
+    """The network: w (whitening, frozen), c64 (convolution), d64 (convolution and pooling), r
+    (residual), p (pooling), g (mean), m (maximum), f128 (connected)."""
+    logit_scale: Positive = 1.0
+    """What the logits are multiplied by."""
     dropout: ShareBelowOne = 0.3
     """Share dropped before each connected layer, in blocks with dropout."""
 
@@ -110,6 +114,15 @@ class Config(Output, DataConfig):
     """λ of +decoupled and AdamW's decay: what a step at the highest rate takes off the weights."""
     l1: NotNegative = 1e-5
     """λ of +l1, the loss λ Σ|w|."""
+    smoothing: ShareBelowOne = 0.1
+    """Share of the probability that the loss smoothing spreads over all classes."""
+    bias_rate: Positive = 1.0
+    """Learning rate of BatchNorm's biases, times that of all else; other than 1, its scales stay 1.
+    """
+    lookahead: bool = False
+    """Let the weights return every 5 steps to a slow copy of themselves."""
+    views: bool = False
+    """Evaluate by the mean over six views of each image: mirrored, shifted by a pixel."""
     nu: Positive = 5.0
     """DessiLBI's ν."""
     threshold: Positive = 0.05
@@ -120,7 +133,8 @@ class Config(Output, DataConfig):
     batch_size: AtLeastTwo = 64
     """Images per step."""
     amp: bool = False
-    """Compute in bfloat16 where PyTorch's autocast does; on a GPU only."""
+    """Compute in bfloat16 where PyTorch does: twice as fast on GPUs and on CPUs that have
+    it (avx512_bf16, AMX), slower on others."""
     surface: Annotated[int, Interval(3, 1001)] = 21
     """Points a side of the loss surface."""
 
@@ -143,10 +157,31 @@ class Config(Output, DataConfig):
 
 PRESETS = {
     "digits": Config(steps=100, seeds=(0, 1), val_fraction=0.25),
+    "cifar10-94": Config(  # airbench94 (Jordan 2024), 2.0 M parameters, 11 epochs
+        dataset="cifar10",
+        val_fraction=0.02,
+        layers=("w", "d64", "c64", "d256", "c256", "d256", "c256", "m"),
+        logit_scale=1 / 9,
+        loss="smoothing+l2",
+        activation="gelu",
+        block="bn",
+        l2=1.33e-3,
+        smoothing=0.2,
+        bias_rate=64.0,
+        lookahead=True,
+        views=True,
+        augment="alternating",
+        steps=517,
+        batch_size=1024,
+        rates=(10.0,),
+        axes=(),
+        amp=True,
+        surface=15,
+    ),
     "cifar10-cpu": Config(
         dataset="cifar10",
         layers=("c16", "p", "c32", "p", "r", "c64", "p", "r", "g"),
-        augment=True,
+        augment="crop",
         steps=300,
         surface=15,
     ),
@@ -155,7 +190,7 @@ PRESETS = {
         layers=("c64", "c128", "p", "r", "c256", "p", "c384", "p", "r", "g"),
         loss="smoothing+l2",
         losses=("cross-entropy", "cross-entropy+l2", "smoothing", "smoothing+decoupled"),
-        augment=True,
+        augment="crop",
         cutout=8,
         steps=6500,
         batch_size=512,
@@ -172,8 +207,6 @@ def main(config, preset):
     """Train what is missing, choose, look inside the best; returns the summary."""
     plots.use(config.figures)
     device = batches.choose_device(config.device)
-    if config.amp and device.type != "cuda":
-        raise UserError("--amp needs a GPU")
     data_set = config.load(images=config.images, val_fraction=config.val_fraction)
     data_set.require(classes=2, val=1, test=1)
     height, width = data_set.train.images.shape[1:3]

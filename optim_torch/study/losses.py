@@ -6,9 +6,9 @@ from torch.nn import functional as F
 FOCUS = 2.0  # Lin et al. 2017 found 2 best
 
 
-def smoothing(logits, labels):
-    """Cross-entropy, a tenth of the probability spread over all classes (Szegedy et al. 2016)."""
-    return F.cross_entropy(logits, labels, label_smoothing=0.1)
+def smoothing(logits, labels, share=0.1):
+    """Cross-entropy, a share of the probability spread over all classes (Szegedy et al. 2016)."""
+    return F.cross_entropy(logits, labels, label_smoothing=share)
 
 
 def squared(logits, labels):

@@ -1,11 +1,14 @@
 """Trials of the study: a setting and a seed each, trained with one budget, kept in two files."""
 
+import functools
+import shutil
 import time
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import nn
 
-from groundfloor import seeds
+from groundfloor import kept, seeds
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches, checkpoints
 from groundfloor.pytorch.steps import training_steps
@@ -14,12 +17,15 @@ from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.models.conv_net import ConvNet
 from optim_torch.study import losses
+from optim_torch.study.averaging import Lookahead, Views
 from optim_torch.training import adamw
 from optim_torch.training.evaluate import accuracy
 
 WARM_UP = 0.2  # share of the steps in which the rate rises
 EVALUATED = 250  # images at a time: more do not fit into a CPU's caches
 CHECKS = 40  # looks at the loss, which make a GPU wait; points of the curve
+WHITENED = 5000  # training images that a whitening layer is made from
+AUGMENT = {"none": False, "crop": True, "alternating": "alternating"}
 PARTS = ("bn", "residual", "dropout")
 RATES = {  # usual learning rates, multiplied by Setting.rate
     "sgd": 0.1,
@@ -76,11 +82,14 @@ def on_device(data_set, device):
 
 
 def build(config, setting, seed, data):
-    """The network of a trial with the initial weights of its seed; UserError if there is none."""
+    """The network of a trial with the initial weights of its seed; UserError if there is none.
+
+    With another `bias_rate` than 1 the scales of BatchNorm stay at one.
+    """
     torch.manual_seed(seeds.fold(seed, "weights"))
     parts = parsed_block(setting.block)
     try:
-        return ConvNet(
+        model = ConvNet(
             config.layers,
             data.shape,
             data.classes,
@@ -89,9 +98,15 @@ def build(config, setting, seed, data):
             norm="bn" in parts,
             residual="residual" in parts,
             dropout=config.dropout if "dropout" in parts else 0.0,
+            logit_scale=config.logit_scale,
         )
     except ValueError as error:
         raise UserError(str(error)) from None
+    model.whiten(data.inputs(data.train.pixels[:WHITENED]).cpu())
+    if config.bias_rate != 1:
+        for module in model.modules_of(nn.BatchNorm2d):
+            module.weight.requires_grad_(False)
+    return model
 
 
 def parsed_block(name):
@@ -106,15 +121,21 @@ def parsed_block(name):
 def make_optimizer(config, setting, model):
     """The optimizer of a trial and the regularisers that are left to `losses.regularise`.
 
-    AdamW does L2 in its own, decoupled way: by weight decay.
+    AdamW does L2 in its own, decoupled way: by weight decay. BatchNorm's biases have `bias_rate`
+    times the rate of all else.
     """
     rate = setting.rate * RATES[setting.optimizer]
     kinds = losses.parse(setting.loss)[1]
-    named = list(model.named_parameters())
-    matrices = [(name, p) for name, p in named if p.dim() > 1]
-    vectors = [(name, p) for name, p in named if p.dim() <= 1]
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    shifts = {id(norm.bias) for norm in model.modules_of(nn.BatchNorm2d)}
+    matrices = {"params": [(name, p) for name, p in named if p.dim() > 1]}
+    vectors = [
+        {"params": [(n, p) for n, p in named if p.dim() <= 1 and id(p) not in shifts]},
+        {"params": [(n, p) for n, p in named if id(p) in shifts], "lr": rate * config.bias_rate},
+    ]
+    vectors = [group for group in vectors if group["params"]]
     if setting.optimizer == "dessilbi":
-        groups = [{"params": matrices}, {"params": vectors, "penalty": "none"}]
+        groups = [matrices, *(group | {"penalty": "none"} for group in vectors)]
         optimizer = DessiLBI(
             groups,
             rate,
@@ -128,7 +149,7 @@ def make_optimizer(config, setting, model):
     elif setting.optimizer in ("adamw", "adamw-hand"):
         decay = config.decoupled / rate if kinds & {"l2", "decoupled"} else 0.0
         kinds = kinds - {"l2", "decoupled"}
-        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        groups = [matrices, *(group | {"weight_decay": 0.0} for group in vectors)]
         made = torch.optim.AdamW if setting.optimizer == "adamw" else adamw.AdamW
         optimizer = made(groups, rate, weight_decay=decay)
     else:
@@ -138,7 +159,7 @@ def make_optimizer(config, setting, model):
             "adam": (torch.optim.Adam, {}),
             "rmsprop": (torch.optim.RMSprop, {}),
         }[setting.optimizer]
-        optimizer = made(named, rate, **options)
+        optimizer = made([matrices, *vectors], rate, **options)
     return optimizer, kinds
 
 
@@ -178,7 +199,7 @@ class Trainer:
         if self(setting, seed)["diverged"]:
             return None
         model = self.network(setting, seed)
-        return accuracy(model, self.data.test, self.data.inputs, EVALUATED)
+        return evaluated(self.config, model, self.data.test, self.data)
 
     def _kept(self, setting, seed):
         """The row of a finished trial whose weights are as they were, or None."""
@@ -198,42 +219,79 @@ class Trainer:
             seed,
             self.data,
             lambda steps: self.progress.advance(steps, trial=setting.stem(seed)),
+            folder=self.run.path("unfinished", setting.stem(seed)),
         )
         path, weights = (self._path(setting, seed, suffix) for suffix in ("json", "pt"))
         checkpoints.write(weights, model.state_dict())
         row["weights"] = content_hash(weights)
         write_json(path, row)  # last: it says that the trial is finished
+        shutil.rmtree(self.run.path("unfinished", setting.stem(seed)), ignore_errors=True)
         return row
 
     def _path(self, setting, seed, suffix):
         return self.run.path("cells", f"{setting.stem(seed)}.{suffix}")
 
 
-def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True):
-    """Train a trial; returns (network, row).
+def evaluated(config, model, images, data):
+    """Accuracy of a network on images, of 1, by its `Views` if the settings say so."""
+    device = images.pixels.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
+        answering = Views(model) if config.views else model
+        return accuracy(answering, images, data.inputs, EVALUATED)
+
+
+def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True, folder=None):
+    """Train a trial, or go on with it; returns (network, row).
 
     row: JSON-able; "val", the accuracy on validation, of 1, None where training diverged;
     "diverged", the step by which the loss was not finite, or None; "seconds" of training alone;
     "density" of Γ or None; and "curve", pairs of a step and the accuracy on the training batches
     since the pair before. All chance of a step is a function of (seed, step).
-    advance(steps): called after each part. evaluate: False spares the validation.
+    advance(steps): called after each part. evaluate: False spares the validation. folder: of
+    checkpoints; none keeps none.
     """
     device, steps = data.train.pixels.device, config.steps
     model = build(config, setting, seed, data).to(device, memory_format=torch.channels_last)
     optimizer, kinds = make_optimizer(config, setting, model)
     loss_of, _ = losses.parse(setting.loss)
+    if loss_of is losses.smoothing:
+        loss_of = functools.partial(losses.smoothing, share=config.smoothing)
     strengths = {"l2": config.l2, "decoupled": config.decoupled, "l1": config.l1}
-    weights = [p for p in model.parameters() if p.dim() > 1]
+    weights = [p for p in model.parameters() if p.dim() > 1 and p.requires_grad]
     rates = [group["lr"] for group in optimizer.param_groups]
     every, curve, diverged = max(1, steps // CHECKS), [], None
     loss_sum, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
-    model.train()
+    lookahead = Lookahead(model) if config.lookahead else None
+    first = 0
     began = time.monotonic()
-    for step, look in training_steps(0, steps, every=every):
+    if folder is not None and (last := checkpoints.newest(folder, device)):
+        first, curve = last["step"], last["curve"]
+        model.load_state_dict(last["model"])
+        optimizer.load_state_dict(last["optimizer"])
+        if lookahead:
+            lookahead.slow = last["slow"]
+        began -= last["seconds"]
+        kept.remember(folder, first)
+        advance(first)
+
+    def state():
+        return {
+            "step": step + 1,
+            "curve": curve,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "slow": lookahead and lookahead.slow,
+            "seconds": time.monotonic() - began,
+        }
+
+    model.train()
+    for step, look in training_steps(first, steps, every=every, folder=folder, state=state):
         factor = schedule(step, steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        pixels, labels = batches.batch(data.train, config.batch_size, seed, step, config.augment)
+        pixels, labels = batches.batch(
+            data.train, config.batch_size, seed, step, AUGMENT[config.augment]
+        )
         inputs = cutout(data.inputs(pixels), config.cutout)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
             logits = model(inputs)
@@ -242,11 +300,13 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
         loss.backward()
         losses.regularise(weights, kinds, strengths, factor)
         optimizer.step()
+        if lookahead:
+            lookahead.update(model, step, steps)
         loss_sum += loss.detach()
         hits += (logits.detach().argmax(1) == labels).sum()
         seen += len(labels)
         if look:
-            curve.append((step + 1, float(hits) / seen))
+            curve.append([step + 1, float(hits) / seen])
             hits, seen = torch.zeros_like(hits), 0
             if not torch.isfinite(loss_sum):
                 diverged = step + 1
@@ -256,7 +316,7 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
     val = None
     if evaluate and not diverged:
         try:
-            val = accuracy(model, data.val, data.inputs, EVALUATED)
+            val = evaluated(config, model, data.val, data)
         except UserError:  # the last update was too much: no loss after it tells
             diverged = steps
     row = {

@@ -262,7 +262,6 @@ def test_presets_can_be_built(name):
         ("--widths -1", "must be above 0"),
         ("--val-fraction 0", "--val-fraction 0.0: must be in (0, 1)"),
         ("--steps 1", "--steps"),
-        ("--amp", "--amp needs a GPU"),
         ("--dataset nonsense", "nonsense"),
         ("--device nonsense", "--device nonsense"),
         ("--seeds -1", "--seeds"),
