@@ -28,7 +28,7 @@ from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.output import Output
 from groundfloor.pytorch import batches
-from groundfloor.runs import Progress, Run, duration
+from groundfloor.runs import Progress, Run, counted, duration
 from optim_torch.models.conv_net import ACTIVATIONS
 from optim_torch.study import insights, losses, report, search, trials
 
@@ -291,7 +291,7 @@ def _announce(config, data, run):
     print(
         f"{config.dataset}, {len(data.train):,} train images; base network of "
         f"{row['parameters']:,} parameters: {' '.join(config.layers)}\n"
-        f"{settings} settings, {usual} trials{more} of {config.steps:,} steps with "
+        f"{counted(settings, 'setting')}, {counted(usual, 'trial')}{more} of {config.steps:,} steps with "
         f"{config.batch_size} images, on {data.train.pixels.device}; writing to {run.folder}\n"
         f"about {duration(image * trained)} of training if nothing is finished yet, and "
         f"{duration(image * after)} to look inside the best",
@@ -299,8 +299,8 @@ def _announce(config, data, run):
     )
     if config.axes and not search.is_searched(config):
         print("one rate for all settings: what is best may be so at this rate alone", flush=True)
-    if not {"p", "g"} & set(config.layers):
-        print("no p or g among --layers: most parameters are in the first connected layer")
+    if not any(layer[0] in "pdgm" for layer in config.layers):
+        print("no p, d, g or m among --layers: most parameters are in the first connected layer")
 
 
 if __name__ == "__main__":
