@@ -70,6 +70,11 @@ class Data:
         _, channels, height, width = self.train.pixels.shape
         return height, width, channels
 
+    def batch(self, config, seed, step):
+        """Augmented training images of a step and their labels: a function of (seed, step)."""
+        augment = AUGMENT[config.augment]
+        return batches.batch(self.train, config.batch_size, seed, step, augment)
+
     def inputs(self, pixels):
         """uint8 (n, c, h, w) -> standardised float32, channels last in memory."""
         return self.normalise(pixels).contiguous(memory_format=torch.channels_last)
@@ -289,9 +294,7 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
         factor = schedule(step, steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        pixels, labels = batches.batch(
-            data.train, config.batch_size, seed, step, AUGMENT[config.augment]
-        )
+        pixels, labels = data.batch(config, seed, step)
         inputs = cutout(data.inputs(pixels), config.cutout)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
             logits = model(inputs)

@@ -1,0 +1,297 @@
+"""Which class? One strong reader for latents, for PCA and for pixels of CIFAR-10.
+
+    python -m experiments.latent_readers grid       convolutions on the grid of cells
+    python -m experiments.latent_readers decoded    convolutions on decoded pictures
+
+grid: a ConvNet of 1.0 M parameters reads 8x8 cells: latents (16 numbers a cell), PCA of 4x4
+patches (16 numbers a cell, so as many), and the patches themselves (48 numbers). All are seen with
+the same copies: every image mirrored in every other epoch (mirrored images are encoded once),
+shifted by a cell, a tenth of the cells dropped. With --labels the same on so many labelled images.
+decoded: the network and recipe of `python -m optim_torch.study cifar10-94` see pictures of 32x32
+made from latents, those made from PCA with as many numbers, with a quarter of them, and the pixels.
+
+Nothing is tuned for any of the kinds: one recipe, chosen on validation of latents for grid and on
+pixels by its author (Jordan 2024) for decoded. Test is looked at once. McNemar's test compares the
+answers of each kind's first seed with those of the latents'.
+Results: latent_readers_NAME.json and, with --labels, latent_readers_labels.png.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+
+import functa_jax
+from experiments import runner
+from functa_jax.evaluation import reconstruction
+from functa_jax.evaluation.classification import mcnemar
+from groundfloor import checks, cli
+from groundfloor.checks import Count, Seed
+from groundfloor.data import datasets
+from groundfloor.data.config import DataConfig
+from groundfloor.errors import UserError
+from groundfloor.plots import figure
+from groundfloor.pytorch import batches
+from groundfloor.runs import Progress, Run, atomic, content_hash, counted, spread
+from optim_torch.study import search, trials
+from optim_torch.study.__main__ import PLACE
+from optim_torch.study.__main__ import PRESETS as STUDIES
+
+HELD_OUT = 0.02  # of train, for validation
+DROPPED = 0.1  # share of the cells, in training
+PIECE = 2048  # images encoded or decoded at a time
+FOUR = 4  # pixels a side of a patch: of CIFAR-10 8x8 cells
+GRID = replace(
+    STUDIES["cifar10-94"],
+    layers=("c96", "r", "d192", "r", "m"),
+    views=False,
+    augment="none",  # `Grids.batch` does it
+    steps=1800,
+    batch_size=512,
+    rates=(5.0,),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DataConfig, checks.Settings):
+    """What is read, and how long."""
+
+    dataset: str = "cifar10"
+    """Data set, or a path: images of 32x32."""
+    functa: Path = runner.RESULTS / "functa_cifar10-spatial-cpu.npz"
+    """The functa (a functa.npz with a grid of latents) that encodes and decodes."""
+    kinds: tuple[str, ...] = ()
+    """What is read; none: all that this experiment has."""
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    """Seeds of weights and batches."""
+    steps: Count = GRID.steps
+    """Training steps of each reader."""
+    labels: tuple[Count, ...] = ()
+    """With so many labelled images, too; for the grid."""
+    out: Path | None = None
+    """Folder for features and runs; default runs/latent_readers_NAME."""
+    results: Path = runner.RESULTS
+    """Folder for the table and the picture."""
+
+
+PRESETS = {"grid": Config(), "decoded": Config(steps=STUDIES["cifar10-94"].steps)}
+
+
+class Grids(trials.Data):
+    """Grids of cells (n, c, s, s), standardised, with those of the mirrored training images."""
+
+    def __init__(self, parts, labels, classes):
+        """parts: dict of train, mirrored, val, test (n, s, s, c); labels: dict of (n,)."""
+        mean, std = (f(parts["train"], axis=(0, 1, 2), dtype=np.float64) for f in (np.mean, np.std))
+
+        def tensor(name):
+            scaled = np.float16((parts[name] - mean) / np.where(std > 0, std, 1))
+            return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
+
+        splits = [
+            batches.Images(tensor(name), torch.from_numpy(labels[name]))
+            for name in ("train", "val", "test")
+        ]
+        super().__init__(*splits, torch.Tensor.float, classes)
+        object.__setattr__(self, "mirrored", tensor("mirrored"))
+
+    def batch(self, config, seed, step):
+        """Cells of a training step: mirrored, shifted by up to one, dropped."""
+        batches.seed_step(seed, step)
+        count = len(self.train)
+        size = min(config.batch_size, count)
+        rows = batches.rows(count, size, seed, step)
+        odd = step // (count // size) % 2
+        other = batches.coins(count, seed)[rows] ^ bool(odd)
+        cells = torch.where(
+            other[:, None, None, None], self.mirrored[rows], self.train.pixels[rows]
+        )
+        cells = batches.crop_and_flip(cells, 1, torch.zeros(size, dtype=torch.bool))
+        kept = torch.rand(size, 1, *cells.shape[2:]) >= DROPPED
+        return cells * kept, self.train.labels[rows]
+
+    def of(self, rows):
+        """The same with these training images alone."""
+        fewer = Grids.__new__(Grids)
+        train = batches.Images(self.train.pixels[rows], self.train.labels[rows])
+        trials.Data.__init__(fewer, train, self.val, self.test, self.normalise, self.classes)
+        object.__setattr__(fewer, "mirrored", self.mirrored[rows])
+        return fewer
+
+
+def grid_kinds(config, data):
+    """{kind: function of images (n, 32, 32, 3) uint8 -> cells (n, s, s, c)}."""
+    functa = functa_jax.load(config.functa)
+
+    def patches(images):
+        n, height, width, channels = images.shape
+        blocks = images.reshape(n, height // FOUR, FOUR, width // FOUR, FOUR, channels)
+        blocks = blocks.transpose(0, 1, 3, 2, 4, 5)
+        return blocks.reshape(n, height // FOUR, width // FOUR, -1) / np.float32(255)
+
+    def latents(images):
+        return functa.encode(images)[0]
+
+    numbers = functa.config.latent_dim
+    seen = patches(data.train.images[:PIECE]).reshape(-1, FOUR * FOUR * 3)
+    pca = PCA(numbers, svd_solver="covariance_eigh").fit(seen)
+
+    def components(images):
+        cells = patches(images)
+        rows = pca.transform(cells.reshape(-1, cells.shape[-1]))
+        return rows.reshape(*cells.shape[:3], numbers)
+
+    return {"latents": latents, "PCA of patches": components, "patches": patches}
+
+
+def picture_kinds(config, data):
+    """{kind: function of images (n, 32, 32, 3) uint8 -> images as they are rebuilt, uint8}."""
+    functa = functa_jax.load(config.functa)
+    numbers = functa.config.numbers
+
+    def bytes_of(rebuilt, images):
+        return np.uint8(np.clip(np.rint(255 * np.asarray(rebuilt)), 0, 255)).reshape(images.shape)
+
+    def decoded(images):
+        return bytes_of(functa.decode(functa.encode(images)[0]), images)
+
+    def projection(model):
+        def projected(images):
+            rows = reconstruction.pixel_rows(images)
+            return bytes_of(model.inverse_transform(model.transform(rows)), images)
+
+        return projected
+
+    pca = {
+        f"PCA, {count:,} numbers": projection(reconstruction.pca(data.train.images, count))
+        for count in (numbers, numbers // 4)
+    }
+    return {"latents": decoded, **pca, "pixels": lambda images: images}
+
+
+def features(path, kind, make, data, mirrored):
+    """{part: array} of one kind, kept in a file; made in pieces where it is missing."""
+    parts = {name: getattr(data, name).images for name in ("train", "val", "test")}
+    if mirrored:
+        parts["mirrored"] = data.train.images[:, :, ::-1]
+    if not path.exists():
+        made = {}
+        with Progress(sum(map(len, parts.values())), "image") as progress:
+            for name, images in parts.items():
+                pieces = []
+                for start in range(0, len(images), PIECE):
+                    piece = make(images[start : start + PIECE])
+                    pieces.append(piece if piece.dtype == np.uint8 else np.float16(piece))
+                    progress.advance(len(piece), kind=kind)
+                made[name] = np.concatenate(pieces)
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **made)
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in parts}
+
+
+def psnr(made, data):
+    """Mean of per-image PSNR of rebuilt test images, in dB; None for the images themselves."""
+    errors = (np.float32(made["test"]) - np.float32(data.test.images)) / 255
+    errors = np.square(errors).mean(axis=(1, 2, 3))
+    return float(reconstruction.mean_psnr(errors)) if errors.all() else None
+
+
+def trained(config, name, kind, data, images, study, count=None):
+    """A row of the table: one kind, all seeds; and the test answers of the first seed."""
+    stem = kind.replace(",", "").replace(" ", "-") + (f"-{count}" if count else "")
+    place = {*PLACE, "name", "out", "seeds", "dataset"}
+    settings = {key: value for key, value in asdict(study).items() if key not in place}
+    settings |= {"kind": kind, "functa": content_hash(config.functa), "labels": count}
+    folder = (config.out or Path("runs") / f"latent_readers_{name}") / stem
+    run = Run(folder, settings, data_fingerprint=images.fingerprint)
+    setting = search.base(study)
+    setting = replace(setting, rate=study.rates[0])
+    print(f"{kind}{f', {count:,} labels' if count else ''}: {folder}", flush=True)
+    with Progress(study.steps * len(config.seeds), "step") as progress:
+        trainer = trials.Trainer(study, data, run, progress)
+        rows = [trainer(setting, seed) for seed in config.seeds]
+        tests = [trainer.test(setting, seed) for seed in config.seeds]
+    row = {
+        "kind": kind,
+        "labels": count or len(data.train),
+        "numbers": int(np.prod(data.test.pixels.shape[1:])),
+        "parameters": rows[0]["parameters"],
+        "val": spread(row["val"] for row in rows),
+        "test": spread(tests),
+        "seconds": round(float(np.mean([row["seconds"] for row in rows]))),
+    }
+    return row, answers(study, trainer.network(setting, config.seeds[0]), data)
+
+
+@torch.no_grad()
+def answers(study, model, data):
+    """Classes that a network gives the test images, (n,)."""
+    model = trials.Views(model).eval() if study.views else model
+    parts = data.test.pixels.split(trials.EVALUATED)
+    with torch.autocast("cpu", torch.bfloat16, enabled=study.amp):
+        return torch.cat([model(data.inputs(part)).argmax(1) for part in parts]).numpy()
+
+
+def main(config, name):
+    """Encode, train and test what is missing; returns what the JSON holds."""
+    images = config.load(val_fraction=HELD_OUT)
+    images.require(classes=2, val=1, test=1)
+    labels = {part: getattr(images, part).labels for part in ("train", "val", "test")}
+    out = config.out or Path("runs") / f"latent_readers_{name}"
+    kinds = (grid_kinds if name == "grid" else picture_kinds)(config, images)
+    unknown = [kind for kind in config.kinds if kind not in kinds]
+    if unknown:
+        raise UserError(f"--kinds {unknown[0]}: this experiment has {', '.join(kinds)}")
+    study = replace(GRID if name == "grid" else STUDIES["cifar10-94"], steps=config.steps)
+    print(f"{counted(len(config.kinds or kinds), 'kind')}; writing to {out}", flush=True)
+    rows, few, classes = [], [], {}
+    for kind in config.kinds or kinds:
+        path = out / f"{kind.replace(',', '').replace(' ', '-')}.npz"
+        made = features(path, kind, kinds[kind], images, mirrored=name == "grid")
+        if name == "grid":
+            data = Grids(made, labels, images.num_classes)
+        else:
+            splits = [datasets.Split(made[part], labels[part], None) for part in labels]
+            splits = [batches.on_device(split, torch.device("cpu")) for split in splits]
+            normalise = batches.normalisation(splits[0], True)
+            data = trials.Data(*splits, normalise, images.num_classes)
+        row, classes[kind] = trained(config, name, kind, data, images, study)
+        rows.append(row | ({} if name == "grid" else {"psnr": psnr(made, images)}))
+        for count in config.labels if name == "grid" else ():
+            chosen = np.sort(np.random.default_rng(0).permutation(len(labels["train"]))[:count])
+            fewer = replace(study, steps=max(200, config.steps * count // len(labels["train"])))
+            few.append(trained(config, name, kind, data.of(chosen), images, fewer, count)[0])
+    first, truth = classes[rows[0]["kind"]] == labels["test"], labels["test"]
+    for row in rows:
+        right = classes[row["kind"]] == truth
+        row["p"] = mcnemar(first, right)[2] if row is not rows[0] else None
+        row["wrong_like_first"] = float((~right & ~first).sum() / max((~right).sum(), 1))
+    if few:
+        draw(config.results / "latent_readers_labels.png", few + rows)
+    path = config.results / f"latent_readers_{name}.json"
+    facts = {"seeds": list(config.seeds), "steps": config.steps, "rows": rows, "few_labels": few}
+    return runner.write(path, f"latent_readers {name}", facts)
+
+
+def draw(path, rows):
+    """Test accuracy over the number of labels, a line a kind."""
+    with figure(path, size=(5.5, 3.5)) as (_, axis):
+        for kind in dict.fromkeys(row["kind"] for row in rows):
+            mine = sorted((row for row in rows if row["kind"] == kind), key=lambda r: r["labels"])
+            axis.errorbar(
+                [row["labels"] for row in mine],
+                [100 * row["test"]["mean"] for row in mine],
+                [100 * (row["test"]["std"] or 0) for row in mine],
+                marker="o",
+                capsize=3,
+                label=kind,
+            )
+        axis.set(xscale="log", xlabel="labelled training images", ylabel="test accuracy in %")
+        axis.legend()
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, PRESETS)
