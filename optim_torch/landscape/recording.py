@@ -10,10 +10,14 @@ from groundfloor import seeds
 from groundfloor.errors import UserError, first_line
 from groundfloor.pytorch import batches
 from groundfloor.runs import Stopping
+from optim_torch.landscape.curvature import Hessian, adam_scale, batch_sharpness
 from optim_torch.landscape.probing import NoDirection, probe
 from optim_torch.models.vgg_a import VGG_A_MODELS
 from optim_torch.training.evaluate import accuracy
 
+# Kept at each probe with `curvature`: of the Hessian; of P^-1/2 H P^-1/2 for Adam; g'Hg / |g|² of
+# the batch; and the square of the length of all matrices and filters.
+CURVATURE = ("largest", "preconditioned", "sharpness", "square")
 POINT = ("loss", "change", "distance", "beta", "gradient", "cosine")  # kept of each probed point
 OPTIMIZERS = {
     "sgd": lambda parameters, rate: torch.optim.SGD(parameters, lr=rate),
@@ -67,7 +71,8 @@ class Recording:
         self.rows = {n: np.full(config.steps, np.nan) for n in ("loss", "change", "moved")}
         probes = -(-config.steps // config.probe_every)
         shape = (probes, len(config.lengths))
-        self.rows |= {f"here_{n}": np.full(probes, np.nan) for n in ("loss", "gradient")}
+        here = ("loss", "gradient", *(CURVATURE if config.curvature else ()))
+        self.rows |= {f"here_{name}": np.full(probes, np.nan) for name in here}
         self.rows |= {f"point_{n}": np.full(shape, np.nan) for n in POINT}
         self.seconds = {"seconds": 0.0, "probe_seconds": 0.0}
         self.before = None  # weights and gradient of the step before
@@ -122,6 +127,28 @@ class Recording:
         self.rows["here_gradient"][number] = probed.gradient
         for name in POINT:
             self.rows[f"point_{name}"][number] = [getattr(point, name) for point in probed.points]
+
+        if self.config.curvature:
+            self._measure_curvature(number, batch)
+
+    def _measure_curvature(self, number, batch):
+        images, size = self.images, self.config.batch_size
+        parts = zip(
+            images.pixels[: self.config.curvature].split(size),
+            images.labels[: self.config.curvature].split(size),
+            strict=True,
+        )
+        fixed = [(self.normalise(pixels), labels) for pixels, labels in parts if len(labels) > 1]
+        hessian = Hessian(self.model, F.cross_entropy, fixed)
+        found = {"largest": hessian.largest()}
+        if self.config.optimizer == "adam" and self.step:
+            scale = adam_scale(self.optimizer, hessian.parameters)
+            found["preconditioned"] = hessian.largest(scale=scale)
+        found["sharpness"] = batch_sharpness(self.model, F.cross_entropy, batch)
+        matrices = [p for p in hessian.parameters if p.dim() > 1]
+        found["square"] = sum(float(p.detach().double().square().sum()) for p in matrices)
+        for name, value in found.items():
+            self.rows[f"here_{name}"][number] = value
 
     def state(self):
         return {
