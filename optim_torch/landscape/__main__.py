@@ -33,6 +33,17 @@ PRESETS = {
         probe_every=5,
         rates=(0.03, 0.1, 0.3, 1.0),
     ),
+    "digits-edge": Config(  # gradient descent: one batch holds all images
+        dataset="digits",
+        model="VGG_A_Light",
+        scale=0.5,
+        n_items=512,
+        batch_size=512,
+        steps=400,
+        probe_every=20,
+        curvature=512,
+        rates=(0.05, 0.1, 0.2),
+    ),
     "cifar10-light": Config(
         model="VGG_A_Light", rates=(0.02, 0.05, 0.1, 0.2), steps=1500, probe_every=20
     ),
@@ -77,6 +88,10 @@ def show(table, run):
             f"{_number(betas[0], 3):>9s} {_number(betas[-1], 3):>9s}"
         )
     for row in table:
+        if shares := row.get("edges"):
+            words = ", ".join(f"{name} {value:.2f}" for name, value in shares.items())
+            print(f"{row['norm']} at rate {row['rate']:g}, share of the edge of stability: {words}")
+    for row in table:
         which = f"{row['norm']} at rate {row['rate']:g}"
         if row["diverged"]:
             count = f"{row['diverged']} of {row['seeds']}" if row["seeds"] > 1 else "it"
@@ -103,6 +118,7 @@ def _line(row):
         "gradient change": row["change_most"],
         "beta shortest": betas[0][1],
         "beta longest": betas[-1][1],
+        **{f"edge, {name}": value for name, value in row["edges"].items()},
     }
 
 

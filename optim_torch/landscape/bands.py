@@ -40,6 +40,25 @@ def local(trace):
     }
 
 
+def edges(trace, rate):
+    """How near to the edge of stability each probe was, 1 being at it: dict of name -> (P,) array.
+
+    largest: λ rate / 2, of the full Hessian; sharpness: the same of g'Hg / |g|² on the batch; beta:
+    of β at the shortest length. preconditioned, for Adam: λ of P^-1/2 H P^-1/2 times rate / 38,
+    which is (1 - β1) / (2 + 2 β1) at β1 = 0.9. Empty where curvature was not measured.
+    """
+    if "here_largest" not in trace:
+        return {}
+    shortest = trace["point_beta"][:, trace["lengths"].argmin()]
+    shares = {
+        "largest": trace["here_largest"] * rate / 2,
+        "sharpness": trace["here_sharpness"] * rate / 2,
+        "beta": shortest * rate / 2,
+        "preconditioned": trace["here_preconditioned"] * rate / 38,
+    }
+    return {name: share for name, share in shares.items() if np.isfinite(share).any()}
+
+
 def across(models, what, definition="steps", *, counted=None):
     """The course's band over models of several rates: (steps, min_curve, max_curve).
 
@@ -100,11 +119,22 @@ def summary(networks):
                 "beta": [_median(m["beta"][:, i] for m in measured) for i in range(len(lengths))],
                 "beta_most": _median(m["beta_most"] for m in measured),
                 "lengths": lengths,
+                "edges": _edges(good, rate),
                 "last_loss": _median(trace["loss"][-50:] for trace in good),
                 "no_gradient": sum(int(trace["no_gradient"]) for trace in own),
             }
         )
     return table
+
+
+def _edges(traces, rate):
+    """`edges` of the second half of the probes: {name: median}."""
+    later = [
+        {name: share[len(share) // 2 :] for name, share in edges(trace, rate).items()}
+        for trace in traces
+    ]
+    names = dict.fromkeys(name for shares in later for name in shares)
+    return {n: _median(shares[n] for shares in later if n in shares) for n in names}
 
 
 def _spread(accuracies):

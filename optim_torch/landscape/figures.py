@@ -3,7 +3,7 @@
 import numpy as np
 
 from groundfloor.plots import figure
-from optim_torch.landscape.bands import across, best_rates, local, rank, summary
+from optim_torch.landscape.bands import across, best_rates, edges, local, rank, summary
 from optim_torch.models.vgg_a import NORMS
 
 PALETTE = ("red", "blue", "green", "orange", "purple", "brown", "pink")
@@ -32,6 +32,8 @@ def draw(folder, networks):
             course_bands(folder / f"{name}.png", networks, what)
     else:
         panels(folder / "landscape.png", networks, best)
+    if any(edges(trace, spec.rate) for spec, trace in networks.items()):
+        edge(folder / "edge.png", networks)
 
 
 def _norms(networks):
@@ -66,6 +68,44 @@ def panels(path, networks, rates):
         _finish(axes[0], "loss along the gradient")
         _finish(axes[1], "change of the gradient")
         _finish(axes[2], "effective β, a line a length")
+
+
+EDGES = {
+    "largest": "largest eigenvalue of the Hessian",
+    "preconditioned": "the same, preconditioned by Adam",
+    "sharpness": "sharpness of the batch, g'Hg / |g|²",
+    "beta": "effective β at the shortest length",
+}
+
+
+def edge(path, networks):
+    """Curvature as a share of what the rate can bear: a row a measure, a column a normaliser, a
+    line a rate, mean over seeds."""
+    norms, rates = _norms(networks), list(dict.fromkeys(spec.rate for spec in networks))
+    measured = [edges(trace, spec.rate) for spec, trace in networks.items()]
+    names = [name for name in EDGES if any(name in shares for shares in measured)]
+    size = (1.2 + 3.2 * len(norms), 0.5 + 2.2 * len(names))
+    with figure(
+        path, len(names), len(norms), size=size, sharex=True, sharey="row", squeeze=False
+    ) as (_, axes):
+        for column, norm in enumerate(norms):
+            axes[0, column].set_title(TITLES.get(norm, norm), fontsize=9)
+            axes[-1, column].set_xlabel("step")
+            for number, rate in enumerate(rates):
+                own = [t for s, t in networks.items() if (s.norm, s.rate) == (norm, rate)]
+                shares = [edges(trace, rate) for trace in own if not trace["diverged"]]
+                for axis, name in zip(axes[:, column], names, strict=True):
+                    lines = [share[name] for share in shares if name in share]
+                    if lines:
+                        axis.plot(
+                            own[0]["probed"], np.mean(lines, 0), color=f"C{number}", label=rate
+                        )
+        for row, name in enumerate(names):
+            axes[row, 0].set_ylabel(f"{EDGES[name]}\n/ that of the edge", fontsize=8)
+            for axis in axes[row]:
+                axis.axhline(1, color="black", linewidth=0.8, linestyle="--")
+                axis.set_ylim(bottom=0)
+        axes[0, 0].legend(title="learning rate", fontsize=7)
 
 
 def _finish(axis, measure):
