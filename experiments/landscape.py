@@ -1,6 +1,7 @@
 """Does BatchNorm smooth the landscape, and does it widen the range of learning rates?
 
     python -m experiments.landscape digits            14 minutes on 2 CPU cores
+    python -m experiments.landscape digits-edge       5 minutes of one core
     python -m experiments.landscape cifar10-light     26 minutes on 2 CPU cores
     python -m experiments.landscape cifar10-course    on a GPU; not yet run
     python -m experiments.landscape cifar10-paper     on a GPU; not yet run
@@ -8,6 +9,10 @@
 Santurkar et al. 2018 (VGG, SGD 0.1, no augmentation): 83 % with BatchNorm, 80 % without; narrower
 bands of loss and of the gradient's change with it; effective β near 20 with and without, which is
 1 / (0.5 * 0.1), the reciprocal of the shortest length. So β is reported for each length here.
+
+digits-edge is gradient descent on all of 512 images, where theory speaks plainly: the largest
+eigenvalue of the Hessian rises to 2 / rate, the edge of stability, and cannot stay above it (Cohen
+et al. 2021). Expected: without normalisation at every rate, with BatchNorm at the larger ones.
 
 Rates are compared on validation images. Results: landscape_NAME.json and its pictures.
 """
@@ -18,6 +23,7 @@ from groundfloor import cli
 Config = runner.SeededConfig
 PRESETS = {
     "digits": Config(),
+    "digits-edge": Config(),
     "cifar10-light": Config(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
     "cifar10-course": Config(),
     "cifar10-paper": Config(),

@@ -268,6 +268,19 @@ CHAPTERS = {
     "optim_torch: BatchNorm and the landscape": (
         Table("landscape_digits.json", "digits, VGG_A_Light", LANDSCAPE),
         Table("landscape_cifar10-light.json", "CIFAR-10, VGG_A_Light", LANDSCAPE),
+        Table(
+            "landscape_digits-edge.json",
+            "Gradient descent on 512 digits: shares of the edge of stability (1 is at it)",
+            (
+                Column("normaliser", "norm"),
+                Column("rate", "rate"),
+                accuracy("test, %", "test"),
+                Column("λ rate / 2, most", "edges_most", at="largest"),
+                Column("λ rate / 2, later", "edges", at="largest"),
+                Column("batch sharpness rate / 2, later", "edges", at="sharpness"),
+                Column("β rate / 2, later", "edges", at="beta"),
+            ),
+        ),
     ),
     "optim_torch: the parts of a network": (
         Table(

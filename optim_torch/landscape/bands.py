@@ -120,6 +120,7 @@ def summary(networks):
                 "beta_most": _median(m["beta_most"] for m in measured),
                 "lengths": lengths,
                 "edges": _edges(good, rate),
+                "edges_most": _most(good, rate),
                 "last_loss": _median(trace["loss"][-50:] for trace in good),
                 "no_gradient": sum(int(trace["no_gradient"]) for trace in own),
             }
@@ -135,6 +136,13 @@ def _edges(traces, rate):
     ]
     names = dict.fromkeys(name for shares in later for name in shares)
     return {n: _median(shares[n] for shares in later if n in shares) for n in names}
+
+
+def _most(traces, rate):
+    """The highest of `edges`, mean over networks: {name: share}."""
+    shares = [edges(trace, rate) for trace in traces]
+    names = dict.fromkeys(name for own in shares for name in own)
+    return {n: float(np.mean([np.nanmax(own[n]) for own in shares if n in own])) for n in names}
 
 
 def _spread(accuracies):
