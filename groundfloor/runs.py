@@ -123,6 +123,16 @@ def lock(folder):
     return held
 
 
+@contextlib.contextmanager
+def locked(folder):
+    """As `lock`, for a block."""
+    held = lock(folder)
+    try:
+        yield
+    finally:
+        del held
+
+
 class Run:
     """A run folder. Opening an existing one resumes it, if settings and data are the same.
 

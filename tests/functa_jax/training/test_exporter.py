@@ -302,6 +302,20 @@ def test_half_of_a_partial_folder_is_not_used(lost, clean, monkeypatch, tmp_path
     assert contents(path) == contents(clean)
 
 
+def test_an_export_that_is_at_work_elsewhere_is_left_alone(monkeypatch, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "functaset.npz"
+    interrupt(monkeypatch, path, 3)
+    (tmp_path / "functaset.partial" / ".lock").unlink()
+    with (tmp_path / "functaset.partial" / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as another process
+        for model in (FUNCTA, OTHER):
+            with pytest.raises(UserError, match=r"at work in .*functaset\.partial"):
+                exporter.export(model, DATA, path, TWICE)
+        assert (tmp_path / "functaset.partial" / "plan.json").exists()
+    assert exporter.export(OTHER, DATA, path, TWICE) == [path]  # which empties the folder first
+
+
 # ---- the command ----
 
 
