@@ -13,6 +13,7 @@ from groundfloor import npz
 from groundfloor.data import pictures
 from groundfloor.data.split import Split
 from groundfloor.errors import UserError
+from groundfloor.runs import counted
 
 SUFFIXES = (".npy", ".npz")
 MOST_CLASSES = 10_000  # numbers beyond are no classes but dates or hashes
@@ -66,7 +67,9 @@ def read(path, resolution=None):
     if len(shapes) > 1:
         raise UserError(f"{path}: its splits differ in the size of images: {sorted(shapes)}")
     num_classes = 1 + max(split.labels.max(initial=-1) for split in splits.values())
-    counts = ", ".join(f"{len(split):,} images in {part}" for part, split in splits.items())
+    counts = ", ".join(
+        f"{counted(len(split), 'image')} in {part}" for part, split in splits.items()
+    )
     kinds = f"labels 0 to {num_classes - 1}" if labelled else "no labels"
     print(f"{path}: {counts}, {kinds}", file=sys.stderr)
     return splits, int(num_classes), contents

@@ -23,7 +23,8 @@ from groundfloor.checks import PlainName
 from groundfloor.data import arrays, folder, tfds_folder, torchvision_folder
 from groundfloor.data.split import SPLIT_SEED, Split, damaged, drawn
 from groundfloor.data.torchvision_folder import TORCHVISION
-from groundfloor.errors import UserError, first_line
+from groundfloor.errors import UserError, first_line, unreadable
+from groundfloor.runs import counted
 
 TEST_SHARE = 0.1  # of one's own images that come without test split
 SMALLEST = 10  # of one's own images that are split at all
@@ -54,26 +55,22 @@ class Dataset:
         found = self.train.images.shape[3]
         if channels not in (None, found):
             raise UserError(
-                f"{self.name} has {_counted(found, 'channel')}, the model takes {channels}"
+                f"{self.name} has {counted(found, 'channel')}, the model takes {channels}"
             )
         if classes and not self.num_classes:
             raise UserError(f"{self.name} has no labels, which are needed here")
         found = len(np.unique(self.train.labels))
         if found < classes:
             raise UserError(
-                f"{self.name} has {_counted(found, 'class', 'classes')} in train, "
+                f"{self.name} has {counted(found, 'class', 'classes')} in train, "
                 f"at least {classes} are needed"
             )
         for part, split, least in (("val", self.val, val), ("test", self.test, test)):
             if len(split) < least:
                 raise UserError(
-                    f"{self.name} has {_counted(len(split), 'image')} in {part}, "
+                    f"{self.name} has {counted(len(split), 'image')} in {part}, "
                     f"at least {least} needed"
                 )
-
-
-def _counted(count, noun, plural=None):
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def load(
@@ -121,9 +118,7 @@ def load(
             own = {"resolution": size[0] if square else resolution, "skip_damaged": skip_damaged}
             name, splits, num_classes, keys = _find(name, data_dir, download, own)
     except OSError as error:  # permissions, a stale handle: no damage
-        raise UserError(
-            f"{error.filename or name} cannot be read: {error.strerror or error}"
-        ) from None
+        raise unreadable(error.filename or name, error) from None
     height, width = splits["train"].images.shape[1:3]
     if size is not None and size[0] == size[1] < height == width and height % size[0] == 0:
         resolution = size[0]
@@ -184,8 +179,8 @@ def _hold_out(name, split, count, what):
     """`split` without `count` rows, and these: stratified where labelled, rows in order."""
     if count >= len(split):
         raise UserError(
-            f"cannot hold {count:,} of the {len(split):,} training images of {name} out for "
-            f"{what}: choose another val_fraction, 0 for none"
+            f"cannot hold {count:,} of the {counted(len(split), 'training image')} of {name} out "
+            f"for {what}: choose another val_fraction, 0 for none"
         )
     from sklearn.model_selection import train_test_split
 
@@ -330,7 +325,7 @@ def _say_repeated(path, splits):
     repeated = sum(_digest(image) in seen for image in splits["test"].images)
     if repeated:
         print(
-            f"{path}: {_counted(repeated, 'image')} of {len(splits['test']):,} in test "
+            f"{path}: {counted(repeated, 'image')} of {len(splits['test']):,} in test "
             f"{'is' if repeated == 1 else 'are'} in train, too: numbers on test are too good",
             file=sys.stderr,
         )
@@ -359,7 +354,10 @@ def _checked(name, place, splits, num_classes):
     """(name, splits, num_classes, None), once counts, shapes and labels are what they must be."""
     for part, split in splits.items():
         if len(split) != len(split.labels):
-            damaged(place, f"{part} has {len(split):,} images, {len(split.labels):,} labels")
+            damaged(
+                place,
+                f"{part} has {counted(len(split), 'image')}, {counted(len(split.labels), 'label')}",
+            )
         if name in TORCHVISION:
             expected = TORCHVISION[name][2] if part == "train" else 10_000
             if len(split) != expected:

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from groundfloor.data import decoded, pictures
 from groundfloor.data.split import SPLIT_SEED, Split
 from groundfloor.errors import UserError, first_line
-from groundfloor.runs import cores
+from groundfloor.runs import cores, counted
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 PARTS = {  # folders, in any case
@@ -48,10 +48,14 @@ def read(folder, resolution=None, skip_damaged=False):
     parts, labels, classes = _layout(folder, paths)
     counts = Counter(parts)
     print(
-        f"{folder}: {len(paths):,} images "
-        + (f"of {len(classes)} classes ({_some(classes)})" if classes else "without labels")
+        f"{folder}: {counted(len(paths), 'image')} "
+        + (
+            f"of {counted(len(classes), 'class', 'classes')} ({_some(classes)})"
+            if classes
+            else "without labels"
+        )
         + "".join(f", {counts[part]:,} in {part}" for part in counts if len(counts) > 1)
-        + (f"; {ignored:,} other files ignored" if ignored else ""),
+        + (f"; {counted(ignored, 'other file')} ignored" if ignored else ""),
         file=sys.stderr,
     )
     place = _place(folder, paths, resolution, skip_damaged)
@@ -90,7 +94,7 @@ def _image_files(folder):
     paths = list(_files(folder))
     images = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not images:
-        others = f", only {len(paths):,} other files" if paths else ""
+        others = f", only {counted(len(paths), 'other file')}" if paths else ""
         raise UserError(f"{folder} holds no images ({', '.join(SUFFIXES)}){others}")
     return images, len(paths) - len(images)
 
@@ -197,7 +201,7 @@ def _read_all(folder, paths, resolution, skip_damaged):
         list(pool.map(fill, [row for row, head in enumerate(heads) if head]))
     if faults and not skip_damaged:
         raise UserError(
-            f"{folder}: {len(faults):,} damaged of {len(paths):,} images: "
+            f"{folder}: {len(faults):,} damaged of {counted(len(paths), 'image')}: "
             f"{_named(folder, faults)}; --skip-damaged leaves them out"
         )
     if faults:

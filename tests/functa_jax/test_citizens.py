@@ -203,6 +203,12 @@ def test_rows_of_a_split_are_a_split(functaset, rows):
         np.testing.assert_array_equal(getattr(part, column), whole[rows])
 
 
+@pytest.mark.parametrize("row", [True, np.False_, None])
+def test_what_is_no_row_is_refused(functaset, row):
+    with pytest.raises(TypeError, match=f"{row} is no row"):
+        functaset.train[row]
+
+
 def test_what_a_notebook_shows_is_one_line(functaset):
     assert repr(functaset) == (
         "Functaset(digits, 50 train, 6 val, 8 test; latents of 2 x 2 x 3 numbers)"

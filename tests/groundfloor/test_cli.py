@@ -132,6 +132,22 @@ def test_a_config_in_parts_is_flat_with_its_flags_in_groups(capsys):
     assert "Seed of all. (default: 7)" in command and "--tags" in command
 
 
+def test_two_parts_of_one_title_keep_all_their_flags():
+    @dataclass(frozen=True)
+    class Command(Parts):
+        """Another command, by the title of the first."""
+
+        more: int = 1
+
+    @dataclass(frozen=True)
+    class Config(Command):
+        last: int = 2
+
+    words = ["--run", "x", "--more", "3", "--last", "4"]
+    config = cli.parse(Config, None, words)
+    assert (config.more, config.last, config.steps) == (3, 4, 5)
+
+
 def test_what_the_work_refuses_is_one_line(capsys):
     def main(*_):
         raise UserError("no such set")

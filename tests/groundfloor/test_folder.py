@@ -321,7 +321,7 @@ def test_an_image_beyond_pillows_limit(tmp_path, monkeypatch, recwarn):
 def test_folders_that_are_none(tmp_path):
     assert "holds no images" in fault(str(tmp_path))
     (tmp_path / "a.tiff").write_bytes(b"")
-    assert "only 1 other files" in fault(str(tmp_path))
+    assert "only 1 other file" in fault(str(tmp_path))
     assert "is no folder, image" in fault(str(tmp_path / "a.tiff"))
     write_classes(tmp_path, 1)
     write(tmp_path / "b.png", np.zeros((8, 8, 3), np.uint8))
