@@ -41,8 +41,11 @@ SPEC = traces.Spec("batch", 0.05, 3)
 
 
 @pytest.fixture(autouse=True)
-def coarse_pictures(monkeypatch):
+def few_pictures(request, monkeypatch):
+    """Coarse ones; the command's own, which take longer than its training, in one test."""
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
+    if "draws" not in request.node.name:
+        monkeypatch.setattr(figures, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +336,7 @@ def test_runs_apart_band_together_if_they_are_of_one_kind(tmp_path):
 
 
 def test_the_courses_functions_band_models_and_the_papers_lengths(tmp_path):
-    run(tmp_path, "--norms", "batch", "--steps", 30)
+    run(tmp_path, "--norms", "batch", "--steps", 12)
     found = bands.load(tmp_path)
     one, two = found.values()
     _, numbers = course.VGG_Loss_Landscape(tmp_path, tmp_path / "a.png")
@@ -346,7 +349,7 @@ def test_the_courses_functions_band_models_and_the_papers_lengths(tmp_path):
     _, numbers = course.VGG_Grad_Pred([tmp_path], tmp_path / "c.png", "line")
     step, low, _ = numbers["batch"]
     at_the_rate = [trace["point_change"][:, 1] for trace in (one, two)]  # lengths 0.5, 1, 2, 4
-    assert np.array_equal(low, np.minimum(*at_the_rate)) and step.tolist() == [*range(0, 30, 2)]
+    assert np.array_equal(low, np.minimum(*at_the_rate)) and step.tolist() == [*range(0, 12, 2)]
     for function in (course.VGG_Grad_Pred, course.VGG_Beta_Smooth):  # before anything is trained
         with pytest.raises(ValueError, match='"steps" or "line"'):
             function(None, tmp_path / "d.png", "other", out=tmp_path / "no")
@@ -387,7 +390,7 @@ def test_the_command_measures_and_draws(tmp_path, capsys):
     assert 0 < summary["probe_seconds"] < summary["seconds"]
     assert json.loads((tmp_path / "run" / "summary.json").read_text(), parse_constant=pytest.fail)
     assert "±" in capsys.readouterr().out
-    words = ("--norms", "none", "l1", "--rates", 0.1, "--steps", 40, "--lengths", 2)
+    words = ("--norms", "none", "l1", "--rates", 0.1, "--lengths", 2)
     (plain, _) = run(tmp_path / "one", *words, "--val-fraction", 0)["table"]
     assert plain["val"] is None and plain["test"]["std"] is None and len(plain["beta"]) == 1
     assert f"{100 * plain['test']['mean']:.2f} %" in (said := capsys.readouterr().out)

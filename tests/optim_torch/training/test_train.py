@@ -109,7 +109,7 @@ def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
 )
 def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words):
     """A checkpoint after every chunk, and an interruption in the middle of an epoch."""
-    words = words.split()
+    words = [*words.split(), "--epochs", "3"]
     monkeypatch.setattr(loop, "LOOK_EVERY", 7)
     monkeypatch.setattr("groundfloor.pytorch.steps.SECONDS", 0)
     run(tmp_path / "whole", *words)
@@ -178,13 +178,14 @@ def test_kill_9_and_a_damaged_checkpoint(tmp_path):
 
 
 def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
-    run(tmp_path / "find", "--keep-epochs", 2, "--penalty", "l1", "--threshold", "0.01")
+    short = ("--epochs", 2)
+    run(tmp_path / "find", *short, "--keep-epochs", 2, "--penalty", "l1", "--threshold", "0.01")
     kept = tmp_path / "find" / "kept" / "epoch-002.pt"
     _, data_set, found = loop.load(tmp_path / "find", epoch=2)
     masks = structure.masks(found.optimizer)
     for kind in ("support", "random"):
         folder = tmp_path / kind
-        words = ["--optimizer", "sgd", "--ticket", kept, "--ticket-masks", kind]
+        words = [*short, "--optimizer", "sgd", "--ticket", kept, "--ticket-masks", kind]
         summary = run(folder, *words)
         config, _, trained = loop.load(folder)
         named = dict(trained.model.named_parameters())
@@ -449,7 +450,7 @@ def test_outputs_that_are_not_finite_have_no_accuracy(value):
 
 @pytest.mark.parametrize("penalty", ["l1", "filter", "column", "layer"])
 def test_every_penalty_of_the_command_trains(tmp_path, penalty):
-    summary = run(tmp_path, "--penalty", penalty, "--threshold", 0.01, "--epochs", 3)
+    summary = run(tmp_path, "--penalty", penalty, "--threshold", 0.01, "--epochs", 2)
     _, _, trained = loop.load(tmp_path)
     shapes = {name: p.shape for name, p in trained.model.named_parameters()}
     for row in summary["layers"]:
