@@ -1,6 +1,7 @@
 """The one exception that stands for a user's mistake, and those of files in its words."""
 
 import contextlib
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -22,7 +23,7 @@ def first_line(error):
 def unreadable(path, error):
     """The UserError for a file or folder, perhaps whole, that an OSError or MemoryError keeps from
     being read."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not Path(path).exists():
         return UserError(f"{path} does not exist")
     why = "out of memory" if isinstance(error, MemoryError) else error.strerror or error
     return UserError(f"{path} cannot be read: {why}")

@@ -179,7 +179,7 @@ def test_one_that_vanishes_while_they_are_sorted_is_one_line(tmp_path, monkeypat
 
     monkeypatch.setattr(type(tmp_path), "stat", gone)
     monkeypatch.setattr(type(tmp_path), "exists", lambda path: True)
-    with pytest.raises(UserError, match=r"0000000001-.* does not exist"):
+    with pytest.raises(UserError, match=r"0000000001-.* cannot be read: No such file"):
         kept.newest(tmp_path, ".pt")
 
 

@@ -27,7 +27,7 @@ TINY = Config(
     schedule="constant",
     noise=0.01,
     eval_every=4,
-    dispatch=3,
+    dispatch=2,
 )
 
 
