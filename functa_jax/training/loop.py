@@ -2,6 +2,7 @@
 
 import time
 import timeit
+from functools import cache
 
 import jax
 import numpy as np
@@ -220,6 +221,7 @@ def forward_flops(model, points):
     return 2 * points * (2 * width + hidden * width**2 + width * model.channels)
 
 
+@cache
 def matmul_rate():
     """This machine's float32 matrix product rate over all local devices, in FLOP/s (a glance)."""
     size = 1024
