@@ -292,7 +292,8 @@ def _announce(config, data, run):
         f"{config.dataset}, {len(data.train):,} train images; base network of "
         f"{row['parameters']:,} parameters: {' '.join(config.layers)}\n"
         f"{counted(settings, 'setting')}, {counted(usual, 'trial')}{more} of {config.steps:,} "
-        f"steps with {config.batch_size} images, on {data.train.pixels.device}; writing to {run.folder}\n"
+        f"steps with {config.batch_size} images, on {data.train.pixels.device}; "
+        f"writing to {run.folder}\n"
         f"about {duration(image * trained)} of training if nothing is finished yet, and "
         f"{duration(image * after)} to look inside the best",
         flush=True,
