@@ -29,7 +29,7 @@ from tests.refusals import refusal
         ("--layers conv9", "no layer 'conv9'; it has conv1, conv2"),
         ("--model vgg16", "VGG takes images of 32x32"),
         ("--widths 3", "LeNet has 4 widths"),
-        ("--batch-size 5000", "exceeds the 1293 train images"),
+        ("--batch-size 5000", "exceeds the 1,293 train images"),
         ("--device cuda:99", "--device cuda:99"),
         ("--dataset nonsense", "nonsense"),
         ("--ticket nowhere.pt", "nowhere.pt does not exist"),
