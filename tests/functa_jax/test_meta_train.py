@@ -39,6 +39,7 @@ def few_classifiers(monkeypatch):
     """One constant of each kind: which is best is none of this file's concern."""
     grids = {"logistic regression": {"C": (1.0,)}, "SVM": {"C": (10.0,), "gamma": (0.3,)}}
     monkeypatch.setattr(classification, "GRIDS", grids)
+    monkeypatch.setattr(classification, "FOLDS", 2)
 
 
 def data_of(preset, tmp_path):

@@ -60,9 +60,13 @@ def test_the_least_credible_labels_are_more_often_wrong():
     assert np.mean(first) > np.mean(last)
 
 
-def test_it_is_an_estimator_of_scikit_learn_and_refuses_one_class():
+@pytest.mark.slow
+def test_it_is_an_estimator_of_scikit_learn():
     unlabelled = {"check_classifiers_classes": "its classes are −1 and 1, and −1 is no class here"}
-    check_estimator(InstanceCredibility(step=20), expected_failed_checks=unlabelled)
+    check_estimator(InstanceCredibility(), expected_failed_checks=unlabelled)
+
+
+def test_one_class_and_unknown_orders_are_refused():
     X, y, _ = few_labels(1)
     with pytest.raises(ValueError, match="one class"):
         InstanceCredibility().fit(X, np.where(y > 0, -1, y))
