@@ -46,7 +46,7 @@ class Config(dessilbi.DessilbiConfig):
     """Epochs whose filters are drawn."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         late = [epoch for epoch in self.shown if epoch > self.epochs]
         checks.require(not late, "shown", late, f"--epochs is {self.epochs:,}")
 

@@ -53,7 +53,7 @@ class Config(runner.SeededConfig):
     """Variants to compare."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         checks.require(self.variants, "variants", self.variants, "needs at least one")
         for name in self.variants:
             why = f"no such one; there are {', '.join(VARIANTS)}"

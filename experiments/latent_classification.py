@@ -58,7 +58,7 @@ class Config(tasks.TaskConfig):
     """Folder to keep the table and the figure in besides; default none."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         checks.require(self.steps, "steps", self.steps, "give one number of steps at least")
 
 

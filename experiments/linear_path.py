@@ -45,7 +45,7 @@ DIABETES_UNTIL = 1000  # all of the ten have entered, and the lasso is done
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """The sparse truths, and how the paths are followed."""
 
     seeds: AtLeastTwo = 50
@@ -72,7 +72,7 @@ class Config:
     """Folder for the table and the figure."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         below = self.support < self.columns
         why = f"must be below --columns {self.columns}"
         checks.require(below, "support", self.support, why)

@@ -52,7 +52,7 @@ SHAPES = {"digits": (8, 8), "scans": (SIDE, SIDE)}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """Which draws."""
 
     seeds: tuple[Seed, ...] = (0, 1, 2)
@@ -61,7 +61,7 @@ class Config:
     """Folder for the table and the figure."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         two = len(self.seeds) > 1
         checks.require(two, "seeds", self.seeds, "must be two or more, to compare supports")
 

@@ -6,6 +6,7 @@ Prints what each run reached, with the settings in which they differ, and writes
 compare.png (PSNR on validation against outer steps) to --out. Runs on other images are refused.
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 import tyro
 
 from groundfloor import cli, plots, tables
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, first_line
 from groundfloor.plots import figure
 from groundfloor.runs import read_dict, read_rows
 
@@ -41,7 +42,7 @@ def main(config):
     summaries = {run: _read(run / "summary.json", *NEEDED) for run in config.runs}
     settings = {run: _read(run / "config.json", "latent_dim") for run in config.runs}
     images = {
-        (summaries[run]["data_fingerprint"], settings[run].get("images")) for run in summaries
+        f"{summaries[run]['data_fingerprint']} {settings[run].get('images')}" for run in summaries
     }
     if len(images) > 1:  # also of another --images, whose test split is another part
         names = ", ".join(f"{run} ({summaries[run]['data']})" for run in config.runs)
@@ -51,7 +52,10 @@ def main(config):
         for key in dict.fromkeys(key for one in settings.values() for key in one)
         if len({str(one.get(key)) for one in settings.values()}) > 1
     ]
-    rows = [row(run, summaries[run], settings[run], differing) for run in config.runs]
+    rows = []
+    for run in config.runs:
+        with _damage_in(run):
+            rows.append(row(run, summaries[run], settings[run], differing))
     path = config.out / f"compare.{config.table}"
     tables.write(path.with_suffix(""), rows, config.table)
     plots.use(config.figures)
@@ -73,6 +77,9 @@ def row(run, summary, settings, differing):
         judged = accuracy.get(features)
         values[f"{features} %"] = 100 * judged["test"] if judged else None
     values["seconds"] = summary["train_seconds"]
+    for column, value in values.items():
+        if column != "run" and not tables.is_number(value):
+            raise TypeError(f"{column} is {value!r}")
     return {**values, **{key: str(settings.get(key)) for key in differing}}
 
 
@@ -80,12 +87,25 @@ def draw(path, runs):
     """PSNR on validation after the last inner step against outer steps, a line a run."""
     with figure(path, size=(6.4, 3.2)) as (_, ax):
         for run in runs:
-            rows = [row for row in read_rows(run / "metrics.jsonl") if "val_psnr" in row]
-            steps, psnr = [row["step"] for row in rows], [row["val_psnr"][-1] for row in rows]
             name = run.name.replace("$", r"\$")  # else a formula
+            with _damage_in(run):
+                rows = [row for row in read_rows(run / "metrics.jsonl") if "val_psnr" in row]
+                steps = [int(row["step"]) for row in rows]
+                psnr = [float(row["val_psnr"][-1]) for row in rows]
             ax.plot(steps, psnr, "o-", ms=3, lw=1.2, label=name)
         ax.set(xlabel="outer steps", ylabel="mean of per-image PSNR (dB), validation")
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+@contextmanager
+def _damage_in(run):
+    """What does not hold what meta_train writes is a UserError that names the run."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{run} is damaged: it does not hold what meta_train writes ({first_line(error)})"
+        ) from None
 
 
 def _read(path, *keys):

@@ -11,10 +11,11 @@ from typing import Literal
 from groundfloor import checks, cli
 from groundfloor.checks import Count, CountOrZero, Seed
 from groundfloor.errors import UserError
+from groundfloor.runs import counted
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """What to encode, with which run, and where to write."""
 
     run: Path
@@ -43,7 +44,7 @@ class Config:
     """Seed of the augmentation."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         for field, default in (("flip", None), ("pad", None), ("seed", 0)):
             value = getattr(self, field)
             needed = self.copies or value == default
@@ -91,7 +92,7 @@ def main(config):
         raise UserError(f"--out {out}: is a folder, not a file")
     rows = len(data.train) * (1 + copies) + len(data.val) + len(data.test)
     print(
-        f"fitting {rows:,} images of {name} ({copies} augmented copies of each training "
+        f"fitting {counted(rows, 'image')} of {name} ({copies} augmented copies of each training "
         f"image) with {config.run}, {functa.inner_steps} steps each; writing {out}",
         flush=True,
     )

@@ -15,7 +15,7 @@ from groundfloor import checks, cli, tables
 from groundfloor.checks import Count, CountOrZero, Interval, Name, Positive, Seed
 from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
-from groundfloor.runs import Run, duration, read_json, run_folder, write_json
+from groundfloor.runs import Run, counted, duration, read_json, run_folder, write_json
 
 IDENTITY = (
     "dataset",
@@ -74,7 +74,7 @@ class Config(DataConfig):
     """Run folder; default runs/fit_images-PRESET[-NAME]."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         for name in ("images", "sizes", "widths", "depths", "seeds"):
             values = getattr(self, name)
             different = values and len(set(values)) == len(values)
@@ -160,8 +160,8 @@ def load_images(config):
     data = config.load()
     if max(config.images) >= len(data.train):
         raise UserError(
-            f"--images {max(config.images)}: {data.name} has {len(data.train):,} train images, "
-            "counted from 0"
+            f"--images {max(config.images)}: {data.name} has "
+            f"{counted(len(data.train), 'train image')}, counted from 0"
         )
     images = data.train.images[list(config.images)]
     shorter = min(images.shape[1:3])

@@ -17,7 +17,7 @@ import numpy as np
 
 from groundfloor import npz
 from groundfloor.errors import UserError
-from groundfloor.runs import atomic
+from groundfloor.runs import atomic, counted
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("latents", "labels", "ids", "psnr")
@@ -40,6 +40,8 @@ class Latents:
 
         With it a split is a data set of PyTorch: torch.utils.data.DataLoader takes it as it is.
         """
+        if isinstance(rows, bool | np.bool_ | None):  # NumPy would add an axis
+            raise TypeError(f"{rows} is no row; a number, a slice, a mask or numbers are")
         if np.ndim(rows) == 0 and not isinstance(rows, slice):
             return self.latents[rows], int(self.labels[rows])
         return Latents(*(getattr(self, column)[rows] for column in COLUMNS))
@@ -47,8 +49,8 @@ class Latents:
     def __repr__(self):
         shape = " x ".join(map(str, self.latents.shape[1:]))
         psnr = f", {np.mean(self.psnr):.2f} dB" if len(self) else ""
-        classes = len(np.unique(self.labels[self.labels >= 0]))
-        return f"Latents({len(self):,} of {shape} numbers, {classes} classes{psnr})"
+        classes = counted(len(np.unique(self.labels[self.labels >= 0])), "class", "classes")
+        return f"Latents({len(self):,} of {shape} numbers, {classes}{psnr})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from groundfloor import checks, cli
 from groundfloor.checks import AtLeastTwo
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
-from groundfloor.runs import duration
+from groundfloor.runs import counted, duration
 
 NOT_IDENTITY = {  # may differ when a run is resumed
     *SOURCE,
@@ -219,7 +219,7 @@ def _check_data(config, data):
         kind = "cells" if config.by_cells else "images"
         what = f"{data.name} {kind} have only {points} pixels"
         checks.refuse_beyond(field, getattr(config, field), points, what)
-    what = f"{data.name} has only {len(data.train)} train images"
+    what = f"{data.name} has only {counted(len(data.train), 'train image')}"
     checks.refuse_beyond("batch_size", config.batch_size, len(data.train), what)
 
 

@@ -17,7 +17,7 @@ from functa_jax.functaset import load_functaset
 from groundfloor import checks, cli
 from groundfloor.checks import Count
 from groundfloor.errors import UserError
-from groundfloor.runs import atomic
+from groundfloor.runs import atomic, counted
 
 WIDEST = 256  # at which a 64 x 64 image takes well below a second on a laptop
 DIRECTIONS = 16
@@ -36,7 +36,7 @@ IN_PAGE = (
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     """Which functa to show, and with which images."""
 
     run: Path
@@ -51,7 +51,7 @@ class Config:
     """File to write; default viewer.html in the run folder."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         named = self.out is None or self.out.suffix in (".html", ".htm")
         checks.require(named, "out", self.out, "must be a .html file")
 
@@ -80,13 +80,15 @@ def main(config):
         raise UserError("the functaset has no test images, or less than two train images, to show")
     count = min(config.images, len(functaset.test))
     if count < config.images:
-        print(f"note: --images {config.images}: the functaset has only {count} test images")
+        print(
+            f"note: --images {config.images}: the functaset has only {counted(count, 'test image')}"
+        )
     rows = np.linspace(0, len(functaset.test) - 1, count).astype(int)
     images, reason = originals(functa, config.run, functaset, rows, config.data_dir)
     out = config.out or folder / "viewer.html"
     write(out, functa, functaset, rows, images)
     beside = "with their originals" if reason is None else f"without originals: {reason}"
-    print(f"{count} test images, {beside}")
+    print(f"{counted(count, 'test image')}, {beside}")
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")
     return {"path": str(out), "images": count, "originals": images is not None}
 

@@ -1,17 +1,14 @@
 """What a setting may be, stated beside its type and checked in one place.
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(checks.Settings):
         steps: Count = 3000
         rate: Positive | None = None
         rates: tuple[Positive, ...] = (0.1,)
 
-        def __post_init__(self):
-            checks.check(self)
-
-`check` raises ValueError, "--steps 0: must be at least 1", which the command line prints as it is.
-Numbers must be finite whatever else they must be. None passes where the type has it, an empty
-tuple where it is the default.
+`check`, which `Settings` calls, raises ValueError, "--steps 0: must be at least 1", which the
+command line prints as it is. Numbers must be finite whatever else they must be. None passes where
+the type has it, an empty tuple where it is the default.
 """
 
 import math
@@ -89,9 +86,9 @@ Flags = Annotated[str, Words()]  # of another command, as one string
 
 @dataclass(frozen=True)
 class Settings:
-    """A part of a command's settings, for a Config to inherit together with other parts.
+    """A command's settings, or a part of them that a Config inherits together with other parts.
 
-    A part with rules of its own extends `__post_init__`, calling super's first.
+    One with rules of its own extends `__post_init__`, calling super's first.
     """
 
     def __post_init__(self):

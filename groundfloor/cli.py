@@ -131,14 +131,17 @@ def _groups(config_type, default):
         for field in _described(kind):
             text = " ".join(field.description.split())  # tyro keeps the breaks of the source
             hints[field.arg_name] = Annotated[hints[field.arg_name], tyro.conf.arg(help=text)]
-    groups = {}
+    titled = {}  # classes of one title share a box
     for kind in reversed(config_type.__mro__):
+        title = kind.__name__.removesuffix("Config").lower() or "command"
         names = [name for name in usual if owner[name] is kind]
         if names:
-            group = make_dataclass(kind.__name__, [(name, hints[name]) for name in names])
-            group.__doc__ = kind.__doc__
-            title = kind.__name__.removesuffix("Config").lower() or "command"
-            groups[title] = group(**{name: usual[name] for name in names})
+            titled[title] = (kind, titled.get(title, (kind, []))[1] + names)
+    groups = {}
+    for title, (kind, names) in titled.items():
+        group = make_dataclass(kind.__name__, [(name, hints[name]) for name in names])
+        group.__doc__ = kind.__doc__
+        groups[title] = group(**{name: usual[name] for name in names})
     whole = make_dataclass("Groups", [(title, type(group)) for title, group in groups.items()])
     return whole, whole(**groups)
 

@@ -8,7 +8,7 @@ import hashlib
 import re
 import shutil
 
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, unreadable
 from groundfloor.runs import Stopping, atomic
 
 NAME = re.compile(r"\d{10}-[0-9a-f]{16}(\.\w+)?")
@@ -64,11 +64,6 @@ def newest(folder, suffix, say=print):
     if paths or any(not path.name.startswith(".") for path in _entries(folder)):
         raise UserError(f"no checkpoint in {folder} is good; move them away to begin anew")
     return None
-
-
-def unreadable(path, error):
-    """The UserError for what may be whole but could not be read."""
-    return UserError(f"{path} cannot be read: {getattr(error, 'strerror', 0) or 'out of memory'}")
 
 
 def remember(folder, step):

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundfloor import plots, tables
-from groundfloor.checks import Name
+from groundfloor.checks import Name, Settings
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(Settings):
     """Where results go and in which forms; none of it changes a result."""
 
     name: Name | None = None

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from groundfloor import __version__
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, unreadable
 
 try:
     import fcntl
@@ -65,10 +65,8 @@ def read_json(path):
     """The value in a JSON file; a missing or damaged one is a UserError that names it."""
     try:
         return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error})") from None
 
@@ -121,6 +119,16 @@ def lock(folder):
         except OSError:  # a network's file system
             pass
     return held
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """As `lock`, for a block."""
+    held = lock(folder)
+    try:
+        yield
+    finally:
+        del held
 
 
 class Run:
@@ -226,7 +234,7 @@ def content_hash(path):
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
 
 
 def read_rows(path):
@@ -240,7 +248,7 @@ def read_rows(path):
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line or b"null")
@@ -357,9 +365,9 @@ class Progress:
         self.bar.write(text) if self.bar is not None else print(text, flush=True)
 
 
-def counted(count, noun):
-    """A number with its noun: "1 cell", "2,000 cells"."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def counted(count, noun, plural=None):
+    """A number with its noun: "1 cell", "2,000 cells", "3 classes"."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def duration(seconds):

@@ -23,7 +23,9 @@ def complete(rows):
 
 
 def as_text(rows):
-    """The table as aligned text."""
+    """The table as aligned text; "" without rows."""
+    if not rows:
+        return ""
     rows = complete(rows)
     lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -49,9 +51,9 @@ def write(path, rows, kind):
     """Write `rows`, dicts that may lack columns, to `path` (without suffix) .csv or .tex.
 
     kind: "csv" (RFC 4180, numbers in full, empty for None), "tex" (a tabular of booktabs, numbers
-    with four digits) or None, which writes nothing.
+    with four digits) or None. Nothing is written for None and without rows.
     """
-    if kind is None:
+    if kind is None or not rows:
         return
     rows = complete(rows)
     with atomic(path.with_name(f"{path.name}.{kind}")) as temporary:

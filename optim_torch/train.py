@@ -25,7 +25,7 @@ from groundfloor.checks import (
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.output import Output
 from groundfloor.pytorch import batches
-from groundfloor.runs import Run, duration
+from groundfloor.runs import Run, counted, duration
 from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.training import evaluate, figures, loop, tickets
@@ -121,7 +121,7 @@ class Config(Output, DataConfig):
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         late = [epoch for epoch in self.keep_epochs if epoch > self.epochs]
         why = f"there are {self.epochs:,} epochs"
         checks.require(not late, "keep_epochs", late, why)
@@ -240,7 +240,7 @@ def show(run):
     """Print what summary.json holds."""
     summary = run.summary()
     print(
-        f"\n{summary['model']} on {summary['dataset']}, {summary['epochs']} epochs in "
+        f"\n{summary['model']} on {summary['dataset']}, {counted(summary['epochs'], 'epoch')} in "
         f"{duration(summary['train_seconds'])}, seed {summary['seed']}, {summary['device']}"
     )
     names = {"w": "W", "w_on_support": "W on supp Γ", "gamma": "Γ itself"}

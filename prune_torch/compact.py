@@ -23,7 +23,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from groundfloor.errors import first_line
+from groundfloor.errors import first_line, reading
 from prune_torch import density, pack
 from prune_torch.network import stored
 
@@ -176,7 +176,7 @@ def load(path, device="cpu"):
     Raises UserError that names the file.
     """
     state, metadata = pack.opened(path)
-    with stored.naming(path):
+    with reading(path, "a network of this package"):
         if KEY not in metadata:
             raise ValueError("it does not say which network its weights are of")
         # Copies: in a file tensors begin anywhere, and sums may then round differently.

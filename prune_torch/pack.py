@@ -17,7 +17,7 @@ import tyro
 from safetensors.torch import _TYPES
 
 from groundfloor import checks, cli
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, reading
 from prune_torch.network import stored
 
 KEY = "prune_torch.pack"  # our metadata
@@ -75,19 +75,18 @@ def unpack(tensors, metadata):
 
 def save(state_dict, path, metadata=()):
     """Write name -> tensor, and strings of yours, as a packed file, whole or not at all."""
-    with stored.naming(path):
-        stored.write_bytes(path, stored.serialised(*pack(state_dict, metadata)))
+    stored.write_bytes(path, stored.serialised(*pack(state_dict, metadata)))
 
 
 def load(path):
     """name -> tensor of a packed file; a missing or damaged one is a UserError that names it."""
-    with stored.naming(path):
+    with reading(path, "a packed file"):
         return unpack(*stored.read(path))[0]
 
 
 def opened(path):
     """(name -> tensor, metadata) of a safetensors file, packed or not; UserError as `load`."""
-    with stored.naming(path):
+    with reading(path, "a packed file"):
         contents = stored.read(path)
         return unpack(*contents) if KEY in contents[1] else contents
 
@@ -116,7 +115,7 @@ def main(config):
     """
     file, ending = config.file, ".safetensors" if config.unpack else ".packed.safetensors"
     out = config.out or file.with_name(file.stem.removesuffix(".packed") + ending)
-    with stored.naming(file):
+    with reading(file, "a file of weights"):
         contents = _weights(file)
         packed = KEY in contents[1]
         if config.unpack and not packed:

@@ -103,7 +103,7 @@ class Config(Output, DataConfig):
         for name in ("methods", "densities", "seeds", "distil"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} needs at least one")
-        checks.check(self)
+        super().__post_init__()
         for name in SIZES & self.model_args.keys():
             checks.require(self.model_args[name] > 0, name, 0, "must be at least 1")
         given = self.dense_steps or self.pretrained or self.weights
@@ -170,6 +170,7 @@ def main(config, preset):
     )
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{counted(len(keys), 'cell')}, {len(missing)} to run; in {run.folder}", flush=True)
+    fitting.say_resized(bench)
     fitting.say_idle(config)
     for line in refused:
         print(f"left out: {line}")

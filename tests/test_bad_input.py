@@ -16,7 +16,7 @@ from groundfloor.checks import Interval, PlainName
 from groundfloor.errors import UserError
 from tests import commands
 
-BAD_NAMES = ("../../x", "a/b", "..", ".hidden", "-x", "a b", "a\nb", "a" * 101)
+BAD_NAMES = ("a\nb", "../../x", "a/b", "..", ".hidden", "-x", "a b", "a" * 101)
 
 
 def leaves(hint, held=()):
@@ -116,7 +116,13 @@ def test_what_lies_outside_ends_in_one_line(name):
     for field in fields(config_type):
         flag, hint = f"--{field.name.replace('_', '-')}", hints[field.name]
         intervals = [found or Interval() for found in numbers(hint)]
-        lines = [[bad] for bad in BAD_NAMES] if is_name(field) else []
+        lines = []
+        if is_name(field):
+            config = config or cli.parse(config_type, None, needed)
+            first, *others = BAD_NAMES
+            lines.append([first])
+            faults = {bad: made(config, field.name, bad) for bad in others}
+            wrong += [f"{field.name}={bad!r}: {fault}" for bad, fault in faults.items() if fault]
         if length(hint) > 1:  # each place of a pair
             for place, interval in enumerate(intervals):
                 good = [inside(each) for each in intervals]

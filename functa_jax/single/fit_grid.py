@@ -12,7 +12,7 @@ from functa_jax.single import sirens
 from functa_jax.training import devices
 from functa_jax.training.loop import matmul_rate
 from groundfloor import npz
-from groundfloor.runs import Progress, Stopping, atomic
+from groundfloor.runs import Progress, Stopping, atomic, counted
 
 COMPILE_SECONDS = 4  # of one cell, about
 FIGURE_SECONDS = 30  # all figures, about
@@ -58,12 +58,12 @@ def fit_all(config, images, run):
     total = sum(costs.values()) * config.steps
     networks = len(config.images) * len(config.seeds)
     print(
-        f"{len(missing)} of {len(cells)} cells to fit, {networks} networks each, "
-        f"{config.steps:,} steps; writing to {run.folder}",
+        f"{len(missing)} of {counted(len(cells), 'cell')} to fit, "
+        f"{counted(networks, 'network')} each, {config.steps:,} steps; writing to {run.folder}",
         flush=True,
     )
     if len(missing) < len(cells):
-        Stopping.kept = f"{len(cells) - len(missing)} finished cells in {run.folder}"
+        Stopping.kept = f"{counted(len(cells) - len(missing), 'finished cell')} in {run.folder}"
     with Progress(total, "MFLOP") as progress:
         for cell in missing:
 

@@ -40,7 +40,7 @@ class Config(task.TaskConfig):
     """Names of tasks to run; default all."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         for name in self.only:
             why = f"no such task; tasks: {', '.join(TASKS)}"
             checks.require(name in TASKS, "only", name, why)

@@ -35,7 +35,7 @@ class Config(RestorationConfig):
     """Standard deviations of the Gaussian noise; pictures are in [0, 1]."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         names = {f"{noise:g}" for noise in self.noise}
         checks.require(len(names) == len(self.noise), "noise", self.noise, "give each once")
 

@@ -34,7 +34,7 @@ class Config(RestorationConfig):
     """Side of the hidden box in the middle, as a share of the image's, in (0, 1)."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         names = {f"{share:g}" for share in self.hidden}
         checks.require(len(names) == len(self.hidden), "hidden", self.hidden, "give each once")
 

@@ -39,7 +39,7 @@ class Config(task.TaskConfig):
     """Pictures on the way, both ends included; an odd number has one in the middle."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         checks.require(self.frames % 2, "frames", self.frames, "give an odd number")
 
 

@@ -40,7 +40,7 @@ class Config(RestorationConfig):
     """Side in pixels of the large pictures; default 8 times the images'."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         different = len(set(self.factor)) == len(self.factor)
         checks.require(different, "factor", self.factor, "give each once")
 

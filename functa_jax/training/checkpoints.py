@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from functa_jax.training import devices
 from groundfloor import kept
-from groundfloor.errors import UserError, first_line
+from groundfloor.errors import UserError, first_line, unreadable
 
 KEPT = 3
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax also logs what it raises
@@ -65,7 +65,7 @@ class Checkpoints:
             with _system_errors(), _orbax() as orbax:
                 arrays = _by_name(orbax.restore(path.absolute()))
         except (OSError, MemoryError) as error:
-            raise kept.unreadable(path, error) from None
+            raise unreadable(path, error) from None
         except (ValueError, KeyError) as error:
             raise UserError(f"{path} is no checkpoint ({first_line(error)})") from None
         _refuse_other_arrays(path, arrays, _by_name(like))

@@ -17,7 +17,7 @@ from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shard
 from groundfloor import seeds
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
-from groundfloor.runs import Progress, Stopping, read_dict, read_json, write_json
+from groundfloor.runs import Progress, Stopping, locked, read_dict, read_json, write_json
 
 BATCH = 2048
 NOT_MIRRORED = {"digits", "mnist", "kmnist", "svhn_cropped"}  # a mirrored digit is no digit
@@ -82,7 +82,8 @@ def export(functa, data, path, augmentation=None, dtype="float32", shard_megabyt
     """Write the functaset of a Dataset (groundfloor.data) to `path`; returns the paths written.
 
     dtype: "float32" or "float16" for the latents; shard_megabytes: latents in one file at most.
-    Replaces what an earlier export wrote to `path`, in however many shards.
+    Replaces what an earlier export wrote to `path`, in however many shards. UserError if another
+    process is at it.
     """
     path, augmentation = Path(path), augmentation or Augmentation()
     metadata = {
@@ -96,12 +97,14 @@ def export(functa, data, path, augmentation=None, dtype="float32", shard_megabyt
         "augmentation": vars(augmentation),
     }
     partial = path.with_suffix(".partial")
-    _begin(partial, [metadata, dtype, BATCH, [len(getattr(data, name)) for name in SPLITS]])
-    columns = _fit_all(functa, data, partial, augmentation, dtype)
-    paths = _write_shards(path, columns, metadata, shard_megabytes * 10**6)
-    for old in {path, *find_shards(path)} - set(paths):
-        old.unlink(missing_ok=True)
-    _discard(partial)
+    with locked(partial):
+        _begin(partial, [metadata, dtype, BATCH, [len(getattr(data, name)) for name in SPLITS]])
+        columns = _fit_all(functa, data, partial, augmentation, dtype)
+        paths = _write_shards(path, columns, metadata, shard_megabytes * 10**6)
+        for old in {path, *find_shards(path)} - set(paths):
+            old.unlink(missing_ok=True)
+        _discard(partial)
+        shutil.rmtree(partial, ignore_errors=True)
     return paths
 
 
@@ -119,7 +122,8 @@ def _begin(partial, plan):
 def _discard(partial):
     # The plan first: a kill halfway must not leave a plan without the files that belong to it.
     (partial / "plan.json").unlink(missing_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
+    for path in [path for path in partial.glob("*") if path.name != ".lock"]:
+        path.unlink()
 
 
 def _fit_all(functa, data, partial, augmentation, dtype):

@@ -2,6 +2,7 @@
 
 import time
 import timeit
+from functools import cache
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from functa_jax.training import devices, outer_loop
 from functa_jax.training.checkpoints import Checkpoints
 from groundfloor import seeds
 from groundfloor.errors import UserError
-from groundfloor.runs import Progress, duration
+from groundfloor.runs import Progress, counted, duration
 
 VALIDATION_IMAGES = 1000
 MAX_ROLLBACKS = 10
@@ -204,8 +205,9 @@ def _announce(config, data, run, model, mesh):
     kind = mesh.devices.flat[0].device_kind
     print(
         f"meta-learning a modulated SIREN (width {config.width}, depth {config.depth}, latent "
-        f"{'x'.join(map(str, model.latent_shape))}) on {data.name}: {images:,} train images of "
-        f"{height}x{width}, {config.steps:,} steps of {config.batch_size}"
+        f"{'x'.join(map(str, model.latent_shape))}) on {data.name}: "
+        f"{counted(images, 'train image')} of {height}x{width}, "
+        f"{counted(config.steps, 'step')} of {config.batch_size}"
     )
     count = jax.process_count()
     processes = f" in {count} processes" if count > 1 else ""
@@ -219,6 +221,7 @@ def forward_flops(model, points):
     return 2 * points * (2 * width + hidden * width**2 + width * model.channels)
 
 
+@cache
 def matmul_rate():
     """This machine's float32 matrix product rate over all local devices, in FLOP/s (a glance)."""
     size = 1024

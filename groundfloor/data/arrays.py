@@ -4,6 +4,7 @@
 all of these (train_labels, ...) or of none.
 """
 
+import hashlib
 import sys
 
 import numpy as np
@@ -12,17 +13,19 @@ from groundfloor import npz
 from groundfloor.data import pictures
 from groundfloor.data.split import Split
 from groundfloor.errors import UserError
+from groundfloor.runs import counted
 
 SUFFIXES = (".npy", ".npz")
 MOST_CLASSES = 10_000  # numbers beyond are no classes but dates or hashes
 
 
 def read(path, resolution=None):
-    """({"train": Split, ...}, number of classes, 0 without labels) of a file.
+    """({"train": Split, ...}, number of classes, 0 without labels, digests of train) of a file.
 
     Images are uint8, or floats in [0, 1] that become such, (n, h, w) or (n, h, w, c); labels whole
-    numbers from 0 on, (n,) or (n, 1). ids count train's rows and then val's; test's from 0.
-    resolution: as for `pictures.resized`. Raises UserError for all else.
+    numbers from 0 on, (n,) or (n, 1). ids count train's rows and then val's; test's from 0. The
+    digests, bytes, are of the stored images of train. resolution: as for `pictures.resized`.
+    Raises UserError for all else.
     """
     if path.suffix.lower() == ".npy":
         arrays = {"train_images": npz.read_array(path)}
@@ -45,6 +48,8 @@ def read(path, resolution=None):
     splits = {}
     for part in parts:
         images = _pixels(f"{path}: {part}_images", arrays[f"{part}_images"])
+        if part == "train":
+            contents = [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images]
         if resolution:
             try:
                 images = pictures.resized(images, resolution)
@@ -62,10 +67,12 @@ def read(path, resolution=None):
     if len(shapes) > 1:
         raise UserError(f"{path}: its splits differ in the size of images: {sorted(shapes)}")
     num_classes = 1 + max(split.labels.max(initial=-1) for split in splits.values())
-    counts = ", ".join(f"{len(split):,} images in {part}" for part, split in splits.items())
+    counts = ", ".join(
+        f"{counted(len(split), 'image')} in {part}" for part, split in splits.items()
+    )
     kinds = f"labels 0 to {num_classes - 1}" if labelled else "no labels"
     print(f"{path}: {counts}, {kinds}", file=sys.stderr)
-    return splits, int(num_classes)
+    return splits, int(num_classes), contents
 
 
 def _pixels(what, images):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundfloor.checks import Count
+from groundfloor.checks import Count, Settings
 from groundfloor.data import datasets
 
 # Where images come from may change when a run is resumed: their fingerprint tells what was read.
@@ -11,7 +11,7 @@ SOURCE = ("data_dir", "download", "skip_damaged")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Settings):
     """The data set, where it is, and how its images are read."""
 
     dataset: str = "digits"

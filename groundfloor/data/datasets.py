@@ -21,9 +21,10 @@ import numpy as np
 
 from groundfloor.checks import PlainName
 from groundfloor.data import arrays, folder, tfds_folder, torchvision_folder
-from groundfloor.data.split import SPLIT_SEED, Split, damaged
+from groundfloor.data.split import SPLIT_SEED, Split, damaged, drawn
 from groundfloor.data.torchvision_folder import TORCHVISION
-from groundfloor.errors import UserError, first_line
+from groundfloor.errors import UserError, first_line, unreadable
+from groundfloor.runs import counted
 
 TEST_SHARE = 0.1  # of one's own images that come without test split
 SMALLEST = 10  # of one's own images that are split at all
@@ -54,26 +55,22 @@ class Dataset:
         found = self.train.images.shape[3]
         if channels not in (None, found):
             raise UserError(
-                f"{self.name} has {_counted(found, 'channel')}, the model takes {channels}"
+                f"{self.name} has {counted(found, 'channel')}, the model takes {channels}"
             )
         if classes and not self.num_classes:
             raise UserError(f"{self.name} has no labels, which are needed here")
         found = len(np.unique(self.train.labels))
         if found < classes:
             raise UserError(
-                f"{self.name} has {_counted(found, 'class', 'classes')} in train, "
+                f"{self.name} has {counted(found, 'class', 'classes')} in train, "
                 f"at least {classes} are needed"
             )
         for part, split, least in (("val", self.val, val), ("test", self.test, test)):
             if len(split) < least:
                 raise UserError(
-                    f"{self.name} has {_counted(len(split), 'image')} in {part}, "
+                    f"{self.name} has {counted(len(split), 'image')} in {part}, "
                     f"at least {least} needed"
                 )
-
-
-def _counted(count, noun, plural=None):
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def load(
@@ -102,14 +99,16 @@ def load(
     `digits` (8x8, 17 grey levels spread over 0..255) has no official split: 1,437 / 360 here.
     `photos` (two of 427x640) is for fitting single images: both are train; val, test are empty.
     A TFDS set without a test split gives the last 10 % of its train rows, as DeepMind's functa.
-    One's own files: splits that are there stay; else a tenth is drawn for test, stratified by
-    label, and val as of named sets; of less than ten images all are train.
+    One's own files: splits that are there stay; else a tenth is drawn for test, and `val_fraction`
+    of the others for val, each image by a hash of its content (`split.drawn`): images that are
+    added later move no other. Of less than ten images all are train.
     Raises UserError, in one line, for everything that is missing, damaged or impossible.
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"val_fraction {val_fraction} is not in [0, 1)")
     if images is not None and images < 1:
         raise UserError(f"images {images}: must be at least 1")
+    keys = None  # by which one's own images are drawn
     try:
         if name in EMBEDDED:
             _refuse_namesake(name, data_dir, download)
@@ -117,11 +116,9 @@ def load(
         else:
             square = size is not None and size[0] == size[1]
             own = {"resolution": size[0] if square else resolution, "skip_damaged": skip_damaged}
-            name, splits, num_classes = _find(name, data_dir, download, own)
+            name, splits, num_classes, keys = _find(name, data_dir, download, own)
     except OSError as error:  # permissions, a stale handle: no damage
-        raise UserError(
-            f"{error.filename or name} cannot be read: {error.strerror or error}"
-        ) from None
+        raise unreadable(error.filename or name, error) from None
     height, width = splits["train"].images.shape[1:3]
     if size is not None and size[0] == size[1] < height == width and height % size[0] == 0:
         resolution = size[0]
@@ -132,9 +129,7 @@ def load(
         }
     fingerprint = _fingerprint(*splits.values())
     if "val" not in splits:
-        train = splits["train"]
-        held = max(1, round(val_fraction * len(train))) if val_fraction and len(train) > 1 else 0
-        splits["train"], splits["val"] = _hold_out(name, train, held, "validation")
+        splits["train"], splits["val"] = _validation(name, splits["train"], val_fraction, keys)
     parts = (splits[part].take(slice(images)) for part in ("train", "val", "test"))
     return Dataset(name, *parts, num_classes, fingerprint)
 
@@ -164,14 +159,28 @@ def reduce_blocks(images, resolution):
 # ---- splits ----
 
 
+def _validation(name, train, share, keys):
+    """`train` without the rows that are held out for validation, and these."""
+    if not share or len(train) < 2:
+        return train, train.take(slice(0))
+    if keys is None:
+        return _hold_out(name, train, max(1, round(share * len(train))), "validation")
+    return _draw(train, keys, share, "val")
+
+
+def _draw(split, keys, share, use):
+    """`split` without the rows that are drawn by their `keys`, a list in the order of ids, and
+    these."""
+    held = drawn([keys[number] for number in split.ids], share, use)
+    return split.take(~held), split.take(held)
+
+
 def _hold_out(name, split, count, what):
     """`split` without `count` rows, and these: stratified where labelled, rows in order."""
-    if count == 0:
-        return split, split.take(slice(0))
     if count >= len(split):
         raise UserError(
-            f"cannot hold {count:,} of the {len(split):,} training images of {name} out for "
-            f"{what}: choose another val_fraction, 0 for none"
+            f"cannot hold {count:,} of the {counted(len(split), 'training image')} of {name} out "
+            f"for {what}: choose another val_fraction, 0 for none"
         )
     from sklearn.model_selection import train_test_split
 
@@ -245,9 +254,8 @@ def _refuse_namesake(name, data_dir, download):
 
 
 def _find(name, data_dir, download, own):
-    """(name, {"train": Split, ...}, num_classes) of a set kept in files, in published order.
-
-    own: options of `_own`.
+    """(name, {"train": Split, ...}, num_classes, None) of a set kept in files, in published order;
+    of one's own images as `_own`, whose options are `own`.
     """
     data_dir = _expanded(data_dir or os.environ.get("FUNCTA_DATA") or "~/.cache/functa")
     if not name:
@@ -293,23 +301,22 @@ def _own_path(name, data_dir):
 
 
 def _own(path, resolution, skip_damaged):
-    """(path, {"train": Split, ...}, num_classes) of one's own images."""
+    """(path, {"train": Split, ...}, num_classes, keys of train by id) of one's own images."""
     if not path.exists():
         raise UserError(f"data set {path}: neither a name nor a file or folder that exists")
     if path.suffix.lower() in arrays.SUFFIXES:
-        splits, num_classes = arrays.read(path, resolution)
+        splits, num_classes, keys = arrays.read(path, resolution)
     elif path.is_dir() or path.suffix.lower() in folder.SUFFIXES:
-        splits, num_classes = folder.read(path, resolution, skip_damaged)
+        splits, num_classes, keys = folder.read(path, resolution, skip_damaged)
     else:
         raise UserError(f"{path} is no folder, image, .npy or .npz file")
     train = splits["train"]
     if splits.keys() == {"train"} and len(train) < SMALLEST:
         splits = _without_splits(train)
     elif "test" not in splits:
-        count = max(1, round(TEST_SHARE * len(train)))
-        splits["train"], splits["test"] = _hold_out(path, train, count, "test")
+        splits["train"], splits["test"] = _draw(train, keys, TEST_SHARE, "test")
     _say_repeated(path, splits)
-    return str(path), splits, num_classes
+    return str(path), splits, num_classes, keys
 
 
 def _say_repeated(path, splits):
@@ -318,7 +325,7 @@ def _say_repeated(path, splits):
     repeated = sum(_digest(image) in seen for image in splits["test"].images)
     if repeated:
         print(
-            f"{path}: {_counted(repeated, 'image')} of {len(splits['test']):,} in test "
+            f"{path}: {counted(repeated, 'image')} of {len(splits['test']):,} in test "
             f"{'is' if repeated == 1 else 'are'} in train, too: numbers on test are too good",
             file=sys.stderr,
         )
@@ -344,10 +351,13 @@ def _roots(name, data_dir):
 
 
 def _checked(name, place, splits, num_classes):
-    """(name, splits, num_classes), once counts, shapes and labels are what they must be."""
+    """(name, splits, num_classes, None), once counts, shapes and labels are what they must be."""
     for part, split in splits.items():
         if len(split) != len(split.labels):
-            damaged(place, f"{part} has {len(split):,} images, {len(split.labels):,} labels")
+            damaged(
+                place,
+                f"{part} has {counted(len(split), 'image')}, {counted(len(split.labels), 'label')}",
+            )
         if name in TORCHVISION:
             expected = TORCHVISION[name][2] if part == "train" else 10_000
             if len(split) != expected:
@@ -360,4 +370,4 @@ def _checked(name, place, splits, num_classes):
             damaged(place, f"{part} has a label {label} outside 0..{num_classes - 1}")
     if splits["train"].images.shape[1:] != splits["test"].images.shape[1:]:
         raise UserError(f"{place}: train and test images differ in size; all must be of one size")
-    return name, splits, num_classes
+    return name, splits, num_classes, None

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from groundfloor.data import decoded, pictures
 from groundfloor.data.split import SPLIT_SEED, Split
 from groundfloor.errors import UserError, first_line
-from groundfloor.runs import cores
+from groundfloor.runs import cores, counted
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 PARTS = {  # folders, in any case
@@ -33,12 +33,13 @@ KEEP_FROM = 2**24  # bytes of files; of larger folders the decoded pixels are ke
 
 
 def read(folder, resolution=None, skip_damaged=False):
-    """({"train": Split, ...}, number of classes, 0 without labels) of a folder, or one image file.
+    """({"train": Split, ...}, number of classes, 0 without labels, digests of train) of a folder,
+    or of one image file.
 
     val and test are there where they are folders beside train, and no others are. Hidden files and
     links to folders above are passed over. ids count the files in the order of their names, train's
     and then val's; those of classes come in a fixed random order, so that the first ones are of all
-    classes.
+    classes. The digests, bytes by id, are of the content of the files; b"" of damaged ones.
     Channels: 1 where all images are grey, else 3, and alpha where all have it and any is
     transparent. resolution: as of `pictures.read`; None: all must be of one size.
     Raises UserError for what is mixed up or damaged; damaged files are left out if asked to.
@@ -47,16 +48,20 @@ def read(folder, resolution=None, skip_damaged=False):
     parts, labels, classes = _layout(folder, paths)
     counts = Counter(parts)
     print(
-        f"{folder}: {len(paths):,} images "
-        + (f"of {len(classes)} classes ({_some(classes)})" if classes else "without labels")
+        f"{folder}: {counted(len(paths), 'image')} "
+        + (
+            f"of {counted(len(classes), 'class', 'classes')} ({_some(classes)})"
+            if classes
+            else "without labels"
+        )
         + "".join(f", {counts[part]:,} in {part}" for part in counts if len(counts) > 1)
-        + (f"; {ignored:,} other files ignored" if ignored else ""),
+        + (f"; {counted(ignored, 'other file')} ignored" if ignored else ""),
         file=sys.stderr,
     )
     place = _place(folder, paths, resolution, skip_damaged)
     kept = place and decoded.read(place)
     if kept:
-        return kept
+        return *kept, _contents(paths, parts)
     images, good = _read_all(folder, paths, resolution, skip_damaged)
     parts, labels = np.array(parts), np.array(labels, np.int64)
     splits = {}
@@ -73,7 +78,7 @@ def read(folder, resolution=None, skip_damaged=False):
         splits[part] = Split(images[rows[order]], labels[rows[order]], ids[order])
     if place and decoded.writable(place):
         decoded.write(place, splits, len(classes))
-    return splits, len(classes)
+    return splits, len(classes), _contents(paths, parts)
 
 
 # ---- which files ----
@@ -89,7 +94,7 @@ def _image_files(folder):
     paths = list(_files(folder))
     images = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not images:
-        others = f", only {len(paths):,} other files" if paths else ""
+        others = f", only {counted(len(paths), 'other file')}" if paths else ""
         raise UserError(f"{folder} holds no images ({', '.join(SUFFIXES)}){others}")
     return images, len(paths) - len(images)
 
@@ -196,7 +201,7 @@ def _read_all(folder, paths, resolution, skip_damaged):
         list(pool.map(fill, [row for row, head in enumerate(heads) if head]))
     if faults and not skip_damaged:
         raise UserError(
-            f"{folder}: {len(faults):,} damaged of {len(paths):,} images: "
+            f"{folder}: {len(faults):,} damaged of {counted(len(paths), 'image')}: "
             f"{_named(folder, faults)}; --skip-damaged leaves them out"
         )
     if faults:
@@ -205,6 +210,21 @@ def _read_all(folder, paths, resolution, skip_damaged):
     if channels in (2, 4) and (images[good][..., -1] == 255).all():
         images = images[..., :-1]
     return images, good
+
+
+def _contents(paths, parts):
+    """Digests of the files of train, in their order."""
+
+    def digest(path):
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except OSError:  # damaged, and left out
+            return b""
+
+    train = [path for path, part in zip(paths, parts, strict=True) if part == "train"]
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(digest, train))
 
 
 def _named(folder, faults):

@@ -1,5 +1,6 @@
 """One split of a data set, and how damage in one is reported."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,20 @@ class Split:
     def take(self, indices):
         """The rows `indices` (integers, a slice or a mask) as a new Split."""
         return Split(self.images[indices], self.labels[indices], self.ids[indices])
+
+
+def drawn(keys, share, use):
+    """Which of one's own images are held out for a `use`, such as "test": bool (n,).
+
+    keys: bytes, the digest of the content of each. A hash of it is the number in [0, 1) by which an
+    image is drawn, so that images which are added, taken away or renamed move no other, and equal
+    ones stay together; the price is that classes have equal shares but for chance. Where none or
+    all would be held out, the image that comes nearest is, or is not; none is where all are equal.
+    """
+    digests = [hashlib.sha256(use.encode() + key).digest() for key in keys]
+    numbers = np.array([int.from_bytes(digest[:8]) / 2**64 for digest in digests])
+    held = numbers < max(share, np.nextafter(numbers.min(), 1))
+    return numbers < numbers.max() if held.all() else held
 
 
 def damaged(path, fault):

@@ -6,7 +6,7 @@ import pickle
 import torch
 
 from groundfloor import kept
-from groundfloor.errors import UserError, first_line
+from groundfloor.errors import UserError, first_line, unreadable
 from groundfloor.runs import atomic
 
 
@@ -38,8 +38,6 @@ def write(path, state):
 
 def read(path, device):
     """The state in a file; a missing or damaged one is a UserError that names it."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
     return _loaded(path, path, device)
 
 
@@ -47,6 +45,6 @@ def _loaded(path, source, device):
     try:
         return torch.load(source, map_location=device, weights_only=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is no checkpoint ({first_line(error)})") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from groundfloor import cli, plots, tables
 from groundfloor.output import Output
 from groundfloor.pytorch import batches
-from groundfloor.runs import Run, duration
+from groundfloor.runs import Run, counted, duration
 from optim_torch.landscape import bands, figures, traces
 from optim_torch.landscape.probing import cost, probe
 from optim_torch.landscape.settings import COURSE_RATES, NOT_IDENTITY, Settings, load_data
@@ -59,9 +59,10 @@ def main(config, preset):
     data_set, specs = load_data(config), traces.specs(config)
     run = Run.of("landscape", preset, config, data_set, not_identity=NOT_IDENTITY)
     passes = cost(config.lengths) * -(-config.steps // config.probe_every)
+    total = passes + config.steps
     print(
-        f"{len(specs)} networks, {config.steps:,} steps each; probes take {passes:,} of "
-        f"{passes + config.steps:,} passes: {100 * passes / (passes + config.steps):.0f} %",
+        f"{counted(len(specs), 'network')}, {counted(config.steps, 'step')} each; "
+        f"probes take {passes:,} of {total:,} passes: {100 * passes / total:.0f} %",
         flush=True,
     )
     networks = traces.record_all(config, data_set, device, run.path("traces"))

@@ -11,6 +11,7 @@ from groundfloor import checks, output
 from groundfloor.checks import Count, CountOrZero, Positive, Seed, ShareBelowOne
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError, first_line
+from groundfloor.runs import counted
 from optim_torch.landscape.probing import DIRECTIONS
 from optim_torch.models.vgg_a import NORMS, VGG_A_MODELS
 
@@ -75,7 +76,7 @@ class Settings(DataConfig):
         for norm in self.norms:
             words = f"unknown norm; norms: none, {', '.join(NORMS)}"
             checks.require(norm == "none" or norm in NORMS, "norms", norm, words)
-        checks.check(self)
+        super().__post_init__()
         floats = np.finfo(np.float32)
         for rate in self.rates:
             for length in (1, *self.lengths):
@@ -109,7 +110,7 @@ def load_data(config):
             f"{config.dataset} has images of {height}x{width}; the networks take squares"
         )
     count = len(data_set.train)
-    only = f"{config.dataset} has only {count:,} train images"
+    only = f"{config.dataset} has only {counted(count, 'train image')}"
     checks.refuse_beyond("n_items", config.n_items, count, only)
     checks.refuse_beyond("curvature", config.curvature, count, only)
     checks.refuse_beyond("batch_size", config.batch_size, count, only)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from groundfloor import checks, cli, output, plots, tables
+from groundfloor import cli, output, plots, tables
 from groundfloor.checks import Count, InnerShare, Seed, ShareBelowOne
 from groundfloor.data.config import DataConfig
 from groundfloor.runs import Progress, Run, spread
@@ -49,9 +49,6 @@ class Config(DataConfig, output.Output):
     """Features: Nystroem's of a Gaussian kernel on the pixels."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of flips, features and methods."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 PRESETS = {

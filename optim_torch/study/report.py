@@ -4,7 +4,7 @@ from dataclasses import asdict
 from statistics import mean
 
 from groundfloor import tables
-from groundfloor.runs import duration
+from groundfloor.runs import counted, duration
 from optim_torch.study import figures
 
 
@@ -46,7 +46,7 @@ def summarised(entry):
 def show(run):
     """Print what summary.json holds."""
     summary = run.summary()
-    print(f"\n{summary['dataset']}, {len(summary['seeds'])} seeds, {summary['device']}")
+    print(f"\n{summary['dataset']}, {counted(len(summary['seeds']), 'seed')}, {summary['device']}")
     print("chosen on validation (mean ± standard deviation); test for the base and the best alone")
     print("axis         value                     validation       parameters   seconds   rate")
     for row in summary["table"]:

@@ -18,7 +18,7 @@ from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches, checkpoints
 from groundfloor.pytorch.steps import training_steps
-from groundfloor.runs import Progress, duration, read_dict
+from groundfloor.runs import Progress, counted, duration, read_dict
 from optim_torch.dessilbi import grow, structure
 from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.dessilbi.path import Recorder
@@ -149,7 +149,9 @@ def steps_per_epoch(config, data_set):
     steps = len(data_set.train) // config.batch_size
     if not steps:
         count = len(data_set.train)
-        raise UserError(f"--batch-size {config.batch_size} exceeds the {count} train images")
+        raise UserError(
+            f"--batch-size {config.batch_size} exceeds the {counted(count, 'train image')}"
+        )
     return steps
 
 
@@ -276,6 +278,7 @@ def _announce(config, training, images, normalise, steps, evaluations):
     rule = config.optimizer + (f" on {config.base}" if config.optimizer == "dessilbi" else "")
     print(
         f"training {config.model} ({parameters:,} parameters) with {rule} on {config.dataset}, "
-        f"{len(images):,} images: {config.epochs} epochs of {config.batch_size} images a step"
+        f"{len(images):,} images: {counted(config.epochs, 'epoch')} of "
+        f"{config.batch_size} images a step"
     )
     print(f"on {images.labels.device}; about {duration(total)} to go", flush=True)

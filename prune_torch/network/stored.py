@@ -3,7 +3,6 @@
 Another's file without one is read as well; nobody can know then whether it is as it was written.
 """
 
-import contextlib
 import hashlib
 import json
 
@@ -11,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from groundfloor.errors import UserError, first_line
+from groundfloor.errors import UserError, reading
 from groundfloor.runs import atomic
 
 SEAL = "prune_torch.sha256"  # in a file's metadata
@@ -25,9 +24,8 @@ def write(path, tensors, metadata=()):
     """
     plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     facts = {name: text for name, text in dict(metadata).items() if name != SEAL}
-    with naming(path):
-        facts[SEAL] = digest(plain, sorted(facts.items()))
-        write_bytes(path, serialised(plain, facts))
+    facts[SEAL] = digest(plain, sorted(facts.items()))
+    write_bytes(path, serialised(plain, facts))
 
 
 def serialised(tensors, metadata):
@@ -51,13 +49,13 @@ def write_bytes(path, parts):
 def read(path):
     """(tensors, metadata) of a safetensors file, on the CPU; UserError naming it if the file is
     missing, damaged or of another kind."""
-    with naming(path):
+    with reading(path, "a safetensors file"):
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         facts = sorted((name, text) for name, text in metadata.items() if name != SEAL)
         if SEAL in metadata and metadata[SEAL] != digest(tensors, facts):
-            raise ValueError("it is damaged (wrong checksum)")
+            raise ValueError("wrong checksum")
     return tensors, metadata
 
 
@@ -90,22 +88,6 @@ def misfit(state, own, optional=()):
             return f"it has no {name}"
     unknown = next((name for name in state if name not in own), None)
     return unknown and f"the model has no {unknown}"
-
-
-@contextlib.contextmanager
-def naming(path):
-    """What goes wrong with a file is a UserError that names it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (ValueError, OSError, MemoryError) as error:
-        why = getattr(error, "strerror", None) or first_line(error)
-        raise UserError(f"{path} cannot be used: {why}") from None
-    except Exception as error:  # a damaged file may raise nearly anything
-        raise UserError(f"{path} is damaged or of another kind ({first_line(error)})") from None
 
 
 def refuse_existing(path, flag):

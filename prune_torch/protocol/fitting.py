@@ -2,6 +2,7 @@
 
 from groundfloor import checks
 from groundfloor.errors import UserError
+from groundfloor.runs import counted
 from prune_torch import density
 from prune_torch.methods import METHODS
 
@@ -15,16 +16,18 @@ def refuse_unfit(config, bench):
         raise UserError(f"--img-size {side} is no multiple of --patch-size {patch}")
     if model.num_classes != data.num_classes:
         raise UserError(
-            f"{data.name} has {data.num_classes} classes, the model gives {model.num_classes}"
+            f"{data.name} has {counted(data.num_classes, 'class', 'classes')}, "
+            f"the model gives {model.num_classes}"
         )
     channels, taken = data.train.images.shape[3], bench.task.pixels.channels
     if channels not in (1, taken):  # grey is shown to all channels alike
         flag = "--in-chans" if "in_chans" in config.model_args else "--model-args in_chans"
         raise UserError(
-            f"{data.name} has {channels} channels, the model takes {taken} ({flag} {channels})"
+            f"{data.name} has {counted(channels, 'channel')}, the model takes {taken} "
+            f"({flag} {channels})"
         )
     count = len(data.train)
-    what = f"{data.name} has only {count} train images"
+    what = f"{data.name} has only {counted(count, 'train image')}"
     checks.refuse_beyond("batch_size", config.batch_size, count, what)
     most = model.patch_embed.num_patches // 2
     what = f"of {model.patch_embed.num_patches} patches a block can merge {most} at most"
@@ -43,6 +46,13 @@ def merged_tokens(config, model):
     if config.merge is not None:
         return config.merge
     return tuple(r for r in (0, 1, 2, 4, 8) if r <= model.patch_embed.num_patches // 2)
+
+
+def say_resized(bench):
+    """Print a line where images of the data set are not of the size that the network takes."""
+    side, (height, width) = bench.task.pixels.side, bench.data_set.train.images.shape[1:3]
+    if (height, width) != (side, side):
+        print(f"the network takes {side}x{side} pixels: images of {height}x{width} are resized")
 
 
 def say_idle(config):

@@ -10,6 +10,11 @@ from groundfloor import cli, plots
 from groundfloor.runs import read_json
 
 
+@pytest.fixture(autouse=True)
+def coarse_pictures(monkeypatch):
+    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
+
+
 @pytest.fixture
 def in_this_process(monkeypatch):
     def finished(command, folder, threads=None):
@@ -22,4 +27,3 @@ def in_this_process(monkeypatch):
         return read_json(folder / "summary.json")
 
     monkeypatch.setattr(runner, "finished", finished)
-    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)

@@ -1,9 +1,11 @@
 """Experiments on robust statistics: their own mathematics, and that each runs, tiny."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from experiments import robust_knockoffs, robust_lista, robust_msplit, robust_pca
 from groundfloor.runs import read_json
@@ -31,6 +33,12 @@ def test_benjamini_hochberg_is_the_step_up_of_regression_t_tests():
     below = [k for k in range(1, 7) if np.sort(p)[k - 1] <= 0.2 * k / 6]
     expected = p <= np.sort(p)[max(below) - 1]
     np.testing.assert_array_equal(robust_knockoffs.benjamini_hochberg(X, y, 0.2), expected)
+
+
+@pytest.fixture(autouse=True)
+def few_digits(monkeypatch):
+    few = SimpleNamespace(data=load_digits().data[:300])
+    monkeypatch.setattr(robust_pca, "load_digits", lambda: few)
 
 
 @pytest.mark.parametrize(

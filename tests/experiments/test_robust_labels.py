@@ -7,16 +7,10 @@ import pytest
 from scipy.stats import kendalltau
 
 from experiments import robust_labels, robust_masking, robust_ranking
-from groundfloor import plots
 from groundfloor.data import datasets
 from groundfloor.runs import read_json
 from optim_torch import robust
 from optim_torch.robust import label_rivals
-
-
-@pytest.fixture(autouse=True)
-def coarse_pictures(monkeypatch):
-    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
 
 
 def test_rankings_are_compared_and_wrong_answers_cost_least_squares_most(tmp_path, monkeypatch):

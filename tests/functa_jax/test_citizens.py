@@ -83,7 +83,7 @@ def test_gradients_reach_latents():
     """Against central differences of the decoder itself, in float64."""
     decoder = functa_jax.torch_decoder(functa_of(**KINDS["bilinear"])).double()
     latents = torch.from_numpy(latents_of(functa_of(**KINDS["bilinear"]), 1)).double()
-    assert torch.autograd.gradcheck(decoder, latents.requires_grad_())
+    assert torch.autograd.gradcheck(decoder, latents.requires_grad_(), fast_mode=True)
 
 
 def test_a_decoder_is_refused_where_there_is_none(tmp_path):
@@ -201,6 +201,12 @@ def test_rows_of_a_split_are_a_split(functaset, rows):
     for column in ("latents", "labels", "ids", "psnr"):
         whole = getattr(functaset.train, column)
         np.testing.assert_array_equal(getattr(part, column), whole[rows])
+
+
+@pytest.mark.parametrize("row", [True, np.False_, None])
+def test_what_is_no_row_is_refused(functaset, row):
+    with pytest.raises(TypeError, match=f"{row} is no row"):
+        functaset.train[row]
 
 
 def test_what_a_notebook_shows_is_one_line(functaset):

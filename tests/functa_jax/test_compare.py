@@ -62,6 +62,26 @@ def test_what_is_no_finished_run_is_refused(spoil, said, tmp_path, capsys):
     assert said in refusal(capsys, lambda: called(*runs))
 
 
+DAMAGE = {
+    "text for a number": ("summary.json", '"test_psnr": 30.0', '"test_psnr": "30"'),
+    "a number for accuracies": ("summary.json", '{"latents": {"test": 0.975}}', "0.975"),
+    "no accuracy on test": ("summary.json", '{"test": 0.975}', '{"val": 0.975}'),
+    "a list of fingerprints": ("summary.json", '"f"', '["f"]'),
+    "one PSNR for many": ("metrics.jsonl", "[10.0, 28.0]", "28.0"),
+    "no step": ("metrics.jsonl", '"step": 100', '"stop": 100'),
+}
+
+
+@pytest.mark.parametrize("name, good, bad", DAMAGE.values(), ids=DAMAGE)
+def test_what_was_changed_by_hand_is_one_line(name, good, bad, tmp_path, capsys):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b")]
+    text = (tmp_path / "b" / name).read_text()
+    assert good in text
+    (tmp_path / "b" / name).write_text(text.replace(good, bad))
+    said = refusal(capsys, lambda: called(*runs, "--out", str(tmp_path / "out")))
+    assert f"{tmp_path / 'b'} is damaged" in said or "cannot be compared" in said
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, capsys):
     runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b")]
     (tmp_path / "file").write_text("")

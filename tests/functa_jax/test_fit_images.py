@@ -16,7 +16,7 @@ from functa_jax.fit_images import PRESETS, Config
 from functa_jax.functa import Functa, load
 from functa_jax.model import siren
 from functa_jax.single import comparison, fit_figures, fit_grid, sirens
-from groundfloor import cli, runs
+from groundfloor import cli, plots, runs
 from groundfloor.data import datasets
 from groundfloor.runs import Stopping
 from tests.refusals import refusal
@@ -49,10 +49,16 @@ def done(tmp_path_factory, functa):
     folder = tmp_path_factory.mktemp("done") / "run"
     args = ["photos", *DIGITS, *BESIDE, "--run", functa, "--seeds", "0", "1", "--out", folder]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(plots.STYLE, "savefig.dpi", 30)
         patch.setattr(comparison, "FACTORS", (1, 4))
         patch.setattr(comparison, "RATES", (1e-2,))
         run(*args, *GRID)
     return folder, args
+
+
+@pytest.fixture(autouse=True)
+def coarse_pictures(monkeypatch):
+    monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
 
 
 def rows(path):

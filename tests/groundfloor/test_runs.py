@@ -86,7 +86,7 @@ def test_other_images_and_other_files_are_refused_wherever_they_lie(tmp_path):
     moved.write_bytes(b"two")
     with pytest.raises(UserError, match=r"weights .* -> "):
         opened(tmp_path / "run", files={"weights": moved, "ticket": None})
-    with pytest.raises(UserError, match=r"gone\.pth cannot be read"):
+    with pytest.raises(UserError, match=r"gone\.pth does not exist"):
         opened(tmp_path / "run", files={"weights": tmp_path / "gone.pth"})
 
 

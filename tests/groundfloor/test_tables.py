@@ -30,6 +30,13 @@ def test_a_latex_table_has_a_cell_for_each_value_and_no_sign_of_its_own(tmp_path
     assert body[1] == r'50 \% of "x" \& \{y\}\textbackslash{} & 1e-09 & 0 & 2 \\'
 
 
+def test_a_table_without_rows_is_empty(tmp_path):
+    assert tables.as_text([]) == ""
+    for kind in ("csv", "tex"):
+        tables.write(tmp_path / "t", [], kind)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_kind_writes_nothing(tmp_path):
     tables.write(tmp_path / "t", ROWS, None)
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Packed files: every bit comes back, no tensor grows, and damage never goes unnoticed."""
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
 
     def halves():
         yield b"half"
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(stored, "serialised", lambda tensors, metadata: halves())
     with pytest.raises(UserError, match="disk full"):
@@ -198,13 +199,13 @@ def test_metadata_of_a_file_survives(tmp_path):
 MISTAKES = [
     (["missing.pth"], "missing.pth"),
     (["missing.safetensors"], "missing.safetensors"),
-    (["text.pth"], "text.pth is damaged or of another kind"),
-    (["text.safetensors"], "text.safetensors is damaged or of another kind"),
-    (["list.pth"], "list.pth cannot be used: it holds no state_dict"),
-    (["optimizer.pth"], "optimizer.pth cannot be used: the entry 'lr' of the state_dict"),
+    (["text.pth"], "text.pth is damaged or not a file of weights"),
+    (["text.safetensors"], "text.safetensors is damaged or not a safetensors file"),
+    (["list.pth"], "list.pth is damaged or not a file of weights (it holds no state_dict"),
+    (["optimizer.pth"], "not a file of weights (the entry 'lr' of the state_dict"),
     (["packed.safetensors", "--out", "x"], "packed.safetensors is packed already; copy it"),
-    (["none.pth"], "none.pth cannot be used: it holds no tensors"),
-    (["empty.safetensors"], "empty.safetensors is damaged or of another kind"),
+    (["none.pth"], "none.pth is damaged or not a file of weights (it holds no tensors"),
+    (["empty.safetensors"], "empty.safetensors is damaged or not a safetensors file"),
     (["folder.safetensors"], "folder.safetensors"),
     (["sparse.safetensors", "--out", "sparse.safetensors"], "sparse.safetensors exists; choose"),
     (["sparse.safetensors", "--out", "folder.safetensors"], "folder.safetensors exists; choose"),

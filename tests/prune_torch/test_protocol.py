@@ -18,7 +18,6 @@ from prune_torch.protocol import cells, finetune
 from tests.prune_torch.tiny import CONFIG, cell
 
 FREE = [name for name, method in METHODS.items() if not (method.structured or method.chooses)]
-MEASURED = ("seconds", "latency_ms", "latency_ratio")
 
 
 def run_cell(bench, folder, name, level, seed=0, distil=0.0):
@@ -103,10 +102,11 @@ def test_every_method_trains_at_the_same_rates_on_the_same_batches(finished):
     assert finished.row["extra_passes"] >= (len(searches) - 1) * len(rates)
 
 
-def test_the_same_seed_gives_the_same_row(finished, bench, tmp_path):
+def test_the_same_seed_gives_the_same_row(finished, bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "_cost", lambda *_: {})  # of the network that the row is about
     again = run_cell(bench, tmp_path, finished.name, finished.level)
-    unmeasured = dict.fromkeys(MEASURED, 0)
-    assert {**finished.row, **unmeasured} == {**again, **unmeasured}
+    assert again.keys() >= {"top1", "loss", "nonzero", "layers", "extra_passes"}
+    assert all(finished.row[name] == value for name, value in again.items() if name != "seconds")
 
 
 def test_what_is_masked_stays_zero_under_momentum_and_decay(bench, tmp_path):

@@ -3,8 +3,10 @@
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -31,6 +33,17 @@ def test_data_that_the_model_cannot_take_are_refused_first(tmp_path, capsys, kin
     words = ("--data-dir", tmp_path, *DATA, 0.5)
     assert said in refusal(capsys, lambda: run(tmp_path / "run", *words))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "size, said",
+    [((8, 8), ""), ((32, 24), "the network takes 8x8 pixels: images of 32x24 are resized\n")],
+)
+def test_images_of_another_size_than_the_networks_are_said(size, said, capsys):
+    data_set = SimpleNamespace(train=SimpleNamespace(images=np.zeros((1, *size, 3), np.uint8)))
+    task = SimpleNamespace(pixels=SimpleNamespace(side=8))
+    fitting.say_resized(SimpleNamespace(data_set=data_set, task=task))
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ How it works: diffusion_process.py; its network: diffusion_network.py; diffusion
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import count
@@ -37,7 +38,7 @@ from functa_jax.training import devices
 from functa_jax.training.batches import in_batches
 from groundfloor import npz, seeds
 from groundfloor.errors import UserError
-from groundfloor.runs import Stopping, atomic
+from groundfloor.runs import Stopping, atomic, locked
 
 BATCH = 512  # latents at once when sampling
 
@@ -208,7 +209,7 @@ def train_prior(
     (latents, labels) on which the best averaged weights are chosen, else the last are taken.
     path: a file that keeps the prior. If it already holds one of the same settings, seed and
     data, that is returned; a training that was killed goes on from what it left beside it, in a
-    folder of its own for each such identity.
+    folder of its own for each such identity. UserError if another process trains the same.
     """
     latents, labels = np.asarray(latents, np.float32), np.asarray(labels, np.int64)
     if not np.isfinite(latents).all() or len(latents) < 2 or (latents == latents[0]).all():
@@ -230,12 +231,13 @@ def train_prior(
         classes = np.where(classes < 0, num_classes, classes).astype(np.int32)
         parts.append(((np.asarray(rows, np.float32) - mean) / scale, classes))
     folder = None if path is None else Path(path).with_suffix(".training") / identity
-    params, history = diffusion_training.train(network, parts, seed, folder)
-    prior = Prior(config, params, mean, scale, num_classes, checkpoint, identity, history)
-    if path is not None:
-        prior.save(path)
-        Stopping.kept = f"the prior in {path}"
-        diffusion_training.forget(folder)
+    with locked(folder) if folder else nullcontext():
+        params, history = diffusion_training.train(network, parts, seed, folder)
+        prior = Prior(config, params, mean, scale, num_classes, checkpoint, identity, history)
+        if path is not None:
+            prior.save(path)
+            Stopping.kept = f"the prior in {path}"
+            diffusion_training.forget(folder)
     return prior
 
 

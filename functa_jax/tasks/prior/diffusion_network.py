@@ -14,7 +14,7 @@ from groundfloor.checks import Count, Positive, Share, ShareBelowOne
 
 
 @dataclass(frozen=True)
-class PriorConfig:
+class PriorConfig(checks.Settings):
     """Settings of the denoiser and of its training."""
 
     width: Count = 128
@@ -35,7 +35,7 @@ class PriorConfig:
     """Decay of the averaged weights, which are the ones used."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         possible = self.width % 2 == 0 and self.width % self.heads == 0
         why = f"must be even and a multiple of --heads {self.heads}"
         checks.require(possible, "width", self.width, why)

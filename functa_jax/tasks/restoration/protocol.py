@@ -17,7 +17,7 @@ from functa_jax.tasks.restoration import estimates, fitting
 from functa_jax.tasks.restoration.fitting import Seen
 from groundfloor.checks import Count
 from groundfloor.errors import UserError
-from groundfloor.runs import duration
+from groundfloor.runs import counted, duration
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Study:
         choosing = (len(estimates.NOISES) - 1) * fitting.REFINE_STEPS + 2 * by_prior
         steps = fits * (val * (once + by_prior + choosing) + len(self.test) * (once + by_prior))
         print(
-            f"{what}: {len(self.test)} test images, settings chosen on {val} validation images; "
+            f"{what}: {counted(len(self.test), 'test image')}, settings chosen on "
+            f"{counted(val, 'validation image')}; "
             f"{steps:,} steps of fitting one image, about {duration(steps * pace + 6 * compiling)};"
             f" report in {self.material.out}",
             flush=True,
@@ -155,7 +156,8 @@ def spaced_images(data, count):
     if not (len(data.val) and len(data.test)):
         raise UserError("no validation or no test images: nothing to choose or to report on")
     if len(data.test) < count:
-        print(f"--count {count}: {data.name} has {len(data.test):,} test images; all are taken")
+        has = counted(len(data.test), "test image")
+        print(f"--count {count}: {data.name} has {has}; all are taken")
     chosen = ((data.val, -(-count // 4)), (data.test, count))
     return [
         split.images[task.spaced(len(split), most)].astype(np.float32) / 255

@@ -22,6 +22,13 @@ def small(monkeypatch):
     monkeypatch.setattr(classification, "GRIDS", SMALL)
 
 
+@pytest.fixture
+def two_kinds(monkeypatch):
+    """One candidate of each kind, where more would change nothing."""
+    grids = {"logistic regression": {"C": (1.0,)}, "SVM": {"C": (1.0,), "gamma": (1.0,)}}
+    monkeypatch.setattr(classification, "GRIDS", grids)
+
+
 def blobs(rows, spread, seed):
     """Features (rows, 3) about the unit vector of their label, of which there are three."""
     random = np.random.default_rng(seed)
@@ -53,6 +60,7 @@ def test_random_labels_are_guessed_at_chance():
     assert tried.loss == pytest.approx(np.log(3), abs=0.05)  # knows that it knows nothing
 
 
+@pytest.mark.usefixtures("two_kinds")
 def test_test_labels_do_not_change_the_choice():
     features, labels = three(0.7)
     swapped = [*labels[:2], (labels[2] + 1) % 3]
@@ -108,6 +116,7 @@ def test_out_of_fold_accuracy_is_that_of_scikit_learn():
     assert classification.cross_validated(candidate, x, y, 4).accuracy == right / len(y)
 
 
+@pytest.mark.usefixtures("two_kinds")
 @pytest.mark.parametrize("counts", [(1, 9, 9), (2, 2, 2), (1, 1, 2, 2), (40, 3)])
 def test_rare_classes_do_not_stop_the_choice(counts):
     labels = np.repeat(np.arange(len(counts)), counts)
@@ -128,6 +137,7 @@ def test_nothing_to_tell_apart_is_refused(labels):
         classification.choose(np.zeros((len(labels), 2)), labels, 10)
 
 
+@pytest.mark.usefixtures("two_kinds")
 @pytest.mark.parametrize("counts", [(20, 20, 20), (58, 1, 2)])
 @pytest.mark.parametrize("rows", [2, 3, 4])
 def test_few_rows_have_as_many_classes_as_they_can(counts, rows):
@@ -163,6 +173,7 @@ def test_equal_features_are_guessed_without_nan():
     assert found.chosen.loss == pytest.approx(np.log(2), abs=1e-3)
 
 
+@pytest.mark.usefixtures("two_kinds")
 def test_rows_are_limited_and_stratified(monkeypatch):
     monkeypatch.setattr(classification, "SELECTION_ROWS", 20)
     y, asked = np.repeat(range(3), [50, 30, 20]), []
@@ -248,6 +259,7 @@ def discordant(count, wins):
     return first, ~first
 
 
+@pytest.mark.usefixtures("two_kinds")
 def test_latents_stand_first_and_others_are_compared_with_them(capsys):
     features, labels = three(0.4)
     noise = [part + np.random.default_rng(1).normal(size=part.shape) for part in features]

@@ -1,6 +1,7 @@
 """Spatial functa: grids of cells, their maps, coordinates and rates."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -165,18 +166,18 @@ EACH_UPDATE = pytest.mark.parametrize(
 )
 
 
+@partial(jax.jit, static_argnames=("config", "first_order"))
+def fit_all(config, params, coords, pixels, first_order):
+    model = siren.with_params(config, params)
+    return jax.vmap(
+        lambda image: fit(model, coords, image, 3, penalty=0.01, first_order=first_order)[0]
+    )(pixels)
+
+
 def fitted(config, params, images, first_order=False):
     """Latents of images (n, h, w, C) after three steps with a penalty."""
     coords = siren.points(config, images.shape[1:3])
-
-    @jax.jit
-    def fit_all(pixels):
-        model = siren.with_params(config, params)
-        return jax.vmap(
-            lambda image: fit(model, coords, image, 3, penalty=0.01, first_order=first_order)[0]
-        )(pixels)
-
-    return np.asarray(fit_all(siren.arrange(config, images)))
+    return np.asarray(fit_all(config, params, coords, siren.arrange(config, images), first_order))
 
 
 @pytest.mark.parametrize("first_order", [False, True])

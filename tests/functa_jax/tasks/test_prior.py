@@ -204,7 +204,7 @@ def test_killed_training_goes_on_bit_for_bit(damage, killed, prior, tmp_path, ca
     """From the newest state, or from the one before if that is damaged."""
     if damage:
         for path, content in files_of(killed).items():
-            if "200" in str(path.relative_to(killed)):
+            if any(part.startswith(f"{200:010d}-") for part in path.relative_to(killed).parts):
                 middle = len(content) // 2
                 path.write_bytes(content[:middle] + b"\xff" * 9 + content[middle + 9 :])
     resumed = train_again(tmp_path / "prior.npz")
@@ -214,6 +214,17 @@ def test_killed_training_goes_on_bit_for_bit(damage, killed, prior, tmp_path, ca
     jax.tree.map(np.testing.assert_array_equal, resumed.params, prior.params)
     assert resumed.history == prior.history
     assert [path.name for path in tmp_path.iterdir()] == ["prior.npz"]
+
+
+def test_a_training_that_is_at_work_elsewhere_is_left_alone(killed, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    (killed / ".lock").unlink()
+    before = files_of(killed)
+    with (killed / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as another process
+        with pytest.raises(UserError, match=r"at work in .*prior\.training"):
+            train_again(tmp_path / "prior.npz")
+    assert {**files_of(killed), **before} == files_of(killed)
 
 
 def test_states_of_another_training_are_left_alone(killed, tmp_path, capsys):

@@ -9,26 +9,14 @@ import numpy as np
 import pytest
 
 import functa_jax
-from functa_jax.meta_train import NOT_IDENTITY, Config
+from functa_jax.meta_train import NOT_IDENTITY
 from functa_jax.model import siren
 from functa_jax.training import loop, outer_loop, starting
-from groundfloor.data import datasets
 from groundfloor.errors import UserError
+from tests.functa_jax.training import tiny
+from tests.functa_jax.training.tiny import DATA
 
-DATA = datasets.load("digits", images=32)
-TINY = Config(
-    images=32,
-    width=8,
-    depth=3,
-    latent_dim=4,
-    batch_size=8,
-    steps=8,
-    warmup=2,
-    schedule="constant",
-    noise=0.01,
-    eval_every=4,
-    dispatch=3,
-)
+TINY = replace(tiny.TINY, steps=8, schedule="constant", dispatch=2)
 
 
 def trained(config, weights=None):
@@ -112,7 +100,7 @@ def test_a_run_starts_from_the_weights_of_another(short, tmp_path):
     "change, said",
     [
         ({"width": 9}, "it has width 8, this run 9"),
-        ({"w0": 10.0}, "it has w0 30.0, this run 10.0"),
+        ({"w0": 10.0}, "it has w0 20.0, this run 10.0"),
         ({"grid": 2}, "it has grid None, this run 2"),
         ({"rates_of_steps": True}, "it learned other rates"),
     ],

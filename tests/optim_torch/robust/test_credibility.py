@@ -42,9 +42,9 @@ def test_labels_stay_and_rounds_are_small():
 
 def test_the_order_of_rows_does_not_matter():
     X, y, _ = few_labels(1.5)
-    one = InstanceCredibility().fit(X, y)
+    one = InstanceCredibility(step=10).fit(X, y)
     shuffle = np.random.default_rng(0).permutation(len(y))
-    two = InstanceCredibility().fit(X[shuffle], y[shuffle])
+    two = InstanceCredibility(step=10).fit(X[shuffle], y[shuffle])
     np.testing.assert_array_equal(two.transduction_, one.transduction_[shuffle])
     np.testing.assert_array_equal(two.round_, one.round_[shuffle])
 
@@ -60,9 +60,13 @@ def test_the_least_credible_labels_are_more_often_wrong():
     assert np.mean(first) > np.mean(last)
 
 
-def test_it_is_an_estimator_of_scikit_learn_and_refuses_one_class():
+@pytest.mark.slow
+def test_it_is_an_estimator_of_scikit_learn():
     unlabelled = {"check_classifiers_classes": "its classes are −1 and 1, and −1 is no class here"}
     check_estimator(InstanceCredibility(), expected_failed_checks=unlabelled)
+
+
+def test_one_class_and_unknown_orders_are_refused():
     X, y, _ = few_labels(1)
     with pytest.raises(ValueError, match="one class"):
         InstanceCredibility().fit(X, np.where(y > 0, -1, y))
