@@ -144,7 +144,7 @@ class Config(Output, DataConfig):
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         for field in ("seeds", "rates"):
             values = getattr(self, field)
             checks.require(values, field, "", "give at least one")
@@ -211,7 +211,7 @@ def main(config, preset):
     data_set.require(classes=2, val=1, test=1)
     height, width = data_set.train.images.shape[1:3]
     count, side = len(data_set.train), min(height, width)
-    why = f"{config.dataset} has {count:,} train images"
+    why = f"{config.dataset} has {counted(count, 'train image')}"
     checks.refuse_beyond("batch_size", config.batch_size, count, why)
     why = f"the images are {height}x{width}"
     checks.refuse_beyond("cutout", config.cutout, side, why)
@@ -291,8 +291,8 @@ def _announce(config, data, run):
     print(
         f"{config.dataset}, {len(data.train):,} train images; base network of "
         f"{row['parameters']:,} parameters: {' '.join(config.layers)}\n"
-        f"{counted(settings, 'setting')}, {counted(usual, 'trial')}{more} of "
-        f"{config.steps:,} steps with {config.batch_size} images, on {data.train.pixels.device}; "
+        f"{counted(settings, 'setting')}, {counted(usual, 'trial')}{more} of {config.steps:,} "
+        f"steps with {config.batch_size} images, on {data.train.pixels.device}; "
         f"writing to {run.folder}\n"
         f"about {duration(image * trained)} of training if nothing is finished yet, and "
         f"{duration(image * after)} to look inside the best",
