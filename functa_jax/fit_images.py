@@ -23,6 +23,7 @@ IDENTITY = (
     "steps",
     "rate",
     "w0",
+    "start_scale",
     "points",
     "seeds",
     "compare",
@@ -54,6 +55,8 @@ class Config(DataConfig):
     """Learning rate, falling to zero along a cosine."""
     w0: Positive = 30.0
     """Frequency of the sine layers, sin(w0 x); coordinates are in [0, 1]."""
+    start_scale: Positive = 1.0
+    """What the initial weights of all layers but the last are multiplied by."""
     points: Count | None = None
     """Random pixels per step; none uses all."""
     seeds: tuple[Seed, ...] = (0,)
@@ -119,7 +122,8 @@ def main(config, preset="photos"):
     folder = run_folder("fit_images", preset, config)
     settings = {key: asdict(config)[key] for key in IDENTITY}
     settings["compare_fingerprint"] = data.fingerprint if data else None
-    run = Run(folder, settings, data_fingerprint=source)
+    earlier = {"start_scale": 1.0}  # runs from before there was a choice
+    run = Run(folder, settings, data_fingerprint=source, defaults=earlier)
     made = {"cells": [str(cell) for cell in fit_grid.cells_of(config)]}
     made["functa"] = functa.hash if functa else None
     before = run.summary()

@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 
     def shape(self, config, channels=3):
         """Its sirens.Shape."""
-        return sirens.Shape(self.width, self.depth, channels, config.w0)
+        return sirens.Shape(self.width, self.depth, channels, config.w0, config.start_scale)
 
 
 def cells_of(config):

@@ -34,12 +34,18 @@ STEP_SECONDS = 1e-3  # of a step of however small networks on a CPU, about
 
 @dataclass(frozen=True)
 class Shape:
-    """What fixes a SIREN's size and its function, given its weights (see `siren.Siren`)."""
+    """What fixes a SIREN's size and its function, given its weights (see `siren.Siren`).
+
+    start_scale: what the initial weights of all layers but the last are multiplied by; biases start
+    at zero. 2 to 3 fits single images faster ("Fast training of sinusoidal neural fields via
+    scaling initialization", ICLR 2025).
+    """
 
     width: int
     depth: int
     channels: int
     w0: float = 30.0
+    start_scale: float = 1.0
 
     @property
     def parameters(self):
@@ -80,7 +86,10 @@ def network(shape, weights):
 
 
 def _fresh(shape, key):
-    return Siren(shape.width, shape.depth, shape.channels, shape.w0, rngs=nnx.Rngs(key))
+    model = Siren(shape.width, shape.depth, shape.channels, shape.w0, rngs=nnx.Rngs(key))
+    for layer in model.layers[:-1]:
+        layer.kernel[...] = shape.start_scale * layer.kernel[...]
+    return model
 
 
 @cache
@@ -92,7 +101,7 @@ def _layout(shape):
 
 
 def init(shape, seeds):
-    """Initial weights (n, P), each of its own seed (n,): what `siren.Siren` starts with."""
+    """Initial weights (n, P), each of its own seed (n,): what `siren.Siren` starts with, scaled."""
     # Not compiled as a whole: depths then share what JAX compiles for one layer.
     different, places = np.unique(seeds, return_inverse=True)
     rows = []

@@ -1,5 +1,7 @@
 """Many networks at once against one at a time, optax on the tree, and closed-form derivatives."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,15 @@ def test_parameters_are_counted(width, depth, channels):
 def test_flops_are_those_of_the_products():
     assert Shape(7, 2, 3).forward_flops(10) == 2 * 10 * (2 * 7 + 7 * 3)
     assert Shape(7, 4, 3).forward_flops(10) == 2 * 10 * (2 * 7 + 2 * 49 + 7 * 3)
+
+
+def test_a_scaled_start_has_larger_weights_in_all_layers_but_the_last():
+    scaled = dataclasses.replace(SHAPE, start_scale=2.5)
+    one, other = (layers(sirens.init(shape, [3])[0]) for shape in (SHAPE, scaled))
+    for number, ((kernel, _), (larger, bias)) in enumerate(zip(one, other, strict=True)):
+        factor = 1.0 if number == len(one) - 1 else 2.5
+        np.testing.assert_allclose(larger, factor * kernel, rtol=1e-6)
+        assert not np.any(bias)
 
 
 def test_a_seed_is_a_siren():
