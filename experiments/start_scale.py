@@ -1,13 +1,13 @@
 """Do larger initial weights fit single images faster?
 
-    python -m experiments.start_scale      10 minutes of one CPU core
+    python -m experiments.start_scale      half an hour of one CPU core; not yet run
 
 SIRENs start with weights of all layers but the last times 1, 1.5, 2, 2.5 or 3 ("Fast training of
 sinusoidal neural fields via scaling initialization", ICLR 2025, finds 2 to 3 ten times faster).
 Each scale has its own learning rate, of five, chosen by PSNR on 8 validation images of CIFAR-10
-with a seed of their own; a choice at an end of the rates is said. Then 32 test images of CIFAR-10 and the
-two photographs (64 pixels high) are fitted with three seeds. Steps to 40 dB are of the mean PSNR
-over images, between two records by interpolation; none: not reached.
+with a seed of their own; a choice at an end of the rates is said. Then 32 test images of CIFAR-10
+and the two photographs (64 pixels high) are fitted with three seeds. Steps to 40 dB are of the mean
+PSNR over images, between two records by interpolation; none: not reached.
 Expected: less than half of the steps. Results: start_scale.json and .png.
 """
 

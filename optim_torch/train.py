@@ -14,6 +14,7 @@ from groundfloor import checks, cli, output, plots, tables
 from groundfloor.checks import (
     Count,
     CountOrZero,
+    InnerShare,
     Interval,
     NotNegative,
     Positive,
@@ -88,6 +89,8 @@ class Config(Output, DataConfig):
     """Multiply λ by the root of a group's size."""
     gamma_adaptive: bool = False
     """Move V by Adam's rule."""
+    target_density: InnerShare | None = None
+    """Share of all weights that Γ shall keep: λ follows it; none: λ stays as it is."""
 
     epochs: Count = 60
     """Passes over the train images."""
@@ -183,7 +186,7 @@ def _say_idle(config, usual, data_set):
     growth = ("grow_every", "grow_until", "grow_factor", "grow_at_least")
     plain = config.optimizer != "dessilbi"
     rules = (
-        (plain, (*own, "gamma_adaptive"), f"with --optimizer {config.optimizer}"),
+        (plain, (*own, "gamma_adaptive", "target_density"), f"with --optimizer {config.optimizer}"),
         (rule not in ("sgd", "rmsprop"), ("momentum",), f"with {rule}"),
         (
             config.schedule != "step",

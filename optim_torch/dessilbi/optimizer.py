@@ -16,9 +16,11 @@ import math
 import torch
 from torch.optim import SGD, Optimizer
 
-from optim_torch.dessilbi import bases, groups, refusals, updates
+from optim_torch.dessilbi import bases, groups, refusals, structure, updates
 from optim_torch.dessilbi.groups import Block
 from optim_torch.dessilbi.warm_start import warm_start
+
+STEERING = 0.5  # per step: change of a threshold's logarithm by the gap of densities; 2 is too much
 
 
 class DessiLBI(Optimizer):
@@ -37,6 +39,10 @@ class DessiLBI(Optimizer):
         the gradient that the base sees, inside its momentum and its adaptive scaling.
     penalty, threshold, scale_by_size: which groups share a fate (see `groups.partition`), λ of the
         proximal map (the paper's 1), and whether λ is multiplied by the root of the group's size.
+    target_density: None, or what `structure.density` comes to: after every step the thresholds
+        are multiplied by exp(0.5 (density - target)), so that λ need not be known (after
+        Aloradi et al. 2026, arXiv 2605.07892, for linearised Bregman training). It is met to the
+        size of a group, after some hundred steps, if it is above the share of what has no penalty.
     gamma_adaptive: V moves by Adam's rule with the step α_Γ instead of α_Γ / ν.
     foreach: False adds tensor by tensor instead of to lists; the base takes it too.
 
@@ -63,6 +69,7 @@ class DessiLBI(Optimizer):
         threshold=1.0,
         scale_by_size=False,
         gamma_adaptive=False,
+        target_density=None,
         foreach=None,
         **base_kwargs,
     ):
@@ -75,6 +82,7 @@ class DessiLBI(Optimizer):
             "threshold": threshold,
             "scale_by_size": scale_by_size,
             "gamma_adaptive": gamma_adaptive,
+            "target_density": target_density,
             "clock": 0.0,
         }
         refusals.refuse_impossible({"lr": lr, **own})
@@ -126,11 +134,19 @@ class DessiLBI(Optimizer):
             bases.make_dense(self.base, self.param_groups, gradients)
             for group, partition in zip(self.param_groups, self._partitions, strict=True):
                 self._couple(group, partition, gradients)
+            self._steer()
             self._step_base()
         finally:
             for parameter, gradient in gradients.items():
                 parameter.grad = gradient
         return loss
+
+    def _steer(self):
+        """Move the thresholds of groups with a `target_density` towards it."""
+        steered = [g for g in self.param_groups if g["target_density"] is not None]
+        density = structure.density(self) if steered else None
+        for group in steered:
+            group["threshold"] *= math.exp(STEERING * (density - group["target_density"]))
 
     def warm_start(self, density=1.0):
         """Start Γ at W, or at its largest part, so that the coupling keeps pretrained weights.
@@ -168,6 +184,7 @@ class DessiLBI(Optimizer):
         """
         defaults = state.get("defaults", self.__dict__.get("defaults"))
         for group in state["param_groups"]:
+            group.setdefault("target_density", None)  # states from before there was one
             missing = [key for key in defaults if key not in group]
             if missing:
                 raise ValueError(f"the state is of another optimizer: it has no {missing[0]!r}")

@@ -15,6 +15,12 @@ def refuse_impossible(options):
         if not (value > 0 if positive else value >= 0) or value == math.inf:
             bound = "positive" if positive else "at least 0"
             raise ValueError(f"{name} must be {bound} and finite, got {value}")
+    target = options["target_density"]
+    if target is not None and not (0 < target < 1 and options["threshold"] > 0):
+        raise ValueError(
+            f"target_density must be inside (0, 1), with a threshold above 0; got {target} and "
+            f"{options['threshold']}"
+        )
     if options["coupling"] not in COUPLINGS:
         raise ValueError(f"coupling must be one of {COUPLINGS}, got {options['coupling']!r}")
 

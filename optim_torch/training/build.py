@@ -66,6 +66,7 @@ def build_optimizer(config, model):
             threshold=config.threshold,
             scale_by_size=config.scale_by_size,
             gamma_adaptive=config.gamma_adaptive,
+            target_density=getattr(config, "target_density", None),  # none in older runs
             **options,
         )
     except ValueError as error:

@@ -405,3 +405,45 @@ def test_nan_is_no_support(penalty):
     masks = structure.masks(optimizer)
     assert [bool(mask.any()) for mask in masks.values()] == [False, True]
     assert structure.density(optimizer) == structure.kept_entries(optimizer, masks) / 12 == 0.5
+
+
+@pytest.mark.parametrize(("base", "lr"), [(torch.optim.SGD, 0.1), (torch.optim.Adam, 1e-3)])
+@pytest.mark.parametrize("target", [0.2, 0.5])
+def test_the_density_of_gamma_comes_to_what_was_asked(base, lr, target):
+    """From a threshold a hundred times too small or too large, on a least-squares problem."""
+    densities = []
+    for threshold in (0.01, 100.0):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(40, 30, bias=False)
+        wanted = torch.randn(30, 40)
+        optimizer = DessiLBI(
+            model.named_parameters(),
+            lr,
+            base=base,
+            nu=1.0,
+            lr_gamma=0.01,
+            threshold=threshold,
+            target_density=target,
+        )
+        for _ in range(1500):
+            optimizer.zero_grad()
+            (0.5 * (model.weight - wanted).square().sum() / 30).backward()
+            optimizer.step()
+        densities.append(structure.density(optimizer))
+    assert max(abs(density - target) for density in densities) < 0.005
+
+
+@pytest.mark.parametrize("options", [{"target_density": 1.0}, {"threshold": 0.0}])
+def test_an_impossible_density_is_refused(options):
+    with pytest.raises(ValueError, match="target_density"):
+        DessiLBI([torch.nn.Parameter(torch.ones(2, 2))], 0.1, **{"target_density": 0.5} | options)
+
+
+def test_a_state_without_target_density_still_loads():
+    parameter = torch.nn.Parameter(torch.ones(2, 2))
+    state = DessiLBI([parameter], 0.1).state_dict()
+    for group in state["param_groups"]:
+        del group["target_density"]
+    optimizer = DessiLBI([parameter], 0.1)
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["target_density"] is None
