@@ -1,5 +1,6 @@
 """Every method by name: a new one is a file here and a line in this dict."""
 
+from prune_torch.methods.compensated import Compensated, Variance
 from prune_torch.methods.control import Random, Unpruned
 from prune_torch.methods.dessilbi import DessiLBIPath
 from prune_torch.methods.gradual import Gradual
@@ -43,5 +44,7 @@ METHODS = {
     "heads": Heads,
     "neurons": Neurons,
     "blocks": Blocks,
+    "variance": Variance,
+    "compensated": Compensated,
     "2-of-4": TwoFour,
 }

@@ -220,6 +220,7 @@ def run_cell(bench, folder, key):
     for name, state in moments.items():
         optimizer.state[named[name]] = {**state, "step": state["step"].cpu()}  # as AdamW has it
     structure.hold(optimizer, named, masks)
+    at_once = task.evaluate(model, task.test)
     teacher = bench.model.eval() if key.distil else None
 
     def loss(network, batch):
@@ -236,6 +237,8 @@ def run_cell(bench, folder, key):
     return {
         **key._asdict(),
         **test,
+        "top1_before": at_once["top1"],
+        "top5_before": at_once["top5"],
         "top1_low": interval.low,
         "top1_high": interval.high,
         "val_top1": task.evaluate(model, task.val)["top1"],

@@ -16,6 +16,8 @@ COLUMNS = (
     "top1_low",
     "top1_high",
     "top5",
+    "top1_before",
+    "top5_before",
     "loss",
     "val_top1",
     "nonzero",
@@ -71,9 +73,11 @@ def write(config, bench, run, rows, dense, refused):
         token_merging=merged,
         cells=len(rows),
     )
-    for column in ("top1", "top5"):
+    for column in ("top1", "top5", "top1_before"):
         table = accuracy_table(rows, dense["test"], column)
-        print(f"\ntest {column[:3]}-{column[3:]} in % at each density\n{tables.as_text(table)}")
+        name = f"{column[:3]}-{column[3]}"
+        when = ", before the steps of recovery" if column.endswith("before") else ""
+        print(f"\ntest {name} in % at each density{when}\n{tables.as_text(table)}")
         tables.write(run.path(column), table, config.table)
     print(f"\ndensity counts all parameters; {100 * stays_dense:.1f} % of them always stay")
     missed = {r["method"]: r["note"] for r in rows if not r["exact"] and r["density"] is not None}
@@ -93,12 +97,12 @@ def accuracy_table(rows, dense, column):
     table = []
     for name, own in figures.lines(rows).items():
         line = {"method": name, **dict.fromkeys(f"{level:g}" for level in levels)}
-        for level, (mean, _) in figures.means(own, column).items():
+        for level, (mean, _) in figures.means([r for r in own if column in r], column).items():
             line["own" if level is None else f"{level:g}"] = 100 * mean
             if level is None:
                 line["reached"] = figures.means(own, "density_all")[None][0]
         table.append(line)
-    return [*table, {"method": "dense", "1": 100 * dense[column]}]
+    return [*table, {"method": "dense", "1": 100 * dense[column.removesuffix("_before")]}]
 
 
 def _merging(config, bench, run):
