@@ -130,6 +130,18 @@ CHAPTERS = {
             ),
         ),
         Table(
+            "dessilbi_target_mnist.json",
+            "A density that is asked for: λ follows it, nothing is retrained",
+            (
+                accuracy("asked for, %", "target"),
+                accuracy("density, %", "density"),
+                accuracy("W, %", "w"),
+                accuracy("on supp Γ, %", "w_on_support"),
+                accuracy("Γ itself, %", "gamma"),
+            ),
+            rows="rows",
+        ),
+        Table(
             "dessilbi_tickets_mnist.json",
             "Winning tickets",
             (

@@ -10,6 +10,7 @@ from experiments import (
     dessilbi_density,
     dessilbi_filters,
     dessilbi_growing,
+    dessilbi_target,
     dessilbi_tickets,
     runner,
 )
@@ -50,6 +51,15 @@ def test_density(tmp_path):
     assert full["dessilbi"] == full["dessilbi_magnitude"] == dense["dessilbi"]
     assert full["sgd_magnitude"] == dense["sgd"]
     assert (tmp_path / "dessilbi_density_tiny.png").exists()
+
+
+def test_target(tmp_path):
+    config = dessilbi_target.Config(
+        preset="digits", flags=SMALL, dessilbi="--penalty l1 --lr-gamma 0.3", targets=(0.5,)
+    )
+    (row,) = result(dessilbi_target.main, config, tmp_path, "tiny")["rows"]
+    assert abs(row["density"]["mean"] - 0.5) < 0.1  # after 67 steps
+    assert 0 <= row["w_on_support"]["mean"] <= 1
 
 
 def test_magnitude_masks_keep_the_largest_weights():
