@@ -53,6 +53,7 @@ def test_density(tmp_path):
     assert (tmp_path / "dessilbi_density_tiny.png").exists()
 
 
+@pytest.mark.slow
 def test_target(tmp_path):
     config = dessilbi_target.Config(
         preset="digits", flags=SMALL, dessilbi="--penalty l1 --lr-gamma 0.3", targets=(0.5,)
