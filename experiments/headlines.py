@@ -40,6 +40,13 @@ def classified(contents):
     return f"{ours['test %']:.2f} %", f"{rival['test %']:.2f} %, {rival['features']}"
 
 
+def read(contents):
+    """Test accuracy of the reader of latents, and of the same reader of the best of the others."""
+    latents, *others = contents["rows"]
+    rival = max(others, key=lambda row: row["test"]["mean"])
+    return runner.text(latents["test"], "%"), f"{runner.text(rival['test'], '%')}, {rival['kind']}"
+
+
 def smoothed(contents):
     """Width of the loss band along the gradient, with BatchNorm and without."""
     widths = {(row["norm"], row["rate"]): row["loss_width"] for row in contents["table"]}
@@ -77,8 +84,8 @@ SHORT = (
     ("MNIST: noise 0.1 removed", "tasks_mnist.json", restored("denoise", "noise 0.1")),
     ("MNIST: enlarged x2", "tasks_mnist.json", restored("superresolve", "x 2")),
     ("MNIST: half of it hidden", "tasks_mnist.json", restored("inpaint", "half")),
-    ("digits: class, test accuracy", "tasks_digits.json", classified),
     ("MNIST: class, test accuracy", "tasks_mnist.json", classified),
+    ("CIFAR-10: class, from the grid", "latent_readers_grid.json", read),
     ("functa: speed of an outer step", "bench_functa.jsonl", faster),
     ("DessiLBI, LeNet on MNIST: W on its support", "dessilbi_filters.json", selected),
     ("digits: width of the loss band at rate 0.1", "landscape_digits.json", smoothed),

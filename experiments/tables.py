@@ -48,6 +48,16 @@ LANDSCAPE = (
     Column("β, longest length", "beta", 1, at=-1),
     Column("diverged", "diverged"),
 )
+READERS = (
+    Column("what is read", "kind"),
+    Column("numbers", "numbers"),
+    accuracy("validation, %", "val"),
+    accuracy("test, %", "test"),
+    Column("p (McNemar, latents)", "p", 4),
+    accuracy("of its errors also the latents', %", "wrong_like_first"),
+    Column("parameters", "parameters"),
+    Column("seconds", "seconds", 0),
+)
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
 READINGS = {
@@ -85,6 +95,18 @@ CHAPTERS = {
             rows="rows",
         ),
         Table("latent_classification_digits.json", "More fitting, better classes?", rows="rows"),
+        Table(
+            "latent_readers_grid.json",
+            "CIFAR-10: one ConvNet reads the class from 8x8 cells",
+            READERS,
+            rows="rows",
+        ),
+        Table(
+            "latent_readers_decoded.json",
+            "CIFAR-10: one ConvNet reads the class from pictures made of latents and PCA",
+            (*READERS, Column("PSNR, dB", "psnr")),
+            rows="rows",
+        ),
         Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
     ),
     "functa_jax: what latents are good for": (
