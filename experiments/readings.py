@@ -29,10 +29,12 @@ Not yet run: three seeds, distillation, ViT-Ti and ViT-B/16.
 DESSILBI = """
 LeNet on MNIST, all 60,000 train images. With the paper's λ = 1 60 to 90 filters stay here: ours
 was chosen for the number, on train images. The order of entry is worse than magnitude below
-density 0.4: what enters first was large early in training; the magnitude of DessiLBI's own
-weights is the best of the three. The support is no better a ticket than its layer sizes, and what
-growing finds is a shape, not weights. Pull lr/ν and clock lr_gamma/ν are the same for all bases
-but rows 2, 3, 5 and 6. CIFAR-10 runs of all these (add cifar10 in place of mnist): not yet run.
+density 0.4: what enters first was large early in training; the magnitude of DessiLBI's own weights
+is the best of the three. A density that is asked for is met to half a point, and W trained around
+that support has 98.9 % at density 0.1 without retraining, 11 points above the order of entry. The
+support is no better a ticket than its layer sizes, and what growing finds is a shape, not weights.
+Pull lr/ν and clock lr_gamma/ν are the same for all bases but rows 2, 3, 5 and 6. CIFAR-10 runs of
+all these (add cifar10 in place of mnist): not yet run.
 """
 
 LANDSCAPE = """
