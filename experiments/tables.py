@@ -101,12 +101,6 @@ CHAPTERS = {
             READERS,
             rows="rows",
         ),
-        Table(
-            "latent_readers_decoded.json",
-            "CIFAR-10: one ConvNet reads the class from pictures made of latents and PCA",
-            (*READERS, Column("PSNR, dB", "psnr")),
-            rows="rows",
-        ),
         Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
     ),
     "functa_jax: what latents are good for": (
