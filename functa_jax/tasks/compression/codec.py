@@ -12,6 +12,7 @@ per side of a block, numbers of a cell, symbols of a block, hidden units, bytes 
 payload), the Codec's tables (zlib), the payload, CRC-32 of all before.
 """
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass, replace
@@ -30,7 +31,11 @@ MAGIC, VERSION = b"FNCT", 2
 HEADER = struct.Struct("<4sB8sIHHHHHII")
 CHECK = struct.Struct("<I")
 LARGEST = 4095  # symbol: those beyond are clipped
+# The coder leaves 1 in 2^24 to each symbol, so that even a sure one takes a little.
+LEAST_BITS = 2 * LARGEST / 2**24 / math.log(2)
 MOST_NUMBERS = 2**28  # in one file: 1 GiB once they are read
+PIECE = 4096  # images that are coded side by side
+FAMILY = constriction.stream.model.QuantizedLaplace(-LARGEST, LARGEST)
 RARE = 1e-4  # a number that is as seldom not zero is never sent
 CHOSEN_ROWS = 8192  # train images whose symbols are chosen by their bits, for a second training
 ZERO = 0.42  # what is added before |u| is cut to a whole number, where bits are not known yet
@@ -81,8 +86,11 @@ class Codec:
     def encode(self, symbols, means, scales):
         """The bytes of what `choose` returned, in the order of the walk."""
         encoder = constriction.stream.queue.RangeEncoder()
-        for place in self._places():
-            encoder.encode(*_distribution(symbols[place].ravel(), means[place], scales[place]))
+        for start in range(0, len(symbols), PIECE):
+            piece = [array[start : start + PIECE] for array in (symbols, means, scales)]
+            for place in self._places():
+                k, *laplace = (array[place].ravel() for array in piece)
+                encoder.encode(k, FAMILY, *map(np.float64, laplace))
         return encoder.get_compressed().astype("<u4").tobytes()
 
     def decode(self, payload, rows):
@@ -92,12 +100,14 @@ class Codec:
         )
 
         def read(place, mean, scale):
-            _, *distribution = _distribution(None, mean, scale)
-            return decoder.decode(*distribution).reshape(mean.shape)
+            laplace = np.float64(mean.ravel()), np.float64(scale.ravel())
+            return decoder.decode(FAMILY, *laplace).reshape(mean.shape)
 
-        if not rows:
-            return self.context.predict(np.zeros((0, *self.context.shape), np.int32))[:2]
-        return self.context.walk(rows, read)[:2]
+        sizes = [min(PIECE, rows - start) for start in range(0, rows, PIECE)]
+        pieces = [self.context.walk(size, read)[:2] for size in sizes]
+        empty = [np.zeros((0, *self.context.shape), kind) for kind in (np.int32, np.float32)]
+        symbols, means = (np.concatenate(parts) for parts in zip(empty, *pieces, strict=True))
+        return symbols, means
 
     def _places(self):
         """Indices of each group of each block, in the order of `Context.walk`."""
@@ -106,12 +116,6 @@ class Codec:
         for row, column in np.ndindex(side, side):
             for first, last in zip(bounds, bounds[1:], strict=False):
                 yield np.s_[:, row, column, first:last]
-
-
-def _distribution(symbols, mean, scale):
-    """Arguments of the range coder: symbols, the family of models, their parameters."""
-    family = constriction.stream.model.QuantizedLaplace(-LARGEST, LARGEST)
-    return symbols, family, *(np.float64(x).ravel() for x in (mean, scale))
 
 
 def fit(transform, train, held, step, rate_weight=0.1, steps=1500, seed=0):
@@ -157,3 +161,137 @@ def _pulls(wanted, symbols, means):
             left = (wanted[seen] - symbols[seen]) * toward[seen]
             pulls[size] = left.sum(dtype=np.float64) / square
     return pulls
+
+
+# ---- the file ----
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of a file: once for any number of images (header, tables, check), and for those."""
+
+    fixed: int
+    payload: int
+
+
+def write(path, name, codec, symbols, payload):
+    """Write `payload`, which `codec.encode` made of symbols (n, B, B, m), in a file, whole or not at
+    all; returns its Sizes.
+
+    name: 16 hexadecimal digits that say whose latents these are (Functa.hash). UserError if there
+    are more than MOST_NUMBERS, which `read` would refuse.
+    """
+    numbers = codec.transform.mean.size
+    if len(symbols) * numbers > MOST_NUMBERS:
+        most = MOST_NUMBERS // numbers
+        raise UserError(f"{len(symbols):,} images are too many for one file: at most {most:,}")
+    data, sizes = packed(name, codec, len(symbols), payload)
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+    return sizes
+
+
+def packed(name, codec, rows, payload):
+    """(the bytes of such a file, their Sizes)."""
+    tables = zlib.compress(_tables(codec), 9)
+    side, _, m = codec.context.shape
+    cell = codec.transform.mean.shape[-1]
+    shape = (side, codec.transform.side, cell, m, codec.context.out.shape[0])
+    header = HEADER.pack(
+        MAGIC, VERSION, bytes.fromhex(name), rows, *shape, len(tables), len(payload)
+    )
+    data = header + tables + payload
+    fixed = len(header) + len(tables) + CHECK.size
+    return data + CHECK.pack(zlib.crc32(data)), Sizes(fixed, len(payload))
+
+
+def read(path, name, shape=None):
+    """The grids float32 (n, s, s, c) of a file that `write` made under the same name.
+
+    shape: what (s, s, c) must be, if that is known. Raises UserError, in one line, if it is missing,
+    damaged, of another kind or another name. Counts that ask for more memory than MOST_NUMBERS take
+    are damage: it may come from anywhere.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if not data.startswith(MAGIC):
+        raise UserError(f"{path} is not a file of functa_jax.tasks.compress")
+    body, check = data[: -CHECK.size], data[-CHECK.size :]
+    if len(body) < HEADER.size or CHECK.unpack(check) != (zlib.crc32(body),):
+        raise UserError(f"{path} is damaged or cut short (its check sum is wrong)")
+    _, version, owner, rows, side, cells, cell, m, hidden, size, _ = HEADER.unpack_from(body)
+    if version != VERSION:
+        raise UserError(f"{path} is of version {version}, not {VERSION}; unpack it with that one")
+    if owner.hex() != name:
+        raise UserError(f"{path} was packed with functa {owner.hex()}, this one is {name}")
+    try:
+        found = (side * cells, side * cells, cell)
+        if shape not in (None, found):
+            raise ValueError(f"its grids are {found}, not {shape}")
+        if not 0 < m <= cells**2 * cell:
+            raise ValueError(f"it claims {m} symbols a block")
+        if rows * side**2 * cells**2 * cell > MOST_NUMBERS:
+            raise ValueError(f"it claims {rows:,} images of {found} numbers")
+        if rows * side**2 * m * LEAST_BITS > 8 * len(body[HEADER.size + size :]) + 64:
+            raise ValueError(f"it has no room for {rows:,} images")
+        codec = _codec(body[HEADER.size : HEADER.size + size], side, cells, cell, m, hidden)
+        return codec.dequantise(*codec.decode(body[HEADER.size + size :], rows))
+    # AssertionError: constriction's, where the bytes are none that its coder writes.
+    except (ValueError, AssertionError, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error})") from None
+
+
+def _layout(side, cells, cell, m, hidden):
+    """(name, type, shape) of each array of the tables, in their order."""
+    count, block = len(contexts.groups(m)) - 1, cells**2 * cell
+    around = 8 * m if side > 1 else 0
+    shapes = {
+        "around": (around, hidden),
+        "before": (2 * m, hidden),
+        "start": (side, side, hidden),
+        "units": (count, hidden),
+        "out": (hidden, 2 * m),
+        "usual": (side, side, 2 * m),
+    }
+    return [
+        ("step", "<f4", (1,)),
+        ("pulls", "<f4", (3,)),
+        ("mean", "<f4", (side * cells, side * cells, cell)),
+        ("inverse", "<f4", (m, block)),
+        *((name, contexts.TYPES[name], shape) for name, shape in shapes.items()),
+    ]
+
+
+def _tables(codec):
+    side, _, m = codec.context.shape
+    cell, hidden = codec.transform.mean.shape[-1], codec.context.out.shape[0]
+    arrays = codec.context.arrays | {
+        "step": codec.step,
+        "pulls": codec.pulls,
+        "mean": codec.transform.mean,
+        "inverse": codec.transform.inverse,
+    }
+    layout = _layout(side, codec.transform.side, cell, m, hidden)
+    return b"".join(
+        np.asarray(arrays[name]).reshape(shape).astype(kind).tobytes()
+        for name, kind, shape in layout
+    )
+
+
+def _codec(data, *sizes):
+    layout = _layout(*sizes)
+    lengths = [math.prod(shape) * np.dtype(kind).itemsize for _, kind, shape in layout]
+    unpacked = zlib.decompressobj().decompress(data, sum(lengths) + 1)
+    if len(unpacked) != sum(lengths):
+        raise ValueError("its tables do not fit its numbers")
+    arrays, place = {}, 0
+    for (name, kind, shape), length in zip(layout, lengths, strict=True):
+        array = np.frombuffer(unpacked[place : place + length], kind).reshape(shape)
+        if not np.isfinite(array).all():
+            raise ValueError(f"its {name} is not finite")
+        arrays[name], place = array, place + length
+    weights = {name: np.float64(arrays[name]) for name in contexts.TYPES}
+    transform = Transform(arrays["mean"], None, arrays["inverse"], sizes[1])
+    return Codec(transform, float(arrays["step"][0]), Context(**weights), arrays["pulls"])

@@ -21,10 +21,11 @@ FLAT = 1e-4  # of M's greatest eigenvalue: what moves pictures less is taken to 
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """mean float32 (s, s, c); forward float32 (d, m); inverse float32 (m, d); side: b."""
+    """mean float32 (s, s, c); forward float32 (d, m), None where it is only undone; inverse float32
+    (m, d); side: b."""
 
     mean: np.ndarray
-    forward: np.ndarray
+    forward: np.ndarray | None
     inverse: np.ndarray
     side: int
 
