@@ -16,6 +16,7 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import constriction
@@ -114,7 +115,7 @@ class Codec:
         side, _, m = self.context.shape
         bounds = contexts.groups(m)
         for row, column in np.ndindex(side, side):
-            for first, last in zip(bounds, bounds[1:], strict=False):
+            for first, last in pairwise(bounds):
                 yield np.s_[:, row, column, first:last]
 
 
@@ -163,6 +164,13 @@ def _pulls(wanted, symbols, means):
     return pulls
 
 
+def without_basis(codec):
+    """The Codec with a transform of zeros, which take no room in a file."""
+    transform = codec.transform
+    zeros = (0 * transform.mean, None, 0 * transform.inverse, transform.side)
+    return replace(codec, transform=Transform(*zeros))
+
+
 # ---- the file ----
 
 
@@ -175,8 +183,8 @@ class Sizes:
 
 
 def write(path, name, codec, symbols, payload):
-    """Write `payload`, which `codec.encode` made of symbols (n, B, B, m), in a file, whole or not at
-    all; returns its Sizes.
+    """Write `payload`, which `codec.encode` made of symbols (n, B, B, m), in a file, whole or not
+    at all; returns its Sizes.
 
     name: 16 hexadecimal digits that say whose latents these are (Functa.hash). UserError if there
     are more than MOST_NUMBERS, which `read` would refuse.
@@ -208,9 +216,9 @@ def packed(name, codec, rows, payload):
 def read(path, name, shape=None):
     """The grids float32 (n, s, s, c) of a file that `write` made under the same name.
 
-    shape: what (s, s, c) must be, if that is known. Raises UserError, in one line, if it is missing,
-    damaged, of another kind or another name. Counts that ask for more memory than MOST_NUMBERS take
-    are damage: it may come from anywhere.
+    shape: what (s, s, c) must be, if that is known. Raises UserError, in one line, if it is
+    missing, damaged, of another kind or another name. Counts that ask for more memory than
+    MOST_NUMBERS take, or than the payload can fill, are damage: it may come from anywhere.
     """
     try:
         data = Path(path).read_bytes()

@@ -14,6 +14,7 @@ Shapes: n images, B x B blocks of m symbols, H hidden units, G groups.
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -68,8 +69,8 @@ class Context:
         """Go through all symbols of `rows` images in the order of decoding.
 
         choose(place, mean, scale) -> symbols int (rows, g) of block and group `place`, an index of
-        (rows, B, B, m); mean, scale float32 (rows, g) as `predict` gives them. Returns symbols int32
-        (rows, B, B, m), means and scales float32.
+        (rows, B, B, m); mean, scale float32 (rows, g) as `predict` gives them. Returns symbols
+        int32 (rows, B, B, m), means and scales float32.
         """
         side, _, m = self.shape
         symbols = np.zeros((rows, *self.shape), np.int32)
@@ -83,7 +84,7 @@ class Context:
             if side > 1:
                 seen = [loud[:, row + 1 + i, column + 1 + j] for i, j in NEIGHBOURS]
                 sums += np.concatenate(seen, axis=1, dtype=np.float64) @ self.around
-            for group, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            for group, (first, last) in enumerate(pairwise(bounds)):
                 both = np.r_[first:last, m + first : m + last]
                 hidden = np.clip(np.floor((sums + self.units[group]) / WEIGHT), 0, LARGEST)
                 found = hidden @ self.out[:, both] + self.usual[row, column, both]
@@ -121,7 +122,9 @@ def laplace_bits(symbols, mean, scale, library=np):
     """-log2 of the probability of whole `symbols` under rounded Laplace distributions."""
     near = library.abs(symbols - mean)
     tail = (near - 0.5) / scale - library.log(-library.expm1(-1 / scale)) + np.log(2)
-    inside = library.exp(-(near + 0.5) / scale) + library.exp(library.minimum(near - 0.5, 0) / scale)
+    inside = library.exp(-(near + 0.5) / scale) + library.exp(
+        library.minimum(near - 0.5, 0) / scale
+    )
     middle = -library.log1p(-library.minimum(inside / 2, 1 - 1e-6))
     return library.where(near > 0.5, tail, middle) / np.log(2)
 
@@ -178,7 +181,7 @@ def _bits(weights, symbols):
         parts = [padded[:, 1 + i : 1 + i + side, 1 + j : 1 + j + side] for i, j in NEIGHBOURS]
         sums = sums + jnp.concatenate(parts, axis=-1) @ weights["around"]
     total, bounds = 0.0, groups(m)
-    for group, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for group, (first, last) in enumerate(pairwise(bounds)):
         both = np.r_[first:last, m + first : m + last]
         hidden = jnp.maximum(sums + weights["units"][group], 0)
         found = hidden @ weights["out"][:, both] + weights["usual"][..., both]
@@ -199,7 +202,9 @@ STEPS = {
     "usual": WEIGHT * UNIT,
 }
 
-TYPES = {name: "<i4" if step == WEIGHT * UNIT else "<i2" for name, step in STEPS.items()}  # in files
+TYPES = {
+    name: "<i4" if step == WEIGHT * UNIT else "<i2" for name, step in STEPS.items()
+}  # in files
 MOST_OF = {name: np.iinfo(kind).max for name, kind in TYPES.items()}
 
 

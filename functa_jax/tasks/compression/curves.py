@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.tasks.compression import codec
 
-STEPS = (128, 96, 64, 48, 36, 24, 16)  # of the quantiser, in grey levels of pictures of 0 ... 255
 CHROMA = {"JPEG 4:2:0": 2, "JPEG 4:4:4": 0}  # colours at half the resolution, or at all of it
 # JPEG 2000: the dB that the file aims at.
 QUALITIES = {
@@ -55,12 +55,33 @@ def to_bytes(pictures):
     return np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
 
 
-def standard(method, images, shown):
-    """The curve of JPEG, JPEG 2000 or WebP at all QUALITIES: each image in a file of its own."""
-    return [standard_point(method, quality, images, shown) for quality in QUALITIES[method]]
+def coded(method, coder, images, shown, step, encode, decode, *, basis=True):
+    """The Point of all images in one file of a codec.Codec.
+
+    step: of its quantiser, in grey levels; encode: images -> (symbols, means, scales); decode:
+    (symbols, means) -> pictures uint8; basis: whether the transform counts in whole files.
+    """
+    began = time.perf_counter()
+    chosen = encode(images)
+    payload = coder.encode(*chosen)
+    encoded = time.perf_counter()
+    pictures = decode(*coder.decode(payload, len(images)))
+    ended = time.perf_counter()
+    counted = coder if basis else codec.without_basis(coder)
+    _, sizes = codec.packed("0" * 16, counted, len(images), payload)
+    return Point(
+        method,
+        f"step {step:g}",
+        sizes.payload,
+        sizes.payload + sizes.fixed,
+        mean_psnr(pictures, images),
+        pictures[shown],
+        encoded - began,
+        ended - encoded,
+    )
 
 
-def standard_point(method, quality, images, shown):
+def standard(method, quality, images, shown):
     """The Point of all images in files of their own, at one quality."""
     began = time.perf_counter()
     files = [one_file(method, image, quality) for image in images]

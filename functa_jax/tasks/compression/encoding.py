@@ -1,7 +1,12 @@
 """Images to symbols and back: the codec of a functa's latents, and latents that suit its steps."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
+from functa_jax.functa import Functa
+from functa_jax.functaset import Functaset
 from functa_jax.tasks.compression import codec as codecs
 from functa_jax.tasks.compression import context, curves, decoder, transform
 
@@ -18,32 +23,57 @@ def as_grids(functa, latents):
     return np.asarray(latents, np.float32).reshape(-1, side, side, functa.config.latent_dim)
 
 
-def fit_transform(functa, train, side=None, seed=0):
-    """The Transform of latents like `train` (n, ...), in blocks of 2 x 2 cells where these fit."""
-    grids = as_grids(functa, train[:TRAIN_ROWS])
-    side = side or (2 if grids.shape[1] % 2 == 0 else 1)
-    noise = decoder.pulled_noise(functa, train[:NOISE_ROWS], seed)
-    return transform.fit(grids, side, as_grids(functa, noise))
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """The codecs of a functa's latents, one for each step.
 
-
-def fit(functa, latents_transform, train, held, step, **settings):
-    """The Codec of a functa's latents: `train` (n, ...) fit it, `held` choose its entropy model.
-
-    step: of the quantiser, in grey levels; settings: as codec.fit takes them.
+    functa: fits latents; decoder: Functa that makes pictures of them, functa itself or one of
+    compression.adapt; functaset: of functa; settings: as codec.fit takes them.
     """
-    train, held = as_grids(functa, train[:TRAIN_ROWS]), as_grids(functa, held[:VAL_ROWS])
-    return codecs.fit(latents_transform, train, held, step / 255, **settings)
+
+    functa: Functa
+    decoder: Functa
+    functaset: Functaset
+    settings: dict
+    side: int | None = None  # cells per side of a block; none: 2 where these fit
+
+    @cached_property
+    def transform(self):
+        """The Transform of latents as `as_grids` makes them."""
+        train = self.functaset.train.latents
+        grids = as_grids(self.functa, train[:TRAIN_ROWS])
+        side = self.side or (2 if grids.shape[1] % 2 == 0 else 1)
+        noise = decoder.pulled_noise(self.decoder, train[:NOISE_ROWS])
+        return transform.fit(grids, side, as_grids(self.functa, noise))
+
+    def codec(self, step):
+        """The Codec at a step in grey levels, fitted to train; validation chooses its model."""
+        train = as_grids(self.functa, self.functaset.train.latents[:TRAIN_ROWS])
+        held = as_grids(self.functa, self.functaset.val.latents[:VAL_ROWS])
+        if not len(held):
+            held = train[-VAL_ROWS:]
+        return codecs.fit(self.transform, train, held, step / 255, **self.settings)
+
+    def point(self, images, shown, step):
+        """The curves.Point of images uint8 (n, h, w, C) at a step in grey levels."""
+        codec = self.codec(step)
+
+        def encode_all(images):
+            return encode(self.decoder, codec, images, self.functa.encode(images)[0])
+
+        def decode(symbols, means):
+            return rendered(self.decoder, codec.dequantise(symbols, means))
+
+        return curves.coded("latents", codec, images, shown, step, encode_all, decode)
 
 
-def encode(functa, codec, images, latents=None, rounds=ROUNDS):
+def encode(functa, codec, images, latents, rounds=ROUNDS):
     """The (symbols, means, scales) of images uint8 (n, h, w, C), as `Codec.choose` returns them.
 
-    latents: of the images, fitted here if none are given. After rounding, the error of each picture
-    is pulled back to its latent `rounds` times: what one number lost in rounding, others make good
-    by being rounded anew, and the one with the least error + rate_weight * bits is kept.
+    functa: that makes the pictures; latents: of the images, (n, ...). After rounding, the error of
+    each picture is pulled back to its latent `rounds` times: what one number lost in rounding,
+    others make good by being rounded anew. The one with the least error + rate_weight * bits stays.
     """
-    if latents is None:
-        latents, _ = functa.encode(images)
     found = codec.choose(codec.transform.apply(as_grids(functa, latents)))
     if not rounds:
         return found
@@ -55,8 +85,10 @@ def encode(functa, codec, images, latents=None, rounds=ROUNDS):
         gradients, costs = _slopes(functa, codec, images, candidate)
         better = costs < least
         least = np.minimum(costs, least)
-        for kept, new in zip(found, candidate, strict=True):
-            kept[better] = new[better]
+        found = tuple(
+            np.where(better[:, None, None, None], new, kept)
+            for kept, new in zip(found, candidate, strict=True)
+        )
     return found
 
 
@@ -68,11 +100,6 @@ def _slopes(functa, codec, images, found):
     bits = context.laplace_bits(symbols, means, scales).sum(axis=(1, 2, 3))
     blocks = transform.to_blocks(as_grids(functa, gradients), codec.transform.side)
     return blocks @ codec.transform.inverse.T, errors + codec.rate_weight * codec.step**2 * bits
-
-
-def decode(functa, codec, symbols, means):
-    """Symbols and their means -> images uint8 (n, h, w, C)."""
-    return rendered(functa, codec.dequantise(symbols, means))
 
 
 def rendered(functa, grids):
