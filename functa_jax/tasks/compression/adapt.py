@@ -33,7 +33,7 @@ from groundfloor.runs import Progress, duration
 class Config(task.TaskConfig):
     """How long to train the decoder on, and for which steps of the quantiser."""
 
-    steps: Count = 3000
+    steps: Count = 1000
     """Training steps."""
     batch_size: Count = 32
     """Images per step."""

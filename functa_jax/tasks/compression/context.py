@@ -180,15 +180,17 @@ def _bits(weights, symbols):
         padded = jnp.pad(seen, [(0, 0), (1, 1), (1, 1), (0, 0)])
         parts = [padded[:, 1 + i : 1 + i + side, 1 + j : 1 + j + side] for i, j in NEIGHBOURS]
         sums = sums + jnp.concatenate(parts, axis=-1) @ weights["around"]
-    total, bounds = 0.0, groups(m)
-    for group, (first, last) in enumerate(pairwise(bounds)):
-        both = np.r_[first:last, m + first : m + last]
+    # Slices, not lists of places: their derivatives are slices, too, and fast.
+    total = 0.0
+    for group, (first, last) in enumerate(pairwise(groups(m))):
+        pair = [slice(first, last), slice(m + first, m + last)]
         hidden = jnp.maximum(sums + weights["units"][group], 0)
-        found = hidden @ weights["out"][:, both] + weights["usual"][..., both]
-        mean, scale = jnp.split(found, 2, axis=-1)
+        mean, scale = (
+            hidden @ weights["out"][:, part] + weights["usual"][..., part] for part in pair
+        )
         scale = jnp.exp2(jnp.clip(scale, *OCTAVES))
         total += laplace_bits(symbols[..., first:last], mean, scale, jnp).sum()
-        sums = sums + seen[..., both] @ weights["before"][both]
+        sums = sums + sum(seen[..., part] @ weights["before"][part] for part in pair)
     return total / symbols.size
 
 

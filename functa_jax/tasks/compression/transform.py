@@ -51,14 +51,15 @@ def to_blocks(grids, side):
     """Grids (n, s, s, c) -> blocks (n, B, B, d)."""
     n, cells, _, c = grids.shape
     parts = grids.reshape(n, cells // side, side, cells // side, side, c)
-    return parts.transpose(0, 1, 3, 2, 4, 5).reshape(n, cells // side, cells // side, -1)
+    return parts.transpose(0, 1, 3, 2, 4, 5).reshape(n, cells // side, cells // side, side * side * c)
 
 
 def to_grids(blocks, side):
     """The inverse of `to_blocks`."""
-    n, count = blocks.shape[:2]
-    parts = blocks.reshape(n, count, count, side, side, -1).transpose(0, 1, 3, 2, 4, 5)
-    return parts.reshape(n, count * side, count * side, -1)
+    n, count, _, numbers = blocks.shape
+    cell = numbers // side**2
+    parts = blocks.reshape(n, count, count, side, side, cell).transpose(0, 1, 3, 2, 4, 5)
+    return parts.reshape(n, count * side, count * side, cell)
 
 
 def fit(train, side, gradients=None):
