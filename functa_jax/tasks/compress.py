@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 
 from functa_jax.tasks import task
-from functa_jax.tasks.compression import curves, encoding, files, pixels, published
+from functa_jax.tasks.compression import curves, files, methods, published
 from functa_jax.tasks.compression.figures import picture_figure, rate_figure
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Positive
@@ -79,9 +79,10 @@ def _measure(config):
     test = material.data.test.images
     if not len(test):
         raise UserError(f"{material.data.name} has no test images")
-    images = test[task.spaced(len(test), config.images or len(test))]
-    shown = task.spaced(len(images), SHOWN)
-    work = _work(config, material, decoder, images, shown)
+    rows = task.spaced(len(test), config.images or len(test))
+    images, shown = test[rows], task.spaced(len(rows), SHOWN)
+    settings = {"steps": config.training, "seed": config.seed}
+    work = methods.work(material, decoder, rows, shown, STEPS, settings)
     total = sum(map(len, work.values()))
     print(
         f"compress: {len(images):,} test images by {len(work)} methods, {total} points in all; "
@@ -92,7 +93,7 @@ def _measure(config):
     with Progress(total, "point") as progress:
         for points in work.values():
             measured.append([])
-            for measure in points:
+            for measure in points.values():
                 point = measure()
                 measured[-1].append(point)
                 progress.advance(1, method=point.method, psnr=f"{point.psnr:.2f} dB")
@@ -100,48 +101,16 @@ def _measure(config):
     pixels_in_all = math.prod(images.shape[:3])
     figures = ["compress_rate.png", "compress_pictures.png"]
     others = published.curves() if material.data.name == "cifar10" else []
-    rate_figure(material.path(figures[0]), measured, pixels_in_all, others)
+    by_method = [[methods.row(point, images) for point in curve] for curve in measured]
+    rate_figure(material.path(figures[0]), by_method, others)
     middle = measured[0][len(measured[0]) // 2]
     points = [middle]
     for curve in measured[1:]:
         points.append(min(curve, key=lambda point: abs(point.bare - middle.bare)))
     picture_figure(material.path(figures[1]), images[shown], points, pixels_in_all)
-    rows = [row(point, len(images), pixels_in_all) for curve in measured for point in curve]
+    table = [row for curve in by_method for row in curve]
     remarks = _remarks(material, images, measured, others)
-    return task.report(material, "compress", config, rows, figures, remarks)
-
-
-def _work(config, material, decoder, images, shown):
-    """{method: functions that measure a Point each}."""
-    settings = {"steps": config.training, "seed": config.seed}
-    ours = encoding.Latents(material.functa, decoder, material.functaset, settings)
-    rivals = pixels.rivals(material.data, material.folder, settings)
-    work = {
-        method: [lambda step=step, coder=coder: coder.point(images, shown, step) for step in STEPS]
-        for method, coder in {"latents": ours, **rivals}.items()
-    }
-    for method, qualities in curves.QUALITIES.items():
-        if images.shape[-1] in curves.CHANNELS[method]:
-            work[method] = [
-                lambda method=method, quality=quality: curves.standard(
-                    method, quality, images, shown
-                )
-                for quality in qualities
-            ]
-    return work
-
-
-def row(point, count, pixels_in_all):
-    """A Point of `count` images as a row of the table."""
-    return {
-        "method": point.method,
-        "setting": point.setting,
-        "bits/pixel": 8 * point.bare / pixels_in_all,
-        "bits/pixel, whole files": 8 * point.whole / pixels_in_all,
-        "PSNR (dB)": point.psnr,
-        "encode, ms/image": 1000 * point.encode_seconds / count,
-        "decode, ms/image": 1000 * point.decode_seconds / count,
-    }
+    return task.report(material, "compress", config, table, figures, remarks)
 
 
 def _remarks(material, images, measured, others):

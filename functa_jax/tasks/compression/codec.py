@@ -37,7 +37,8 @@ LEAST_BITS = 2 * LARGEST / 2**24 / math.log(2)
 MOST_NUMBERS = 2**28  # in one file: 1 GiB once they are read
 PIECE = 4096  # images that are coded side by side
 FAMILY = constriction.stream.model.QuantizedLaplace(-LARGEST, LARGEST)
-RARE = 1e-4  # a number that is as seldom not zero is never sent
+RARE = 1e-4  # numbers that are as seldom not zero, and all after them, are never sent
+MULTIPLE = 64  # that are sent are a multiple of this, so that few sizes are compiled
 CHOSEN_ROWS = 8192  # train images whose symbols are chosen by their bits, for a second training
 ZERO = 0.42  # what is added before |u| is cut to a whole number, where bits are not known yet
 
@@ -128,8 +129,8 @@ def fit(transform, train, held, step, rate_weight=0.1, steps=1500, seed=0):
     whole = transform.apply(train)
     symbols = _cut(whole / step)
     often = (symbols != 0).mean(axis=(0, 1, 2)) > RARE
-    kept = transform.first(max(1, len(often) - int(np.argmax(often[::-1]))) if often.any() else 1)
-    count = kept.forward.shape[1]
+    count = min(len(often), MULTIPLE * (1 + np.max(np.flatnonzero(often), initial=0) // MULTIPLE))
+    kept = transform.first(count)
     whole, symbols = whole[..., :count], symbols[..., :count]
     held = kept.apply(held)
     entropy, _ = contexts.train(symbols, _cut(held / step), steps=steps, seed=seed)

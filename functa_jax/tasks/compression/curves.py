@@ -24,6 +24,7 @@ QUALITIES = {
     "WebP": (0, 10, 25, 50, 70, 85, 95, 100),
 }
 CHANNELS = {"JPEG 4:2:0": (3,), "JPEG 4:4:4": (1, 3), "JPEG 2000": (1, 3, 4), "WebP": (1, 3, 4)}
+TIMED = 256  # images whose encoding and decoding are timed
 WEBP_FRAME_HEADER = 10  # but for sizes the same in all files, as RIFF's and the chunks' are
 FLOOR = 1 / 12 / 255**2  # the error of rounding to 8 bits: no PSNR counts more than 58.9 dB
 
@@ -55,17 +56,28 @@ def to_bytes(pictures):
     return np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
 
 
-def coded(method, coder, images, shown, step, encode, decode, *, basis=True):
+def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True):
     """The Point of all images in one file of a codec.Codec.
 
-    step: of its quantiser, in grey levels; encode: images -> (symbols, means, scales); decode:
-    (symbols, means) -> pictures uint8; basis: whether the transform counts in whole files.
+    grids: what is coded, of images; step: of the quantiser, in grey levels; fit: images -> grids;
+    render: grids -> pictures uint8; basis: whether the transform counts in whole files. Seconds are
+    those of TIMED images, from pixels to bytes and back, as many times as there are.
     """
+
+    def encode(grids):
+        return coder.encode(*coder.choose(coder.transform.apply(grids)))
+
+    def decode(payload, rows):
+        return render(coder.dequantise(*coder.decode(payload, rows)))
+
+    payload = encode(grids)
+    pictures = decode(payload, len(images))
+    few = images[:TIMED]
+    little = encode(fit(few))  # compiles
     began = time.perf_counter()
-    chosen = encode(images)
-    payload = coder.encode(*chosen)
+    encode(fit(few))
     encoded = time.perf_counter()
-    pictures = decode(*coder.decode(payload, len(images)))
+    decode(little, len(few))
     ended = time.perf_counter()
     counted = coder if basis else codec.without_basis(coder)
     _, sizes = codec.packed("0" * 16, counted, len(images), payload)
@@ -76,8 +88,8 @@ def coded(method, coder, images, shown, step, encode, decode, *, basis=True):
         sizes.payload + sizes.fixed,
         mean_psnr(pictures, images),
         pictures[shown],
-        encoded - began,
-        ended - encoded,
+        (encoded - began) / len(few) * len(images),
+        (ended - encoded) / len(few) * len(images),
     )
 
 

@@ -1,4 +1,4 @@
-"""Images to symbols and back: the codec of a functa's latents, and latents that suit its steps."""
+"""The codecs of a functa's latents, and what they make of its test images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +8,11 @@ import numpy as np
 from functa_jax.functa import Functa
 from functa_jax.functaset import Functaset
 from functa_jax.tasks.compression import codec as codecs
-from functa_jax.tasks.compression import context, curves, decoder, transform
+from functa_jax.tasks.compression import curves, decoder, transform
 
 NOISE_ROWS = 4096  # latents at which the decoder's Jacobian is looked at
 TRAIN_ROWS = 20_000  # latents that transform and entropy model are fitted to
 VAL_ROWS = 1000
-ROUNDS = 2  # corrections of latents after rounding
-LENGTH = 0.7  # of a correction; 1 is a Gauss-Newton step if J'J were its mean over images
 
 
 def as_grids(functa, latents):
@@ -35,16 +33,19 @@ class Latents:
     decoder: Functa
     functaset: Functaset
     settings: dict
-    side: int | None = None  # cells per side of a block; none: 2 where these fit
+
+    @cached_property
+    def noise(self):
+        """J'v of train latents, as decoder.pulled_noise finds it."""
+        return decoder.pulled_noise(self.decoder, self.functaset.train.latents[:NOISE_ROWS])
 
     @cached_property
     def transform(self):
-        """The Transform of latents as `as_grids` makes them."""
-        train = self.functaset.train.latents
-        grids = as_grids(self.functa, train[:TRAIN_ROWS])
-        side = self.side or (2 if grids.shape[1] % 2 == 0 else 1)
-        noise = decoder.pulled_noise(self.decoder, train[:NOISE_ROWS])
-        return transform.fit(grids, side, as_grids(self.functa, noise))
+        """The Transform of latents as `as_grids` makes them, in blocks of 2 x 2 cells where these
+        fit."""
+        grids = as_grids(self.functa, self.functaset.train.latents[:TRAIN_ROWS])
+        side = 2 if grids.shape[1] % 2 == 0 else 1
+        return transform.fit(grids, side, as_grids(self.functa, self.noise))
 
     def codec(self, step):
         """The Codec at a step in grey levels, fitted to train; validation chooses its model."""
@@ -54,52 +55,17 @@ class Latents:
             held = train[-VAL_ROWS:]
         return codecs.fit(self.transform, train, held, step / 255, **self.settings)
 
-    def point(self, images, shown, step):
-        """The curves.Point of images uint8 (n, h, w, C) at a step in grey levels."""
-        codec = self.codec(step)
+    def point(self, rows, images, shown, step):
+        """The curves.Point of `images` uint8 (n, h, w, C), those in `rows` of the test split."""
+        grids = as_grids(self.functa, self.functaset.test.latents[rows])
 
-        def encode_all(images):
-            return encode(self.decoder, codec, images, self.functa.encode(images)[0])
+        def fit(images):
+            return as_grids(self.functa, self.functa.encode(images)[0])
 
-        def decode(symbols, means):
-            return rendered(self.decoder, codec.dequantise(symbols, means))
+        def render(grids):
+            return rendered(self.decoder, grids)
 
-        return curves.coded("latents", codec, images, shown, step, encode_all, decode)
-
-
-def encode(functa, codec, images, latents, rounds=ROUNDS):
-    """The (symbols, means, scales) of images uint8 (n, h, w, C), as `Codec.choose` returns them.
-
-    functa: that makes the pictures; latents: of the images, (n, ...). After rounding, the error of
-    each picture is pulled back to its latent `rounds` times: what one number lost in rounding,
-    others make good by being rounded anew. The one with the least error + rate_weight * bits stays.
-    """
-    found = codec.choose(codec.transform.apply(as_grids(functa, latents)))
-    if not rounds:
-        return found
-    gradients, least = _slopes(functa, codec, images, found)
-    candidate = found
-    for _ in range(rounds):
-        aimed = codec.coordinates(*candidate[:2]) - LENGTH * gradients
-        candidate = codec.choose(aimed)
-        gradients, costs = _slopes(functa, codec, images, candidate)
-        better = costs < least
-        least = np.minimum(costs, least)
-        found = tuple(
-            np.where(better[:, None, None, None], new, kept)
-            for kept, new in zip(found, candidate, strict=True)
-        )
-    return found
-
-
-def _slopes(functa, codec, images, found):
-    """(gradients of half the squared error in coordinates, costs (n,)) of `encode`'s choice."""
-    symbols, means, scales = found
-    latents = codec.dequantise(symbols, means).reshape(len(images), *functa.config.latent_shape)
-    gradients, errors = decoder.error_gradients(functa, latents, images)
-    bits = context.laplace_bits(symbols, means, scales).sum(axis=(1, 2, 3))
-    blocks = transform.to_blocks(as_grids(functa, gradients), codec.transform.side)
-    return blocks @ codec.transform.inverse.T, errors + codec.rate_weight * codec.step**2 * bits
+        return curves.coded("latents", self.codec(step), grids, images, shown, step, fit, render)
 
 
 def rendered(functa, grids):

@@ -9,24 +9,24 @@ RATES = (0.125, 10)  # bits per pixel that are drawn
 MARKERS = "osDv^P"  # of published curves
 
 
-def rate_figure(path, measured, pixels, published=()):
-    """PSNR against bits per pixel (of `pixels` in all), bare and whole.
+def rate_figure(path, measured, published=()):
+    """PSNR against bits per pixel, bare and whole.
 
-    measured: lists of curves.Point, ours first; published: published.Curve.
+    measured: lists of rows as methods.row makes them, ours first; published: published.Curve.
     """
     with figure(path, 1, 2, size=(10.5, 4.2), sharey=True) as (made, axes):
         handles = {}
         for ax, size, title in (
-            (axes[0], "bare", "without what all files share"),
-            (axes[1], "whole", "whole files"),
+            (axes[0], "bits/pixel", "without what all files share"),
+            (axes[1], "bits/pixel, whole files", "whole files"),
         ):
             for number, curve in enumerate(measured):
-                rate = [8 * getattr(point, size) / pixels for point in curve]
+                rate, psnr = zip(*((row[size], row["PSNR (dB)"]) for row in curve), strict=True)
                 style = {"color": "k", "lw": 2, "zorder": 3} if number == 0 else {"lw": 1.2}
-                line, *_ = ax.plot(rate, [p.psnr for p in curve], marker=".", ms=4, **style)
-                handles[curve[0].method] = line
+                line, *_ = ax.plot(rate, psnr, marker=".", ms=4, **style)
+                handles[curve[0]["method"]] = line
             for number, other in enumerate(published):
-                if other.whole_files != (size == "whole"):
+                if other.whole_files != (ax is axes[1]):
                     continue
                 style = {"ls": ":", "lw": 0.8, "marker": MARKERS[number % len(MARKERS)]}
                 line, *_ = ax.plot(

@@ -7,7 +7,7 @@ import numpy as np
 from functa_jax.tasks import task
 from functa_jax.tasks.compression import codec as codecs
 from functa_jax.tasks.compression import curves
-from functa_jax.tasks.compression.encoding import Latents, as_grids, encode, rendered
+from functa_jax.tasks.compression.encoding import Latents, as_grids, rendered
 from groundfloor import npz
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
@@ -19,9 +19,8 @@ def encode_file(path, coder, images, step):
     Returns codec.Sizes.
     """
     codec = coder.codec(step)
-    latents, _ = coder.functa.encode(images)
-    images = images.reshape(len(images), *coder.functa.resolution, coder.functa.config.channels)
-    chosen = encode(coder.decoder, codec, images, latents)
+    grids = as_grids(coder.functa, coder.functa.encode(images)[0])
+    chosen = codec.choose(codec.transform.apply(grids))
     return codecs.write(path, coder.decoder.hash, codec, chosen[0], codec.encode(*chosen))
 
 

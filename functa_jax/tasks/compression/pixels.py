@@ -65,13 +65,10 @@ class Pixels:
 
     def point(self, images, shown, step):
         """The curves.Point of images uint8 (n, h, w, C) at a step in grey levels."""
-        codec = self.codec(step)
 
-        def encode(images):
-            return codec.choose(codec.transform.apply(self.grids(images)))
+        def render(grids):
+            return curves.to_bytes(grids).reshape(len(grids), *images.shape[1:])
 
-        def decode(symbols, means):
-            pixels = codec.dequantise(symbols, means).reshape(len(symbols), *images.shape[1:])
-            return curves.to_bytes(pixels)
-
-        return curves.coded(self.method, codec, images, shown, step, encode, decode, basis=False)
+        grids, codec = self.grids(images), self.codec(step)
+        parts = grids, images, shown, step, self.grids, render
+        return curves.coded(self.method, codec, *parts, basis=False)

@@ -51,7 +51,9 @@ def to_blocks(grids, side):
     """Grids (n, s, s, c) -> blocks (n, B, B, d)."""
     n, cells, _, c = grids.shape
     parts = grids.reshape(n, cells // side, side, cells // side, side, c)
-    return parts.transpose(0, 1, 3, 2, 4, 5).reshape(n, cells // side, cells // side, side * side * c)
+    return parts.transpose(0, 1, 3, 2, 4, 5).reshape(
+        n, cells // side, cells // side, side * side * c
+    )
 
 
 def to_grids(blocks, side):

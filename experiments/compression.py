@@ -1,0 +1,156 @@
+"""How few bits does a CIFAR-10 image take as a latent, beside PCA, files and published codecs?
+
+    python -m experiments.compression                   an hour and a half on one CPU core
+    python -m experiments.compression --methods latents PCA   some of it, beside other processes
+
+All 10,000 test images, one seed. Latents of functa_cifar10-spatial-cpu.npz (8x8x16 numbers) and PCA
+go through one codec: decorrelating transform of blocks, equal steps, an entropy model that sees the
+symbols before, rounding that weighs bits, `constriction`'s range coder, reconstruction at
+conditional means. The decoder was trained on with rounded latents
+(functa_jax.tasks.compression.adapt). What each part buys is measured on validation latents.
+Published points and what they count: functa_jax/tasks/compression/published_cifar10.json.
+Each point is kept as soon as it is measured; a killed experiment goes on where it was.
+Results: compression_cifar10.json, its figure, and the adapted network, functa_cifar10_rounded.npz.
+
+Expected: RECOMBINER (He et al. 2024) reaches 27.2 / 28.5 / 30.9 / 32.2 dB at 0.72 / 0.94 / 1.53 /
+1.92 bits per pixel and takes 8 to 11 seconds of an A100 to encode an image. The aim is as much at
+a thousandth of the time.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments import compression_parts, runner
+from functa_jax.functa import load
+from functa_jax.tasks import task
+from functa_jax.tasks.compression import adapt, curves, figures, methods, published
+from groundfloor import checks, cli, tables
+from groundfloor.checks import Count, Positive
+from groundfloor.errors import UserError
+from groundfloor.runs import Progress, read_json, write_json
+
+STEM = "compression_cifar10"
+ADAPTED = "functa_cifar10_rounded.npz"
+AGAINST = ("RECOMBINER", "COIN++", "BPG 4:4:4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(task.TaskConfig):
+    """What is measured, with which training."""
+
+    run: Path = runner.RESULTS / "functa_cifar10-spatial-cpu.npz"
+    """The functa that fits latents."""
+    functaset: Path
+    """Its functaset: functa_jax.export --run FUNCTA --dataset cifar10 --out FILE makes it."""
+    out: Path = Path("runs") / STEM
+    """Folder for points that are measured."""
+    results: Path = runner.RESULTS
+    """Folder for the table and the figure."""
+    methods: tuple[str, ...] = ()
+    """Measure these alone and write no table; none: all that is missing, and the table."""
+    steps: tuple[Positive, ...] = (96.0, 64.0, 48.0, 36.0, 28.0, 20.0)
+    """Steps of the quantiser, in grey levels."""
+    training: Count = 1000
+    """Steps that train each entropy model."""
+    adapting: Count = 1000
+    """Steps that adapt the decoder to rounded latents."""
+
+    def __post_init__(self):
+        checks.check(self)
+
+
+def main(config):
+    """Measure what is missing, then write and print the table; returns what the JSON holds."""
+    material = task.load(config)
+    images = material.data.test.images
+    settings = {"steps": config.training, "seed": config.seed}
+    facts = {"origin": material.origin, "training": config.training, "adapting": config.adapting}
+    ours = {"latents", compression_parts.METHOD}
+    decoder = adapted(config) if ours & set(config.methods or ours) else material.functa
+    rows, shown = np.arange(len(images)), task.spaced(len(images), 1)
+    work = methods.work(material, decoder, rows, shown, config.steps, settings, config.out)
+    work[compression_parts.METHOD] = compression_parts.work(material, decoder, settings)
+    unknown = set(config.methods) - set(work)
+    if unknown:
+        raise UserError(f"--methods {' '.join(unknown)}: there are {', '.join(work)}")
+    chosen = {name: work[name] for name in config.methods or work}
+    table = []
+    with Progress(sum(map(len, chosen.values())), "point") as progress:
+        for method, points in chosen.items():
+            for setting, measure in points.items():
+                name = f"{method}-{setting}".replace(" ", "_").replace(":", "")
+                table.append(kept(config.out / f"{name}.json", facts, measure, images))
+                progress.advance(1, method=method)
+    return None if config.methods else write(config, facts, table)
+
+
+def adapted(config):
+    """The Functa of compression.adapt, made where it is missing."""
+    folder = config.out / "adapted"
+    if not (folder / "functa.npz").exists():
+        settings = {"run": config.run, "functaset": config.functaset, "data_dir": config.data_dir}
+        adapt.main(adapt.Config(**settings, out=folder, steps=config.adapting, seed=config.seed))
+    return load(folder / "functa.npz")
+
+
+def kept(path, facts, measure, images):
+    """The row of a measurement, from its file if there is one."""
+    if path.exists():
+        found = read_json(path)
+        if found["facts"] != facts:
+            raise UserError(f"{path} was measured with other settings: give another --out")
+        return found["row"]
+    point = measure()
+    row = methods.row(point, images) if isinstance(point, curves.Point) else point
+    write_json(path, {"facts": facts, "row": row})
+    return row
+
+
+def write(config, facts, table):
+    """Write the table, the figure and the adapted network; print them; returns the JSON."""
+    by_method = {}
+    for row in table:
+        by_method.setdefault(row.get("method", compression_parts.METHOD), []).append(row)
+    parts = by_method.pop(compression_parts.METHOD)
+    names = list(compression_parts.work(None, None, {}))
+    others = published.curves()
+    result = runner.write(
+        config.results / f"{STEM}.json",
+        "compression",
+        {
+            **facts,
+            "table": table[: -len(parts)],
+            "against": against(by_method["latents"], others),
+            "parts": [{"part": name, **row} for name, row in zip(names, parts, strict=True)],
+        },
+    )
+    curves_of = [by_method[name] for name in by_method]
+    figures.rate_figure(config.results / f"{STEM}.png", curves_of, others)
+    runner.copy_file(config.out / "adapted" / "functa.npz", config.results / ADAPTED)
+    print(f"\n{tables.as_text(result['table'])}\n\n{tables.as_text(result['against'])}\n")
+    print(tables.as_text([{k: str(v) for k, v in row.items()} for row in result["parts"]]))
+    return result
+
+
+def against(ours, others):
+    """Rows: the rates of AGAINST, their dB, and ours at these rates, linear in the logarithm."""
+    rate, psnr = zip(*sorted((row["bits/pixel"], row["PSNR (dB)"]) for row in ours), strict=True)
+    return [
+        {
+            "published": other.method,
+            "bits/pixel": at,
+            "PSNR (dB)": theirs,
+            "latents (dB)": float(np.interp(np.log(at), np.log(rate), psnr)),
+            "ahead (dB)": float(np.interp(np.log(at), np.log(rate), psnr)) - theirs,
+        }
+        for other in others
+        if other.method in AGAINST
+        for at, theirs in other.points
+        if rate[0] <= at <= rate[-1]
+    ]
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
