@@ -124,7 +124,7 @@ def fit(transform, train, held, step, rate_weight=0.1, steps=1500, seed=0):
     """The Codec for grids like `train` (n, s, s, c), of which `held` choose the entropy model.
 
     First its symbols are rounded with a dead zone; then, where bits count, chosen by them, and the
-    entropy model is trained on. steps: of its training.
+    entropy model is trained on. steps: of its training; none: it knows each symbol's scale alone.
     """
     whole = transform.apply(train)
     symbols = _cut(whole / step)
@@ -139,9 +139,13 @@ def fit(transform, train, held, step, rate_weight=0.1, steps=1500, seed=0):
     symbols, means, _ = codec.choose(few)
     codec = replace(codec, pulls=_pulls(few / step, symbols, means))
     if rate_weight:
-        chosen = codec.choose(held)[0]
         entropy, _ = contexts.train(
-            symbols, chosen, steps=steps // 3, rate=1e-3, begin=entropy, seed=seed
+            symbols,
+            codec.choose(held)[0],
+            steps=steps // 3,
+            rate=1e-3,
+            begin=entropy if steps else None,
+            seed=seed,
         )
         codec = replace(codec, context=entropy)
     return codec

@@ -143,6 +143,8 @@ def train(symbols, held, *, steps=1500, rate=3e-3, images=64, seed=0, begin=None
     Returns it and the bits of an image of `held`.
     """
     begin = begin or _without_context(symbols, seed)
+    if not steps:
+        return begin, ideal_bits(begin, held)
     weights = {name: jnp.asarray(v, jnp.float32) for name, v in _floats(begin.arrays).items()}
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, max(1, steps // 20), steps + 1)
     random, state = np.random.default_rng(seed), OPTIMIZER.init(weights)

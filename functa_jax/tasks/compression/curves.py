@@ -18,10 +18,10 @@ from functa_jax.tasks.compression import codec
 CHROMA = {"JPEG 4:2:0": 2, "JPEG 4:4:4": 0}  # colours at half the resolution, or at all of it
 # JPEG 2000: the dB that the file aims at.
 QUALITIES = {
-    "JPEG 4:2:0": (5, 10, 20, 35, 50, 65, 80, 90),
-    "JPEG 4:4:4": (5, 10, 20, 35, 50, 65, 80, 90),
-    "JPEG 2000": (20, 23, 26, 29, 32, 35, 38),
-    "WebP": (0, 10, 25, 50, 70, 85, 95, 100),
+    "JPEG 4:2:0": (5, 15, 30, 50, 70, 90),
+    "JPEG 4:4:4": (5, 15, 30, 50, 70, 90),
+    "JPEG 2000": (20, 24, 28, 32, 36),
+    "WebP": (0, 20, 50, 75, 90, 100),
 }
 CHANNELS = {"JPEG 4:2:0": (3,), "JPEG 4:4:4": (1, 3), "JPEG 2000": (1, 3, 4), "WebP": (1, 3, 4)}
 TIMED = 256  # images whose encoding and decoding are timed
