@@ -234,12 +234,14 @@ def read(path, name, shape=None):
     body, check = data[: -CHECK.size], data[-CHECK.size :]
     if len(body) < HEADER.size or CHECK.unpack(check) != (zlib.crc32(body),):
         raise UserError(f"{path} is damaged or cut short (its check sum is wrong)")
-    _, version, owner, rows, side, cells, cell, m, hidden, size, _ = HEADER.unpack_from(body)
+    _, version, owner, rows, side, cells, cell, m, hidden, *sizes = HEADER.unpack_from(body)
     if version != VERSION:
         raise UserError(f"{path} is of version {version}, not {VERSION}; unpack it with that one")
     if owner.hex() != name:
         raise UserError(f"{path} was packed with functa {owner.hex()}, this one is {name}")
     try:
+        if HEADER.size + sum(sizes) != len(body):
+            raise ValueError("its parts are not as long as it says")
         found = (side * cells, side * cells, cell)
         if shape not in (None, found):
             raise ValueError(f"its grids are {found}, not {shape}")
@@ -247,10 +249,11 @@ def read(path, name, shape=None):
             raise ValueError(f"it claims {m} symbols a block")
         if rows * side**2 * cells**2 * cell > MOST_NUMBERS:
             raise ValueError(f"it claims {rows:,} images of {found} numbers")
-        if rows * side**2 * m * LEAST_BITS > 8 * len(body[HEADER.size + size :]) + 64:
+        if rows * side**2 * m * LEAST_BITS > 8 * sizes[1] + 64:
             raise ValueError(f"it has no room for {rows:,} images")
-        codec = _codec(body[HEADER.size : HEADER.size + size], side, cells, cell, m, hidden)
-        return codec.dequantise(*codec.decode(body[HEADER.size + size :], rows))
+        payload = HEADER.size + sizes[0]
+        codec = _codec(body[HEADER.size : payload], side, cells, cell, m, hidden)
+        return codec.dequantise(*codec.decode(body[payload:], rows))
     # AssertionError: constriction's, where the bytes are none that its coder writes.
     except (ValueError, AssertionError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error})") from None
