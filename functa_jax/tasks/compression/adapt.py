@@ -70,7 +70,7 @@ def main(config):
     print(f"adapting {functa} in {config.steps:,} steps; {path}, checkpoints in {kept}", flush=True)
     coder = Latents(functa, functa, material.functaset, {})
     held = material.functaset.val.latents[:VAL_ROWS], data.val.images[:VAL_ROWS]
-    before = psnr(config, coder, *held)
+    before = psnr(config, coder, functa, *held)
 
     train_step, state = training(config, functa)
     checkpoints = Checkpoints(kept)
@@ -90,7 +90,7 @@ def main(config):
     made = {**functa.metadata, "adapted_from": functa.hash, "adapted": settings}
     adapted = replace(functa, params=jax.device_get(state["params"]), metadata=made)
     adapted.save(path)
-    after = psnr(config, replace(coder, decoder=adapted), *held)
+    after = psnr(config, coder, adapted, *held)
     print(
         f"validation {before:.2f} -> {after:.2f} dB, {duration(time.monotonic() - began)}: {path}"
     )
@@ -149,12 +149,12 @@ def rounded(coder, latents, steps):
     return coder.transform.undo(np.float32(pulled)).reshape(latents.shape)
 
 
-def psnr(config, coder, latents, images):
+def psnr(config, coder, decoder, latents, images):
     """Mean of per-image PSNR in dB of rounded latents, over three steps of the quantiser."""
     found = []
     for step in np.geomspace(config.finest, config.coarsest, 3):
         grids = rounded(coder, latents, np.full(len(latents), step))
-        found.append(curves.mean_psnr(rendered(coder.decoder, grids), images))
+        found.append(curves.mean_psnr(rendered(decoder, grids), images))
     return float(np.mean(found))
 
 
