@@ -7,7 +7,7 @@ from functa_jax.tasks.compression import curves, encoding
 from functa_jax.tasks.compression.transform import Transform
 
 METHOD = "parts"
-STEPS = (64.0, 40.0)  # of the quantiser, in grey levels: rates on both sides of RATE
+STEPS = (72.0, 50.0)  # of the quantiser, in grey levels: rates on both sides of RATE
 RATE = 1.0  # bits per pixel at which parts are compared
 ROWS = 1000  # validation images that are measured; as many others choose the entropy models
 PLAIN = {"rate_weight": 0.0, "steps": 0}

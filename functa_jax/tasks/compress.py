@@ -27,7 +27,7 @@ from groundfloor.errors import UserError
 from groundfloor.runs import Progress
 
 SHOWN = 10
-STEPS = (128, 96, 64, 48, 36, 24, 16)  # of the quantiser, in grey levels of pictures of 0 ... 255
+STEPS = (100, 72, 50, 36, 28, 20)  # of the quantiser, in grey levels of pictures of 0 ... 255
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Config(task.TaskConfig):
 
     images: Count | None = None
     """Test images to measure, at most; none: all."""
-    training: Count = 1000
+    training: Count = 600
     """Steps that train each entropy model."""
     decoder: Path | None = None
     """Functa of compression.adapt, whose pictures allow for rounding; default the run's own."""
     step: Positive = 64.0
-    """Packing: step of the quantiser, in grey levels; 16 to 128 are measured."""
+    """Packing: step of the quantiser, in grey levels; 20 to 100 are measured."""
     pack: Path | None = None
     """Images to pack: .npy, uint8 (n, h, w, C) or (n, h, w)."""
     unpack: Path | None = None

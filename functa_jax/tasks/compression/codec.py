@@ -39,7 +39,7 @@ PIECE = 4096  # images that are coded side by side
 FAMILY = constriction.stream.model.QuantizedLaplace(-LARGEST, LARGEST)
 RARE = 1e-4  # numbers that are as seldom not zero, and all after them, are never sent
 MULTIPLE = 64  # that are sent are a multiple of this, so that few sizes are compiled
-CHOSEN_ROWS = 8192  # train images whose symbols are chosen by their bits, for a second training
+CHOSEN_ROWS = 4096  # train images whose symbols are chosen by their bits, for a second training
 ZERO = 0.42  # what is added before |u| is cut to a whole number, where bits are not known yet
 
 
@@ -120,7 +120,7 @@ class Codec:
                 yield np.s_[:, row, column, first:last]
 
 
-def fit(transform, train, held, step, rate_weight=0.1, steps=1500, seed=0):
+def fit(transform, train, held, step, rate_weight=0.12, steps=600, seed=0):
     """The Codec for grids like `train` (n, s, s, c), of which `held` choose the entropy model.
 
     First its symbols are rounded with a dead zone; then, where bits count, chosen by them, and the

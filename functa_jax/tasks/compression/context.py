@@ -135,7 +135,7 @@ def laplace_bits(symbols, mean, scale, library=np):
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(), optax.scale(-1.0))
 
 
-def train(symbols, held, *, steps=1500, rate=3e-3, images=64, seed=0, begin=None):
+def train(symbols, held, *, steps=600, rate=3e-3, images=64, seed=0, begin=None):
     """The Context of symbols like int (n, B, B, m); `held` ones say which step's weights are best.
 
     images: of a training step. begin: the Context to start from, else one that knows each symbol's

@@ -64,20 +64,15 @@ def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True)
     those of TIMED images, from pixels to bytes and back, as many times as there are.
     """
 
-    def encode(grids):
-        return coder.encode(*coder.choose(coder.transform.apply(grids)))
-
-    def decode(payload, rows):
-        return render(coder.dequantise(*coder.decode(payload, rows)))
-
-    payload = encode(grids)
-    pictures = decode(payload, len(images))
+    chosen = coder.choose(coder.transform.apply(grids))
+    payload = coder.encode(*chosen)
+    pictures = render(coder.dequantise(*chosen[:2]))
     few = images[:TIMED]
-    little = encode(fit(few))  # compiles
+    render(fit(few))  # compiles
     began = time.perf_counter()
-    encode(fit(few))
+    little = coder.encode(*coder.choose(coder.transform.apply(fit(few))))
     encoded = time.perf_counter()
-    decode(little, len(few))
+    render(coder.dequantise(*coder.decode(little, len(few))))
     ended = time.perf_counter()
     counted = coder if basis else codec.without_basis(coder)
     _, sizes = codec.packed("0" * 16, counted, len(images), payload)

@@ -12,7 +12,7 @@ from functa_jax.tasks.compression import curves, decoder, transform
 
 NOISE_ROWS = 4096  # latents at which the decoder's Jacobian is looked at
 TRAIN_ROWS = 20_000  # latents that transform and entropy model are fitted to
-VAL_ROWS = 1000
+VAL_ROWS = 500
 
 
 def as_grids(functa, latents):
