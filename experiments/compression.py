@@ -121,6 +121,7 @@ def write(config, facts, table):
         "compression",
         {
             **facts,
+            "seeds": [config.seed],
             "table": table[: -len(parts)],
             "against": against(by_method["latents"], others),
             "parts": [{"part": name, **row} for name, row in zip(names, parts, strict=True)],
