@@ -6,7 +6,8 @@ from functa_jax.images.gallery import gallery
 from groundfloor.plots import figure
 
 RATES = (0.125, 10)  # bits per pixel that are drawn
-MARKERS = "osDv^P"  # of published curves
+MARKERS = "osDv^P"  # of published curves, in the colours C0, C1, ...
+COLOURS = ("k", "0.35", "0.65", "C8", "C9", "C6", "navy")  # of measured curves
 
 
 def rate_figure(path, measured, published=()):
@@ -22,8 +23,8 @@ def rate_figure(path, measured, published=()):
         ):
             for number, curve in enumerate(measured):
                 rate, psnr = zip(*((row[size], row["PSNR (dB)"]) for row in curve), strict=True)
-                style = {"color": "k", "lw": 2, "zorder": 3} if number == 0 else {"lw": 1.2}
-                line, *_ = ax.plot(rate, psnr, marker=".", ms=4, **style)
+                style = {"color": COLOURS[number % len(COLOURS)], "lw": 1.2 if number else 2}
+                line, *_ = ax.plot(rate, psnr, marker=".", ms=4, zorder=3, **style)
                 handles[curve[0]["method"]] = line
             for number, other in enumerate(published):
                 if other.whole_files != (ax is axes[1]):
