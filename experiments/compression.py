@@ -26,7 +26,7 @@ from experiments import compression_parts, runner
 from functa_jax.functa import load
 from functa_jax.tasks import task
 from functa_jax.tasks.compression import adapt, curves, figures, methods, published
-from groundfloor import checks, cli, tables
+from groundfloor import cli, tables
 from groundfloor.checks import Count, Positive
 from groundfloor.errors import UserError
 from groundfloor.runs import Progress, read_json, write_json
@@ -56,9 +56,6 @@ class Config(task.TaskConfig):
     """Steps that train each entropy model."""
     adapting: Count = 1000
     """Steps that adapt the decoder to rounded latents."""
-
-    def __post_init__(self):
-        checks.check(self)
 
 
 def main(config):

@@ -24,7 +24,7 @@ from functa_jax.tasks.compression.figures import picture_figure, rate_figure
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Positive
 from groundfloor.errors import UserError
-from groundfloor.runs import Progress
+from groundfloor.runs import Progress, counted
 
 SHOWN = 10
 STEPS = (100, 72, 50, 36, 28, 20)  # of the quantiser, in grey levels of pictures of 0 ... 255
@@ -50,7 +50,7 @@ class Config(task.TaskConfig):
     """File that packing or unpacking (.npy) writes."""
 
     def __post_init__(self):
-        checks.check(self)
+        super().__post_init__()
         if self.pack and self.unpack:
             raise ValueError("give --pack or --unpack, not both")
         if bool(self.pack or self.unpack) != bool(self.to):
@@ -85,7 +85,8 @@ def _measure(config):
     work = methods.work(material, decoder, rows, shown, STEPS, settings)
     total = sum(map(len, work.values()))
     print(
-        f"compress: {len(images):,} test images by {len(work)} methods, {total} points in all; "
+        f"compress: {counted(len(images), 'test image')} by {counted(len(work), 'method')}, "
+        f"{counted(total, 'point')} in all; "
         f"report in {material.out}",
         flush=True,
     )

@@ -9,7 +9,6 @@ fitted by the network they came from, as before.
 """
 
 import hashlib
-import time
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -26,7 +25,7 @@ from functa_jax.tasks.compression.codec import ZERO
 from functa_jax.tasks.compression.encoding import Latents, as_grids, rendered
 from groundfloor import cli, seeds
 from groundfloor.checks import Count, Interval, Positive
-from groundfloor.runs import Progress, duration
+from groundfloor.runs import Progress, Stopping, locked
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,7 @@ class Config(task.TaskConfig):
     """Largest step of the quantiser."""
 
 
-PULL = (
-    0.05  # of a step: how far numbers that are not zero lie nearer zero than what stands for them
-)
+PULL = 0.05  # of a step: so much nearer zero lie numbers that were not rounded to it
 KEEP_EVERY = 250  # steps between checkpoints
 SMALLEST_ERROR = 3e-4  # mean squared error of a picture whose latent is not rounded, about
 VAL_ROWS = 300
@@ -60,8 +57,6 @@ def main(config):
     Both are means over steps of the quantiser. The same command goes on where it was stopped.
     """
     material = task.load(config)
-    from functa_jax.training.checkpoints import Checkpoints
-
     functa, data = material.functa, material.data
     settings = {name: getattr(config, name) for name in SETTINGS}
     about = f"{material.origin} {settings}"
@@ -69,32 +64,42 @@ def main(config):
     path = material.path("functa.npz")
     print(f"adapting {functa} in {config.steps:,} steps; {path}, checkpoints in {kept}", flush=True)
     coder = Latents(functa, functa, material.functaset, {})
-    held = material.functaset.val.latents[:VAL_ROWS], data.val.images[:VAL_ROWS]
+    part = "val" if len(data.val) else "train"
+    latents, images = getattr(material.functaset, part).latents, getattr(data, part).images
+    held = latents[:VAL_ROWS], images[:VAL_ROWS]
     before = psnr(config, coder, functa, *held)
 
-    train_step, state = training(config, functa)
+    with locked(kept):
+        params = trained(config, coder, data.train.images, kept)
+    made = {**functa.metadata, "adapted_from": functa.hash, "adapted": settings}
+    adapted = replace(functa, params=params, metadata=made)
+    adapted.save(path)
+    after = psnr(config, coder, adapted, *held)
+    print(f"{part} {before:.2f} -> {after:.2f} dB: {path}")
+    return {"before": before, "after": after}
+
+
+def trained(config, coder, images, kept):
+    """The parameters after all steps on train images, from the newest checkpoint in `kept`."""
+    from functa_jax.training.checkpoints import Checkpoints
+
+    train_step, state = training(config, coder.functa)
     checkpoints = Checkpoints(kept)
     state = checkpoints.restore(state) or state
-    latents = material.functaset.train.latents
-    began, step = time.monotonic(), int(state["step"])
+    latents, step = coder.functaset.train.latents, int(state["step"])
     with Progress(config.steps, "step", start=step) as progress:
         while step < config.steps:
             random = np.random.default_rng(seeds.fold(config.seed, "adapt", step))
-            rows = random.integers(0, len(data.train.images), config.batch_size)
-            share = batch(config, coder, latents[rows], data.train.images[rows], random)
-            state, error = train_step(state, *share)
+            rows = random.integers(0, len(images), config.batch_size)
+            state, error = train_step(
+                state, *batch(config, coder, latents[rows], images[rows], random)
+            )
             step += 1
             progress.advance(1, error=f"{error:.5f}")
             if step % KEEP_EVERY == 0 or step == config.steps:
                 checkpoints.save(jax.device_get(state))
-    made = {**functa.metadata, "adapted_from": functa.hash, "adapted": settings}
-    adapted = replace(functa, params=jax.device_get(state["params"]), metadata=made)
-    adapted.save(path)
-    after = psnr(config, coder, adapted, *held)
-    print(
-        f"validation {before:.2f} -> {after:.2f} dB, {duration(time.monotonic() - began)}: {path}"
-    )
-    return {"before": before, "after": after}
+                Stopping.kept = f"step {step:,} in {kept}"
+    return jax.device_get(state["params"])
 
 
 def training(config, functa):
