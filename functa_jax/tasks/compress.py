@@ -22,7 +22,7 @@ from functa_jax.tasks import task
 from functa_jax.tasks.compression import curves, files, methods, published
 from functa_jax.tasks.compression.figures import picture_figure, rate_figure
 from groundfloor import checks, cli
-from groundfloor.checks import Count, Positive
+from groundfloor.checks import Count, CountOrZero, Positive
 from groundfloor.errors import UserError
 from groundfloor.runs import Progress, counted
 
@@ -36,8 +36,8 @@ class Config(task.TaskConfig):
 
     images: Count | None = None
     """Test images to measure, at most; none: all."""
-    training: Count = 600
-    """Steps that train each entropy model."""
+    training: CountOrZero = 600
+    """Steps that train each entropy model; 0: it knows how large each number usually is alone."""
     decoder: Path | None = None
     """Functa of compression.adapt, whose pictures allow for rounding; default the run's own."""
     step: Positive = 64.0

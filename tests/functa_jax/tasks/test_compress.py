@@ -44,7 +44,7 @@ def test_pulled_noise_is_the_jacobian_transposed(grids):
 def test_command_packs_and_unpacks(vectors, tmp_path, capsys):
     images = datasets.load("digits").test.images[:30]
     np.save(tmp_path / "images.npy", images[..., 0])
-    flags = ("--step", 8, "--training", 8)
+    flags = ("--step", 8, "--training", 0)
     source, packed, back = (tmp_path / name for name in ("images.npy", "small.functa", "back.npy"))
     summary = command("--run", vectors, "--pack", source, "--to", packed, *flags)
     command("--run", vectors, "--unpack", packed, "--to", back)
@@ -52,7 +52,7 @@ def test_command_packs_and_unpacks(vectors, tmp_path, capsys):
     found = np.load(back)
     model = functa.load(vectors)
     assert found.shape == images.shape and found.dtype == np.uint8
-    coder = encoding.Latents(model, model, load_functaset(vectors), {"steps": 8, "seed": 0})
+    coder = encoding.Latents(model, model, load_functaset(vectors), {"steps": 0, "seed": 0})
     grids, coded = model.encode(images)[0].reshape(30, 1, 1, -1), coder.codec(8)
     symbols, means, _ = coded.choose(coded.transform.apply(grids))
     expected = encoding.rendered(model, coded.dequantise(symbols, means))
@@ -88,7 +88,7 @@ def test_an_adapted_decoder_makes_better_pictures_of_rounded_latents_and_packs(
 
     np.save(tmp_path / "images.npy", datasets.load("digits").test.images[:3])
     where = ("--run", vectors, "--decoder", tmp_path / "functa.npz")
-    flags = ("--pack", tmp_path / "images.npy", "--to", tmp_path / "x", "--training", 1)
+    flags = ("--pack", tmp_path / "images.npy", "--to", tmp_path / "x", "--training", 0)
     command(*where, *flags)
     command(*where, "--unpack", tmp_path / "x", "--to", tmp_path / "y.npy")
     assert np.load(tmp_path / "y.npy").shape == (3, 8, 8, 1)
@@ -102,7 +102,7 @@ def test_command_measures(grids, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compress, "STEPS", (64, 16))
     ends = {method: (found[0], found[-1]) for method, found in curves.QUALITIES.items()}
     monkeypatch.setattr(curves, "QUALITIES", ends)
-    command("--run", grids, "--out", tmp_path, "--images", 12, "--training", 4)
+    command("--run", grids, "--out", tmp_path, "--images", 12, "--training", 0)
     report = json.loads((tmp_path / "compress.json").read_text())
     methods = list(dict.fromkeys(row["method"] for row in report["rows"]))
     assert methods == ["latents", "PCA", "JPEG 4:4:4", "JPEG 2000", "WebP"]
@@ -131,7 +131,7 @@ def test_a_kind_of_file_that_cannot_hold_the_channels_is_left_out_and_said(
     (run / "config.json").write_text(json.dumps({"dataset": "rgba"}))
     monkeypatch.setattr(compress, "STEPS", (64,))
     monkeypatch.setattr(curves, "QUALITIES", {name: ends[:1] for name, ends in QUALITIES.items()})
-    command("--run", run, "--data-dir", data, "--training", 1, "--step", 7)
+    command("--run", run, "--data-dir", data, "--training", 0, "--step", 7)
     report = json.loads((run / "tasks" / "compress.json").read_text())
     methods = {row["method"] for row in report["rows"]}
     assert "WebP" in methods and not any("JPEG 4" in method for method in methods)
@@ -148,7 +148,7 @@ def test_a_kind_of_file_that_cannot_hold_the_channels_is_left_out_and_said(
     "flags",
     [
         ("--images", 0),
-        ("--training", 0),
+        ("--training", -1),
         ("--step", 0),
         ("--pack", "a.npy"),
         ("--to", "b"),
