@@ -33,6 +33,8 @@ from groundfloor.runs import Progress, read_json, write_json
 
 STEM = "compression_cifar10"
 ADAPTED = "functa_cifar10_rounded.npz"
+TIMES = "times"
+TIMED_STEPS = (50.0,)
 AGAINST = ("RECOMBINER", "COIN++", "BPG 4:4:4")
 
 
@@ -64,11 +66,12 @@ def main(config):
     images = material.data.test.images
     settings = {"steps": config.training, "seed": config.seed}
     facts = {"origin": material.origin, "training": config.training, "adapting": config.adapting}
-    ours = {"latents", compression_parts.METHOD}
+    ours = {"latents", compression_parts.METHOD, TIMES}
     decoder = adapted(config) if ours & set(config.methods or ours) else material.functa
     rows, shown = np.arange(len(images)), task.spaced(len(images), 1)
     work = methods.work(material, decoder, rows, shown, config.steps, settings, config.out)
     work[compression_parts.METHOD] = compression_parts.work(material, decoder, settings)
+    work[TIMES] = timing(material, decoder, config.out)
     unknown = set(config.methods) - set(work)
     if unknown:
         raise UserError(f"--methods {' '.join(unknown)}: there are {', '.join(work)}")
@@ -81,6 +84,19 @@ def main(config):
                 table.append(kept(config.out / f"{name}.json", facts, measure, images))
                 progress.advance(1, method=method)
     return None if config.methods else write(config, facts, table)
+
+
+def timing(material, decoder, folder):
+    """{method: function that measures processor times}, on few images; entropy models need no
+    training for that."""
+    rows = np.arange(curves.TIMED)
+    work = methods.work(material, decoder, rows, rows[:1], TIMED_STEPS, {"steps": 0}, folder)
+
+    def measure(method):
+        point = [*work[method].values()][len(work[method]) // 2]()
+        return {"timed": method, "setting": point.setting, **methods.times(point)}
+
+    return {method: lambda method=method: measure(method) for method in work}
 
 
 def adapted(config):
@@ -100,17 +116,27 @@ def kept(path, facts, measure, images):
             raise UserError(f"{path} was measured with other settings: give another --out")
         return found["row"]
     point = measure()
-    row = methods.row(point, images) if isinstance(point, curves.Point) else point
+    row = point
+    if isinstance(point, curves.Point):
+        row = {
+            name: value
+            for name, value in methods.row(point, images).items()
+            if not name.endswith("/image")  # times: see `timing`
+        }
     write_json(path, {"facts": facts, "row": row})
     return row
 
 
 def write(config, facts, table):
     """Write the table, the figure and the adapted network; print them; returns the JSON."""
-    by_method = {}
+    by_method, times, parts = {}, [], []
     for row in table:
-        by_method.setdefault(row.get("method", compression_parts.METHOD), []).append(row)
-    parts = by_method.pop(compression_parts.METHOD)
+        if "timed" in row:
+            times.append(row)
+        elif "method" in row:
+            by_method.setdefault(row["method"], []).append(row)
+        else:
+            parts.append(row)
     names = list(compression_parts.work(None, None, {}))
     others = published.curves()
     result = runner.write(
@@ -119,16 +145,17 @@ def write(config, facts, table):
         {
             **facts,
             "seeds": [config.seed],
-            "table": table[: -len(parts)],
+            "table": [row for rows in by_method.values() for row in rows],
+            "times": times,
             "against": against(by_method["latents"], others),
             "parts": [{"part": name, **row} for name, row in zip(names, parts, strict=True)],
         },
     )
-    curves_of = [by_method[name] for name in by_method]
-    figures.rate_figure(config.results / f"{STEM}.png", curves_of, others)
+    figures.rate_figure(config.results / f"{STEM}.png", [*by_method.values()], others)
     runner.copy_file(config.out / "adapted" / "functa.npz", config.results / ADAPTED)
-    print(f"\n{tables.as_text(result['table'])}\n\n{tables.as_text(result['against'])}\n")
-    print(tables.as_text([{k: str(v) for k, v in row.items()} for row in result["parts"]]))
+    for name in ("table", "against", "times"):
+        print(f"\n{tables.as_text(result[name])}")
+    print("".join(f"\n{row}" for row in result["parts"]))
     return result
 
 

@@ -32,7 +32,7 @@ FLOOR = 1 / 12 / 255**2  # the error of rounding to 8 bits: no PSNR counts more 
 @dataclass(frozen=True, eq=False)
 class Point:
     """A method at one setting: bytes for all images, mean of per-image PSNR (dB), a few of the
-    pictures uint8 (m, h, w, C), seconds for all images to encode and to decode."""
+    pictures uint8 (m, h, w, C), seconds of a processor to encode an image and to decode one."""
 
     method: str
     setting: str
@@ -61,7 +61,7 @@ def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True)
 
     grids: what is coded, of images; step: of the quantiser, in grey levels; fit: images -> grids;
     render: grids -> pictures uint8; basis: whether the transform counts in whole files. Seconds are
-    those of TIMED images, from pixels to bytes and back, as many times as there are.
+    those of TIMED images, from pixels to bytes and back.
     """
 
     chosen = coder.choose(coder.transform.apply(grids))
@@ -69,11 +69,11 @@ def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True)
     pictures = render(coder.dequantise(*chosen[:2]))
     few = images[:TIMED]
     render(fit(few))  # compiles
-    began = time.perf_counter()
+    began = time.process_time()
     little = coder.encode(*coder.choose(coder.transform.apply(fit(few))))
-    encoded = time.perf_counter()
+    encoded = time.process_time()
     render(coder.dequantise(*coder.decode(little, len(few))))
-    ended = time.perf_counter()
+    ended = time.process_time()
     counted = coder if basis else codec.without_basis(coder)
     _, sizes = codec.packed("0" * 16, counted, len(images), payload)
     return Point(
@@ -83,18 +83,18 @@ def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True)
         sizes.payload + sizes.fixed,
         mean_psnr(pictures, images),
         pictures[shown],
-        (encoded - began) / len(few) * len(images),
-        (ended - encoded) / len(few) * len(images),
+        (encoded - began) / len(few),
+        (ended - encoded) / len(few),
     )
 
 
 def standard(method, quality, images, shown):
     """The Point of all images in files of their own, at one quality."""
-    began = time.perf_counter()
+    began = time.process_time()
     files = [one_file(method, image, quality) for image in images]
-    encoded = time.perf_counter()
+    encoded = time.process_time()
     pictures = np.stack([decoded(data, image) for data, image in zip(files, images, strict=True)])
-    ended = time.perf_counter()
+    ended = time.process_time()
     if method in CHROMA:
         # Huffman tables of its own make a file smaller, and leave no header that files share.
         whole = sum(len(one_file(method, image, quality, optimize=True)) for image in images)
@@ -107,8 +107,8 @@ def standard(method, quality, images, shown):
         whole,
         mean_psnr(pictures, images),
         pictures[shown],
-        encoded - began,
-        ended - encoded,
+        (encoded - began) / len(images),
+        (ended - encoded) / len(images),
     )
 
 

@@ -34,13 +34,20 @@ def work(material, decoder, rows, shown, steps, settings, folder=None):
 
 def row(point, images):
     """A Point of images (n, h, w, C) as a row of a table."""
-    count, pixels_in_all = len(images), math.prod(images.shape[:3])
+    pixels_in_all = math.prod(images.shape[:3])
     return {
         "method": point.method,
         "setting": point.setting,
         "bits/pixel": 8 * point.bare / pixels_in_all,
         "bits/pixel, whole files": 8 * point.whole / pixels_in_all,
         "PSNR (dB)": point.psnr,
-        "encode, ms/image": 1000 * point.encode_seconds / count,
-        "decode, ms/image": 1000 * point.decode_seconds / count,
+        **times(point),
+    }
+
+
+def times(point):
+    """Processor time of a Point, as part of a row."""
+    return {
+        "encode, ms/image": 1000 * point.encode_seconds,
+        "decode, ms/image": 1000 * point.decode_seconds,
     }
