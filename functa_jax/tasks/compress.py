@@ -127,8 +127,8 @@ def _remarks(material, images, measured, others):
         "bits/pixel leaves out what all files of a kind share: our header, transform and entropy "
         "model (once a file, all images in one), JPEG's tables (standard Huffman codes), the "
         "headers of JPEG 2000 and WebP. Whole files: with them, but for PCA's basis; JPEG then has "
-        "its own Huffman codes. JPEG, JPEG 2000 and WebP put each image in a file. Milliseconds are "
-        "processor time.",
+        "its own Huffman codes. JPEG, JPEG 2000 and WebP put each image in a file. Milliseconds "
+        "are of processor time.",
         f"The network weighs {shared:,} bytes (float32) beside that. At {point.psnr:.1f} dB "
         f"({point.method}, {point.setting}) an image takes {point.bare / count:.1f} bytes; "
         + "; ".join(_against(curve, point, shared, count) for curve in rest)
