@@ -137,7 +137,7 @@ def write(config, facts, table):
             by_method.setdefault(row["method"], []).append(row)
         else:
             parts.append(row)
-    names = list(compression_parts.work(None, None, {}))
+    names = [*compression_parts.SETTINGS, compression_parts.ADAPTED]
     others = published.curves()
     result = runner.write(
         config.results / f"{STEM}.json",
