@@ -33,6 +33,7 @@ from groundfloor.runs import Progress, read_json, write_json
 
 STEM = "compression_cifar10"
 ADAPTED = "functa_cifar10_rounded.npz"
+CODED = ("latents", "PCA", "PCA of 8x8 blocks")  # through our codec
 TIMES = "times"
 TIMED_STEPS = (50.0,)
 AGAINST = ("RECOMBINER", "COIN++", "BPG 4:4:4")
@@ -147,7 +148,7 @@ def write(config, facts, table):
             "seeds": [config.seed],
             "table": [row for rows in by_method.values() for row in rows],
             "times": times,
-            "against": against(by_method["latents"], others),
+            "against": against(by_method, others),
             "parts": [{"part": name, **row} for name, row in zip(names, parts, strict=True)],
         },
     )
@@ -159,22 +160,35 @@ def write(config, facts, table):
     return result
 
 
-def against(ours, others):
-    """Rows: the rates of AGAINST, their dB, and ours at these rates, linear in the logarithm."""
-    rate, psnr = zip(*sorted((row["bits/pixel"], row["PSNR (dB)"]) for row in ours), strict=True)
+def against(curves_of, others):
+    """Rows: the rates of AGAINST that latents reach, their dB, and ours, latents' and PCA's."""
+    (low, _), *_, (high, _) = points(curves_of["latents"])
     return [
         {
             "published": other.method,
-            "bits/pixel": at,
-            "PSNR (dB)": theirs,
-            "latents (dB)": float(np.interp(np.log(at), np.log(rate), psnr)),
-            "ahead (dB)": float(np.interp(np.log(at), np.log(rate), psnr)) - theirs,
+            "bits/pixel": rate,
+            "PSNR (dB)": psnr,
+            **{f"{method} (dB)": psnr_at(curves_of[method], rate) for method in CODED},
+            "latents ahead (dB)": psnr_at(curves_of["latents"], rate) - psnr,
         }
         for other in others
         if other.method in AGAINST
-        for at, theirs in other.points
-        if rate[0] <= at <= rate[-1]
+        for rate, psnr in other.points
+        if low <= rate <= high
     ]
+
+
+def points(rows):
+    """((bits per pixel, dB), ...) of rows, by rising rate."""
+    return sorted((row["bits/pixel"], row["PSNR (dB)"]) for row in rows)
+
+
+def psnr_at(rows, rate):
+    """dB at a rate, linear in its logarithm between two rows; None out of their range."""
+    rates, psnr = np.transpose(points(rows))
+    if not rates[0] <= rate <= rates[-1]:
+        return None
+    return float(np.interp(np.log(rate), np.log(rates), psnr))
 
 
 if __name__ == "__main__":

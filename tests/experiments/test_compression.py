@@ -18,14 +18,18 @@ def test_published_rates_and_decibels_rise_and_name_their_source():
 
 
 def test_distances_are_taken_on_a_line_in_the_logarithm_of_the_rate():
-    """A curve of 6 dB a doubling, three points of it in any order."""
-    ours = [{"bits/pixel": rate, "PSNR (dB)": 30 + 6 * np.log2(rate)} for rate in (2.0, 0.5, 1.0)]
+    """A curve of 6 dB a doubling, three points of it in any order; PCA 1 dB below, at one rate."""
+    rows = [{"bits/pixel": rate, "PSNR (dB)": 30 + 6 * np.log2(rate)} for rate in (2.0, 0.5, 1.0)]
+    below = [{**row, "PSNR (dB)": row["PSNR (dB)"] - 1} for row in rows]
+    measured = {"latents": rows, "PCA": below[1:], "PCA of 8x8 blocks": below}
     other = published.Curve("RECOMBINER", ((0.4, 1.0), (0.5, 23.0), (2**0.5, 34.0)), False)
     unasked = published.Curve("COIN", ((1.0, 30.0),), False)
-    found = compression.against(ours, [other, unasked])
+    found = compression.against(measured, [other, unasked])
     assert [row["bits/pixel"] for row in found] == [0.5, 2**0.5]  # not those out of our range
     assert [row["latents (dB)"] for row in found] == pytest.approx([24, 33])
-    assert [row["ahead (dB)"] for row in found] == pytest.approx([1, -1])
+    assert [row["latents ahead (dB)"] for row in found] == pytest.approx([1, -1])
+    assert [row["PCA of 8x8 blocks (dB)"] for row in found] == pytest.approx([23, 32])
+    assert [row["PCA (dB)"] for row in found] == [pytest.approx(23), None]
 
 
 def test_a_point_is_measured_once_and_not_taken_for_one_of_other_settings(tmp_path):
