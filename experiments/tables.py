@@ -108,6 +108,22 @@ CHAPTERS = {
         Table("tasks_mnist.json", "MNIST, 64 numbers", rows="tasks"),
         Table("tasks_digits-spatial.json", "digits, a grid of 2x2x8 numbers", rows="tasks"),
         Table("tasks_cifar10-spatial-cpu.json", "CIFAR-10, a grid of 8x8x16", rows="tasks"),
+        Table("compression_cifar10.json", "Compression of CIFAR-10: all 10,000 test images"),
+        Table(
+            "compression_cifar10.json",
+            "Compression of CIFAR-10: latents beside what others have published",
+            rows="against",
+        ),
+        Table(
+            "compression_cifar10.json",
+            "Compression of CIFAR-10: processor time of 256 images, beside other jobs",
+            rows="times",
+        ),
+        Table(
+            "compression_cifar10.json",
+            "Compression of CIFAR-10: what each part of the codec buys, on validation",
+            rows="parts",
+        ),
     ),
     "prune_torch: a Vision Transformer at nine densities": (
         Table("prune_cifar10-small.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),

@@ -27,7 +27,7 @@ TASKS = {  # seconds on digits with two CPU cores, about; TAKE_PRIOR come after 
     "denoise": 60,
     "interpolate": 15,
     "retrieve": 10,
-    "compress": 20,
+    "compress": 60,
 }
 TAKE_PRIOR = ("inpaint", "superresolve", "denoise", "interpolate")
 

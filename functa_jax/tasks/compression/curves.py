@@ -1,4 +1,4 @@
-"""Rate and distortion: the curves of a codec at several bits, of JPEG and of WebP.
+"""Rate and distortion: the curves of a codec at several steps, of JPEG, JPEG 2000 and WebP.
 
 A curve is a list of Points. Its bytes are told twice, whole and bare: without what is the same in
 every file of a kind, as it would be left out where many files have one reader.
@@ -6,6 +6,7 @@ every file of a kind, as it would be left out where many files have one reader.
 
 import io
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +15,24 @@ from PIL import Image
 from functa_jax.evaluation import reconstruction
 from functa_jax.tasks.compression import codec
 
-BITS = (3, 4, 5, 6, 7, 8)
-PCA_BITS = (*BITS, 9, 10, 11)  # its first number's range is far wider than the others'
-QUALITIES = {"JPEG": (5, 10, 20, 35, 50, 65, 80, 90, 95), "WebP": (0, 10, 25, 50, 70, 85, 95, 100)}
-CHANNELS = {"JPEG": (1, 3), "WebP": (1, 3, 4)}  # that such a file can hold
+CHROMA = {"JPEG 4:2:0": 2, "JPEG 4:4:4": 0}  # colours at half the resolution, or at all of it
+# JPEG 2000: the dB that the file aims at.
+QUALITIES = {
+    "JPEG 4:2:0": (5, 15, 30, 50, 70, 90),
+    "JPEG 4:4:4": (5, 15, 30, 50, 70, 90),
+    "JPEG 2000": (20, 24, 28, 32, 36),
+    "WebP": (0, 20, 50, 75, 90, 100),
+}
+CHANNELS = {"JPEG 4:2:0": (3,), "JPEG 4:4:4": (1, 3), "JPEG 2000": (1, 3, 4), "WebP": (1, 3, 4)}
+TIMED = 256  # images whose encoding and decoding are timed
 WEBP_FRAME_HEADER = 10  # but for sizes the same in all files, as RIFF's and the chunks' are
 FLOOR = 1 / 12 / 255**2  # the error of rounding to 8 bits: no PSNR counts more than 58.9 dB
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A method at one setting: bytes for all images, mean of per-image PSNR (dB), and a few of the
-    pictures uint8 (m, h, w, C)."""
+    """A method at one setting: bytes for all images, mean of per-image PSNR (dB), a few of the
+    pictures uint8 (m, h, w, C), seconds of a processor to encode an image and to decode one."""
 
     method: str
     setting: str
@@ -33,6 +40,8 @@ class Point:
     whole: int
     psnr: float
     pictures: np.ndarray
+    encode_seconds: float
+    decode_seconds: float
 
 
 def mean_psnr(pictures, images):
@@ -47,57 +56,89 @@ def to_bytes(pictures):
     return np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
 
 
-def quantised(method, train, rows, weights, render, images, shown, levels):
-    """The curve of codec.fit at all `levels`, in bits.
+def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True):
+    """The Point of all images in one file of a codec.Codec.
 
-    train (m, d): numbers that set ranges and frequencies; rows (n, d): those of images (n, h, w, C)
-    uint8; weights (d,): as codec.fit takes them; render: rows -> uint8 images; shown: which of them
-    to keep.
+    grids: what is coded, of images; step: of the quantiser, in grey levels; fit: images -> grids;
+    render: grids -> pictures uint8; basis: whether the transform counts in whole files. Seconds are
+    those of TIMED images, from pixels to bytes and back.
     """
-    curve = []
-    for bits in levels:
-        coder = codec.fit(train, bits, weights)
-        data, sizes = codec.packed("0" * 16, coder, rows)
-        pictures = render(coder.dequantise(coder.quantise(rows)))
-        psnr = mean_psnr(pictures, images)
-        setting = f"{bits} bits"
-        curve.append(Point(method, setting, sizes.payload, len(data), psnr, pictures[shown]))
-    return curve
+
+    chosen = coder.choose(coder.transform.apply(grids))
+    payload = coder.encode(*chosen)
+    pictures = render(coder.dequantise(*chosen[:2]))
+    few = images[:TIMED]
+    render(fit(few))  # compiles
+    began = time.process_time()
+    little = coder.encode(*coder.choose(coder.transform.apply(fit(few))))
+    encoded = time.process_time()
+    render(coder.dequantise(*coder.decode(little, len(few))))
+    ended = time.process_time()
+    counted = coder if basis else codec.without_basis(coder)
+    _, sizes = codec.packed("0" * 16, counted, len(images), payload)
+    return Point(
+        method,
+        f"step {step:g}",
+        sizes.payload,
+        sizes.payload + sizes.fixed,
+        mean_psnr(pictures, images),
+        pictures[shown],
+        (encoded - began) / len(few),
+        (ended - encoded) / len(few),
+    )
 
 
-def standard(method, images, shown):
-    """The curve of JPEG or WebP at all QUALITIES: each image in a file of its own."""
-    curve = []
-    for quality in QUALITIES[method]:
-        files = [one_file(method, image, quality) for image in images]
-        bare, whole, pictures = zip(*files, strict=True)
-        pictures = np.stack(pictures)
-        setting, psnr = f"quality {quality}", mean_psnr(pictures, images)
-        curve.append(Point(method, setting, sum(bare), sum(whole), psnr, pictures[shown]))
-    return curve
-
-
-def one_file(method, image, quality):
-    """(bytes without header, bytes of the file, what is decoded) of an image (h, w, C) uint8."""
-    picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-    if method == "JPEG":
-        data = _saved(picture, "JPEG", quality=quality)
-        bare = jpeg_scan_bytes(data)
+def standard(method, quality, images, shown):
+    """The Point of all images in files of their own, at one quality."""
+    began = time.process_time()
+    files = [one_file(method, image, quality) for image in images]
+    encoded = time.process_time()
+    pictures = np.stack([decoded(data, image) for data, image in zip(files, images, strict=True)])
+    ended = time.process_time()
+    if method in CHROMA:
         # Huffman tables of its own make a file smaller, and leave no header that files share.
-        whole = len(_saved(picture, "JPEG", quality=quality, optimize=True))
+        whole = sum(len(one_file(method, image, quality, optimize=True)) for image in images)
     else:
-        whole_colour = picture if picture.mode == "RGBA" else picture.convert("RGB")
+        whole = sum(map(len, files))
+    return Point(
+        method,
+        f"{quality} dB" if method == "JPEG 2000" else f"quality {quality}",
+        sum(map(BARE[method], files)),
+        whole,
+        mean_psnr(pictures, images),
+        pictures[shown],
+        (encoded - began) / len(images),
+        (ended - encoded) / len(images),
+    )
+
+
+def one_file(method, image, quality, **more):
+    """The bytes of the file of an image (h, w, C) uint8."""
+    picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+    if method in CHROMA:
+        options = {"format": "JPEG", "quality": quality, "subsampling": CHROMA[method]}
+    elif method == "JPEG 2000":
+        options = {
+            "format": "JPEG2000",
+            "quality_mode": "dB",
+            "quality_layers": [quality],
+            "irreversible": True,
+            "mct": int(image.shape[-1] >= 3),
+            "no_jp2": True,  # the code stream alone
+        }
+    else:
+        picture = picture if picture.mode == "RGBA" else picture.convert("RGB")
         # exact: what no one sees where alpha is 0 counts here as every number does.
-        data = _saved(whole_colour, "WEBP", quality=quality, method=6, exact=True)
-        bare, whole = webp_data_bytes(data), len(data)
-    decoded = Image.open(io.BytesIO(data)).convert(picture.mode)
-    return bare, whole, np.asarray(decoded).reshape(image.shape)
-
-
-def _saved(picture, kind, **options):
+        options = {"format": "WEBP", "quality": quality, "method": 6, "exact": True}
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    picture.save(file, **options, **more)
     return file.getvalue()
+
+
+def decoded(data, image):
+    """The picture in a file's bytes, shaped as `image` (h, w, C) uint8."""
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[image.shape[-1]]
+    return np.asarray(Image.open(io.BytesIO(data)).convert(mode)).reshape(image.shape)
 
 
 def jpeg_scan_bytes(data):
@@ -122,6 +163,22 @@ def webp_data_bytes(data):
             total += size
         place += 8 + size
     return total
+
+
+def jpeg2000_stream_bytes(data):
+    """Bytes of a JPEG 2000 code stream of one tile without headers (ITU T.800, annex A)."""
+    place = 2  # after the start marker
+    while data[place : place + 2] != b"\xff\x93":  # start of data
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return len(data) - place - 4  # that marker, and the one at the end
+
+
+BARE = {
+    "JPEG 4:2:0": jpeg_scan_bytes,
+    "JPEG 4:4:4": jpeg_scan_bytes,
+    "JPEG 2000": jpeg2000_stream_bytes,
+    "WebP": webp_data_bytes,
+}
 
 
 def bytes_at(curve, psnr, size):

@@ -3,45 +3,42 @@
 import numpy as np
 
 from functa_jax.images.gallery import gallery
-from functa_jax.tasks.compression import curves
 from groundfloor.plots import figure
 
-COIN = (  # bits per pixel, dB: COIN++ on CIFAR-10, quantised and entropy coded (its results/)
-    (0.548, 24.22),
-    (1.10, 27.03),
-    (1.65, 28.90),
-    (2.20, 30.45),
-    (3.29, 32.42),
-    (4.06, 33.69),
-    (5.41, 35.26),
-)
+RATES = (0.125, 10)  # bits per pixel that are drawn
+MARKERS = "osDv^P"  # of published curves, in the colours C0, C1, ...
+COLOURS = ("k", "0.35", "0.65", "C8", "C9", "C6", "navy")  # of measured curves
 
 
-def rate_figure(path, measured, pixels, published=()):
-    """PSNR against bits per pixel (of `pixels` in all), bare and whole; published: more points."""
-    with figure(path, 1, 2, size=(8.8, 3.5), sharey=True) as (_, axes):
+def rate_figure(path, measured, published=()):
+    """PSNR against bits per pixel, bare and whole.
+
+    measured: lists of rows as methods.row makes them, ours first; published: published.Curve.
+    """
+    with figure(path, 1, 2, size=(10.5, 4.2), sharey=True) as (made, axes):
+        handles = {}
         for ax, size, title in (
-            (axes[0], "bare", "without what all files share"),
-            (axes[1], "whole", "whole files"),
+            (axes[0], "bits/pixel", "without what all files share"),
+            (axes[1], "bits/pixel, whole files", "whole files"),
         ):
-            for curve in measured:
-                method = curve[0].method
-                rate = [8 * getattr(point, size) / pixels for point in curve]
-                own = {"color": "k", "ls": "--"} if method.startswith("PCA") else {}
-                marker = "s" if method in curves.QUALITIES else "o"
-                ax.plot(rate, [p.psnr for p in curve], marker=marker, ms=3, lw=1.2, **own)
-                ax.lines[-1].set_label(method)
-            if published and size == "bare":
-                ax.plot(*np.transpose(published), "*", color="C7", label="COIN++ (published)")
+            for number, curve in enumerate(measured):
+                rate, psnr = zip(*((row[size], row["PSNR (dB)"]) for row in curve), strict=True)
+                style = {"color": COLOURS[number % len(COLOURS)], "lw": 1.2 if number else 2}
+                line, *_ = ax.plot(rate, psnr, marker=".", ms=4, zorder=3, **style)
+                handles[curve[0]["method"]] = line
+            for number, other in enumerate(published):
+                if other.whole_files != (ax is axes[1]):
+                    continue
+                style = {"ls": ":", "lw": 0.8, "marker": MARKERS[number % len(MARKERS)]}
+                line, *_ = ax.plot(
+                    *np.transpose(other.points), **style, ms=4, mfc="none", color=f"C{number}"
+                )
+                handles[f"{other.method}, published"] = line
             ax.set_xscale("log", base=2)
             ax.xaxis.set_major_formatter("{x:g}")
-            ax.set(xlabel="bits per pixel", title=title)
-        shades = [line for ax in axes for line in ax.lines if line.get_label().startswith("PCA")]
-        for line, shade in zip(shades, ("0.55", "k") * 2, strict=False):
-            line.set_color(shade)
+            ax.set(xlabel="bits per pixel", title=title, xlim=RATES)
         axes[0].set_ylabel("mean of per-image PSNR (dB)")
-        handles, labels = axes[0].get_legend_handles_labels()
-        axes[1].legend(handles, labels, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        made.legend(handles.values(), handles, fontsize=8, loc="outside center right")
 
 
 def picture_figure(path, originals, points, pixels):

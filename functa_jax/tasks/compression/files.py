@@ -4,83 +4,48 @@ import math
 
 import numpy as np
 
-from functa_jax.evaluation import reconstruction
 from functa_jax.tasks import task
-from functa_jax.tasks.compression import codec, curves
+from functa_jax.tasks.compression import codec as codecs
+from functa_jax.tasks.compression import curves
+from functa_jax.tasks.compression.encoding import Latents, as_grids, rendered
 from groundfloor import npz
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
-TRAIN_ROWS = 10_000  # images that are fitted anew, with more steps, for ranges and frequencies
-VAL_ROWS = 1000  # images that choose the number of steps
-RENDERED = 8192  # pictures to estimate how far each number moves them
 
+def encode_file(path, coder, images, step):
+    """Write images uint8 (n, h, w, C) as latents of an encoding.Latents, at a step in grey levels.
 
-def encode_file(path, material, images, bits=6, steps=None):
-    """Fit images uint8 (n, h, w, C) with the functa of a Material and write them in a file.
-
-    steps: inner steps, default those of training. Returns codec.Sizes.
+    Returns codec.Sizes.
     """
-    steps = material.functa.inner_steps if steps is None else steps
-    latents, _ = material.functa.encode(images, steps)
-    train = train_rows(material, steps)
-    coder = codec.fit(train, bits, weights(material.functa, train))
-    return codec.write(path, material.functa.hash, coder, reconstruction.as_rows(latents))
+    codec = coder.codec(step)
+    grids = as_grids(coder.functa, coder.functa.encode(images)[0])
+    chosen = codec.choose(codec.transform.apply(grids))
+    return codecs.write(path, coder.decoder.hash, codec, chosen[0], codec.encode(*chosen))
 
 
 def decode_file(path, functa):
-    """The images uint8 (n, h, w, C) of a file that `encode_file` wrote with this Functa.
+    """The images uint8 (n, h, w, C) of a file that `encode_file` wrote for this decoder.
 
     Raises UserError, in one line, if it is missing, damaged, or of another functa.
     """
-    return rendered(functa, codec.read(path, functa.hash, functa.config.numbers))
+    shape = as_grids(functa, np.zeros((1, *functa.config.latent_shape))).shape[1:]
+    return rendered(functa, codecs.read(path, functa.hash, shape))
 
 
-def best_steps(material, steps):
-    """`steps` inner steps or those of training: the more dB on validation.
+def decoder_of(config, material):
+    """The Functa that makes pictures: of the file config.decoder, or that of the run.
 
-    Not every functa gains by more steps than it was trained with.
+    UserError if its latents are of another shape than the run's.
     """
-    functa, images = material.functa, material.data.val.images[:VAL_ROWS]
-    if not len(images):
-        print(f"no validation images: {functa.inner_steps} steps, as in training", flush=True)
-        return functa.inner_steps
-    _, errors = functa.course(images, max(steps, functa.inner_steps))
-    return max((functa.inner_steps, steps), key=reconstruction.mean_psnr(errors).__getitem__)
+    from functa_jax.functa import load
 
-
-def rendered(functa, rows):
-    """Latents as rows (n, d) -> images uint8 (n, h, w, C)."""
-    return curves.to_bytes(functa.decode(rows.reshape(-1, *functa.config.latent_shape)))
-
-
-def train_rows(material, steps):
-    """Train latents (n, d) of `steps` inner steps: of the functaset, or fitted anew."""
-    if steps == material.functaset.metadata.get("inner_steps"):
-        return reconstruction.as_rows(material.functaset.train.latents).astype(np.float32)
-    images = material.data.train.images[:TRAIN_ROWS]
-    print(f"fitting {len(images):,} train images with {steps} steps", flush=True)
-    return reconstruction.as_rows(material.functa.encode(images, steps)[0])
-
-
-def weights(functa, latents):
-    """How far pictures move for each unit of each number: float (d,), root mean square of pixels.
-
-    Central differences over a quarter of a standard deviation, at the first of latents (n, d).
-    """
-    numbers = latents.shape[1]
-    places = latents[: max(4, RENDERED // numbers)]
-    spreads = latents.std(axis=0)
-    moved = np.zeros(numbers)
-    for number in np.flatnonzero(spreads):
-        shift = np.zeros_like(spreads)
-        shift[number] = spreads[number] / 4
-        below, above = (
-            functa.decode((places + sign * shift).reshape(-1, *functa.config.latent_shape))
-            for sign in (-1, 1)
-        )
-        moved[number] = np.sqrt(np.mean((above - below) ** 2)) / (2 * shift[number])
-    return moved
+    if config.decoder is None:
+        return material.functa
+    found = load(config.decoder)
+    if found.config != material.functa.config or found.resolution != material.functa.resolution:
+        raise UserError(f"{config.decoder} is no decoder of {config.run}: their settings differ")
+    return found
 
 
 def pack(config):
@@ -88,9 +53,10 @@ def pack(config):
     images = _read_images(config.pack)
     material = task.load(config)
     material.functa.encode(images[:1])  # refuses images of another shape before any work
-    steps = best_steps(material, config.steps)
-    sizes = encode_file(config.to, material, images, config.bits, steps)
-    psnr = curves.mean_psnr(decode_file(config.to, material.functa), images)
+    settings = {"steps": config.training, "seed": config.seed}
+    coder = Latents(material.functa, decoder_of(config, material), material.functaset, settings)
+    sizes = encode_file(config.to, coder, images, config.step)
+    psnr = curves.mean_psnr(decode_file(config.to, coder.decoder), images)
     total = sizes.fixed + sizes.payload
     rate = 8 * total / math.prod(images.shape[:3])
     print(
@@ -116,7 +82,7 @@ def unpack(config):
     devices.one_cpu_device_per_core()
     from functa_jax.functa import load
 
-    images = decode_file(config.unpack, load(config.run))
+    images = decode_file(config.unpack, load(config.decoder or config.run))
     with atomic(config.to) as temporary, temporary.open("wb") as file:
         np.save(file, images)
     print(f"{config.to}: uint8 images {images.shape}")

@@ -11,16 +11,16 @@ from functa_jax import functa
 from functa_jax.functaset import load_functaset
 from functa_jax.model import siren
 from functa_jax.tasks import compress, task
-from functa_jax.tasks.compression import codec, curves, files
+from functa_jax.tasks.compression import adapt, codec, curves, decoder, encoding, files
 from functa_jax.training import exporter
 from groundfloor import cli
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from tests import tfds
-from tests.functa_jax.tasks.conftest import IMAGES
 from tests.refusals import refusal
 
 RANDOM = np.random.default_rng(0)
+QUALITIES = curves.QUALITIES
 
 
 def command(*args):
@@ -28,24 +28,23 @@ def command(*args):
 
 
 @pytest.mark.slow
-def test_weights_are_the_root_mean_square_of_the_jacobian(grids):
+def test_pulled_noise_is_the_jacobian_transposed(grids):
     model = functa.load(grids)
-    latents = RANDOM.normal(size=(6, model.config.numbers)).astype(np.float32) * 1e-2
-    found = files.weights(model, latents)
+    shape = model.config.latent_shape
+    latents = RANDOM.normal(size=(3, *shape)).astype(np.float32) * 1e-2
+    found = decoder.pulled_noise(model, latents, seed=5)
     apply = siren.with_params(model.config, model.params)
     points = siren.points(model.config, (8, 8))
-    shape = model.config.latent_shape
-    jacobians = jax.vmap(jax.jacfwd(lambda z: apply(points, z.reshape(shape)).ravel()))(latents)
-    expected = np.sqrt(np.mean(np.asarray(jacobians) ** 2, axis=(0, 1)))
-    np.testing.assert_allclose(found, expected, rtol=1e-2)
-    latents[:, 1] = 0.5
-    assert files.weights(model, latents)[1] == 0
+    signs = np.random.default_rng(5).integers(0, 2, (3, 16, 4, 1), np.int8) * 2.0 - 1
+    jacobians = jax.vmap(jax.jacfwd(lambda z: apply(points, z)))(latents)
+    expected = np.einsum("npqc,npqcijk->nijk", signs, np.asarray(jacobians))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_command_packs_and_unpacks(vectors, tmp_path, capsys):
     images = datasets.load("digits").test.images[:30]
     np.save(tmp_path / "images.npy", images[..., 0])
-    flags = ("--bits", 8, "--steps", 3)
+    flags = ("--step", 8, "--training", 0)
     source, packed, back = (tmp_path / name for name in ("images.npy", "small.functa", "back.npy"))
     summary = command("--run", vectors, "--pack", source, "--to", packed, *flags)
     command("--run", vectors, "--unpack", packed, "--to", back)
@@ -53,10 +52,10 @@ def test_command_packs_and_unpacks(vectors, tmp_path, capsys):
     found = np.load(back)
     model = functa.load(vectors)
     assert found.shape == images.shape and found.dtype == np.uint8
-    train = load_functaset(vectors).train.latents.reshape(IMAGES, -1)
-    coder = codec.fit(train, 8, files.weights(model, train))
-    symbols = coder.quantise(model.encode(images)[0].reshape(30, -1))
-    expected = files.rendered(model, coder.dequantise(symbols))
+    coder = encoding.Latents(model, model, load_functaset(vectors), {"steps": 0, "seed": 0})
+    grids, coded = model.encode(images)[0].reshape(30, 1, 1, -1), coder.codec(8)
+    symbols, means, _ = coded.choose(coded.transform.apply(grids))
+    expected = encoding.rendered(model, coded.dequantise(symbols, means))
     np.testing.assert_array_equal(found, expected)
     assert summary["bytes"] == packed.stat().st_size
     assert f"30 images in {summary['bytes']:,} bytes" in said
@@ -66,26 +65,51 @@ def test_command_packs_and_unpacks(vectors, tmp_path, capsys):
 def test_an_encoded_file_belongs_to_its_functa(vectors, tmp_path):
     found = task.load(task.TaskConfig(vectors))
     path = tmp_path / "x"
-    files.encode_file(path, found, found.data.test.images[:5])
+    coder = encoding.Latents(found.functa, found.functa, found.functaset, {"steps": 0})
+    files.encode_file(path, coder, found.data.test.images[:5], 32)
     assert files.decode_file(path, found.functa).shape == (5, 8, 8, 1)
     moved = {**found.functa.params, "inner_rate": 2 * found.functa.params["inner_rate"]}
     with pytest.raises(UserError, match="was packed with functa"):
         files.decode_file(path, replace(found.functa, params=moved))
 
 
+def test_an_adapted_decoder_makes_better_pictures_of_rounded_latents_and_packs(
+    vectors, tmp_path, capsys
+):
+    words = ["--run", vectors, "--out", tmp_path, "--steps", 60, "--rate", 3e-3]
+    words = list(map(str, words))
+    found = cli.run(adapt.main, adapt.Config, args=words)
+    assert found["after"] > found["before"]
+    adapted = functa.load(tmp_path)
+    assert adapted.metadata["adapted_from"] == functa.load(vectors).hash != adapted.hash
+    (tmp_path / "functa.npz").unlink()
+    again = cli.run(adapt.main, adapt.Config, args=words)  # from its last checkpoint
+    assert again == found and functa.load(tmp_path).hash == adapted.hash
+
+    np.save(tmp_path / "images.npy", datasets.load("digits").test.images[:3])
+    where = ("--run", vectors, "--decoder", tmp_path / "functa.npz")
+    flags = ("--pack", tmp_path / "images.npy", "--to", tmp_path / "x", "--training", 0)
+    command(*where, *flags)
+    command(*where, "--unpack", tmp_path / "x", "--to", tmp_path / "y.npy")
+    assert np.load(tmp_path / "y.npy").shape == (3, 8, 8, 1)
+    flags = ("--unpack", tmp_path / "x", "--to", tmp_path / "z.npy")
+    capsys.readouterr()
+    assert "was packed with" in refusal(capsys, lambda: command("--run", vectors, *flags))
+
+
 def test_command_measures(grids, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compress, "SHOWN", 2)
-    monkeypatch.setattr(files, "RENDERED", 8)
-    monkeypatch.setattr(curves, "BITS", (2, 3, 4, 5))
-    monkeypatch.setattr(curves, "QUALITIES", {"JPEG": (10, 90), "WebP": (10, 90)})
-    command("--run", grids, "--out", tmp_path, "--images", 12, "--steps", 4)
+    monkeypatch.setattr(compress, "STEPS", (64, 16))
+    ends = {method: (found[0], found[-1]) for method, found in curves.QUALITIES.items()}
+    monkeypatch.setattr(curves, "QUALITIES", ends)
+    command("--run", grids, "--out", tmp_path, "--images", 12, "--training", 0)
     report = json.loads((tmp_path / "compress.json").read_text())
     methods = list(dict.fromkeys(row["method"] for row in report["rows"]))
-    ours = ["latents, 3 steps", "latents, 4 steps"]
-    pca = ["PCA, 24 numbers", f"PCA, {IMAGES} numbers"]  # as many as there are train images
-    assert methods == [*ours, *pca, "JPEG", "WebP"]
+    assert methods == ["latents", "PCA", "JPEG 4:4:4", "JPEG 2000", "WebP"]
     for row in report["rows"]:
         assert 0 < row["bits/pixel"] < row["bits/pixel, whole files"] and row["PSNR (dB)"] > 0
+    rates = [row["bits/pixel"] for row in report["rows"]]
+    assert all(low < high for low, high in zip(rates[::2], rates[1::2], strict=True))
     assert {path.name for path in tmp_path.iterdir()} == {"compress.json", *report["figures"]}
     assert "The network weighs" in capsys.readouterr().out
 
@@ -105,15 +129,16 @@ def test_a_kind_of_file_that_cannot_hold_the_channels_is_left_out_and_said(
     model.save(run / "functa.npz")
     exporter.export(model, datasets.load("rgba", data), run / "functaset.npz")
     (run / "config.json").write_text(json.dumps({"dataset": "rgba"}))
-    monkeypatch.setattr(files, "RENDERED", 8)
-    command("--run", run, "--data-dir", data, "--steps", 3, "--bits", 7)
+    monkeypatch.setattr(compress, "STEPS", (64,))
+    monkeypatch.setattr(curves, "QUALITIES", {name: ends[:1] for name, ends in QUALITIES.items()})
+    command("--run", run, "--data-dir", data, "--training", 0, "--step", 7)
     report = json.loads((run / "tasks" / "compress.json").read_text())
     methods = {row["method"] for row in report["rows"]}
-    assert "WebP" in methods and "JPEG" not in methods
+    assert "WebP" in methods and not any("JPEG 4" in method for method in methods)
     said = capsys.readouterr().out
-    assert "No JPEG: such a file cannot hold 4 channels." in said
-    assert "--bits has no effect without --pack" in said
-    assert "fitting 20 images with 3 steps, about" in said
+    assert "No JPEG 4:2:0: such a file is not for 4 channels." in said
+    assert "--step has no effect without --pack" in said
+    assert "20 test images by" in said
 
 
 # ---- refusals ----
@@ -123,9 +148,8 @@ def test_a_kind_of_file_that_cannot_hold_the_channels_is_left_out_and_said(
     "flags",
     [
         ("--images", 0),
-        ("--steps", 0),
-        ("--bits", 0),
-        ("--bits", 15),
+        ("--training", -1),
+        ("--step", 0),
         ("--pack", "a.npy"),
         ("--to", "b"),
         ("--unpack", "a"),
@@ -154,10 +178,12 @@ def test_command_refuses_what_it_cannot_pack(images, vectors, capsys, tmp_path):
 
 
 def test_command_refuses_a_damaged_file(vectors, capsys, tmp_path):
-    rows = RANDOM.normal(size=(40, 6)).astype(np.float32)
-    name = functa.load(vectors).hash
-    packed, _ = codec.packed(name, codec.fit(rows, 5, np.ones(6)), rows)
-    (tmp_path / "x").write_bytes(packed[:-9])
+    (tmp_path / "x").write_bytes(codec.MAGIC + bytes(99))
     flags = ("--unpack", tmp_path / "x", "--to", tmp_path / "out.npy")
     assert "is damaged" in refusal(capsys, lambda: command("--run", vectors, *flags))
     assert not (tmp_path / "out.npy").exists()
+
+
+def test_command_refuses_a_decoder_of_other_settings(vectors, grids, capsys, tmp_path):
+    flags = ("--decoder", grids / "functa.npz", "--images", 2, "--out", tmp_path / "out")
+    assert "no decoder of" in refusal(capsys, lambda: command("--run", vectors, *flags))
