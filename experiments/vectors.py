@@ -1,6 +1,6 @@
 """What puts a latent vector above PCA with as many numbers?
 
-    python -m experiments.vectors cifar10      an hour on one CPU core
+    python -m experiments.vectors cifar10      not yet run whole
 
 Functa's one vector an image stays within 1 dB of PCA on CIFAR-10 (Dupont et al. 2022b). A decoder
 that starts as PCA (--decoder refined_pca) is above it from the first step on; here it stands beside
