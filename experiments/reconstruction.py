@@ -6,6 +6,7 @@
     python -m experiments.reconstruction cifar10_cpu   10 minutes
     python -m experiments.reconstruction cifar10       hours on a GPU; not yet run
     python -m experiments.reconstruction celeba64      days on a GPU; not yet run
+    python -m experiments.reconstruction cifar10_vector_cpu        not yet run whole
     python -m experiments.reconstruction digits_spatial            25 minutes; not yet run
     python -m experiments.reconstruction cifar10_spatial_cpu       two hours; not yet run whole
     python -m experiments.reconstruction cifar10_spatial_gradient  an hour
@@ -82,6 +83,7 @@ PRESETS = {
     ),
     "cifar10": Config(preset="cifar10", sizes=(256, 512, 1024), flags="--on-divergence rollback"),
     "digits_spatial": Config(preset="digits-spatial", sizes=(8,), seeds=(0, 1, 2)),
+    "cifar10_vector_cpu": Config(preset="cifar10-vector-cpu", sizes=(256, 512, 1024)),
     "cifar10_spatial_cpu": Config(preset="cifar10-spatial-cpu", sizes=(16,)),
     "cifar10_spatial_gradient": Config(
         preset="cifar10-spatial-cpu",

@@ -77,6 +77,29 @@ CHAPTERS = {
         ),
         Table("reconstruction_mnist_sizes.json", "MNIST, sizes of the latent", RECONSTRUCTION),
         Table("reconstruction_cifar10_cpu.json", "CIFAR-10, one vector", RECONSTRUCTION),
+        Table(
+            "cifar10_vector_training.json",
+            "CIFAR-10, one vector of 256 numbers, a decoder that starts as PCA: validation",
+            (
+                Column("outer steps", "step"),
+                Column("PCA's latents, dB", "val_psnr", at=0),
+                Column("1 step", "val_psnr", at=1),
+                Column("2 steps", "val_psnr", at=2),
+                Column("PCA with as many numbers, dB", "pca_val_psnr"),
+                Column("seconds", "seconds", 0),
+            ),
+            rows="validation",
+            note="Seconds beside twenty other jobs; processor time was 384 s in all.",
+        ),
+        Table(
+            "vectors_cifar10.json",
+            "What puts a vector above PCA: CIFAR-10, 256 numbers, validation",
+            (
+                Column("variant", "variant"),
+                Column("PSNR, dB", "val_psnr"),
+                Column("seconds", "train_seconds", 0),
+            ),
+        ),
         Table("reconstruction_cifar10_spatial_gradient.json", "CIFAR-10, a grid, rates", GRID),
         Table(
             "cifar10_gauss_newton_psnr.json",

@@ -95,7 +95,7 @@ class Functa:
 
         if coords is not None:
             return decoded(decode_points, jnp.asarray(_points(coords)))
-        if all(side % (self.config.grid or 1) == 0 for side in shape):
+        if siren.has_points(self.config, shape):
             pixels = decoded(decode_pixels, siren.points(self.config, shape))
             return siren.restore(self.config, pixels, shape)
         colours = decoded(decode_points, siren.coordinate_grid(*shape))

@@ -36,6 +36,8 @@ def _model_config(path, settings):
         removed[name] = settings.get(name) == choice
     for name in filter(removed.get, removed):
         raise UserError(f"{path} needs an earlier version of functa_jax, for its --{name}")
+    if settings.get("picture"):
+        settings["picture"] = tuple(settings["picture"])
     return ModelConfig(**settings)
 
 

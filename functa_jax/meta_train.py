@@ -29,12 +29,30 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 }
 
 
+REFINED_PCA_ONLY = {  # one picture, of all pixels, whose latents start at PCA's
+    "update": "gauss_newton",
+    "modulation": "shift",
+    "grid": None,
+    "inner_points": None,
+    "outer_points": None,
+}
+
+
 @dataclass(frozen=True)
 class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig, DataConfig):
     """What to train on, the model, the two loops, and where to write."""
 
     images: AtLeastTwo | None = None
     """Use only this many images of each split; none uses all."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.decoder != "refined_pca":
+            return
+        for name, only in REFINED_PCA_ONLY.items():
+            value = getattr(self, name)
+            why = f"--decoder refined_pca has {'none' if only is None else only} only"
+            checks.require(value == only, name, value, why)
 
 
 SPATIAL = {  # a grid of cells, each with its neighbours in view
@@ -48,6 +66,18 @@ SPATIAL = {  # a grid of cells, each with its neighbours in view
     "rate_range": (0.0, 10.0),
     "optimizer": "muon",
     "outer_rate": 5e-3,
+    "on_divergence": "rollback",
+}
+REFINED_PCA = {  # one vector, a decoder that starts as PCA, trained at PCA's latents
+    "decoder": "refined_pca",
+    "w0": 10.0,
+    "update": "gauss_newton",
+    "cg_iterations": 2,
+    "inner_steps": 2,
+    "training_steps": 0,
+    "rate_start": 1.0,
+    "optimizer": "muon",
+    "outer_rate": 2e-3,
     "on_divergence": "rollback",
 }
 PRESETS = {
@@ -88,6 +118,18 @@ PRESETS = {
         eval_every=250,
         dispatch=10,
         classifier_rows=20_000,
+    ),
+    "cifar10-vector-cpu": Config(
+        dataset="cifar10",
+        width=32,
+        depth=4,
+        latent_dim=256,
+        **REFINED_PCA,
+        batch_size=8,
+        steps=6000,
+        eval_every=1000,
+        dispatch=10,
+        classifier_rows=2000,
     ),
     "cifar10-spatial-cpu": Config(
         dataset="cifar10",
@@ -194,6 +236,7 @@ def _say_what_has_no_effect(config):
         (config.update != "gauss_newton", ("cg_iterations",), "without --update gauss_newton"),
         (constant, ("rate_range",), "on rates that are not learned"),
         (constant, ("rate_start",), "beside --inner-rate"),
+        (config.training_steps == 0, ("rates_of_steps",), "with --training-steps 0"),
     )
     checks.say_idle(config, Config(), rules)
 
@@ -219,6 +262,10 @@ def _check_data(config, data):
         kind = "cells" if config.by_cells else "images"
         what = f"{data.name} {kind} have only {points} pixels"
         checks.refuse_beyond(field, getattr(config, field), points, what)
+    if config.decoder == "refined_pca":
+        most = min(len(data.train), height * width * channels) - 1
+        what = f"PCA of {data.name} has no more than {most} components of use"
+        checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
     what = f"{data.name} has only {counted(len(data.train), 'train image')}"
     checks.refuse_beyond("batch_size", config.batch_size, len(data.train), what)
 

@@ -64,6 +64,11 @@ def main(config):
     from functa_jax.functa import load
 
     functa = load(config.run)
+    if functa.config.decoder != "siren":
+        raise UserError(
+            f"{config.run} has --decoder {functa.config.decoder}; the viewer decodes modulated "
+            "SIRENs only"
+        )
     if functa.config.width > WIDEST:
         raise UserError(
             f"{config.run} has width {functa.config.width}; the viewer decodes in the browser and "

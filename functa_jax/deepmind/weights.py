@@ -61,9 +61,10 @@ def save_weights(functa, path):
     model, (height, width) = functa.config, functa.resolution
     if height != width:
         raise UserError(f"DeepMind's format has square images only, not {height} x {width}")
-    if model.grid or model.step_rates or model.update != "rates":
+    if model.decoder != "siren" or model.grid or model.step_rates or model.update != "rates":
         raise UserError(
-            "DeepMind's format has one latent vector, one rate per number and gradient steps"
+            "DeepMind's format has modulated SIRENs of one latent vector, one rate per number and "
+            "gradient steps"
         )
     named = {_theirs(name): value for name, value in siren.flatten(functa.params).items()}
     params = {}

@@ -1,1 +1,1 @@
-"""The networks: SIREN, the modulated SIREN, and their fast sine."""
+"""The decoders, a modulated SIREN and one that starts as PCA, and their fast sine."""

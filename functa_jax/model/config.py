@@ -4,7 +4,7 @@ A command's Config inherits the parts that a user sets; with what the training i
 are the ModelConfig of a trained functa.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Literal
 
 from groundfloor import checks
@@ -15,10 +15,12 @@ from groundfloor.checks import Count, Interval, Positive, Settings
 class NetworkConfig(Settings):
     """The network that all images share."""
 
+    decoder: Literal["siren", "refined_pca"] = field(default="siren", kw_only=True)
+    """A modulated SIREN; or PCA's picture and convolutions that refine it, which starts as PCA."""
     width: Count = 64
     """Units in each sine layer."""
     depth: Annotated[int, Interval(2, 1000)] = 4
-    """Linear layers in all: first, depth - 2 hidden, last."""
+    """Linear layers (or convolutions) in all: first, depth - 2 hidden, last."""
     latent_dim: Count = 32
     """Numbers in each image's latent, or with --grid in each cell of it."""
     w0: Positive = 30.0
@@ -106,6 +108,8 @@ HASHED = (
     "interpolation",
     "map_size",
     "coordinates",
+    "decoder",
+    "picture",
 )
 
 
@@ -114,15 +118,16 @@ class ModelConfig(GridConfig, StepConfig, NetworkConfig, ImageConfig):
     """What fixes a modulated SIREN's shapes and its function, given its parameters.
 
     With step_rates = K the first K steps of the inner loop have learned rates of their own (later
-    ones that of step K).
+    ones that of step K). picture: (height, width) of what the decoder "refined_pca" makes.
     """
 
     step_rates: Count | None = None
+    picture: tuple[Count, Count] | None = None
 
     @classmethod
     def of(cls, config, **decided):
         """The ModelConfig with the settings of a command's Config and those `decided` otherwise."""
-        names = [field.name for field in fields(cls) if hasattr(config, field.name)]
+        names = [setting.name for setting in fields(cls) if hasattr(config, setting.name)]
         return cls(**{name: getattr(config, name) for name in names} | decided)
 
     @property
@@ -138,7 +143,7 @@ class ModelConfig(GridConfig, StepConfig, NetworkConfig, ImageConfig):
     @property
     def named(self):
         """The settings that a hash counts: equal models have equal ones."""
-        defaults = {field.name: field.default for field in fields(self)}
+        defaults = {setting.name: setting.default for setting in fields(self)}
         settings = asdict(self)
         return {
             name: settings[name]

@@ -22,14 +22,19 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 
 from functa_jax.model.config import ModelConfig
+from functa_jax.model.grid import coordinate_grid, hat_weights, neighbours
+from functa_jax.model.latent_steps import LatentSteps
+from functa_jax.model.refined_pca import RefinedPca
 from functa_jax.model.sine import sine
 from groundfloor import seeds
 
 
-def coordinate_grid(height, width=None):
-    """Pixel centres of an image in [0, 1]^2, (row, column) order: float32 (height * width, 2)."""
-    sides = [(jnp.arange(n, dtype=jnp.float32) + 0.5) / n for n in (height, width or height)]
-    return jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
+def has_points(config, resolution):
+    """Whether `points` has the pixels of this (height, width): those of whole cells, and of a
+    picture only its own."""
+    if config.picture is not None:
+        return tuple(resolution) == config.picture
+    return all(side % (config.grid or 1) == 0 for side in resolution)
 
 
 def points(config, resolution):
@@ -65,19 +70,6 @@ def restore(config, pixels, resolution):
         pixels = pixels.reshape(n, height // s, width // s, s, s, channels)
         pixels = pixels.transpose(0, 3, 1, 4, 2, 5)
     return pixels.reshape(n, height, width, channels)
-
-
-def neighbours(grid, size):
-    """Each cell with those around it: (s, s, L) -> (s, s, size*size*L), zeros beyond the border.
-
-    A linear map of the result is a convolution with a (size, size) kernel.
-    """
-    if size == 1:
-        return grid
-    s, margin = grid.shape[0], size // 2
-    padded = jnp.pad(grid, [(margin, margin), (margin, margin), (0, 0)])
-    shifts = [(i, j) for i in range(size) for j in range(size)]
-    return jnp.concatenate([padded[i : i + s, j : j + s] for i, j in shifts], axis=-1)
 
 
 class Siren(nnx.Module):
@@ -118,7 +110,7 @@ class Siren(nnx.Module):
         return last(h) + 0.5
 
 
-class ModulatedSiren(nnx.Module):
+class ModulatedSiren(LatentSteps):
     """The shared network of a functa: SIREN, latent -> modulations, and the inner loop's rates."""
 
     def __init__(self, config: ModelConfig, *, rngs):
@@ -131,8 +123,7 @@ class ModulatedSiren(nnx.Module):
             self.per_unit * (config.depth - 1) * config.width,
             rngs=rngs,
         )
-        if config.inner_rate is None:
-            self.inner_rate = nnx.Param(_first_rates(config, rngs.params()))
+        self.learn_rates(rngs)
 
     def __call__(self, coords, latent):
         """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
@@ -169,52 +160,29 @@ class ModulatedSiren(nnx.Module):
         *scales, shifts = jnp.moveaxis(modulations, 1, 0)
         return self.siren(coords, shifts, *(1 + scale for scale in scales))
 
-    def step(self, gradient, number):
-        """What step `number` (0 first) of the inner loop subtracts from a latent.
 
-        gradient: of the loss of one cell, shaped like the latent.
-        """
-        if self.config.inner_rate is not None:
-            return self.config.inner_rate * gradient
-        rate = jnp.asarray(self.inner_rate[...])
-        if self.config.step_rates is not None:
-            rate = rate[jnp.minimum(number, self.config.step_rates - 1)]
-        return rate * gradient
+DECODERS = {"siren": ModulatedSiren, "refined_pca": RefinedPca}
 
 
-def _first_rates(config, key):
-    """Initial learned rates: (L,), or (K, L) with those of K steps."""
-    shape = (config.latent_dim,)
-    if config.rate_start is None:  # DeepMind's initial range of meta-SGD rates
-        rates = jax.random.uniform(key, shape, jnp.float32, minval=0.005, maxval=0.1)
-    else:
-        rates = jnp.full(shape, config.rate_start, jnp.float32)
-    return rates if config.step_rates is None else jnp.stack([rates] * config.step_rates)
-
-
-def hat_weights(x, s):
-    """Weights (N, s) of s cells for linear interpolation at x (N,) in [0, 1]; rows sum to 1.
-
-    Beyond the centres of the outer cells these have all the weight.
-    """
-    place = jnp.clip(x * s - 0.5, 0, s - 1)
-    return jnp.maximum(0, 1 - jnp.abs(place[:, None] - jnp.arange(s)))
+def fresh(config, rngs):
+    """A decoder of the kind that the ModelConfig names, with initial parameters."""
+    return DECODERS[config.decoder](config, rngs=rngs)
 
 
 @cache
 def graph(config):
     """nnx graph definition of the model, which `nnx.merge` joins with a dict of parameters."""
-    return nnx.split(nnx.eval_shape(lambda: ModulatedSiren(config, rngs=nnx.Rngs(0))))[0]
+    return nnx.split(nnx.eval_shape(lambda: fresh(config, nnx.Rngs(0))))[0]
 
 
 def init(config, seed):
     """Fresh parameters, a nested dict of arrays, from an integer seed."""
 
     @jax.jit
-    def fresh(key):
-        return nnx.to_pure_dict(nnx.state(ModulatedSiren(config, rngs=nnx.Rngs(key))))
+    def parameters(key):
+        return nnx.to_pure_dict(nnx.state(fresh(config, nnx.Rngs(key))))
 
-    return fresh(jax.random.fold_in(jax.random.key(seed), seeds.number("weights")))
+    return parameters(jax.random.fold_in(jax.random.key(seed), seeds.number("weights")))
 
 
 def with_params(config, params):

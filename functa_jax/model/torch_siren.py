@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from functa_jax.functa_file import read, sides_of
+from functa_jax.model.torch_refined_pca import TorchRefinedPca
 from groundfloor.errors import UserError
 
 
@@ -101,8 +102,11 @@ class TorchDecoder(nn.Module):
         return torch.einsum("pc,ncw->npw", self.weights, units)
 
 
+DECODERS = {"siren": TorchDecoder, "refined_pca": TorchRefinedPca}
+
+
 def torch_decoder(run, resolution=None):
-    """The decoder of a run folder, a functa.npz or a Functa as a `TorchDecoder`.
+    """The decoder of a run folder, a functa.npz or a Functa as a PyTorch module.
 
     resolution: a side or (height, width); none: that of the training images. Raises UserError, in
     one line, where there is no functa.
@@ -110,7 +114,7 @@ def torch_decoder(run, resolution=None):
 
     def decoder_of(about, arrays):
         sides = about["resolution"] if resolution is None else sides_of(resolution)
-        return TorchDecoder(about["config"], arrays, sides)
+        return DECODERS[about["config"].decoder](about["config"], arrays, sides)
 
     return decoder_of(*run.contents()) if hasattr(run, "contents") else read(run, decoder_of)
 

@@ -29,6 +29,8 @@ class InnerConfig(StepConfig):
 
     inner_steps: Count = 3
     """Steps that fit one latent."""
+    training_steps: CountOrZero | None = None
+    """Those of them that the outer loss comes after; none: all. 0 trains at the latents' start."""
     rates_of_steps: bool = False
     """Learn other rates in each inner step."""
     first_order: bool = False
@@ -44,6 +46,9 @@ class InnerConfig(StepConfig):
         learned = self.update != "rates" or self.rates_of_steps
         why = "constant rates cannot be learned too"
         checks.require(not (constant and learned), "inner_rate", self.inner_rate, why)
+        fewer = self.training_steps is None or self.training_steps <= self.inner_steps
+        why = f"there are {self.inner_steps} (--inner-steps)"
+        checks.require(fewer, "training_steps", self.training_steps, why)
         gradients = not (self.first_order and self.update == "gauss_newton")
         why = "a Gauss-Newton step is not a gradient"
         checks.require(gradients, "first_order", self.first_order, why)

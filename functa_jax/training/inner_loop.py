@@ -2,9 +2,9 @@
 
     z_0 = 0,   z_{k+1} = z_k - rate * grad_z loss(z_k),   k = 0 .. K-1
 
-(or Gauss-Newton steps) with the loss of *that image* alone, so that nothing depends on the batch;
-in a grid of cells the losses of the cells are summed, so that a cell's gradient does not depend on
-how many there are.
+(or Gauss-Newton steps; or z_0 as the decoder says) with the loss of *that image* alone, so that
+nothing depends on the batch; in a grid of cells the losses of the cells are summed, so that a
+cell's gradient does not depend on how many there are.
 Everything here is written for one image and mapped over images by `jax.vmap`; coordinates and z_0
 are not mapped, so XLA computes the first forward pass once for all images. Coordinates and images
 come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C).
@@ -91,7 +91,7 @@ def fit(model, coords, image, steps, *, penalty=0.0, first_order=False):
     Returns (latent (L,) or (s, s, L), errors (steps,)). With first_order, gradients taken through
     the result ignore how the inner gradients depend on the parameters (Finn et al. 2017, 5.2).
     """
-    latent, errors = jnp.zeros(model.config.latent_shape, image.dtype), []
+    latent, errors = model.start(image), []
     for number in range(steps):
         latent, error = step(
             model,
@@ -121,8 +121,7 @@ def encode(config, params, coords, images, steps, penalty=0.0):
             after, error = step(model, residuals, latent, number, penalty=penalty)
             return after, (latent, error)
 
-        start = jnp.zeros(config.latent_shape, image.dtype)
-        last, (latents, errors) = lax.scan(next_latent, start, jnp.arange(steps))
+        last, (latents, errors) = lax.scan(next_latent, model.start(image), jnp.arange(steps))
         error = jnp.mean(residuals(last) ** 2)
         return jnp.concatenate([latents, last[None]]), jnp.append(errors, error)
 

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from functa_jax.evaluation.reconstruction import mean_psnr
+from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
-from functa_jax.model import siren
+from functa_jax.model import refined_pca, siren
 from functa_jax.model.config import ModelConfig
 from functa_jax.training import devices, outer_loop
 from functa_jax.training.checkpoints import Checkpoints
@@ -29,6 +29,7 @@ def model_config(config, images):
         config,
         channels=images.shape[-1],
         step_rates=config.inner_steps if config.rates_of_steps else None,
+        picture=images.shape[1:3] if config.decoder == "refined_pca" else None,
     )
 
 
@@ -56,6 +57,10 @@ def train(config, data, run, weights=None):
     checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
 
     start = jax.device_get(outer_loop.init_state(model, config))
+    if weights is None and model.decoder == "refined_pca":
+        folder = run.folder if run is not None else None
+        pca = reconstruction.pca(data.train.images, model.numbers, folder)
+        weights = devices.of_first(refined_pca.with_pca(start["params"], pca))
     if weights is not None:
         start["params"], start["ema"] = weights, jax.tree.map(np.copy, weights)
     # A checkpoint also holds the seconds spent so far and the best training PSNR.
@@ -94,7 +99,7 @@ def train(config, data, run, weights=None):
     def evaluate(state, row):
         functa = functa_of(state)
         _, errors = functa.course(data.val.images[:VALIDATION_IMAGES])
-        row["val_psnr"] = [round(float(p), 4) for p in mean_psnr(errors)]
+        row["val_psnr"] = [round(float(p), 4) for p in reconstruction.mean_psnr(errors)]
         functa.save(run.path("functa.npz"))
 
     state = devices.put(state, mesh)
@@ -198,13 +203,15 @@ def _stop_or_go_on(config, fault, damping):
 def _announce(config, data, run, model, mesh):
     images, (height, width, _) = len(data.train), data.train.images.shape[1:]
     products = 1 + config.cg_iterations if config.update == "gauss_newton" else 1
-    passes = 3 + 5 * config.inner_steps * products
+    steps = config.inner_steps if config.training_steps is None else config.training_steps
+    passes = 3 + 5 * steps * products
     flops = passes * forward_flops(model, height * width) * config.batch_size * config.steps
     if config.first_order:
         flops /= 2
     kind = mesh.devices.flat[0].device_kind
+    what = {"siren": "a modulated SIREN", "refined_pca": "convolutions that refine PCA"}
     print(
-        f"meta-learning a modulated SIREN (width {config.width}, depth {config.depth}, latent "
+        f"meta-learning {what[config.decoder]} (width {config.width}, depth {config.depth}, latent "
         f"{'x'.join(map(str, model.latent_shape))}) on {data.name}: "
         f"{counted(images, 'train image')} of {height}x{width}, "
         f"{counted(config.steps, 'step')} of {config.batch_size}"
@@ -217,8 +224,11 @@ def _announce(config, data, run, model, mesh):
 
 def forward_flops(model, points):
     """Multiply-adds of one forward pass of one image, twice their number."""
-    width, hidden = model.width, model.depth - 2
-    return 2 * points * (2 * width + hidden * width**2 + width * model.channels)
+    width, hidden, inputs, taps, latent_map = model.width, model.depth - 2, 2, 1, 0
+    if model.decoder == "refined_pca":
+        inputs, taps, latent_map = model.channels, 9, 2 * model.latent_dim * model.channels
+    layers = inputs * width + hidden * width**2 + width * model.channels
+    return 2 * points * (taps * layers + latent_map)
 
 
 @cache

@@ -1,6 +1,7 @@
 """The outer loop: gradient steps on the shared weights through the inner loop (MAML).
 
     loss(theta) = mean over images of the error of the image after K inner steps
+                  (or after the first outer.training_steps of them)
 
 One outer step needs one pass: loss, second-order gradient and PSNR come from the same
 computation. On a CPU the batch is scanned a few images at a time and gradients are summed, so
@@ -33,6 +34,7 @@ def mean_loss(model_config, outer, params, coords, images, points, keys):
     """
     model = siren.with_params(model_config, params)
     inner, outer_points = points
+    steps = outer.inner_steps if outer.training_steps is None else outer.training_steps
 
     def one_image(image, key):
         seen = slice(None) if inner is None else inner
@@ -40,7 +42,7 @@ def mean_loss(model_config, outer, params, coords, images, points, keys):
             model,
             coords[seen],
             image[seen],
-            outer.inner_steps,
+            steps,
             penalty=outer.penalty,
             first_order=outer.first_order,
         )

@@ -16,7 +16,8 @@ def weights_of(path, model):
     UserError unless that is the same network, with the same learned rates.
     """
     functa = load(path)
-    for name in ("channels", *(field.name for field in fields(NetworkConfig) + fields(GridConfig))):
+    settings = [field.name for field in fields(NetworkConfig) + fields(GridConfig)]
+    for name in ("channels", "picture", *settings):
         theirs, ours = getattr(functa.config, name), getattr(model, name)
         if theirs != ours:
             raise UserError(f"--init {path}: it has {name} {theirs}, this run {ours}")

@@ -56,6 +56,19 @@ def test_second_order_gradient_against_finite_differences(modulation):
             np.testing.assert_allclose(slope, gradient @ direction, rtol=1e-5, atol=1e-9)
 
 
+def test_without_training_steps_the_outer_loss_is_that_of_the_start():
+    coords, images, keys = batch()
+    params = siren.init(MODEL, 0)
+    outer = replace(OUTER, training_steps=0)
+
+    @jax.jit
+    def loss(params):
+        return outer_loop.mean_loss(MODEL, outer, params, coords, images, NO_POINTS, keys)[0]
+
+    blank = siren.with_params(MODEL, params)(coords, jnp.zeros(5))
+    np.testing.assert_allclose(loss(params), np.mean((blank - images) ** 2), rtol=1e-6)
+
+
 @partial(jax.jit, static_argnums=4)
 def outer_gradient(params, coords, images, keys, at_once):
     return outer_loop.outer_gradient(MODEL, OUTER, params, coords, images, NO_POINTS, keys, at_once)
