@@ -42,6 +42,15 @@ class Unrolled(nn.Module):
             state = self.layer(k, state, b)
         return self.code(state)
 
+    @torch.no_grad()
+    def codes(self, b):
+        """x after 0, 1, ... layers (layers + 1, batch, n); a mask of ones (layers, batch)."""
+        states = [self.start(b)]
+        for k in range(self.layers):
+            states.append(self.layer(k, states[-1], b))
+        taken = torch.ones(self.layers, len(b), dtype=torch.bool)
+        return torch.stack([self.code(state) for state in states]), taken
+
 
 class UnrolledISTA(Unrolled):
     """Layers of one of KINDS; the state is x.
@@ -111,16 +120,16 @@ class UnrolledISTA(Unrolled):
         solution in the end; 0 is ISTA. Heaton, Chen, Wang, Yin 2023, "Safeguarded learned convex
         optimization" (geometric sequence).
         """
+        if safeguard is None:
+            return super().codes(b)
         x = self.start(b)
         limit = (x - self.ista_step(x, b)).norm(dim=1)
         codes, taken = [x], []
         for k in range(self.layers):
-            learned, good = self.layer(k, x, b), torch.ones(len(b), dtype=torch.bool)
-            if safeguard is not None:
-                good = (learned - self.ista_step(learned, b)).norm(dim=1) <= safeguard * limit
-                limit = torch.where(good, safeguard * limit, limit)
-                learned = torch.where(good[:, None], learned, self.ista_step(x, b))
-            x = learned
+            learned = self.layer(k, x, b)
+            good = (learned - self.ista_step(learned, b)).norm(dim=1) <= safeguard * limit
+            limit = torch.where(good, safeguard * limit, limit)
+            x = torch.where(good[:, None], learned, self.ista_step(x, b))
             codes.append(x)
             taken.append(good)
         return torch.stack(codes), torch.stack(taken)
