@@ -2,8 +2,9 @@
 
     python -m experiments.robust_masking      4 minutes on one CPU core; no download
 
-The design of She and Owen (2011): 1,000 rows, 15 columns correlated by 0.5, noise 1, some rows
-shifted by 5, without leverage or all at one point, L from the centre. Ten data sets each.
+A design in the manner of She and Owen (2011), with whose figures nothing here is compared: 1,000
+rows, 15 columns correlated by 0.5, noise 1, some rows shifted by 5, without leverage or all at one
+point, L from the centre. Ten data sets each.
 Masked: share of outliers missed; swamped: share of good rows accused; joint: data sets where no
 outlier is missed; AUC: of the order in which rows are suspected. Rivals accuse residuals above 2.5
 standard deviations: studentised by deletion, or by the median absolute deviation of scikit-learn's
@@ -38,7 +39,7 @@ from optim_torch.robust.residuals import studentised
 ROWS, COLUMNS, SHIFT, CUT = 1000, 15, 5.0, 2.5
 SETTINGS = ((None, 100), (None, 200), (15, 10), (15, 100), (20, 100), (15, 200))  # L, outliers
 CLUSTER = (1, 2, 5, 10, 20, 30)
-PENALTIES = ("l1", "scad", "mcp", "hard")
+PENALTIES = ("l1", "elasticnet", "lbi", "scad", "mcp", "hard")
 
 
 @dataclass(frozen=True)
