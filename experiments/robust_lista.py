@@ -32,7 +32,7 @@ from optim_torch.robust.ista import fista, ista, nmse_db, sparse_codes, sparse_p
 from optim_torch.robust.lista import KINDS, UnrolledISTA, train
 
 LEVELS = {"without noise": math.inf, "30 dB": 30.0}
-RATES = {"lista": 1e-3, "lista-cp": 1e-3, "lista-cpss": 1e-3, "alista": 1e-2, "admm": 1e-2}
+RATES = {"lista": 3e-3, "lista-cp": 1e-3, "lista-cpss": 1e-3, "alista": 1e-2, "admm": 1e-2}
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 USUAL = (0.1, 1, math.inf)
 SHIFTS = (  # density, size, signal to noise in dB

@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.model_selection import check_cv
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from optim_torch.robust.bregman_path import first_entry, glm_path
 
@@ -42,19 +42,22 @@ class _PathEstimator(BaseEstimator):
     nu = D = None
     _weak = False  # does the weak part predict
 
-    def _fit(self, X, Y, loss, folds):
+    def _fit(self, X, Y, loss, folds, sample_weight):
         """Path of all, path of each fold, choice; coefficients as (c, d)."""
         self._check(loss, X.shape[1])
+        weights = _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("all sample weights are zero")
         path_of = partial(self._standardised_path, loss=loss)
-        unit = self._unit(X, Y, loss)
+        unit = self._unit(X, Y, weights, loss)
         times = unit * np.geomspace(0.9, self.until, TIMES)
-        path, scale, centre, size = path_of(X, Y, times)
+        path, scale, centre, size = path_of(X, Y, weights, times)
         active = (path.coefficients != 0).any(axis=(1, 2))
         allowed = np.flatnonzero(active) if active.any() else np.array([TIMES - 1])
         chosen = allowed[-1]
         if folds is not None and len(allowed) > 1:
-            losses = [self._losses(X, Y, times, loss, *fold, path_of) for fold in folds]
-            chosen = allowed[np.mean(losses, axis=0)[allowed].argmin()]
+            losses = [self._losses(X, Y, weights, times, loss, *fold, path_of) for fold in folds]
+            chosen = allowed[np.sum(losses, axis=0)[allowed].argmin()]
         gamma, dense = path.coefficients[chosen], path.dense[chosen]
         self.path_, self.time_ = path, times[chosen]
         self.entry_ = path.entry.min(axis=1)
@@ -68,21 +71,22 @@ class _PathEstimator(BaseEstimator):
         self.intercept_ = size * path.intercepts[chosen] - self.coef_ @ centre
         return self
 
-    def _losses(self, X, Y, times, loss, train, test, path_of):
-        """Loss on `test` at every time of the path of `train`."""
-        path, scale, centre, size = path_of(X[train], Y[train], times)
+    def _losses(self, X, Y, weights, times, loss, train, test, path_of):
+        """Weighted sum of the losses on `test` at every time of the path of `train`."""
+        path, scale, centre, size = path_of(X[train], Y[train], weights[train], times)
         Z = (X[test] - centre) / scale
         losses = []
         for gamma, dense, intercepts in zip(
             path.coefficients, path.dense, path.intercepts, strict=True
         ):
             used = dense if self._weak else on_support(dense, gamma, self.D)
-            losses.append(LOSS_OF[loss](Y[test], size * (Z @ used + intercepts)))
+            losses.append(weights[test] @ LOSS_OF[loss](Y[test], size * (Z @ used + intercepts)))
         return losses
 
-    def _standardised_path(self, X, Y, times, loss):
+    def _standardised_path(self, X, Y, weights, times, loss):
         """GlmPath, scale (d,) and centre (d,) of the columns, size of Y."""
-        scale, centre, size = self._scales(X, Y, loss)
+        shares = weights / weights.sum()
+        scale, centre, size = self._scales(X, Y, shares, loss)
         path = glm_path(
             (X - centre) / scale,
             Y / size,
@@ -92,20 +96,23 @@ class _PathEstimator(BaseEstimator):
             nu=self.nu,
             groups=self._groups(X.shape[1]),
             kappa=self.kappa,
+            shares=shares,
         )
         return path, scale, centre, size
 
-    def _scales(self, X, Y, loss):
-        centre, scale = X.mean(0), X.std(0)
+    def _scales(self, X, Y, shares, loss):
+        centre = shares @ X
+        scale = np.sqrt(shares @ (X - centre) ** 2)
         constant = scale <= 1e-12 * np.abs(centre)  # rounding of the mean
         scale = np.where(constant | (not self.standardize), 1.0, scale)
-        size = Y.std() if loss == "squared" and Y.std() > 0 else 1.0
-        return scale, np.where(constant, X[0], centre), size
+        size = np.sqrt(shares @ (Y - shares @ Y) ** 2).item() if loss == "squared" else 1.0
+        return scale, np.where(constant, X[shares.argmax()], centre), size or 1.0
 
-    def _unit(self, X, Y, loss):
-        scale, centre, size = self._scales(X, Y, loss)
+    def _unit(self, X, Y, weights, loss):
+        shares = weights / weights.sum()
+        scale, centre, size = self._scales(X, Y, shares, loss)
         data = (X - centre) / scale, Y / size
-        time = first_entry(*data, loss, self.D, self.nu, self._groups(X.shape[1]))
+        time = first_entry(*data, loss, self.D, self.nu, self._groups(X.shape[1]), shares)
         return time if math.isfinite(time) else 1.0
 
     def _groups(self, d):
@@ -145,12 +152,12 @@ class _PathEstimator(BaseEstimator):
 
 
 class _Regressor(RegressorMixin, _PathEstimator):
-    def fit(self, X, y):
-        """X (n, d), y (n,); returns self."""
+    def fit(self, X, y, sample_weight=None):
+        """X (n, d), y (n,), sample_weight (n,), which counts as repeated rows; returns self."""
         X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2)
         X, y = X.astype(float), y.astype(float)
         folds = None if self.cv is None else check_cv(self.cv, y).split(X, y)
-        self._fit(X, y[:, None], "squared", folds)
+        self._fit(X, y[:, None], "squared", folds, sample_weight)
         for name in ("coef_", "coef_strong_", "coef_weak_"):
             if hasattr(self, name):
                 setattr(self, name, getattr(self, name)[0])
@@ -164,8 +171,11 @@ class _Regressor(RegressorMixin, _PathEstimator):
 
 
 class _Classifier(ClassifierMixin, _PathEstimator):
-    def fit(self, X, y):
-        """X (n, d), labels y (n,); logistic loss for two classes, else multinomial."""
+    def fit(self, X, y, sample_weight=None):
+        """X (n, d), labels y (n,); logistic loss for two classes, else multinomial.
+
+        sample_weight (n,) counts as repeated rows; each class needs some.
+        """
         X, y = validate_data(self, X, y, ensure_min_samples=2)
         check_classification_targets(y)
         binarizer = LabelBinarizer().fit(y)
@@ -177,7 +187,7 @@ class _Classifier(ClassifierMixin, _PathEstimator):
         folds = None
         if self.cv is not None:
             folds = check_cv(self.cv, y, classifier=True).split(X, y)
-        return self._fit(X.astype(float), Y, loss, folds)
+        return self._fit(X.astype(float), Y, loss, folds, sample_weight)
 
     def decision_function(self, X):
         """Scores (n, classes), of two classes (n,)."""
@@ -264,11 +274,11 @@ def probabilities(scores):
 
 def _deviance(Y, scores):
     truth = Y if Y.shape[1] > 1 else np.hstack([1 - Y, Y])
-    return -xlogy(truth, np.maximum(probabilities(scores), 1e-15)).sum(axis=1).mean()
+    return -xlogy(truth, np.maximum(probabilities(scores), 1e-15)).sum(axis=1)
 
 
-LOSS_OF = {
-    "squared": lambda Y, scores: np.mean((Y - scores) ** 2),
+LOSS_OF = {  # of each row
+    "squared": lambda Y, scores: ((Y - scores) ** 2).sum(axis=1),
     "logistic": _deviance,
     "multinomial": _deviance,
 }
