@@ -34,9 +34,10 @@ class _PathEstimator(BaseEstimator):
     end of the path. groups: None, "columns" (a row of DB enters for all classes at once) or group
     numbers (m,). cv: folds, a splitter, or None for the end of the path. Of split ones also nu,
     the coupling, and D (m, d), None for the identity.
-    Fitted: coef_, intercept_; time_, chosen; path_ (GlmPath, standardised data); entry_ (m,), time
-    at which each row of DB first enters; support_ (m,), which are in at time_; of split ones also
-    coef_strong_ and coef_weak_, whose sum is W.
+    Fitted: coef_, intercept_; time_, chosen, and loss_, its sum over the folds (squared error or
+    negative log-likelihood; None without folds), which compares settings; path_ (GlmPath,
+    standardised data); entry_ (m,), time at which each row of DB first enters; support_ (m,), which
+    are in at time_; of split ones also coef_strong_ and coef_weak_, whose sum is W.
     """
 
     nu = D = None
@@ -54,10 +55,11 @@ class _PathEstimator(BaseEstimator):
         path, scale, centre, size = path_of(X, Y, weights, times)
         active = (path.coefficients != 0).any(axis=(1, 2))
         allowed = np.flatnonzero(active) if active.any() else np.array([TIMES - 1])
-        chosen = allowed[-1]
+        chosen, self.loss_ = allowed[-1], None
         if folds is not None and len(allowed) > 1:
-            losses = [self._losses(X, Y, weights, times, loss, *fold, path_of) for fold in folds]
-            chosen = allowed[np.sum(losses, axis=0)[allowed].argmin()]
+            losses = sum(self._losses(X, Y, weights, times, loss, *fold, path_of) for fold in folds)
+            chosen = allowed[losses[allowed].argmin()]
+            self.loss_ = losses[chosen]
         gamma, dense = path.coefficients[chosen], path.dense[chosen]
         self.path_, self.time_ = path, times[chosen]
         self.entry_ = path.entry.min(axis=1)
@@ -81,7 +83,7 @@ class _PathEstimator(BaseEstimator):
         ):
             used = dense if self._weak else on_support(dense, gamma, self.D)
             losses.append(weights[test] @ LOSS_OF[loss](Y[test], size * (Z @ used + intercepts)))
-        return losses
+        return np.array(losses)
 
     def _standardised_path(self, X, Y, weights, times, loss):
         """GlmPath, scale (d,) and centre (d,) of the columns, size of Y."""
