@@ -1,6 +1,6 @@
 """Masking: many outliers hide each other from residuals. Which methods still see them?
 
-    python -m experiments.robust_masking      4 minutes on one CPU core; no download
+    python -m experiments.robust_masking      3 minutes on one CPU core; no download
 
 A design in the manner of She and Owen (2011), with whose figures nothing here is compared: 1,000
 rows, 15 columns correlated by 0.5, noise 1, some rows shifted by 5, without leverage or all at one
@@ -12,11 +12,12 @@ Huber and RANSAC. Also: |t| of k equal outliers at one leverage point, k = 1 to 
 Results: experiments/results/robust_masking.json and .png.
 
 Expected. Without leverage studentised residuals miss 52 % of 100 and 94 % of 200 outliers, Huber 3
-and 15 %, hard thresholds 0.7 and 0.5 %, at 1 to 2 % of good rows accused. Ten outliers at one far
-point: all but studentised residuals miss 1 or 2 %. A hundred there: every method misses nearly all,
-since the criterion finds it cheaper to tilt the plane than to pay for a hundred shifts; but their
-order on the path from a robust start is nearly right (AUC 94 %, studentised 61 %). Farther or more:
-the robust start itself mostly fails, and nothing is found. |t| falls from 8 alone to 0.6 among 30.
+and 15 %, hard thresholds 0.7 and 0.5 %, at 1 to 2 % of good rows accused; LBI is near l1. Ten
+outliers at one far point: all but studentised residuals miss 1 or 2 %. A hundred there: every
+method misses nearly all, since the criterion finds it cheaper to tilt the plane than to pay for a
+hundred shifts; but their order on the path from a robust start is nearly right (AUC 94 %,
+studentised 61 %). Farther or more: the robust start itself mostly fails, and nothing is found. |t|
+falls from 8 alone to 0.6 among 30.
 """
 
 from dataclasses import dataclass
