@@ -11,17 +11,17 @@ signals (that projection) and the weak, dense rest (Zhao et al. 2018, "MSplit LB
 """
 
 import math
-from functools import partial
 
 import numpy as np
 from scipy import sparse
 from scipy.special import expit, softmax, xlogy
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.model_selection import check_cv
-from sklearn.preprocessing import LabelBinarizer
+from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from optim_torch.robust import pictures
 from optim_torch.robust.bregman_path import first_entry, glm_path
 
 TIMES = 60  # recorded along a path
@@ -49,73 +49,52 @@ class _PathEstimator(BaseEstimator):
         weights = _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
         if not weights.any():
             raise ValueError("all sample weights are zero")
-        path_of = partial(self._standardised_path, loss=loss)
-        unit = self._unit(X, Y, weights, loss)
-        times = unit * np.geomspace(0.9, self.until, TIMES)
-        path, scale, centre, size = path_of(X, Y, weights, times)
+        options = {"loss": loss, "D": self.D, "nu": self.nu, "groups": self._groups(X.shape[1])}
+        Z, V, shares, scaler, size = self._standardised(X, Y, weights, loss)
+        unit = first_entry(Z, V, **options, shares=shares)
+        times = (unit if math.isfinite(unit) else 1.0) * np.geomspace(0.9, self.until, TIMES)
+        options |= {"times": times, "kappa": self.kappa}
+        path = glm_path(Z, V, **options, shares=shares)
         active = (path.coefficients != 0).any(axis=(1, 2))
         allowed = np.flatnonzero(active) if active.any() else np.array([TIMES - 1])
         chosen, self.loss_ = allowed[-1], None
         if folds is not None and len(allowed) > 1:
-            losses = sum(self._losses(X, Y, weights, times, loss, *fold, path_of) for fold in folds)
+            losses = sum(self._losses(X, Y, weights, *fold, options) for fold in folds)
             chosen = allowed[losses[allowed].argmin()]
             self.loss_ = losses[chosen]
         gamma, dense = path.coefficients[chosen], path.dense[chosen]
         self.path_, self.time_ = path, times[chosen]
         self.entry_ = path.entry.min(axis=1)
         self.support_ = (gamma != 0).any(axis=1)
-        strong = on_support(dense, gamma, self.D)
+        strong, scale = on_support(dense, gamma, self.D), size / _scale(scaler)
         used = dense if self._weak else strong
         if self.nu is not None:
-            self.coef_strong_ = size * (strong / scale[:, None]).T
-            self.coef_weak_ = size * ((dense - strong) / scale[:, None]).T
-        self.coef_ = size * (used / scale[:, None]).T
-        self.intercept_ = size * path.intercepts[chosen] - self.coef_ @ centre
+            self.coef_strong_, self.coef_weak_ = scale * strong.T, scale * (dense - strong).T
+        self.coef_ = scale * used.T
+        self.intercept_ = size * path.intercepts[chosen] - self.coef_ @ scaler.mean_
         return self
 
-    def _losses(self, X, Y, weights, times, loss, train, test, path_of):
+    def _losses(self, X, Y, weights, train, test, options):
         """Weighted sum of the losses on `test` at every time of the path of `train`."""
-        path, scale, centre, size = path_of(X[train], Y[train], weights[train], times)
-        Z = (X[test] - centre) / scale
-        losses = []
+        Z, V, shares, scaler, size = self._standardised(
+            X[train], Y[train], weights[train], options["loss"]
+        )
+        path, losses = glm_path(Z, V, **options, shares=shares), []
         for gamma, dense, intercepts in zip(
             path.coefficients, path.dense, path.intercepts, strict=True
         ):
             used = dense if self._weak else on_support(dense, gamma, self.D)
-            losses.append(weights[test] @ LOSS_OF[loss](Y[test], size * (Z @ used + intercepts)))
+            scores = size * (scaler.transform(X[test]) @ used + intercepts)
+            losses.append(weights[test] @ LOSS_OF[options["loss"]](Y[test], scores))
         return np.array(losses)
 
-    def _standardised_path(self, X, Y, weights, times, loss):
-        """GlmPath, scale (d,) and centre (d,) of the columns, size of Y."""
-        shares = weights / weights.sum()
-        scale, centre, size = self._scales(X, Y, shares, loss)
-        path = glm_path(
-            (X - centre) / scale,
-            Y / size,
-            times,
-            loss=loss,
-            D=self.D,
-            nu=self.nu,
-            groups=self._groups(X.shape[1]),
-            kappa=self.kappa,
-            shares=shares,
-        )
-        return path, scale, centre, size
-
-    def _scales(self, X, Y, shares, loss):
-        centre = shares @ X
-        scale = np.sqrt(shares @ (X - centre) ** 2)
-        constant = scale <= 1e-12 * np.abs(centre)  # rounding of the mean
-        scale = np.where(constant | (not self.standardize), 1.0, scale)
-        size = np.sqrt(shares @ (Y - shares @ Y) ** 2).item() if loss == "squared" else 1.0
-        return scale, np.where(constant, X[shares.argmax()], centre), size or 1.0
-
-    def _unit(self, X, Y, weights, loss):
-        shares = weights / weights.sum()
-        scale, centre, size = self._scales(X, Y, shares, loss)
-        data = (X - centre) / scale, Y / size
-        time = first_entry(*data, loss, self.D, self.nu, self._groups(X.shape[1]), shares)
-        return time if math.isfinite(time) else 1.0
+    def _standardised(self, X, Y, weights, loss):
+        """X and Y of the path, shares of the rows, the scaler of X, the size of Y."""
+        scaler = StandardScaler(with_std=self.standardize).fit(X, sample_weight=weights)
+        size = 1.0
+        if loss == "squared":
+            size = _scale(StandardScaler().fit(Y, sample_weight=weights)).item()
+        return scaler.transform(X), Y / size, weights / weights.sum(), scaler, size
 
     def _groups(self, d):
         if isinstance(self.groups, str):
@@ -142,10 +121,7 @@ class _PathEstimator(BaseEstimator):
     def plot_path(self, ax=None):
         """Draw the path over the logarithm of time, and where it was stopped; returns the axes."""
         check_is_fitted(self)
-        if ax is None:
-            from matplotlib.figure import Figure
-
-            ax = Figure(layout="constrained").subplots()
+        ax = pictures.axes(ax)
         lines = self.path_.coefficients.reshape(len(self.path_.times), -1)
         ax.plot(self.path_.times, lines, drawstyle="steps-post", lw=1)
         ax.axvline(self.time_, color="black", ls=":", lw=1)
@@ -253,6 +229,10 @@ class MSplitLBIClassifier(SplitLBIClassifier):
     """The same for classes."""
 
     _weak = True
+
+
+def _scale(scaler):
+    return np.ones_like(scaler.mean_) if scaler.scale_ is None else scaler.scale_
 
 
 def on_support(dense, gamma, D=None):

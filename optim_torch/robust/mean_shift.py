@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from optim_torch.robust import residuals
+from optim_torch.robust import pictures, residuals
 from optim_torch.robust.huber_path import ShiftPath, basis, huber_path
 
 CANDIDATES = 100  # values of λ that the criterion compares
@@ -110,10 +110,7 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
     def plot_path(self, X, y, *, rows=10, ax=None):
         """Draw the shifts of the first `rows` rows to enter over λ; X, y: as fitted. Returns ax."""
         check_is_fitted(self)
-        if ax is None:
-            import matplotlib.pyplot as plt  # not above: only here
-
-            ax = plt.figure().subplots()
+        ax = pictures.axes(ax)
         chosen, b = self.order_[:rows], self.path_.coefficients
         fitted = np.asarray(X)[chosen] @ b[:, : len(self.coef_)].T
         fitted += b[:, -1] if self.fit_intercept else 0
