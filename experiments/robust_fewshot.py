@@ -128,7 +128,7 @@ def main(config):
     for row in table:
         print(
             f"{row['data']:8s} {row['features']:6s} {row['shots']} "
-            f"{row['method']:26s}{interval(row['accuracy'])} %  gain {interval(row['gain'])}"
+            f"{row['method']:26s}{text(row['accuracy'])} %  gain {text(row['gain'])}"
         )
     print(target)
     return result
@@ -249,13 +249,13 @@ def gathered(rows, config):
     return table
 
 
-def mean_and_interval(values):
-    """Mean and half the width of its 95 % interval, over episodes (dict)."""
-    width = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
-    return {"mean": float(np.mean(values)), "interval": float(width)}
+def mean_and_interval(shares):
+    """Mean, and half the width of its 95 % interval over episodes (dict)."""
+    width = 1.96 * np.std(shares, ddof=1) / np.sqrt(len(shares))
+    return {"mean": float(np.mean(shares)), "interval": float(width)}
 
 
-def interval(value):
+def text(value):
     """In %."""
     return f"{100 * value['mean']:.2f} ± {100 * value['interval']:.2f}"
 

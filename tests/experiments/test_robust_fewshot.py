@@ -58,10 +58,13 @@ def test_few_shots_are_compared_and_a_second_call_adds_nothing(digits, tmp_path,
     functa = SimpleNamespace(encode=lambda images: (images.reshape(-1, 64) / 255 @ rotation, None))
     calls = []
     monkeypatch.setattr(robust_fewshot.datasets, "load", lambda *_: digits)
+    pixels = SimpleNamespace(features=lambda images: images.reshape(-1, 64) / 255)
+    monkeypatch.setattr(robust_fewshot, "SmallCnn", lambda *_: pixels)
     monkeypatch.setattr(robust_fewshot.functa_jax, "load", lambda _: calls.append(1) or functa)
     few = ("logistic regression alone", "most confident first", "ICI")
     methods = {name: robust_fewshot.METHODS[name] for name in few}
     monkeypatch.setattr(robust_fewshot, "METHODS", methods)
+    monkeypatch.setattr(robust_fewshot, "SHOTS", (5,))
     config = robust_fewshot.Config(
         datasets=("mnist",),
         seeds=(0,),
@@ -71,7 +74,7 @@ def test_few_shots_are_compared_and_a_second_call_adds_nothing(digits, tmp_path,
         results=tmp_path,
     )
     result = robust_fewshot.main(config)
-    assert len(result["table"]) == 3 * 2 * 3
+    assert len(result["table"]) == 3 * 3
     alone = [row for row in result["table"] if row["method"] == few[0]]
     assert all(row["gain"]["mean"] == 0 and row["episodes"] == 4 for row in alone)
     assert robust_fewshot.main(config)["table"] == result["table"]
@@ -80,18 +83,23 @@ def test_few_shots_are_compared_and_a_second_call_adds_nothing(digits, tmp_path,
 
 
 def test_wrong_labels_of_a_network_s_own_features(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(robust_labels_cifar10.datasets, "load", lambda *_, **__: digits)
+    few = dataclasses.replace(digits, train=digits.train.take(slice(300)))
+    monkeypatch.setattr(robust_labels_cifar10.datasets, "load", lambda *_, **__: few)
     monkeypatch.setattr(robust_labels, "FLIPS", (("symmetric", 0.4), ("pair", 0.4)))
-    few = {"least-squares residual": label_rivals.METHODS["least-squares residual"]}
-    monkeypatch.setattr(label_rivals, "METHODS", few)
+    one = {"least-squares residual": label_rivals.METHODS["least-squares residual"]}
+    monkeypatch.setattr(label_rivals, "METHODS", one)
     config = dataclasses.replace(
-        robust_labels_cifar10.Config(), seeds=(0, 1), out=tmp_path / "run", results=tmp_path
+        robust_labels_cifar10.Config(),
+        seeds=(0,),
+        tests=100,
+        out=tmp_path / "run",
+        results=tmp_path,
     )
     result = robust_labels_cifar10.main(config)
     assert len(result["table"]) == 2 * 6
-    assert len(result["network_test_accuracy"]) == 3
+    assert len(result["network_test_accuracy"]) == 2
     halves = [row for row in result["table"] if "half" in row["method"]]
-    assert all(row["kept"]["mean"] == pytest.approx(0.5, abs=0.01) for row in halves)
+    assert all(row["kept"]["mean"] == pytest.approx(0.5, abs=0.05) for row in halves)
     assert (tmp_path / "robust_labels_cifar10.png").exists()
 
 
