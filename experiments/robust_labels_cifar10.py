@@ -99,8 +99,7 @@ def measured(config, data, flips, share, seed):
     began = perf_counter()
     halved = NoisyLabelSelector(keep=0.5).fit(features / scale, codes)
     seconds = perf_counter() - began
-    entered = np.empty(len(codes))
-    entered[halved.order_] = np.arange(len(codes), 0, -1)
+    entered = label_rivals.suspicion_of(halved.order_)
     methods = label_rivals.METHODS | {
         "loss of the network": lambda *_: (losses, favoured != codes),
         "path, half of each class": lambda *_: (entered, ~halved.clean_),

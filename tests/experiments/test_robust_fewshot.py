@@ -63,6 +63,7 @@ def test_few_shots_are_compared_and_a_second_call_adds_nothing(digits, tmp_path,
     monkeypatch.setattr(robust_fewshot.functa_jax, "load", lambda _: calls.append(1) or functa)
     few = ("logistic regression alone", "most confident first", "ICI")
     methods = {name: robust_fewshot.METHODS[name] for name in few}
+    methods |= {name: (methods[name][0], methods[name][1][:1]) for name in few[1:]}
     monkeypatch.setattr(robust_fewshot, "METHODS", methods)
     monkeypatch.setattr(robust_fewshot, "SHOTS", (5,))
     config = robust_fewshot.Config(
