@@ -1,6 +1,6 @@
 """What do learned layers gain over ISTA, and what happens to them away from what they were shown?
 
-    python -m experiments.robust_lista        MINUTES on one CPU core; no download
+    python -m experiments.robust_lista        30 minutes on one CPU core; no download
 
 A (250, 500) Gaussian with columns of norm 1, 10 % of x* Gaussian, the others 0; without noise and
 at 30 dB. Sixteen layers of LISTA, LISTA-CP, LISTA-CPSS, ALISTA and unrolled ADMM, with ISTA and
@@ -10,7 +10,14 @@ ista.nmse_db defines them: pooled, and as the mean of each sample's dB. Three se
 own A, start, training and test codes. A killed run goes on in --out.
 Results: experiments/results/robust_lista.json and .png.
 
-Expected. EXPECTED
+Kept: an earlier run, one seed, of networks whose layers all began as ISTA and had 20 steps each,
+without LISTA-CP and ADMM. With the training above: not yet run whole.
+
+Expected, from that run, pooled: ALISTA, which learns 32 numbers, −45 dB without noise and −31 dB at
+30 dB; ISTA −6, FISTA −10. In figures of Open-L2O for A (256, 512), read off, mean of dB: LISTA −35,
+LISTA-CP −30, LISTA-CPSS −63, ALISTA −79. The safeguard costs nothing where ALISTA was trained; it
+helps at codes ten times larger and is wrong at codes ten times smaller, whose size is that of its
+penalty.
 """
 
 import math
