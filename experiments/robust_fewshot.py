@@ -9,9 +9,10 @@ of norm 1:
   PCA      as many principal components of the pixels
   CNN      128 neurons of a network that learned the other five classes (experiments/small_cnn.py)
 No feature knows a label of the five classes in play; functa and PCA were fitted to training images
-of all ten, without labels. The queries are the unlabelled images (transductive). Settings of each
-five classes, validation images, so the CNN's are chosen where its features are better than later.
-± is a 95 % interval over the episodes; gains are paired, method less logistic regression alone.
+of all ten, without labels. The queries are the unlabelled images (transductive). Each method has
+the settings with the best mean on 10 episodes of the other five classes, validation images; those
+of the CNN are chosen where its features are better than later. ± is a 95 % interval over the
+episodes; gains are paired, method less logistic regression alone.
 Results: experiments/results/robust_fewshot.json and .png; a killed run goes on in --out.
 
 Expected. EXPECTED
