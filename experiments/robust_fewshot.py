@@ -1,6 +1,6 @@
 """One or five labels a class: what do credible pseudo-labels add, on which features?
 
-    python -m experiments.robust_fewshot --data-dir DIR      MINUTES on one CPU core
+    python -m experiments.robust_fewshot --data-dir DIR      30 minutes on one CPU core
 
 MNIST and CIFAR-10, 5-way, 15 queries a class, 600 episodes: 100 for each of three seeds and each
 half of the ten classes, from test images. Features, less their mean over training images and then
@@ -15,7 +15,12 @@ of the CNN are chosen where its features are better than later. ± is a 95 % int
 episodes; gains are paired, method less logistic regression alone.
 Results: experiments/results/robust_fewshot.json and .png; a killed run goes on in --out.
 
-Expected. EXPECTED
+Kept: seeds 0 and 1, 400 episodes each; seed 2 not yet run.
+
+Expected. ICI gains what most confident first gains, or a little less, never more: with one label on
+MNIST 5 to 8 % over logistic regression alone. LabelSpreading on functa latents is best there (72 %
+with one label, 86 % with five), ahead of PCA and of the CNN. On CIFAR-10 unlabelled images help
+nobody much: functa and PCA have 28 and 36 %, the CNN 43 and 53 %.
 """
 
 import itertools
