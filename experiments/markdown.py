@@ -12,7 +12,7 @@ class Column:
 
     heading: str
     key: str
-    """Key into the row, whose value is a number, a word or a dict of mean and std."""
+    """Key into the row, whose value is a number, a word or a dict of mean and std (or interval)."""
     digits: int = 2
     share: bool = False
     """The value is a share of one, written in %."""
@@ -104,7 +104,7 @@ def text(row, column):
     if column.at is not None:
         value = value[column.at]
     if isinstance(value, dict):
-        value, std = value["mean"], value["std"]
+        value, std = value["mean"], value.get("interval", value.get("std"))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):

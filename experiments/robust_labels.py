@@ -71,12 +71,18 @@ def main(config):
     facts = {"images": config.images, "seeds": list(config.seeds), "table": table}
     target = config.results / "robust_labels.json"
     result = runner.write(target, "robust_labels", facts)
-    draw(target.with_suffix(".png"), table)
-    for row in table:
-        told = "  ".join(f"{key} {runner.text(row[key], '%')}" for key in KEYS if key in row)
-        print(f"{row['labels']:14s} {row['features']:6s} {row['method']:22s} {told}")
+    kernel = [row for row in table if row["features"] == "kernel"]
+    draw(target.with_suffix(".png"), kernel, "neighbours", "5 neighbours")
+    show(table)
     print(target)
     return result
+
+
+def show(table):
+    """Print a line for each row."""
+    for row in table:
+        told = "  ".join(f"{key} {runner.text(row[key], '%')}" for key in KEYS if key in row)
+        print(f"{row['labels']:14s} {row['features']:6s} {row['method']:24s} {told}")
 
 
 def features(data_set, kind, tests, seed):
@@ -115,15 +121,17 @@ def over_seeds(rows):
     return table
 
 
-def draw(target, table):
-    """AUC and test accuracy of neighbours by kind of wrong labels, on kernel features."""
-    own = [row for row in table if row["features"] == "kernel"]
+def draw(target, own, key_after, after):
+    """AUC, and test accuracy of a classifier, by kind of wrong labels.
+
+    own: rows of the table, with the same features. key_after, after: of the classifier, its name.
+    """
     labels = list(dict.fromkeys(row["labels"] for row in own))
     with figure(target, columns=2, size=(10, 3.6)) as (picture, axes):
         for ax, key, title in zip(
             axes,
-            ("auc", "neighbours"),
-            ("wrong labels ranked first: AUC", "test accuracy, 5 neighbours"),
+            ("auc", key_after),
+            ("wrong labels ranked first: AUC", f"test accuracy, {after}"),
             strict=True,
         ):
             for method in dict.fromkeys(row["method"] for row in own):

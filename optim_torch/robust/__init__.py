@@ -1,6 +1,6 @@
 """Sparse statistics, in NumPy, SciPy and scikit-learn: which labels, comparisons, columns matter?
 
-`lista` alone needs PyTorch.
+`lista` and `admm` alone need PyTorch.
 
 from optim_torch.robust import NoisyLabelSelector
 selector = NoisyLabelSelector().fit(features, labels)

@@ -11,17 +11,17 @@ signals (that projection) and the weak, dense rest (Zhao et al. 2018, "MSplit LB
 """
 
 import math
-from functools import partial
 
 import numpy as np
 from scipy import sparse
 from scipy.special import expit, softmax, xlogy
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.model_selection import check_cv
-from sklearn.preprocessing import LabelBinarizer
+from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from optim_torch.robust import pictures
 from optim_torch.robust.bregman_path import first_entry, glm_path
 
 TIMES = 60  # recorded along a path
@@ -34,79 +34,67 @@ class _PathEstimator(BaseEstimator):
     end of the path. groups: None, "columns" (a row of DB enters for all classes at once) or group
     numbers (m,). cv: folds, a splitter, or None for the end of the path. Of split ones also nu,
     the coupling, and D (m, d), None for the identity.
-    Fitted: coef_, intercept_; time_, chosen; path_ (GlmPath, standardised data); entry_ (m,), time
-    at which each row of DB first enters; support_ (m,), which are in at time_; of split ones also
-    coef_strong_ and coef_weak_, whose sum is W.
+    Fitted: coef_, intercept_; time_, chosen, and loss_, its sum over the folds (squared error or
+    negative log-likelihood; None without folds), which compares settings; path_ (GlmPath,
+    standardised data); entry_ (m,), time at which each row of DB first enters; support_ (m,), which
+    are in at time_; of split ones also coef_strong_ and coef_weak_, whose sum is W.
     """
 
     nu = D = None
     _weak = False  # does the weak part predict
 
-    def _fit(self, X, Y, loss, folds):
+    def _fit(self, X, Y, loss, folds, sample_weight):
         """Path of all, path of each fold, choice; coefficients as (c, d)."""
         self._check(loss, X.shape[1])
-        path_of = partial(self._standardised_path, loss=loss)
-        unit = self._unit(X, Y, loss)
-        times = unit * np.geomspace(0.9, self.until, TIMES)
-        path, scale, centre, size = path_of(X, Y, times)
+        weights = _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("all sample weights are zero")
+        options = {"loss": loss, "D": self.D, "nu": self.nu, "groups": self._groups(X.shape[1])}
+        Z, V, shares, scaler, size = self._standardised(X, Y, weights, loss)
+        unit = first_entry(Z, V, **options, shares=shares)
+        times = (unit if math.isfinite(unit) else 1.0) * np.geomspace(0.9, self.until, TIMES)
+        options |= {"times": times, "kappa": self.kappa}
+        path = glm_path(Z, V, **options, shares=shares)
         active = (path.coefficients != 0).any(axis=(1, 2))
         allowed = np.flatnonzero(active) if active.any() else np.array([TIMES - 1])
-        chosen = allowed[-1]
+        chosen, self.loss_ = allowed[-1], None
         if folds is not None and len(allowed) > 1:
-            losses = [self._losses(X, Y, times, loss, *fold, path_of) for fold in folds]
-            chosen = allowed[np.mean(losses, axis=0)[allowed].argmin()]
+            losses = sum(self._losses(X, Y, weights, *fold, options) for fold in folds)
+            chosen = allowed[losses[allowed].argmin()]
+            self.loss_ = losses[chosen]
         gamma, dense = path.coefficients[chosen], path.dense[chosen]
         self.path_, self.time_ = path, times[chosen]
         self.entry_ = path.entry.min(axis=1)
         self.support_ = (gamma != 0).any(axis=1)
-        strong = on_support(dense, gamma, self.D)
+        strong, scale = on_support(dense, gamma, self.D), size / _scale(scaler)
         used = dense if self._weak else strong
         if self.nu is not None:
-            self.coef_strong_ = size * (strong / scale[:, None]).T
-            self.coef_weak_ = size * ((dense - strong) / scale[:, None]).T
-        self.coef_ = size * (used / scale[:, None]).T
-        self.intercept_ = size * path.intercepts[chosen] - self.coef_ @ centre
+            self.coef_strong_, self.coef_weak_ = scale * strong.T, scale * (dense - strong).T
+        self.coef_ = scale * used.T
+        self.intercept_ = size * path.intercepts[chosen] - self.coef_ @ scaler.mean_
         return self
 
-    def _losses(self, X, Y, times, loss, train, test, path_of):
-        """Loss on `test` at every time of the path of `train`."""
-        path, scale, centre, size = path_of(X[train], Y[train], times)
-        Z = (X[test] - centre) / scale
-        losses = []
+    def _losses(self, X, Y, weights, train, test, options):
+        """Weighted sum of the losses on `test` at every time of the path of `train`."""
+        Z, V, shares, scaler, size = self._standardised(
+            X[train], Y[train], weights[train], options["loss"]
+        )
+        path, losses = glm_path(Z, V, **options, shares=shares), []
         for gamma, dense, intercepts in zip(
             path.coefficients, path.dense, path.intercepts, strict=True
         ):
             used = dense if self._weak else on_support(dense, gamma, self.D)
-            losses.append(LOSS_OF[loss](Y[test], size * (Z @ used + intercepts)))
-        return losses
+            scores = size * (scaler.transform(X[test]) @ used + intercepts)
+            losses.append(weights[test] @ LOSS_OF[options["loss"]](Y[test], scores))
+        return np.array(losses)
 
-    def _standardised_path(self, X, Y, times, loss):
-        """GlmPath, scale (d,) and centre (d,) of the columns, size of Y."""
-        scale, centre, size = self._scales(X, Y, loss)
-        path = glm_path(
-            (X - centre) / scale,
-            Y / size,
-            times,
-            loss=loss,
-            D=self.D,
-            nu=self.nu,
-            groups=self._groups(X.shape[1]),
-            kappa=self.kappa,
-        )
-        return path, scale, centre, size
-
-    def _scales(self, X, Y, loss):
-        centre, scale = X.mean(0), X.std(0)
-        constant = scale <= 1e-12 * np.abs(centre)  # rounding of the mean
-        scale = np.where(constant | (not self.standardize), 1.0, scale)
-        size = Y.std() if loss == "squared" and Y.std() > 0 else 1.0
-        return scale, np.where(constant, X[0], centre), size
-
-    def _unit(self, X, Y, loss):
-        scale, centre, size = self._scales(X, Y, loss)
-        data = (X - centre) / scale, Y / size
-        time = first_entry(*data, loss, self.D, self.nu, self._groups(X.shape[1]))
-        return time if math.isfinite(time) else 1.0
+    def _standardised(self, X, Y, weights, loss):
+        """X and Y of the path, shares of the rows, the scaler of X, the size of Y."""
+        scaler = StandardScaler(with_std=self.standardize).fit(X, sample_weight=weights)
+        size = 1.0
+        if loss == "squared":
+            size = _scale(StandardScaler().fit(Y, sample_weight=weights)).item()
+        return scaler.transform(X), Y / size, weights / weights.sum(), scaler, size
 
     def _groups(self, d):
         if isinstance(self.groups, str):
@@ -133,10 +121,7 @@ class _PathEstimator(BaseEstimator):
     def plot_path(self, ax=None):
         """Draw the path over the logarithm of time, and where it was stopped; returns the axes."""
         check_is_fitted(self)
-        if ax is None:
-            from matplotlib.figure import Figure
-
-            ax = Figure(layout="constrained").subplots()
+        ax = pictures.axes(ax)
         lines = self.path_.coefficients.reshape(len(self.path_.times), -1)
         ax.plot(self.path_.times, lines, drawstyle="steps-post", lw=1)
         ax.axvline(self.time_, color="black", ls=":", lw=1)
@@ -145,12 +130,12 @@ class _PathEstimator(BaseEstimator):
 
 
 class _Regressor(RegressorMixin, _PathEstimator):
-    def fit(self, X, y):
-        """X (n, d), y (n,); returns self."""
+    def fit(self, X, y, sample_weight=None):
+        """X (n, d), y (n,), sample_weight (n,), which counts as repeated rows; returns self."""
         X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2)
         X, y = X.astype(float), y.astype(float)
         folds = None if self.cv is None else check_cv(self.cv, y).split(X, y)
-        self._fit(X, y[:, None], "squared", folds)
+        self._fit(X, y[:, None], "squared", folds, sample_weight)
         for name in ("coef_", "coef_strong_", "coef_weak_"):
             if hasattr(self, name):
                 setattr(self, name, getattr(self, name)[0])
@@ -164,8 +149,11 @@ class _Regressor(RegressorMixin, _PathEstimator):
 
 
 class _Classifier(ClassifierMixin, _PathEstimator):
-    def fit(self, X, y):
-        """X (n, d), labels y (n,); logistic loss for two classes, else multinomial."""
+    def fit(self, X, y, sample_weight=None):
+        """X (n, d), labels y (n,); logistic loss for two classes, else multinomial.
+
+        sample_weight (n,) counts as repeated rows; each class needs some.
+        """
         X, y = validate_data(self, X, y, ensure_min_samples=2)
         check_classification_targets(y)
         binarizer = LabelBinarizer().fit(y)
@@ -177,7 +165,7 @@ class _Classifier(ClassifierMixin, _PathEstimator):
         folds = None
         if self.cv is not None:
             folds = check_cv(self.cv, y, classifier=True).split(X, y)
-        return self._fit(X.astype(float), Y, loss, folds)
+        return self._fit(X.astype(float), Y, loss, folds, sample_weight)
 
     def decision_function(self, X):
         """Scores (n, classes), of two classes (n,)."""
@@ -243,6 +231,10 @@ class MSplitLBIClassifier(SplitLBIClassifier):
     _weak = True
 
 
+def _scale(scaler):
+    return np.ones_like(scaler.mean_) if scaler.scale_ is None else scaler.scale_
+
+
 def on_support(dense, gamma, D=None):
     """The projection of W (d, c) on {B : DB = 0 where Γ (m, c) is 0}; D None is the identity."""
     if D is None:
@@ -264,11 +256,11 @@ def probabilities(scores):
 
 def _deviance(Y, scores):
     truth = Y if Y.shape[1] > 1 else np.hstack([1 - Y, Y])
-    return -xlogy(truth, np.maximum(probabilities(scores), 1e-15)).sum(axis=1).mean()
+    return -xlogy(truth, np.maximum(probabilities(scores), 1e-15)).sum(axis=1)
 
 
-LOSS_OF = {
-    "squared": lambda Y, scores: np.mean((Y - scores) ** 2),
+LOSS_OF = {  # of each row
+    "squared": lambda Y, scores: ((Y - scores) ** 2).sum(axis=1),
     "logistic": _deviance,
     "multinomial": _deviance,
 }

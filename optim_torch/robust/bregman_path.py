@@ -1,8 +1,9 @@
 """Paths of LBI and split LBI for generalised linear models, groups and structural sparsity.
 
 X (n, d) without a column of ones, Y (n, c), coefficients B (d, c), intercepts b (c,). The loss is a
-mean over rows of a GLM with canonical link, so its gradient is X'(μ(XB + b) − Y)/n. Paths start at
-the best intercepts alone, which move by plain gradient steps and are not shrunk.
+mean over rows of a GLM with canonical link, so its gradient is X'S(μ(XB + b) − Y), S the diagonal
+of the rows' shares, 1/n without weights. Paths start at the best intercepts alone, which move by
+plain gradient steps and are not shrunk.
 
 LBI: V ← V − α∇L(Γ), Γ ← κ prox(V), B = Γ. Split LBI, with D (m, d):
 W ← W − κα(∇L(W) + D'(DW − Γ)/ν), V ← V + α(DW_old − Γ)/ν, Γ ← κ prox(V).
@@ -78,37 +79,45 @@ def group_norms(v, groups):
     return np.sqrt(np.bincount(groups, weights=(v**2).sum(1)))
 
 
-def first_entry(X, Y, loss="squared", D=None, nu=None, groups=None):
+def equal_shares(X):
+    """1/n for each of the n rows."""
+    return np.full(len(X), 1 / len(X))
+
+
+def first_entry(X, Y, loss="squared", D=None, nu=None, groups=None, shares=None):
     """Time at which the first of Γ enters as κ → ∞; for split GLMs by their quadratic bound.
 
-    Infinite where the gradient is zero.
+    shares (n,): of the rows, as in `glm_path`. Infinite where the gradient is zero.
     """
-    curvature = LOSSES[loss].curvature
-    gradient = X.T @ (Y - Y.mean(0)) / len(X)
+    shares = equal_shares(X) if shares is None else shares
+    curvature, SX = LOSSES[loss].curvature, shares[:, None] * X
+    gradient = SX.T @ (Y - shares @ Y)
     if nu is not None:
-        A = curvature * nu * (X.T @ X) / len(X) + (np.eye(X.shape[1]) if D is None else D.T @ D)
+        A = curvature * nu * (SX.T @ X) + (np.eye(X.shape[1]) if D is None else D.T @ D)
         gradient = np.linalg.pinv(A, hermitian=True) @ gradient
         gradient = gradient if D is None else D @ gradient
     sizes = np.abs(gradient) if groups is None else group_norms(gradient, groups)
     return 1 / sizes.max() if sizes.max() > 0 else math.inf
 
 
-def glm_path(X, Y, times, *, loss="squared", D=None, nu=None, groups=None, kappa=10.0):
+def glm_path(X, Y, times, *, loss="squared", D=None, nu=None, groups=None, kappa=10.0, shares=None):
     """The path at `times` (ascending); see the head of this file.
 
-    nu: None is LBI, a number split LBI. D: None is the identity. kappa: infinite is exact ISS, for
-    least squares without groups and Y (n, 1). The step α is half of the largest stable one.
+    shares (n,): of the rows in the loss, 1 together; None for equal ones. nu: None is LBI, a number
+    split LBI. D: None is the identity. kappa: infinite is exact ISS, for least squares without
+    groups and Y (n, 1). The step α is half of the largest stable one.
     """
+    shares = equal_shares(X) if shares is None else shares
     if math.isinf(kappa):
-        return _exact(X, Y, times, D, nu)
-    n, d = X.shape
+        return _exact(X, Y, shares, times, D, nu)
+    SX, d = shares[:, None] * X, X.shape[1]
     terms = LOSSES[loss]
     D = _fast(D, d)
-    curvature = terms.curvature * max(1, np.linalg.norm(X, 2) ** 2 / n)
+    curvature = terms.curvature * max(1, np.linalg.norm(SX.T @ X, 2))
     if nu is not None:
         curvature += (1 + _largest_eigenvalue(D)) / nu
     alpha = 1 / (kappa * curvature)
-    intercepts = terms.link(Y.mean(0))
+    intercepts = terms.link(shares @ Y)
     B, V = np.zeros((d, Y.shape[1])), np.zeros((D.shape[0], Y.shape[1]))
     gamma, entry = V, np.full(V.shape, np.inf)
     records = np.ceil(np.asarray(times) / alpha - 1e-9).astype(int)
@@ -117,8 +126,8 @@ def glm_path(X, Y, times, *, loss="squared", D=None, nu=None, groups=None, kappa
     for step, count in enumerate(repeats):
         states += [(gamma, V, B, intercepts)] * count
         residual = terms.mean(X @ B + intercepts) - Y
-        gradient = X.T @ residual / n
-        intercepts = intercepts - kappa * alpha * residual.mean(0)
+        gradient = SX.T @ residual
+        intercepts = intercepts - kappa * alpha * (shares @ residual)
         if nu is None:
             V = V - alpha * gradient
             B = gamma = kappa * shrink(V, groups)
@@ -162,9 +171,9 @@ def split_limit(X, y, D, nu):
     return roots[:, None] * vectors.T, m * np.divide(g, roots, where=kept, out=0 * g), inverse
 
 
-def _exact(X, Y, times, D, nu):
-    y = Y[:, 0] - Y.mean()
-    X = X - X.mean(0)
+def _exact(X, Y, shares, times, D, nu):
+    mean, root = shares @ Y[:, 0], np.sqrt(len(X) * shares)
+    y, X = root * (Y[:, 0] - mean), root[:, None] * (X - shares @ X)
     D = np.eye(X.shape[1]) if D is None else D
     D = D.toarray() if sparse.issparse(D) else D
     S, s, inverse = (X, y, None) if nu is None else split_limit(X, y, D, nu)
@@ -172,7 +181,7 @@ def _exact(X, Y, times, D, nu):
     at = np.searchsorted(path.times, times, side="right") - 1
     gamma, rho = path.coefficients[at], path.duals[at]
     dense = gamma if nu is None else (nu * (X.T @ y) / len(X) + gamma @ D) @ inverse
-    intercepts = np.full((len(at), 1), Y.mean())
+    intercepts = np.full((len(at), 1), mean)
     return GlmPath(
         np.asarray(times),
         gamma[..., None],

@@ -161,9 +161,8 @@ def group_huber_path(X, Y, weights=None, *, lambdas=20, lowest=0.05, sweeps=30, 
 def _least_squares(Z, Y, weights, start):
     """Weighted least squares; of sparse Z by conjugate gradients from `start`, per response."""
     if not sparse.issparse(Z):
-        return linalg.solve(
-            (weights[:, None] * Z).T @ Z, Z.T @ (weights[:, None] * Y), assume_a="pos"
-        )
+        WZ = weights[:, None] * Z
+        return np.linalg.solve(WZ.T @ Z, WZ.T @ Y)
     gram = (Z.T @ sparse.diags_array(weights) @ Z).tocsr()
     scale = sparse.diags_array(1 / np.maximum(gram.diagonal(), 1e-300))
     right = Z.T @ (weights[:, None] * Y)

@@ -43,20 +43,23 @@ def classifier():
     return LogisticRegression(C=1, max_iter=300)
 
 
+def suspicion_of(order):
+    """Ranks (n,), highest for the first row of `order`."""
+    suspicion = np.empty(len(order))
+    suspicion[order] = np.arange(len(order), 0, -1)
+    return suspicion
+
+
 def path_of_shifts(X, codes, seed):
     """The robust path; wrong where its end favours another class."""
     model = NoisyLabelSelector().fit(X, codes)
-    suspicion = np.empty(len(codes))
-    suspicion[model.order_] = np.arange(len(codes), 0, -1)
-    return suspicion, ~model.clean_
+    return suspicion_of(model.order_), ~model.clean_
 
 
 def knockoffs(X, codes, seed, q=0.1):
     """At most a share q of what is kept is wrong."""
     model = KnockoffLabelSelector(q, seed).fit(X, codes)
-    suspicion = np.empty(len(codes))
-    suspicion[model.order_] = np.arange(len(codes), 0, -1)
-    return suspicion, ~model.clean_
+    return suspicion_of(model.order_), ~model.clean_
 
 
 def least_squares(X, codes, seed):

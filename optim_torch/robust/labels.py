@@ -5,6 +5,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from optim_torch.robust import pictures
 from optim_torch.robust.huber_path import group_huber_path
 
 
@@ -72,10 +73,4 @@ class NoisyLabelSelector(LabelSelector):
     def plot_path(self, *, ax=None):
         """Draw at which λ the rows enter, first ones first. Returns ax."""
         check_is_fitted(self)
-        if ax is None:
-            import matplotlib.pyplot as plt  # not above: only here
-
-            ax = plt.figure().subplots()
-        ax.plot(np.arange(1, len(self.order_) + 1), self.entry_[self.order_])
-        ax.set(xlabel="row, most suspicious first", ylabel="λ at which its label is shifted")
-        return ax
+        return pictures.entries(self.entry_, self.order_, "row", ax)

@@ -6,13 +6,14 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from optim_torch.robust import residuals
+from optim_torch.robust import pictures, residuals
 from optim_torch.robust.huber_path import ShiftPath, basis, huber_path
 
 CANDIDATES = 100  # values of λ that the criterion compares
 GRID = 50  # values of λ on a path without closed form
 LEAST_COST = 7.0  # of a row: leaving out half of a normal sample earns up to 6.4 for each
 RIDGE = 0.5  # elastic net: λ|γ| + RIDGE γ²/2
+DAMPING = 20.0  # of LBI, κ in units of the largest residual
 SCAD, MCP = 3.7, 3.0  # where their thresholds end, in λ (Fan and Li 2001; Zhang 2010)
 
 
@@ -42,12 +43,17 @@ THRESHOLDS = {
 }
 
 
+PENALTIES = (*THRESHOLDS, "lbi")
+
+
 class MeanShiftRegressor(RegressorMixin, BaseEstimator):
     """Least squares in which rows may be shifted, and pay for it.
 
     penalty: "l1" (Huber's regression, exact path), "elasticnet", or, not convex, "scad", "mcp",
     "hard": these start from least trimmed squares and weigh λ by √(1 − hat value), so that they
-    also see outliers at leverage points, which pull a convex fit to themselves (masking).
+    also see outliers at leverage points, which pull a convex fit to themselves (masking). "lbi":
+    linearised Bregman iteration at λ = 1/time, where rows that have entered are not shrunk: b is
+    nearly the least-squares fit of the others.
     threshold: λ in units of y, or "bic": of all λ on the path that leave half of the rows, the one
     with the least m log(RSS/m) + (k+1) max(log m + 1, LEAST_COST), m = n − d, k rows shifted, RSS
     of a refit without them. Where outliers at leverage points agree among themselves and are many,
@@ -71,8 +77,8 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         y = y.astype(np.float64)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if self.penalty not in THRESHOLDS:
-            raise ValueError(f"penalty {self.penalty!r}: one of {', '.join(THRESHOLDS)}")
+        if self.penalty not in PENALTIES:
+            raise ValueError(f"penalty {self.penalty!r}: one of {', '.join(PENALTIES)}")
         if self.threshold != "bic" and not self.threshold > 0:
             raise ValueError(f"threshold {self.threshold!r}: 'bic' or a number above 0")
         part = weights > 0
@@ -91,9 +97,7 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
         self.entry_, self.order_ = entry, self.path_.order
         self.coef_, self.intercept_ = b[at, : X.shape[1]], b[at, -1] if self.fit_intercept else 0.0
         self.leverage_ = _spread((basis(*fitted[::2])[0] ** 2).sum(1), part)
-        self.shift_ = THRESHOLDS[self.penalty](
-            y - X @ self.coef_ - self.intercept_, self.threshold_ * self._scale(self.leverage_)
-        )
+        self.shift_ = self._shifts(y - self.predict(X), self.threshold_, self.leverage_, entry)
         self.outlier_ = self.shift_ != 0
         self.studentised_ = _spread(residuals.studentised(*fitted)[0], part)
         return self
@@ -106,15 +110,16 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
     def plot_path(self, X, y, *, rows=10, ax=None):
         """Draw the shifts of the first `rows` rows to enter over λ; X, y: as fitted. Returns ax."""
         check_is_fitted(self)
-        if ax is None:
-            import matplotlib.pyplot as plt  # not above: only here
-
-            ax = plt.figure().subplots()
+        ax = pictures.axes(ax)
         chosen, b = self.order_[:rows], self.path_.coefficients
         fitted = np.asarray(X)[chosen] @ b[:, : len(self.coef_)].T
         fitted += b[:, -1] if self.fit_intercept else 0
-        levels = self.path_.lambdas * self._scale(self.leverage_[chosen])[:, None]
-        shifts = THRESHOLDS[self.penalty](np.asarray(y)[chosen, None] - fitted, levels)
+        shifts = self._shifts(
+            np.asarray(y)[chosen, None] - fitted,
+            self.path_.lambdas,
+            self.leverage_[chosen, None],
+            self.entry_[chosen, None],
+        )
         for row, line in zip(chosen, shifts, strict=True):
             ax.plot(self.path_.lambdas, line, label=f"row {row}")
         ax.axvline(self.threshold_, color="grey", ls=":")
@@ -124,9 +129,15 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
 
     def _scale(self, leverage):
         """What λ is multiplied by, per row."""
-        if self.penalty in ("l1", "elasticnet"):
+        if self.penalty in ("l1", "elasticnet", "lbi"):
             return np.ones(np.shape(leverage))
         return np.sqrt(np.clip(1 - leverage, 0, 1))
+
+    def _shifts(self, residual, level, leverage, entry):
+        """γ at λ = level of rows with these residuals, hat values and entries."""
+        if self.penalty == "lbi":
+            return np.where(entry >= level, residual, 0.0)
+        return THRESHOLDS[self.penalty](residual, level * self._scale(leverage))
 
     def _path(self, X, y, weights):
         if self.penalty == "l1":
@@ -135,7 +146,7 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
         Z, T = basis(X, weights)
         scale = self._scale((Z**2).sum(1))
         c = Z.T @ (weights * y)
-        if self.penalty != "elasticnet":
+        if self.penalty not in ("elasticnet", "lbi"):
             random = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
             c = residuals.least_trimmed_squares(Z, y, weights, random)
         ratio = np.abs(y - Z @ c) / np.maximum(scale, 1e-8)
@@ -145,6 +156,9 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
         lambdas = np.geomspace(top, max(np.median(ratio), 1e-3 * top), GRID)
         if self.threshold != "bic":
             lambdas = np.append(lambdas[lambdas > self.threshold], self.threshold)
+        if self.penalty == "lbi":
+            entry, knots = lbi_path(Z, y, weights, lambdas, DAMPING * top)
+            return ShiftPath(lambdas, knots @ T.T, entry, np.abs(y - Z @ knots[-1]))
         entry, knots = np.zeros(len(y)), []
         for level in lambdas:
             start = c if not knots or self.penalty != "elasticnet" else knots[-1]
@@ -165,6 +179,8 @@ class MeanShiftRegressor(RegressorMixin, BaseEstimator):
         for at in tried:
             residual = np.abs(y - X @ path.coefficients[at])
             out = residual > path.lambdas[at] * scale * (1 + 1e-9)
+            if self.penalty == "lbi":
+                out = path.entry >= path.lambdas[at]
             k = weights[out].sum()
             if k > weights.sum() / 2 or free <= 0:
                 scores.append(np.inf)
@@ -198,6 +214,23 @@ def iterate(Z, y, weights, threshold, levels, c, *, most=1000, tolerance=1e-10):
         if linalg.norm(c - old) <= tolerance * linalg.norm(c):
             break
     return c, shift
+
+
+def lbi_path(Z, y, weights, lambdas, kappa):
+    """(entry (n,) as in `ShiftPath`, c (K, d) at each of `lambdas`, falling): LBI of the shifts.
+
+    With b eliminated, V ← V + α r and γ ← κ soft(V, 1), r the residual of least squares on y − γ;
+    α = 1/κ, half of the largest stable step, and λ is 1/time. Osher et al. 2016.
+    """
+    dual, entry, knots = np.zeros(len(y)), np.zeros(len(y)), []
+    records = np.ceil(kappa / lambdas).astype(int)
+    for step in range(records[-1] + 1):
+        shift = kappa * soft(dual, 1.0)
+        entry[(shift != 0) & (entry == 0)] = kappa / max(step, 1)
+        c = Z.T @ (weights * (y - shift))
+        knots += [c] * np.count_nonzero(records == step)
+        dual = dual + (y - shift - Z @ c) / kappa
+    return entry, np.array(knots)
 
 
 def _spread(values, part):

@@ -15,6 +15,7 @@ from scipy.sparse.linalg import cg, lsqr
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from optim_torch.robust import pictures
 from optim_torch.robust.huber_path import group_huber_path, huber_path
 from optim_torch.robust.mean_shift import criterion
 
@@ -123,18 +124,13 @@ class RobustRanker(BaseEstimator):
     def plot_path(self, *, ax=None):
         """Draw at which λ the comparisons enter, first ones first. Returns ax."""
         check_is_fitted(self)
-        if ax is None:
-            import matplotlib.pyplot as plt  # not above: only here
-
-            ax = plt.figure().subplots()
-        ax.plot(np.arange(1, len(self.order_) + 1), self.entry_[self.order_])
+        ax = pictures.entries(self.entry_, self.order_, "comparison", ax)
         ax.axhline(self.threshold_, color="grey", ls=":")
-        ax.set(xlabel="comparison, most contradictory first", ylabel="λ at which it is shifted")
         return ax
 
     def _choice(self, C, y, weights, path):
         """(λ, mask of the comparisons shifted there)."""
-        n, free = C.shape[1], weights.sum() - C.shape[1] + 1
+        free = weights.sum() - C.shape[1] + 1
         none = path.lambdas[0], np.zeros(len(y), bool)
         if free <= 0 or path.lambdas[0] <= 0:  # a tree: every comparison is needed
             return none
@@ -145,7 +141,7 @@ class RobustRanker(BaseEstimator):
             level, b = path.lambdas[at], path.coefficients[at].ravel()
             out = np.abs(y - C @ b) > level * (1 + 1e-6)
             k = weights[out].sum()
-            if not _connected(C[~out], n) or (self.threshold == "bic" and k > weights.sum() / 2):
+            if _components(C[~out])[0] > 1 or (self.threshold == "bic" and k > weights.sum() / 2):
                 continue
             residual = (y - C @ _potential(C, y, weights * ~out))[~out]
             score = criterion(max(weights[~out] @ residual**2, floor), k, free)
@@ -172,7 +168,7 @@ def _checked(pairs, y, sample_weight):
     if (weights <= 0).any():
         raise ValueError("sample_weight must be above 0: leave other comparisons out")
     C = _incidence(codes, len(items))
-    count, part = connected_components(C.T @ C, directed=False)
+    count, part = _components(C)
     if count > 1:
         groups = [", ".join(map(str, items[part == k][:3].tolist())) for k in range(2)]
         raise ValueError(
@@ -189,8 +185,9 @@ def _incidence(codes, n):
     return sparse.csr_array((values, (rows, codes.ravel())), shape=(m, n))
 
 
-def _connected(C, n):
-    return n == 1 or connected_components(C.T @ C, directed=False)[0] == 1
+def _components(C):
+    """How many groups of items there are, and the group of each."""
+    return connected_components(C.T @ C, directed=False)
 
 
 def _potential(C, y, weights):

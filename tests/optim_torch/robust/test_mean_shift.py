@@ -9,7 +9,15 @@ from sklearn.linear_model import HuberRegressor, LinearRegression, QuantileRegre
 from sklearn.utils.estimator_checks import check_estimator
 
 from optim_torch.robust.huber_path import basis, group_huber_path, huber_path
-from optim_torch.robust.mean_shift import THRESHOLDS, MeanShiftRegressor, iterate, soft
+from optim_torch.robust.linear import iss
+from optim_torch.robust.mean_shift import (
+    PENALTIES,
+    THRESHOLDS,
+    MeanShiftRegressor,
+    iterate,
+    lbi_path,
+    soft,
+)
 from optim_torch.robust.residuals import studentised
 
 
@@ -127,7 +135,7 @@ def test_equal_outliers_at_one_leverage_point_mask_each_other_but_not_from_a_rob
     assert many.outlier_[80:].all() and set(many.order_[:20]) == set(range(80, 100))
 
 
-@pytest.mark.parametrize("penalty", ["l1", "hard"])
+@pytest.mark.parametrize("penalty", ["l1", "hard", "lbi"])
 def test_weights_are_repeated_rows_and_units_are_free(penalty):
     X, y = data(60)
     weights = np.random.default_rng(1).integers(0, 3, 60)
@@ -145,7 +153,7 @@ def test_weights_are_repeated_rows_and_units_are_free(penalty):
     np.testing.assert_allclose(three.shift_, 3 * shift, atol=1e-7)
 
 
-@pytest.mark.parametrize("penalty", list(THRESHOLDS))
+@pytest.mark.parametrize("penalty", PENALTIES)
 def test_clear_outliers_enter_first_and_the_criterion_finds_them(penalty):
     X, y = data(100, 3, 12, seed=3)
     model = MeanShiftRegressor(penalty, random_state=0).fit(X, y)
@@ -164,6 +172,21 @@ def test_hard_thresholds_never_raise_their_loss():
         c, shift = iterate(Z, y, weights, hard, 1.0, Z.T @ y, most=rounds)
         losses.append(((y - Z @ c - shift) ** 2).sum() / 2 + (shift != 0).sum() / 2)
     assert (np.diff(losses) <= 1e-12).all()
+
+
+def test_the_lbi_path_of_the_shifts_is_close_to_inverse_scale_space():
+    """Of the lasso with b eliminated; there, b is least squares without the rows that entered."""
+    X, y = data()
+    Z, T = basis(X, np.ones(len(y)))
+    rest = np.eye(len(y)) - Z @ Z.T
+    exact = 1 / iss(np.sqrt(len(y)) * rest, np.sqrt(len(y)) * (rest @ y)).entry
+    lambdas = np.array([8.0, 4.0, 2.5])
+    entry, knots = lbi_path(Z, y, np.ones(len(y)), lambdas, kappa=2000.0)
+    seen = exact > 2.5
+    assert 3 < seen.sum() < len(y) / 2
+    np.testing.assert_allclose(entry[seen], exact[seen], rtol=0.02)
+    kept = entry < 2.5
+    np.testing.assert_allclose(T @ knots[-1], np.linalg.lstsq(X[kept], y[kept])[0], atol=1e-2)
 
 
 def test_the_group_path_of_one_response_is_the_exact_path():
@@ -208,4 +231,5 @@ def test_wrong_settings_are_refused():
 
 
 def test_it_is_an_estimator_of_scikit_learn():
-    check_estimator(MeanShiftRegressor())
+    for penalty in ("l1", "lbi"):
+        check_estimator(MeanShiftRegressor(penalty))
