@@ -41,6 +41,7 @@ class Shape:
     side: int
     channels: int
     batch: int
+    decoder: str = "siren"
 
 
 FUNCTA_SHAPES = (
@@ -82,6 +83,7 @@ def functa_row(shape, config):
         steps[turn] = max(1, round(config.seconds / each / CHECKED_STEPS)) * CHECKED_STEPS
     matmul = []
     for _ in range(config.rounds):
+        loop.matmul_rate.cache_clear()  # measured anew, beside the others
         matmul.append(loop.matmul_rate())
         for turn, measured in times.items():
             began = time.perf_counter()
