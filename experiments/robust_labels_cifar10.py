@@ -11,8 +11,6 @@ images, right labels, a logistic regression and five neighbours on the features 
 Symmetric 40 % has three seeds, the others one. Seconds: of NoisyLabelSelector on all 45,000 rows.
 Results: experiments/results/robust_labels_cifar10.json and .png; a killed run goes on in --out.
 
-Kept: what of this has been run, symmetric 40 % with three seeds among it.
-
 Expected, symmetric 40 %: the network's loss, small loss, confident learning and one least-squares
 residual rank wrong labels as well as the path (AUC 94 %); of half of each class 6 % are wrong by
 either. Knockoffs keep 31 % of which 2 % are wrong. Logistic regression on the features gains
