@@ -15,8 +15,6 @@ of the CNN are chosen where its features are better than later. ± is a 95 % int
 episodes; gains are paired, method less logistic regression alone.
 Results: experiments/results/robust_fewshot.json and .png; a killed run goes on in --out.
 
-Kept: seeds 0 and 1, 400 episodes each; seed 2 not yet run.
-
 Expected. ICI gains what most confident first gains, or a little less, never more: with one label on
 MNIST 5 to 8 % over logistic regression alone. LabelSpreading on functa latents is best there (72 %
 with one label, 86 % with five), ahead of PCA and of the CNN. On CIFAR-10 unlabelled images help
