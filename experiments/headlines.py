@@ -47,6 +47,12 @@ def read(contents):
     return runner.text(latents["test"], "%"), f"{runner.text(rival['test'], '%')}, {rival['kind']}"
 
 
+def compressed(contents):
+    """PSNR at the rate of a published point of RECOMBINER, and that point's."""
+    row = next(r for r in contents["against"] if r["bits/pixel"] == 1.531)
+    return f"{row['latents (dB)']:.2f} dB", f"{row['PSNR (dB)']:.2f} dB, {row['published']}"
+
+
 def smoothed(contents):
     """Width of the loss band along the gradient, with BatchNorm and without."""
     widths = {(row["norm"], row["rate"]): row["loss_width"] for row in contents["table"]}
@@ -80,7 +86,7 @@ SHORT = (
         "reconstruction_cifar10_spatial_gradient.json",
         stored,
     ),
-    ("digits: noise 0.1 removed", "tasks_digits.json", restored("denoise", "noise 0.1")),
+    ("CIFAR-10 at 1.53 bits a pixel", "compression_cifar10.json", compressed),
     ("MNIST: noise 0.1 removed", "tasks_mnist.json", restored("denoise", "noise 0.1")),
     ("MNIST: enlarged x2", "tasks_mnist.json", restored("superresolve", "x 2")),
     ("MNIST: half of it hidden", "tasks_mnist.json", restored("inpaint", "half")),
