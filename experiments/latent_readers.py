@@ -121,9 +121,8 @@ class Grids(trials.Data):
         return fewer
 
 
-def grid_kinds(config, data):
+def grid_kinds(functa, data):
     """{kind: function of images (n, 32, 32, 3) uint8 -> cells (n, s, s, c)}."""
-    functa = functa_jax.load(config.functa)
 
     def patches(images):
         n, height, width, channels = images.shape
@@ -134,7 +133,7 @@ def grid_kinds(config, data):
     def latents(images):
         return functa.encode(images)[0]
 
-    numbers = functa.config.latent_dim
+    numbers = min(functa.config.latent_dim, FOUR * FOUR * 3)
     seen = patches(data.train.images[:PIECE]).reshape(-1, FOUR * FOUR * 3)
     pca = PCA(numbers, svd_solver="covariance_eigh").fit(seen)
 
@@ -146,9 +145,8 @@ def grid_kinds(config, data):
     return {"latents": latents, "PCA of patches": components, "patches": patches}
 
 
-def picture_kinds(config, data):
+def picture_kinds(functa, data):
     """{kind: function of images (n, 32, 32, 3) uint8 -> images as they are rebuilt, uint8}."""
-    functa = functa_jax.load(config.functa)
     numbers = functa.config.numbers
 
     def bytes_of(rebuilt, images):
@@ -241,7 +239,13 @@ def main(config, name):
     images.require(classes=2, val=1, test=1)
     labels = {part: getattr(images, part).labels for part in ("train", "val", "test")}
     out = config.out or Path("runs") / f"latent_readers_{name}"
-    kinds = (grid_kinds if name == "grid" else picture_kinds)(config, images)
+    functa = functa_jax.load(config.functa)
+    shape, made_for = images.train.images.shape[1:], (*functa.resolution, functa.config.channels)
+    if shape != made_for or shape != (32, 32, 3):
+        raise UserError(f"{config.functa} is of images {made_for}, {images.name} has {shape}")
+    if name == "grid" and functa.config.grid != shape[0] // FOUR:
+        raise UserError(f"{config.functa} has no grid of {shape[0] // FOUR} x {shape[0] // FOUR}")
+    kinds = (grid_kinds if name == "grid" else picture_kinds)(functa, images)
     unknown = [kind for kind in config.kinds if kind not in kinds]
     if unknown:
         raise UserError(f"--kinds {unknown[0]}: this experiment has {', '.join(kinds)}")

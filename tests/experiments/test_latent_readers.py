@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import latent_readers
+import functa_jax
+from experiments import latent_readers, runner
 from groundfloor.errors import UserError
 
 
@@ -43,7 +44,7 @@ def test_the_table_has_a_row_for_each_kind(images, tmp_path, monkeypatch, name, 
     )
     small = dataclasses.replace(latent_readers.STUDIES["cifar10-94"], **narrow, amp=False)
     monkeypatch.setitem(latent_readers.STUDIES, "cifar10-94", small)
-    monkeypatch.setattr(latent_readers, "picture_kinds", lambda config, data: {"pixels": np.array})
+    monkeypatch.setattr(latent_readers, "picture_kinds", lambda functa, data: {"pixels": np.array})
     labels = (20,) if name == "grid" else ()
     config = settings(images, tmp_path, labels=labels, kinds=kinds)
     result = latent_readers.main(config, name)
@@ -62,10 +63,22 @@ def test_an_unknown_kind_is_refused(images, tmp_path):
         latent_readers.main(settings(images, tmp_path, kinds=("wavelets",)), "grid")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"functa": runner.RESULTS / "functa_mnist.npz"}, "is of images"),
+        ({"dataset": "digits"}, "is of images"),
+    ],
+)
+def test_a_functa_of_other_images_is_refused(images, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        latent_readers.main(dataclasses.replace(settings(images, tmp_path), **options), "grid")
+
+
 def test_patches_and_their_pca_keep_what_they_should(images, tmp_path):
-    data = settings(images, tmp_path).load()
-    kinds = latent_readers.grid_kinds(settings(images, tmp_path), data)
-    picture = data.test.images[:2]
+    config = settings(images, tmp_path)
+    kinds = latent_readers.grid_kinds(functa_jax.load(config.functa), config.load())
+    picture = config.load().test.images[:2]
     cells = kinds["patches"](picture)
     assert np.array_equal(
         cells[1, 2, 3].reshape(4, 4, 3), picture[1, 8:12, 12:16] / np.float32(255)
