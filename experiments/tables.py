@@ -124,6 +124,18 @@ CHAPTERS = {
             READERS,
             rows="rows",
         ),
+        Table(
+            "start_scale.json",
+            "Single images: initial weights times a scale",
+            (
+                Column("images", "images"),
+                Column("scale", "scale"),
+                Column("rate", "rate", 4),
+                Column("PSNR after 500 steps, dB", "psnr"),
+                Column("steps to 40 dB", "steps_to_40_dB", 1),
+            ),
+            rows="rows",
+        ),
         Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
     ),
     "functa_jax: what latents are good for": (
