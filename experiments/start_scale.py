@@ -133,7 +133,7 @@ def draw(path, curves):
                     axis.plot(found["steps"][1:], np.mean(found["psnr"], 0)[1:], label=f"{scale:g}")
             axis.axhline(TARGET, color="black", linewidth=0.8, linestyle="--")
             axis.set(xscale="log", xlabel="step", ylabel="PSNR, dB", title=name)
-        axis.legend(title="weights at the start times", fontsize=7)
+        axis.legend(title="weights at the start times", loc="lower right", fontsize=7)
 
 
 if __name__ == "__main__":
