@@ -45,10 +45,11 @@ def few_digits(monkeypatch):
     "experiment, settings, rows",
     [
         (robust_knockoffs, {"sets": 2, "strengths": (0.4,)}, 8),
-        (
+        pytest.param(
             robust_lista,
             {"seeds": (0,), "rows": 25, "columns": 200, "layers": 2, "steps": 2, "joint": 2},
             14,
+            marks=pytest.mark.slow,
         ),
         pytest.param(robust_msplit, {"seeds": (0, 1)}, 10, marks=pytest.mark.slow),
         (robust_pca, {"seeds": (0,), "shares": (0.1,), "iterations": 3}, 6),

@@ -83,6 +83,7 @@ def test_few_shots_are_compared_and_a_second_call_adds_nothing(digits, tmp_path,
     assert read_json(tmp_path / "robust_fewshot.json")["table"] == result["table"]
 
 
+@pytest.mark.slow
 def test_wrong_labels_of_a_network_s_own_features(digits, tmp_path, monkeypatch):
     few = dataclasses.replace(digits, train=digits.train.take(slice(300)))
     monkeypatch.setattr(robust_labels_cifar10.datasets, "load", lambda *_, **__: few)

@@ -23,6 +23,7 @@ def test_variants_have_as_many_numbers_images_and_steps(variant):
     assert trained_at == DIFFERENT.get(variant, (None, "siren"))
 
 
+@pytest.mark.slow
 def test_the_table_has_pca_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     """Training itself is left out here."""
     made = []
