@@ -18,6 +18,10 @@ $(STAMP): requirements.txt
 demo: setup
 	$(RUN) -m functa_jax.meta_train digits
 
+# A process a core, each with one thread: threads that wait for each other take a tenth longer.
+test test-all: export OMP_NUM_THREADS = 1
+test test-all: export OPENBLAS_NUM_THREADS = 1
+
 test: setup
 	$(RUN) -m pytest -n auto --dist loadfile
 
