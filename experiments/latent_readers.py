@@ -79,10 +79,14 @@ class Config(DataConfig, checks.Settings):
 PRESETS = {"grid": Config(), "decoded": Config(steps=STUDIES["cifar10-94"].steps)}
 
 
+@dataclass(frozen=True, eq=False)
 class Grids(trials.Data):
     """Grids of cells (n, c, s, s), standardised, with those of the mirrored training images."""
 
-    def __init__(self, parts, labels, classes):
+    mirrored: torch.Tensor
+
+    @classmethod
+    def of(cls, parts, labels, classes):
         """parts: dict of train, mirrored, val, test (n, s, s, c); labels: dict of (n,)."""
         mean, std = (f(parts["train"], axis=(0, 1, 2), dtype=np.float64) for f in (np.mean, np.std))
 
@@ -94,8 +98,7 @@ class Grids(trials.Data):
             batches.Images(tensor(name), torch.from_numpy(labels[name]))
             for name in ("train", "val", "test")
         ]
-        super().__init__(*splits, torch.Tensor.float, classes)
-        object.__setattr__(self, "mirrored", tensor("mirrored"))
+        return cls(*splits, torch.Tensor.float, classes, tensor("mirrored"))
 
     def batch(self, config, seed, step):
         """Cells of a training step: mirrored, shifted by up to one, dropped."""
@@ -103,8 +106,7 @@ class Grids(trials.Data):
         count = len(self.train)
         size = min(config.batch_size, count)
         rows = batches.rows(count, size, seed, step)
-        odd = step // (count // size) % 2
-        other = batches.coins(count, seed)[rows] ^ bool(odd)
+        other = batches.alternating(count, size, seed, step, rows)
         cells = torch.where(
             other[:, None, None, None], self.mirrored[rows], self.train.pixels[rows]
         )
@@ -112,13 +114,10 @@ class Grids(trials.Data):
         kept = torch.rand(size, 1, *cells.shape[2:]) >= DROPPED
         return cells * kept, self.train.labels[rows]
 
-    def of(self, rows):
+    def fewer(self, rows):
         """The same with these training images alone."""
-        fewer = Grids.__new__(Grids)
         train = batches.Images(self.train.pixels[rows], self.train.labels[rows])
-        trials.Data.__init__(fewer, train, self.val, self.test, self.normalise, self.classes)
-        object.__setattr__(fewer, "mirrored", self.mirrored[rows])
-        return fewer
+        return replace(self, train=train, mirrored=self.mirrored[rows])
 
 
 def grid_kinds(functa, data):
@@ -211,17 +210,18 @@ def trained(config, name, kind, data, images, study, count=None):
     with Progress(study.steps * len(config.seeds), "step") as progress:
         trainer = trials.Trainer(study, data, run, progress)
         rows = [trainer(setting, seed) for seed in config.seeds]
-        tests = [trainer.test(setting, seed) for seed in config.seeds]
+        predicted = [answers(study, trainer.network(setting, seed), data) for seed in config.seeds]
+    truth = data.test.labels.numpy()
     row = {
         "kind": kind,
         "labels": count or len(data.train),
         "numbers": int(np.prod(data.test.pixels.shape[1:])),
         "parameters": rows[0]["parameters"],
         "val": spread(row["val"] for row in rows),
-        "test": spread(tests),
+        "test": spread(float(np.mean(classes == truth)) for classes in predicted),
         "seconds": round(float(np.mean([row["seconds"] for row in rows]))),
     }
-    return row, answers(study, trainer.network(setting, config.seeds[0]), data)
+    return row, predicted[0]
 
 
 @torch.no_grad()
@@ -256,7 +256,7 @@ def main(config, name):
         path = out / f"{kind.replace(',', '').replace(' ', '-')}.npz"
         made = features(path, kind, kinds[kind], images, mirrored=name == "grid")
         if name == "grid":
-            data = Grids(made, labels, images.num_classes)
+            data = Grids.of(made, labels, images.num_classes)
         else:
             splits = [datasets.Split(made[part], labels[part], None) for part in labels]
             splits = [batches.on_device(split, torch.device("cpu")) for split in splits]
@@ -267,7 +267,7 @@ def main(config, name):
         for count in config.labels if name == "grid" else ():
             chosen = np.sort(np.random.default_rng(0).permutation(len(labels["train"]))[:count])
             fewer = replace(study, steps=max(200, config.steps * count // len(labels["train"])))
-            few.append(trained(config, name, kind, data.of(chosen), images, fewer, count)[0])
+            few.append(trained(config, name, kind, data.fewer(chosen), images, fewer, count)[0])
     first, truth = classes[rows[0]["kind"]] == labels["test"], labels["test"]
     for row in rows:
         right = classes[row["kind"]] == truth

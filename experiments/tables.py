@@ -58,6 +58,15 @@ READERS = (
     Column("parameters", "parameters"),
     Column("seconds", "seconds", 0),
 )
+CLEAN_LABELS = (
+    accuracy("precision, %", "precision"),
+    accuracy("recall, %", "recall"),
+    accuracy("AUC, %", "auc"),
+    accuracy("kept, %", "kept"),
+    accuracy("wrong among kept, %", "wrong_kept"),
+    accuracy("test, logistic, %", "logistic"),
+    accuracy("test, neighbours, %", "neighbours"),
+)
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
 READINGS = {
@@ -309,13 +318,7 @@ CHAPTERS = {
                 Column("labels", "labels"),
                 Column("features", "features"),
                 Column("method", "method"),
-                accuracy("precision, %", "precision"),
-                accuracy("recall, %", "recall"),
-                accuracy("AUC, %", "auc"),
-                accuracy("kept, %", "kept"),
-                accuracy("wrong among kept, %", "wrong_kept"),
-                accuracy("test, logistic, %", "logistic"),
-                accuracy("test, neighbours, %", "neighbours"),
+                *CLEAN_LABELS,
             ),
         ),
         Table(
@@ -324,13 +327,7 @@ CHAPTERS = {
             (
                 Column("labels", "labels"),
                 Column("method", "method"),
-                accuracy("precision, %", "precision"),
-                accuracy("recall, %", "recall"),
-                accuracy("AUC, %", "auc"),
-                accuracy("kept, %", "kept"),
-                accuracy("wrong among kept, %", "wrong_kept"),
-                accuracy("test, logistic, %", "logistic"),
-                accuracy("test, neighbours, %", "neighbours"),
+                *CLEAN_LABELS,
             ),
         ),
         Table(

@@ -96,12 +96,18 @@ def batch(images, size, seed, step, augment=False):
     chosen = rows(len(images), size, seed, step, device)
     pixels = images.pixels[chosen]
     if augment == "alternating":
-        odd = step // (len(images) // min(size, len(images))) % 2
-        mirrored = coins(len(images), seed, device)[chosen] ^ bool(odd)
+        mirrored = alternating(len(images), size, seed, step, chosen)
         pixels = crop_and_flip(pixels, 2, mirrored, reflect=True)
     elif augment:
         pixels = crop_and_flip(pixels)
     return pixels, images.labels[chosen]
+
+
+def alternating(count, size, seed, step, chosen):
+    """Which of the rows `chosen` of `count` images are mirrored in a step of `size` images, bool
+    like them: half in even epochs, the others in odd ones."""
+    odd = step // (count // min(size, count)) % 2
+    return coins(count, seed, chosen.device)[chosen] ^ bool(odd)
 
 
 @functools.lru_cache(maxsize=4)

@@ -93,7 +93,7 @@ def test_batches_hold_mirrored_and_shifted_cells_of_their_image():
         for name, n in (("train", 6), ("mirrored", 6), ("val", 2), ("test", 2))
     }
     labels = {"train": np.arange(6), "val": np.zeros(2, int), "test": np.zeros(2, int)}
-    grids = latent_readers.Grids(parts, labels, 6)
+    grids = latent_readers.Grids.of(parts, labels, 6)
     config = dataclasses.replace(latent_readers.GRID, batch_size=6)
     seen = {}
     for step in range(2):  # two epochs of one batch
