@@ -157,7 +157,7 @@ class Config(Output, DataConfig):
 
 PRESETS = {
     "digits": Config(steps=100, seeds=(0, 1), val_fraction=0.25),
-    "cifar10-94": Config(  # airbench94 (Jordan 2024), 2.0 M parameters, 11 epochs
+    "cifar10-94": Config(  # airbench94 (Jordan 2024), 2.0 M parameters, 14 epochs
         dataset="cifar10",
         val_fraction=0.02,
         layers=("w", "d64", "c64", "d256", "c256", "d256", "c256", "m"),
@@ -171,7 +171,7 @@ PRESETS = {
         lookahead=True,
         views=True,
         augment="alternating",
-        steps=517,
+        steps=658,
         batch_size=1024,
         rates=(10.0,),
         axes=(),
