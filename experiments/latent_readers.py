@@ -34,6 +34,7 @@ from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.plots import figure
 from groundfloor.pytorch import batches
+from groundfloor.pytorch.precision import autocast
 from groundfloor.runs import Progress, Run, atomic, content_hash, counted, spread
 from optim_torch.study import search, trials
 from optim_torch.study.__main__ import PLACE
@@ -229,7 +230,7 @@ def answers(study, model, data):
     """Classes that a network gives the test images, (n,)."""
     model = trials.Views(model).eval() if study.views else model
     parts = data.test.pixels.split(trials.EVALUATED)
-    with torch.autocast("cpu", torch.bfloat16, enabled=study.amp):
+    with autocast(torch.device("cpu"), study.precision):
         return torch.cat([model(data.inputs(part)).argmax(1) for part in parts]).numpy()
 
 
@@ -262,6 +263,8 @@ def main(config, name):
             splits = [batches.on_device(split, torch.device("cpu")) for split in splits]
             normalise = batches.normalisation(splits[0], True)
             data = trials.Data(*splits, normalise, images.num_classes)
+        setting = replace(search.base(study), rate=study.rates[0])
+        study = trials.with_precision(study, setting, data, out / "precision.json")
         row, classes[kind] = trained(config, name, kind, data, images, study)
         rows.append(row | ({} if name == "grid" else {"psnr": psnr(made, images)}))
         for count in config.labels if name == "grid" else ():

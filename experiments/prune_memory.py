@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -41,8 +42,8 @@ class Config:
     """One process each; movement holds the most: a score for each weight, with its moments."""
     checkpointing: bool = True
     """Activations computed twice instead of kept."""
-    amp: bool = False
-    """bfloat16 where autocast computes in it; weights, masks and optimizer stay float32."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward pass; weights, masks and optimizer stay float32."""
     results: Path = runner.RESULTS
     """Folder for the table."""
 
@@ -52,7 +53,7 @@ class Config:
         checks.require(self.methods, "methods", "", "needs at least one")
 
 
-PRESETS = {"cpu": Config(), "gpu": Config(device="cuda", amp=True)}
+PRESETS = {"cpu": Config(), "gpu": Config(device="cuda", precision="bfloat16")}
 
 
 def main(config, name):
@@ -68,7 +69,7 @@ def main(config, name):
         "images": "224 px",
         "batch": 64,
         "checkpointing": config.checkpointing,
-        "amp": config.amp,
+        "precision": config.precision,
     }
     path = config.results / f"prune_memory_{name}.json"
     facts = {"settings": settings, "limit": LIMIT, "table": table}
@@ -84,7 +85,7 @@ def peak(config, method):
         dense_steps=1,
         steps=2,
         device=config.device,
-        amp=config.amp,
+        precision=config.precision,
         checkpointing=config.checkpointing,
     )
     bench = workers.make_bench(settings)

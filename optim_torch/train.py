@@ -4,11 +4,12 @@ One command trains, evaluates W, W on the support of Γ and Γ itself on test at
 path and the structure, and writes summary.json. The same command on the same folder resumes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+from torch.nn import functional as F
 
 from groundfloor import checks, cli, output, plots, tables
 from groundfloor.checks import (
@@ -26,6 +27,7 @@ from groundfloor.checks import (
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.output import Output
 from groundfloor.pytorch import batches
+from groundfloor.pytorch.precision import Precision, chosen
 from groundfloor.runs import Run, counted, duration
 from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.optimizer import DessiLBI
@@ -96,8 +98,8 @@ class Config(Output, DataConfig):
     """Passes over the train images."""
     batch_size: Count = 128
     """Images per step."""
-    amp: bool = False
-    """Compute in bfloat16 where PyTorch's autocast does."""
+    precision: Precision = "float32"
+    """Of the forward pass; auto: bfloat16 where it makes a step on this device faster by 15 %."""
     eval_every: Count = 1
     """Epochs between validations."""
     keep_epochs: tuple[Count, ...] = ()
@@ -171,12 +173,28 @@ def main(config, preset):
     run = Run.of("train", preset, config, data_set, not_identity=NOT_IDENTITY, files=("ticket",))
     if run.summary() is None:
         _say_idle(config, PRESETS.get(preset, Config()), data_set)
+        config = with_precision(config, data_set, fresh.model, run)
         trained = loop.train(config, data_set, run, device)
         report(config, data_set, run, trained, device)
     show(run)
     rows = [{"weights": name, **row} for name, row in run.summary()["test"].items()]
     tables.write(run.path("table"), rows, config.table)
     return run.summary()
+
+
+def with_precision(config, data_set, model, run):
+    """`config` with the precision that its auto means here, kept in the run's folder; the model is
+    changed."""
+    device = next(model.parameters()).device
+    images = batches.on_device(data_set.train, device)
+    normalise = batches.normalisation(images, config.standardise)
+
+    def loss_of(count):
+        return F.cross_entropy(model(normalise(images.pixels[:count])), images.labels[:count])
+
+    where = run.path("precision.json")
+    name = chosen(config.precision, device, loss_of, config.batch_size, where)
+    return replace(config, precision=name)
 
 
 def _say_idle(config, usual, data_set):
@@ -222,6 +240,7 @@ def report(config, data_set, run, trained, device):
         "base": config.base if config.optimizer == "dessilbi" else None,
         "epochs": config.epochs,
         "seed": config.seed,
+        "precision": config.precision,
         "test": accuracies(test),
     }
     if len(data_set.val):

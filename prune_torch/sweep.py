@@ -25,6 +25,7 @@ from groundfloor.checks import (
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.output import Output
+from groundfloor.pytorch.precision import Precision
 from groundfloor.runs import Progress, Run, Stopping, counted, write_json
 from prune_torch.methods import METHODS
 from prune_torch.protocol import fitting, report, workers
@@ -83,8 +84,8 @@ class Config(Output, DataConfig):
     the dense network; default 0 1 2 4 8, as far as there are tokens."""
     prunable: Literal["blocks", "matrices"] = "blocks"
     """What may become zero: the matrices of the blocks, or also patch embedding and head."""
-    amp: bool = False
-    """Compute in bfloat16 where PyTorch's autocast does."""
+    precision: Precision = "float32"
+    """Of the forward pass; auto: bfloat16 where it makes a step on this device faster by 15 %."""
     checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time."""
 
@@ -135,7 +136,12 @@ PRESETS = {
         steps=1000,
     ),
     "cifar10-tiny": Config(
-        model_args=SMALL, augment=True, batch_size=128, dense_steps=40_000, steps=4000, amp=True
+        model_args=SMALL,
+        augment=True,
+        batch_size=128,
+        dense_steps=40_000,
+        steps=4000,
+        precision="auto",
     ),
     "cifar10-in21k": Config(
         model="vit_base_patch16_224.augreg_in21k",
@@ -145,7 +151,7 @@ PRESETS = {
         dense_rate=3e-5,
         steps=2000,
         rate=3e-5,
-        amp=True,
+        precision="auto",
     ),
 }
 
@@ -174,6 +180,7 @@ def main(config, preset):
     fitting.say_idle(config)
     for line in refused:
         print(f"left out: {line}")
+    config = bench.choose_precision(run.path("precision.json"))
     file, dense = bench.dense(run.folder)
     print(f"dense network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
     there = len(keys) - len(missing)

@@ -3,14 +3,15 @@
 import functools
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from groundfloor import kept, seeds
 from groundfloor.errors import UserError
-from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch import batches, checkpoints, precision
 from groundfloor.pytorch.steps import training_steps
 from groundfloor.runs import Stopping, content_hash, read_json, write_json
 from optim_torch.dessilbi import structure
@@ -121,6 +122,19 @@ def parsed_block(name):
         if part not in PARTS:
             raise ValueError(f"unknown part {part!r}; blocks: plain, or of {'+'.join(PARTS)}")
     return frozenset(parts)
+
+
+def with_precision(config, setting, data, path):
+    """`config` with the precision that auto means here for a setting; path: see `chosen`."""
+    device = data.train.pixels.device
+    model = build(config, setting, 0, data).to(device, memory_format=torch.channels_last).train()
+    pixels, labels = data.batch(config, 0, 0)
+
+    def loss_of(count):
+        return F.cross_entropy(model(data.inputs(pixels[:count])).float(), labels[:count])
+
+    name = precision.chosen(config.precision, device, loss_of, len(labels), path)
+    return replace(config, precision=name)
 
 
 def make_optimizer(config, setting, model):
@@ -240,7 +254,7 @@ class Trainer:
 def evaluated(config, model, images, data):
     """Accuracy of a network on images, of 1, by its `Views` if the settings say so."""
     device = images.pixels.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
+    with precision.autocast(device, config.precision):
         answering = Views(model) if config.views else model
         return accuracy(answering, images, data.inputs, EVALUATED)
 
@@ -296,7 +310,7 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
             group["lr"] = rate * factor
         pixels, labels = data.batch(config, seed, step)
         inputs = cutout(data.inputs(pixels), config.cutout)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
+        with precision.autocast(device, config.precision):
             logits = model(inputs)
         loss = loss_of(logits.float(), labels)
         optimizer.zero_grad()

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler
 from groundfloor import kept, seeds
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
-from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch import batches, checkpoints, precision
 from groundfloor.pytorch.steps import training_steps
 from groundfloor.runs import Progress, counted, duration, read_dict
 from optim_torch.dessilbi import grow, structure
@@ -167,8 +167,8 @@ def _train_step(config, training, images, normalise, step):
 
 
 def loss_of(config, model, inputs, labels):
-    """Mean cross-entropy, in bfloat16 where `config.amp` asks for it."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=config.amp):
+    """Mean cross-entropy, in `config.precision`."""
+    with precision.autocast(inputs.device, config.precision):
         return F.cross_entropy(model(inputs), labels)
 
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file
 from scipy.stats import binomtest
+from torch.nn import functional as F
 
 from groundfloor import seeds
 from groundfloor.errors import UserError
-from groundfloor.pytorch import checkpoints
+from groundfloor.pytorch import checkpoints, precision
 from groundfloor.runs import Progress, atomic, content_hash, read_dict, write_json
 from optim_torch.dessilbi import structure
 from prune_torch import compact, density, pack
@@ -37,7 +38,7 @@ DENSE_SETTINGS = (  # what decides the dense network
     "val_fraction",
     "batch_size",
     "augment",
-    "amp",
+    "precision",
     "dense_steps",
     "dense_rate",
     "decay",
@@ -89,6 +90,19 @@ class Bench:
         self.made_from = "untrained"
         if dense:
             self._take(dense)
+
+    def choose_precision(self, path):
+        """Replace the config's auto by what it means on this device; returns the config. path: a
+        file that keeps the choice."""
+        task, model = self.task, copy.deepcopy(self.model).train()
+        inputs, labels = task.batch(0, 0)
+
+        def loss_of(count):
+            return F.cross_entropy(model(inputs[:count]), labels[:count])
+
+        name = precision.chosen(self.config.precision, self.device, loss_of, len(labels), path)
+        self.config = task.config = replace(self.config, precision=name)
+        return self.config
 
     def dense(self, folder):
         """Train the dense network, or read it: `folder` keeps it under the hash of its settings.

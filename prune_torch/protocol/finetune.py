@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from groundfloor.errors import UserError
-from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch import batches, checkpoints, precision
 from groundfloor.pytorch.steps import training_steps
 
 LOOK_EVERY = 10  # steps between looks at the loss: those of a ViT are slow
@@ -15,7 +15,7 @@ LOOK_EVERY = 10  # steps between looks at the loss: those of a ViT are slow
 class Task:
     """Images on a device, and how batches are made of them.
 
-    config: batch_size, augment, amp. train, val, test: `batches.Images`. pixels: uint8 to the
+    config: batch_size, augment, precision. train, val, test: `batches.Images`. pixels: uint8 to the
     model's input.
     """
 
@@ -36,7 +36,7 @@ class Task:
         Distillation (Hinton et al. 2015): 4 KL between the softened outputs.
         """
         inputs, labels = batch
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
+        with precision.autocast(self.device, self.config.precision):
             outputs = model(inputs)
             loss = F.cross_entropy(outputs, labels)
             if teacher is None or not weight:

@@ -71,6 +71,7 @@ def write(config, bench, run, rows, dense, refused):
         stays_dense=stays_dense,
         left_out=refused,
         token_merging=merged,
+        precision=config.precision,
         cells=len(rows),
     )
     for column in ("top1", "top5", "top1_before"):

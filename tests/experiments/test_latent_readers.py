@@ -40,9 +40,11 @@ def settings(images, folder, **more):
 def test_the_table_has_a_row_for_each_kind(images, tmp_path, monkeypatch, name, kinds, numbers):
     narrow = {"layers": ("c4", "m")}
     monkeypatch.setattr(
-        latent_readers, "GRID", dataclasses.replace(latent_readers.GRID, **narrow, amp=False)
+        latent_readers,
+        "GRID",
+        dataclasses.replace(latent_readers.GRID, **narrow, precision="float32"),
     )
-    small = dataclasses.replace(latent_readers.STUDIES["cifar10-94"], **narrow, amp=False)
+    small = dataclasses.replace(latent_readers.STUDIES["cifar10-94"], **narrow, precision="float32")
     monkeypatch.setitem(latent_readers.STUDIES, "cifar10-94", small)
     monkeypatch.setattr(latent_readers, "picture_kinds", lambda functa, data: {"pixels": np.array})
     labels = (20,) if name == "grid" else ()

@@ -170,7 +170,9 @@ def test_the_in21k_command_works_from_a_local_file(tmp_path):
     """The whole preset, with Google's names in the file, on a network cut down to seconds."""
     path = write(saved_model(classes=21), tmp_path / "in21k.npz")
     preset = sweep.PRESETS["cifar10-in21k"]
-    small = dataclasses.replace(preset, dataset="digits", model_args=SHAPE, images=32, amp=False)
+    small = dataclasses.replace(
+        preset, dataset="digits", model_args=SHAPE, images=32, precision="float32"
+    )
     flags = (
         "--no-pretrained --model vit_tiny_patch16_224 --methods magnitude dessilbi --densities 0.8 "
         "--dense-steps 2 --steps 4 --batch-size 8 --device cpu"

@@ -15,7 +15,7 @@ from prune_torch.protocol import finetune
 CONFIG = SimpleNamespace(
     batch_size=16,
     augment=False,
-    amp=False,
+    precision="float32",
     steps=12,
     rate=1e-3,
     decay=0.05,

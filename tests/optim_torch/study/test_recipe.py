@@ -21,7 +21,7 @@ FAST = dataclasses.replace(
     layers=("w", "d6", "c8", "m"),
     steps=12,
     batch_size=16,
-    amp=False,
+    precision="float32",
 )
 SETTING = search.base(FAST)
 

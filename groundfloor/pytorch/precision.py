@@ -1,0 +1,64 @@
+"""bfloat16 or float32 in the forward pass: what is faster on this device, by measurement.
+
+bfloat16 is twice as fast where the hardware multiplies in it (GPUs, AMX, avx512_bf16) and a hundred
+times slower where it is emulated. Weights, gradients and optimizers stay float32.
+"""
+
+import time
+from typing import Literal
+
+import torch
+
+from groundfloor.runs import read_dict, write_json
+
+Precision = Literal["auto", "float32", "bfloat16"]
+GAIN = 1.15  # how many times as fast bfloat16 has to be
+STEPS = 3  # timed with each, after one that warms up
+FEW = 16  # images that show whether bfloat16 is emulated
+EMULATED = 3.0  # times as slow, with these few
+
+
+def autocast(device, precision):
+    """A context in which torch computes in this precision; auto counts as float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def chosen(precision, device, loss_of, batch_size, path):
+    """ "float32" or "bfloat16"; auto: bfloat16 where a step on this device is 1.15 times as fast.
+
+    loss_of: a function of a number of images to the loss of a training step with so many, whose
+    backward is timed, too; its model is changed. batch_size: images of a step.
+    path: a JSON file that keeps the choice with the seconds of a step, or has it from before: a
+    resumed run goes on as it began.
+    """
+    if precision != "auto":
+        return precision
+    if path.exists():
+        return read_dict(path, "choice of precision", "precision")["precision"]
+    seconds = {name: _seconds(loss_of, FEW, device, name) for name in ("float32", "bfloat16")}
+    if seconds["bfloat16"] < EMULATED * seconds["float32"]:
+        seconds = {name: _seconds(loss_of, batch_size, device, name) for name in seconds}
+    faster = GAIN * seconds["bfloat16"] < seconds["float32"]
+    choice = "bfloat16" if faster else "float32"
+    write_json(path, {"precision": choice, "seconds": seconds})
+    times = ", ".join(f"{name} {1000 * value:.1f}" for name, value in seconds.items())
+    print(f"precision: {choice} (milliseconds of a step: {times})", flush=True)
+    return choice
+
+
+def _seconds(loss_of, count, device, precision):
+    """Of a step's forward and backward pass."""
+    for step in range(STEPS + 1):
+        if step == 1:
+            _wait(device)
+            began = time.perf_counter()
+        with autocast(device, precision):
+            loss = loss_of(count)
+        loss.backward()
+    _wait(device)
+    return (time.perf_counter() - began) / STEPS
+
+
+def _wait(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

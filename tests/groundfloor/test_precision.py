@@ -1,0 +1,75 @@
+"""What auto decides: by the seconds of real steps, once a run."""
+
+import json
+
+import pytest
+import torch
+
+from groundfloor.errors import UserError
+from groundfloor.pytorch import precision
+
+CPU = torch.device("cpu")
+
+
+def loss_of(count):
+    return (torch.ones(count, 2) @ torch.ones(2, 2, requires_grad=True)).sum()
+
+
+def with_seconds(monkeypatch, seconds):
+    """Let `chosen` measure seconds(count, precision); returns the list of what it measured."""
+    asked = []
+
+    def measured(loss_of, count, device, name):
+        asked.append((count, name))
+        return seconds(count, name)
+
+    monkeypatch.setattr(precision, "_seconds", measured)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "choice"), [(1 / 1.16, "bfloat16"), (1 / 1.14, "float32"), (2.0, "float32")]
+)
+def test_auto_takes_bfloat16_only_where_it_gains_enough(monkeypatch, tmp_path, bfloat16, choice):
+    asked = with_seconds(monkeypatch, lambda _, name: 1.0 if name == "float32" else bfloat16)
+    path = tmp_path / "precision.json"
+    assert precision.chosen("auto", CPU, loss_of, 64, path) == choice
+    assert [count for count, _ in asked] == [precision.FEW] * 2 + [64] * 2
+    kept = json.loads(path.read_text())
+    assert kept == {"precision": choice, "seconds": {"float32": 1.0, "bfloat16": bfloat16}}
+
+
+def test_emulated_bfloat16_is_never_timed_on_a_whole_batch(monkeypatch, tmp_path):
+    asked = with_seconds(monkeypatch, lambda _, name: 1.0 if name == "float32" else 100.0)
+    assert precision.chosen("auto", CPU, loss_of, 64, tmp_path / "p.json") == "float32"
+    assert {count for count, _ in asked} == {precision.FEW}
+
+
+def test_a_resumed_run_keeps_its_choice_on_any_machine(monkeypatch, tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text('{"precision": "bfloat16"}')
+    assert precision.chosen("auto", CPU, pytest.fail, 64, path) == "bfloat16"
+    path.write_text("[]")
+    with pytest.raises(UserError, match="damaged"):
+        precision.chosen("auto", CPU, pytest.fail, 64, path)
+
+
+def test_a_named_precision_is_taken_as_it_is_and_leaves_no_file(tmp_path):
+    for name in ("float32", "bfloat16"):
+        assert precision.chosen(name, CPU, pytest.fail, 64, tmp_path / "p.json") == name
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_real_measurement_ends_with_one_of_the_two(tmp_path):
+    path = tmp_path / "p.json"
+    choice = precision.chosen("auto", CPU, loss_of, 4, path)
+    seconds = json.loads(path.read_text())["seconds"]
+    faster = seconds["float32"] > precision.GAIN * seconds["bfloat16"]
+    assert choice == ("bfloat16" if faster else "float32")
+
+
+def test_autocast_computes_in_the_named_precision():
+    a = torch.ones(2, 2)
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float32", a.dtype), ("auto", a.dtype)):
+        with precision.autocast(CPU, name):
+            assert (a @ a).dtype is dtype
