@@ -135,7 +135,7 @@ def _ours(shape, images):
     train = outer_loop.make_train(model, outer, mesh)
     state = devices.put(jax.device_get(outer_loop.init_state(model, outer)), mesh)
     positions = np.arange(shape.batch, dtype=np.int32)
-    fixed = devices.put((siren.coordinate_grid(shape.side), images), mesh)
+    fixed = *devices.put((siren.coordinate_grid(shape.side), images), mesh), None
     rows = np.tile(positions, (CHECKED_STEPS, 1))
     rows = devices.put(rows, mesh, PartitionSpec(None, devices.AXIS))
     positions = devices.put(positions, mesh, PartitionSpec(devices.AXIS))

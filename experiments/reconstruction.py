@@ -1,6 +1,7 @@
 """How well do latents reconstruct and classify images, beside PCA with as many numbers?
 
     python -m experiments.reconstruction digits        10 minutes on 2 CPU cores
+    python -m experiments.reconstruction digits_class_loss   the same with --class-loss
     python -m experiments.reconstruction mnist         40 minutes
     python -m experiments.reconstruction mnist_sizes   60 minutes
     python -m experiments.reconstruction cifar10_cpu   10 minutes
@@ -69,6 +70,9 @@ class Config(runner.SeededConfig):
 
 PRESETS = {
     "digits": Config(preset="digits", sizes=(32,), seeds=(0, 1, 2)),
+    "digits_class_loss": Config(
+        preset="digits", sizes=(32,), seeds=(0, 1, 2), flags="--class-loss"
+    ),
     "mnist": Config(preset="mnist", sizes=(64,)),
     "mnist_sizes": Config(
         preset="mnist",

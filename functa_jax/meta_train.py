@@ -266,6 +266,8 @@ def _check_data(config, data):
         most = min(len(data.train), height * width * channels) - 1
         what = f"PCA of {data.name} has no more than {most} components of use"
         checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
+    if config.class_loss:
+        data.require(classes=2)
     what = f"{data.name} has only {counted(len(data.train), 'train image')}"
     checks.refuse_beyond("batch_size", config.batch_size, len(data.train), what)
 

@@ -78,6 +78,9 @@ class OuterConfig(InnerConfig):
     """Learned rates are clipped to this range after every outer step."""
     outer_points: Count | None = None
     """Random pixels per outer loss; none uses all."""
+    class_loss: bool = False
+    """Train the outer loop for the class, too: the cross-entropy of a linear layer on the latent,
+    weighing as much as the reconstruction; encoding needs no labels."""
     noise: NotNegative = 0.0
     """Standard deviation of the noise added to latents before the outer loss."""
     seed: Seed = 0
@@ -87,6 +90,9 @@ class OuterConfig(InnerConfig):
         super().__post_init__()
         low, high = self.rate_range
         checks.require(low <= high, "rate_range", self.rate_range, "is empty")
+        learned = self.training_steps != 0 or not self.class_loss
+        why = "its latents are learned in the inner loop, which --training-steps 0 leaves out"
+        checks.require(learned, "class_loss", self.class_loss, why)
 
 
 @dataclass(frozen=True)

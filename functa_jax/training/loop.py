@@ -12,7 +12,7 @@ from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
 from functa_jax.model import refined_pca, siren
 from functa_jax.model.config import ModelConfig
-from functa_jax.training import devices, outer_loop
+from functa_jax.training import class_loss, devices, outer_loop
 from functa_jax.training.checkpoints import Checkpoints
 from groundfloor import seeds
 from groundfloor.errors import UserError
@@ -56,13 +56,14 @@ def train(config, data, run, weights=None):
     say = print if run is not None else (lambda *_: None)
     checkpoints = Checkpoints(run.path("checkpoints") if run is not None else None)
 
-    start = jax.device_get(outer_loop.init_state(model, config))
+    start = jax.device_get(outer_loop.init_state(model, config, data.num_classes))
     if weights is None and model.decoder == "refined_pca":
         folder = run.folder if run is not None else None
         pca = reconstruction.pca(data.train.images, model.numbers, folder)
         weights = devices.of_first(refined_pca.with_pca(start["params"], pca))
     if weights is not None:
-        start["params"], start["ema"] = weights, jax.tree.map(np.copy, weights)
+        start["params"] = start["params"] | weights
+        start["ema"] = jax.tree.map(np.copy, start["params"])
     # A checkpoint also holds the seconds spent so far and the best training PSNR.
     start |= {"seconds": np.zeros((), np.float32), "best": np.array(-np.inf, np.float32)}
     state = checkpoints.restore(start, say)
@@ -80,6 +81,7 @@ def train(config, data, run, weights=None):
     fixed = (
         devices.put(np.asarray(siren.points(model, resolution)), mesh),
         devices.put(pixels, mesh),
+        devices.put(np.int32(data.train.labels), mesh) if config.class_loss else None,
     )
     positions = devices.put(
         np.arange(config.batch_size, dtype=np.int32), mesh, PartitionSpec(devices.AXIS)
@@ -89,7 +91,7 @@ def train(config, data, run, weights=None):
     def functa_of(state):
         return Functa(
             model,
-            devices.fetch(state["ema"]),
+            class_loss.without_head(devices.fetch(state["ema"]))[0],
             resolution,
             config.inner_steps,
             config.penalty,

@@ -20,18 +20,20 @@ from optax import contrib
 
 from functa_jax.images import signals
 from functa_jax.model import siren
+from functa_jax.training import class_loss
 from functa_jax.training.devices import AXIS, REPLICATED
 from functa_jax.training.inner_loop import fit, image_loss, images_at_once, points_and_batch
 from groundfloor import seeds
 
 
-def mean_loss(model_config, outer, params, coords, images, points, keys):
+def mean_loss(model_config, outer, params, coords, images, points, keys, labels=None):
     """Mean outer loss of images (B, N, C) and, from the same pass, their mean PSNR in dB.
 
     points: None or (inner, outer), the indices of the coordinates that the inner and the outer
     loss see (in a grid of cells: of each cell); each None for all. keys: one random key per image,
-    for the latent noise.
+    for the latent noise. With labels (B,) the first is the pair of outer loss and class loss, (2,).
     """
+    params, head = class_loss.without_head(params)
     model = siren.with_params(model_config, params)
     inner, outer_points = points
     steps = outer.inner_steps if outer.training_steps is None else outer.training_steps
@@ -49,32 +51,45 @@ def mean_loss(model_config, outer, params, coords, images, points, keys):
         if outer.noise:
             latent = latent + outer.noise * jax.random.normal(key, latent.shape, latent.dtype)
         seen = slice(None) if outer_points is None else outer_points
-        return image_loss(model, coords[seen], latent, image[seen], outer.penalty)
+        return *image_loss(model, coords[seen], latent, image[seen], outer.penalty), latent
 
-    losses, errors = jax.vmap(one_image)(images, keys)
-    return jnp.mean(losses), jnp.mean(signals.psnr(errors))
+    losses, errors, latents = jax.vmap(one_image)(images, keys)
+    loss, decibels = jnp.mean(losses), jnp.mean(signals.psnr(errors))
+    if labels is None:
+        return loss, decibels
+    return jnp.stack([loss, class_loss.cross_entropy(head, latents, labels)]), decibels
 
 
-def outer_gradient(model_config, outer, params, coords, images, points, keys, at_once=None):
+def outer_gradient(
+    model_config, outer, params, coords, images, points, keys, at_once=None, labels=None
+):
     """((loss, psnr), gradient of the loss in params) of a batch, `at_once` images at a time.
 
-    at_once must divide the batch; None is the whole batch.
+    at_once must divide the batch; None is the whole batch. With labels (B,) there are two losses,
+    (2,), and their gradients, (2, ...).
     """
-    loss_and_gradient = jax.value_and_grad(partial(mean_loss, model_config, outer), has_aux=True)
+    differentiate = partial(jax.value_and_grad, has_aux=True)
+    if labels is not None:
+        differentiate = class_loss.values_and_gradients
+    loss_and_gradient = differentiate(partial(mean_loss, model_config, outer))
     batch = len(images)
     at_once = at_once or batch
     if at_once == batch:
-        return loss_and_gradient(params, coords, images, points, keys)
+        return loss_and_gradient(params, coords, images, points, keys, labels)
     pieces = jax.tree.map(
-        lambda x: x.reshape(batch // at_once, at_once, *x.shape[1:]), (images, keys)
+        lambda x: x.reshape(batch // at_once, at_once, *x.shape[1:]), (images, keys, labels)
     )
 
+    def gradient_of(piece):
+        images, keys, labels = piece
+        return loss_and_gradient(params, coords, images, points, keys, labels)
+
     def add_piece(total, piece):
-        part = loss_and_gradient(params, coords, piece[0], points, piece[1])
+        part = gradient_of(piece)
         return jax.tree.map(jnp.add, total, part), None
 
-    zero = jnp.zeros((), images.dtype)
-    start = ((zero, zero), jax.tree.map(jnp.zeros_like, params))
+    shapes = jax.eval_shape(gradient_of, jax.tree.map(lambda x: x[0], pieces))
+    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     total, _ = lax.scan(add_piece, start, pieces)
     return jax.tree.map(lambda x: x * (at_once / batch), total)
 
@@ -109,12 +124,15 @@ def _kernels(params):
     )
 
 
-def init_state(model_config, outer):
+def init_state(model_config, outer, classes=None):
     """All that training carries on: parameters, their moving average, optimizer, step, damping.
 
-    `damping` multiplies the outer rate; it is 1 until a roll-back halves it.
+    `damping` multiplies the outer rate; it is 1 until a roll-back halves it. classes: how many the
+    images have, for outer.class_loss.
     """
     params = siren.init(model_config, outer.seed)
+    if outer.class_loss:
+        params = class_loss.with_head(params, model_config.latent_dim, classes)
     moments = jax.tree.map(_single, optimizer(outer).init(params))
     return {
         "params": params,
@@ -130,11 +148,13 @@ def _single(x):
     return x.astype(jnp.float32) if x.dtype == jnp.float64 else x
 
 
-def outer_step(model_config, outer, state, coords, images, positions):
+def outer_step(model_config, outer, state, coords, images, positions, labels=None):
     """One step on this device's share of the batch, images (b, N, C) in [0, 1].
 
-    positions (b,): places of these images in the whole batch, which seed their noise.
-    Returns the new state and {"loss", "psnr", "gradient_norm"}, means over all devices.
+    positions (b,): places of these images in the whole batch, which seed their noise. labels (b,):
+    for outer.class_loss.
+    Returns the new state and {"loss", "psnr", "gradient_norm"}, means over all devices; with labels
+    "class_loss", too.
     """
 
     def key(use):
@@ -150,9 +170,13 @@ def outer_step(model_config, outer, state, coords, images, positions):
     while len(images) % at_once:
         at_once -= 1
     gradient = outer_gradient(
-        model_config, outer, state["params"], coords, images, points, keys, at_once
+        model_config, outer, state["params"], coords, images, points, keys, at_once, labels
     )
     (loss, decibels), gradient = lax.pmean(gradient, AXIS)
+    metrics = {"loss": loss, "psnr": decibels}
+    if labels is not None:
+        gradient = class_loss.balanced(loss, gradient)
+        metrics |= {"loss": loss[0], "class_loss": loss[1]}
 
     updates, opt_state = optimizer(outer).update(gradient, state["optimizer"], state["params"])
     updates = jax.tree.map(lambda u: state["damping"] * u, updates)
@@ -169,23 +193,23 @@ def outer_step(model_config, outer, state, coords, images, positions):
         "step": step,
         "damping": state["damping"],
     }
-    norm = optax.tree.norm(gradient)
-    return state, {"loss": loss, "psnr": decibels, "gradient_norm": norm}
+    return state, metrics | {"gradient_norm": optax.tree.norm(gradient)}
 
 
 def make_train(model_config, outer, mesh):
-    """A compiled `train(state, coords, images, rows) -> (state, metrics)` of many outer steps.
+    """A compiled `train(state, coords, images, labels, rows, positions)` of many outer steps.
 
     coords and images (n, N, C) uint8, the whole training set, resident on every device, as from
-    `siren.points` and `siren.arrange`;
+    `siren.points` and `siren.arrange`; labels (n,) int32 for outer.class_loss, else None;
     rows (S, B) int32, the images of each of S steps. metrics are arrays (S,). The state given
     is consumed (its memory is used again).
     """
 
-    def train(state, coords, images, rows, positions):
+    def train(state, coords, images, labels, rows, positions):
         def step(state, rows):
             batch = images[rows].astype(coords.dtype) / 255
-            return outer_step(model_config, outer, state, coords, batch, positions)
+            of_batch = None if labels is None else labels[rows]
+            return outer_step(model_config, outer, state, coords, batch, positions, of_batch)
 
         return lax.scan(step, state, rows)
 
@@ -193,7 +217,7 @@ def make_train(model_config, outer, mesh):
     sharded = jax.shard_map(
         train,
         mesh=mesh,
-        in_specs=(REPLICATED, REPLICATED, REPLICATED, by_rows, by_position),
+        in_specs=(REPLICATED, REPLICATED, REPLICATED, REPLICATED, by_rows, by_position),
         out_specs=(REPLICATED, REPLICATED),
         check_vma=False,
     )

@@ -21,6 +21,7 @@ MODEL = ModelConfig(channels=1, width=8, depth=4, latent_dim=5, w0=5.0)
 OUTER = OuterConfig(steps=10, batch_size=8, outer_rate=1e-2, schedule="constant", warmup=0)
 BOUNDED = replace(OUTER, clip_norm=0.01, rate_range=(0.01, 0.02), ema=0.5)
 EVERYTHING = replace(OUTER, noise=0.05, penalty=0.01, inner_points=9, outer_points=7, warmup=2)
+JOINT = replace(OUTER, class_loss=True)
 NO_POINTS = (None, None)
 
 
@@ -111,10 +112,11 @@ def trained(outer, count, steps=5):
     coords, _, _ = batch()
     images = np.random.default_rng(1).integers(0, 256, (20, 16, 1)).astype(np.uint8)
     rows = np.random.default_rng(2).integers(0, 20, (steps, outer.batch_size)).astype(np.int32)
-    state = devices.put(jax.device_get(outer_loop.init_state(MODEL, outer)), mesh)
+    state = devices.put(jax.device_get(outer_loop.init_state(MODEL, outer, 3)), mesh)
     by_image, by_position = PartitionSpec(None, devices.AXIS), PartitionSpec(devices.AXIS)
     positions = np.arange(outer.batch_size, dtype=np.int32)
-    fixed = devices.put(coords, mesh), devices.put(images, mesh)
+    labels = devices.put(np.arange(20, dtype=np.int32) % 3, mesh) if outer.class_loss else None
+    fixed = devices.put(coords, mesh), devices.put(images, mesh), labels
     positions = devices.put(positions, mesh, by_position)
     course = []
     for step in range(steps):
@@ -125,7 +127,9 @@ def trained(outer, count, steps=5):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("outer", [OUTER, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize(
+    "outer", [OUTER, EVERYTHING, JOINT], ids=["plain", "everything", "class loss"]
+)
 @pytest.mark.parametrize("count", [2, 4])
 def test_any_number_of_devices_gives_the_same_parameters(outer, count):
     (one, one_metrics), (many, many_metrics) = trained(outer, 1), trained(outer, count)
@@ -133,6 +137,12 @@ def test_any_number_of_devices_gives_the_same_parameters(outer, count):
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), many["params"], one["params"]
     )
     np.testing.assert_allclose(many_metrics["psnr"], one_metrics["psnr"], atol=1e-3)
+
+
+def test_the_class_loss_falls_and_leaves_the_reconstruction_its_weight():
+    _, metrics = trained(JOINT, 4, steps=100)
+    for name in ("loss", "class_loss"):
+        assert metrics[name][-10:].mean() < 0.9 * metrics[name][:10].mean()
 
 
 def test_the_same_twice_bit_for_bit():
