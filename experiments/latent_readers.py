@@ -28,7 +28,7 @@ from experiments import runner
 from functa_jax.evaluation import reconstruction
 from functa_jax.evaluation.classification import mcnemar
 from groundfloor import checks, cli
-from groundfloor.checks import Count, Seed
+from groundfloor.checks import Count, Positive, Seed
 from groundfloor.data import datasets
 from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
@@ -69,6 +69,8 @@ class Config(DataConfig, checks.Settings):
     """Seeds of weights and batches."""
     steps: Count = GRID.steps
     """Training steps of each reader."""
+    width: Positive = 1.0
+    """Widths of each reader, times the usual; half of them takes a quarter of the time."""
     labels: tuple[Count, ...] = ()
     """With so many labelled images, too; for the grid."""
     out: Path | None = None
@@ -250,7 +252,8 @@ def main(config, name):
     unknown = [kind for kind in config.kinds if kind not in kinds]
     if unknown:
         raise UserError(f"--kinds {unknown[0]}: this experiment has {', '.join(kinds)}")
-    study = replace(GRID if name == "grid" else STUDIES["cifar10-94"], steps=config.steps)
+    study = GRID if name == "grid" else STUDIES["cifar10-94"]
+    study = replace(study, steps=config.steps, width=config.width)
     print(f"{counted(len(config.kinds or kinds), 'kind')}; writing to {out}", flush=True)
     rows, few, classes = [], [], {}
     for kind in config.kinds or kinds:
@@ -279,7 +282,13 @@ def main(config, name):
     if few:
         draw(config.results / "latent_readers_labels.png", few + rows)
     path = config.results / f"latent_readers_{name}.json"
-    facts = {"seeds": list(config.seeds), "steps": config.steps, "rows": rows, "few_labels": few}
+    facts = {
+        "seeds": list(config.seeds),
+        "steps": config.steps,
+        "width": config.width,
+        "rows": rows,
+        "few_labels": few,
+    }
     return runner.write(path, f"latent_readers {name}", facts)
 
 
