@@ -53,6 +53,33 @@ class Latents:
         return f"Latents({len(self):,} of {shape} numbers, {classes}{psnr})"
 
 
+class Joined:
+    """Arrays laid end to end along their first axis; rows are copied where they are taken.
+
+    What NumPy does with it, it does with the whole in memory.
+    """
+
+    def __init__(self, parts):
+        self.parts, self.starts = parts, np.cumsum([0, *map(len, parts)])
+        self.shape, self.dtype = (int(self.starts[-1]), *parts[0].shape[1:]), parts[0].dtype
+        self.ndim = len(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.concatenate(self.parts).astype(dtype or self.dtype, copy=False)
+
+    def __getitem__(self, rows):
+        numbers = np.arange(len(self))[rows]
+        taken = np.empty((*numbers.shape, *self.shape[1:]), self.dtype)
+        places = np.searchsorted(self.starts, numbers, side="right") - 1
+        for place in np.unique(places):
+            here = places == place
+            taken[here] = self.parts[place][numbers[here] - self.starts[place]]
+        return taken
+
+
 @dataclass(frozen=True, eq=False)
 class Functaset:
     """Latents of three splits, the train latents' mean and std, and what made them."""
@@ -98,9 +125,11 @@ def find_shards(path):
     return sorted(path.parent.glob(f"{escape(path.stem)}-{digits}-of-{digits}{path.suffix}"))
 
 
-def load_functaset(path):
+def load_functaset(path, lazy=False):
     """Read a functaset: a `.npz` file, or the path that its shards were written for.
 
+    lazy: leave latents on disk until rows of them are taken, for sets that are larger than memory
+    (a `Joined` of np.memmap); then damage inside them is not found.
     Raises UserError, in one line, for a missing, damaged or foreign file, and a missing shard.
     """
     path = Path(path)
@@ -116,26 +145,23 @@ def load_functaset(path):
             raise UserError(f"no functaset at {path}")
         count = int(shards[0].stem[-5:])
         paths = [shard_path(path, shard, count) for shard in range(count)]
-    shards = [_read(shard) for shard in paths]
-    if len(shards) == 1:
+    shards = [_read(shard, lazy) for shard in paths]
+    if len(shards) == 1 and not lazy:
         return shards[0]
     for shard, other in zip(paths, shards, strict=True):
         if other.metadata != shards[0].metadata:
             raise UserError(f"{shard} is of another functaset than {paths[0]}; export it again")
-    splits = {
-        split: Latents(
-            *(
-                np.concatenate([getattr(getattr(shard, split), column) for shard in shards])
-                for column in COLUMNS
-            )
-        )
-        for split in SPLITS
-    }
+
+    def joined(split, column):
+        parts = [getattr(getattr(shard, split), column) for shard in shards]
+        return Joined(parts) if lazy and column == "latents" else np.concatenate(parts)
+
+    splits = {split: Latents(*(joined(split, column) for column in COLUMNS)) for split in SPLITS}
     return Functaset(**splits, mean=shards[0].mean, std=shards[0].std, metadata=shards[0].metadata)
 
 
-def _read(path):
-    with npz.reading(path, "a functaset") as arrays:
+def _read(path, lazy):
+    with npz.reading(path, "a functaset", mapped=lazy) as arrays:
         splits = {
             split: Latents(*(arrays[f"{split}_{column}"] for column in COLUMNS)) for split in SPLITS
         }

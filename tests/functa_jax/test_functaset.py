@@ -237,3 +237,44 @@ def test_columns_that_do_not_fit_each_other_are_refused(change, tmp_path):
         arrays[key] = arrays[key][:-cut]
     np.savez(path, **arrays)
     assert "do not fit each other" in fault(path)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_lazy_latents_are_the_same_and_stay_on_disk(shards, tmp_path):
+    functaset, path = made_up((11, 0, 4)), tmp_path / "f.npz"
+    save_shards(functaset, path, shards)
+    lazy = functa_jax.load_functaset(path, lazy=True)
+    assert_same(lazy, functaset)
+    latents, whole = lazy.train.latents, functaset.train.latents
+    assert all(isinstance(part, np.memmap) for part in latents.parts if len(part))
+    assert (len(latents), latents.shape, latents.ndim) == (11, (11, 6), 2)
+    for rows in (3, -1, slice(2, 9), slice(None, None, -2), [8, 0, 8], whole[:, 0] > 0, []):
+        np.testing.assert_array_equal(latents[rows], whole[rows])
+    np.testing.assert_array_equal((latents - lazy.mean) / lazy.std, (whole - lazy.mean) / lazy.std)
+    with pytest.raises(IndexError):
+        latents[11]
+
+
+def test_a_lazy_split_is_a_data_set_of_pytorch(tmp_path):
+    torch_data = pytest.importorskip("torch.utils.data")
+    save_shards(made_up(), tmp_path / "f.npz", 2)
+    train = functa_jax.load_functaset(tmp_path / "f.npz", lazy=True).train
+    latents, labels = next(iter(torch_data.DataLoader(train, batch_size=len(train))))
+    np.testing.assert_array_equal(latents, train.latents)
+    np.testing.assert_array_equal(labels, train.labels)
+
+
+@pytest.mark.parametrize("damage", ["short", "compressed", "foreign"])
+def test_lazy_reading_of_other_files(damage, tmp_path):
+    path = tmp_path / "f.npz"
+    made_up().save(path)
+    if damage == "compressed":
+        with np.load(path) as file:
+            np.savez_compressed(path, **file)
+        assert_same(functa_jax.load_functaset(path, lazy=True), made_up())
+        return
+    content = path.read_bytes()[:-40] if damage == "short" else b"PK no zip"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        functa_jax.load_functaset(path, lazy=True)
+    assert "\n" not in str(caught.value)
