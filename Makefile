@@ -31,6 +31,7 @@ test-all: setup
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m experiments.tables --check
 
 bench: setup
 	$(RUN) -m experiments.bench functa
