@@ -73,7 +73,7 @@ def test_a_sweep_is_averaged_over_seeds(tmp_path):
     path.write_text("method,density,seed,top1,top1_before\na,0.1,0,0.5,0.25\nb,0.1,0,0.75,\n")
     lines = markdown.section(Table("prune.csv", ""), path)
     assert lines[-2:] == ["| a | 25.00 |", "| b | – |"]
-    assert lines[-8:-6] == ["| a | 50.00 |", "| b | 75.00 |"]
+    assert lines[-9:-7] == ["| a | 50.00 |", "| b | 75.00 |"]
 
 
 def test_the_readme_is_written_between_its_marks(tmp_path):
