@@ -96,11 +96,19 @@ def robust(name, minutes, *modules, runs=False):
 
 
 CLAIMS = (
+    Claim(
+        "functa",
+        ("experiments.pca",),
+        ("pca.json",),
+        ("experiments/pca.py", "functa_jax/evaluation/reconstruction.py", *DATA),
+        1,
+    ),
     reconstruction("digits", 10),
     tasks("mnist", 90),
     dessilbi("filters", 35, preset=""),
     landscape("digits", 14),
     pruning("cifar10-small", 120),
+    pruning("digits", 15),
     reconstruction("mnist", 40),
     dessilbi("density", 12),
     landscape("digits-edge", 5),

@@ -22,6 +22,11 @@ READERS = (
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
 LATENTS = (
+    Table(
+        "pca.json",
+        "PCA with so many numbers an image: test",
+        (Column("data", "data"), Column("numbers", "numbers"), Column("PSNR, dB", "test_psnr")),
+    ),
     Table("reconstruction_digits.json", "digits, 32 numbers", RECONSTRUCTION),
     Table("reconstruction_mnist.json", "MNIST, 64 numbers", RECONSTRUCTION, note=OLD_CLASSIFIERS),
     Table("reconstruction_mnist_sizes.json", "MNIST, sizes of the latent", RECONSTRUCTION),

@@ -3,6 +3,7 @@
 from experiments.tables.markdown import Column, Table
 
 PRUNING = (
+    Table("prune_digits.csv", "digits: top-1 in %"),
     Table("prune_cifar10-small.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),
     Table(
         "prune_memory_cpu.json",
