@@ -167,6 +167,13 @@ CLAIMS = (
     ),
     Claim(
         "functa",
+        ("experiments.single_images mnist --out {out}",),
+        ("single_images_mnist.json",),
+        ("experiments/single_images.py", "functa_jax/single", "functa_jax/fit_images.py", *LATENTS),
+        8,
+    ),
+    Claim(
+        "functa",
         ("experiments.start_scale --out {out}",),
         ("start_scale.json",),
         ("experiments/start_scale.py", "functa_jax/single", "functa_jax/model"),

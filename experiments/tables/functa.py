@@ -85,6 +85,18 @@ LATENTS = (
         rows="rows",
     ),
     Table(
+        "single_images_mnist.json",
+        "Single images of MNIST: a SIREN each, by its size",
+        (
+            Column("pixels a side", "size"),
+            Column("width", "width"),
+            Column("depth", "depth"),
+            Column("parameters", "parameters"),
+            Column("PSNR, dB", "psnr"),
+        ),
+        rows="grid",
+    ),
+    Table(
         "start_scale.json",
         "Single images: initial weights times a scale",
         (
