@@ -1,0 +1,233 @@
+"""How well latents hold images, how they are read, and how few bits they take."""
+
+from experiments.report.facts import published
+from experiments.report.results import db, holds, mean, number, percent, share
+
+SIZES = ("128", "256", "512", "1024", "1600", "2048")
+
+
+def facts(results):
+    """Texts and tables of section 3."""
+    return {
+        **reconstruction(results),
+        **sizes(results),
+        **single_images(results),
+        **readers(results),
+        **fitting(results),
+        **compression(results),
+        **speed(results),
+    }
+
+
+def reconstruction(results):
+    """PSNR beside PCA with as many numbers."""
+    digits = results("reconstruction_digits.json")["table"][0]
+    mnist = results("reconstruction_mnist.json")["table"][0]
+    grid = results("reconstruction_cifar10_spatial_gradient.json")["table"][0]
+    newton = results("cifar10_gauss_newton_psnr.json")["test_psnr_after_steps"]["3"]
+    refined = results("cifar10_vector_training.json")["validation"][-1]
+    plain = results("reconstruction_cifar10_cpu.json")["table"][0]
+    pca = {
+        str(row["numbers"]): row["test_psnr"]
+        for row in results("pca.json")["table"].rows(data="cifar10")
+    }
+    for row, name in ((digits, "digits"), (mnist, "MNIST"), (grid, "the CIFAR-10 grid")):
+        holds(row["test_psnr"] > row["pca_test_psnr"], f"latents are above PCA on {name}")
+    holds(plain["test_psnr"] < plain["pca_test_psnr"], "a plain CIFAR-10 vector is below PCA")
+    best = refined["val_psnr"][-1]
+    holds(best > refined["pca_val_psnr"], "a decoder that starts as PCA is above it")
+    ours = {"256": f"{best:.2f}†", "1024": number(newton)}
+    return {
+        "digits": f"{number(digits['test_psnr'])} ± {number(digits['test_psnr_std'])}\u00a0dB",
+        "digits_numbers": digits["latent_dim"],
+        "digits_pca": db(digits["pca_test_psnr"]),
+        "mnist": db(mnist["test_psnr"]),
+        "mnist_numbers": mnist["numbers"],
+        "mnist_pca": db(mnist["pca_test_psnr"]),
+        "mnist_gain": db(mnist["test_psnr"] - mnist["pca_test_psnr"], 1),
+        "grid": db(grid["test_psnr"]),
+        "grid_pca": db(grid["pca_test_psnr"]),
+        "grid_minutes": number(grid["train_seconds"] / 60, 0),
+        "grid_newton": db(newton),
+        "plain": db(plain["test_psnr"]),
+        "plain_pca": db(plain["pca_test_psnr"]),
+        "refined": db(best),
+        "refined_pca": db(refined["pca_val_psnr"]),
+        "refined_gain": db(best - refined["pca_val_psnr"], 1),
+        "state": state_of_the_art(pca, ours),
+        "pca_enf": db(pca["1600"], 1),
+        "pca_lh_nef": db(pca["2048"], 1),
+    }
+
+
+def state_of_the_art(pca, ours):
+    """Rows of PSNR by numbers per image: ours, PCA's, and those of other papers with their key."""
+    rows = [{"method": "PCA (ours)", "cite": None, "values": pca}]
+    others = published.read()["psnr"]
+    rows += [{k: v.value if hasattr(v, "value") else v for k, v in _items(row)} for row in others]
+    for numbers, value in (("1600", 42.5), ("2048", 44.4)):
+        holds(pca[numbers] > value, f"PCA is above published fields at {numbers} numbers")
+    rows.append({"method": "this paper", "cite": None, "values": ours})
+    table = []
+    for row in rows:
+        cells = [row["values"].get(size, "–") for size in SIZES]
+        cells = [cell if isinstance(cell, str) else number(cell) for cell in cells]
+        table.append({"method": row["method"], "cite": row["cite"], "cells": cells})
+    return table
+
+
+def _items(row):
+    return [(key, row[key]) for key in ("method", "cite", "values")]
+
+
+def sizes(results):
+    """MNIST by the size of the latent."""
+    rows = results("reconstruction_mnist_sizes.json")["table"]
+    gains = [row["test_psnr"] - row["pca_test_psnr"] for row in rows]
+    holds(min(gains) > 3, "latents are at least 3 dB above PCA at all sizes on MNIST")
+    return {
+        "sizes": [
+            [str(row["latent_dim"]), number(row["test_psnr"]), number(row["pca_test_psnr"])]
+            for row in rows
+        ],
+        "sizes_least": db(min(gains), 1),
+        "sizes_most": db(max(gains), 1),
+    }
+
+
+def single_images(results):
+    """A network for every image: by its size, and beside shared weights."""
+    scale = results("start_scale.json")["rows"]
+    usual, larger = (scale.row(images="CIFAR-10", scale=times) for times in (1.0, 2.0))
+    photographs = scale.row(images="photographs", scale=1.0)
+    holds(larger["psnr"]["mean"] > usual["psnr"]["mean"], "larger initial weights end higher")
+    told = {
+        "single_cifar10": db(usual["psnr"], 1),
+        "single_cifar10_larger": db(larger["psnr"], 1),
+        "single_steps": number(usual["steps_to_40_dB"], 0),
+        "single_steps_larger": number(larger["steps_to_40_dB"], 0),
+        "single_photographs": db(photographs["psnr"], 1),
+        "single_grid": None,
+    }
+    if not results.has("single_images_mnist.json"):
+        return told
+    summary = results("single_images_mnist.json")
+    grid = summary["grid"]
+    told["single_grid"] = [
+        [str(row["width"]), str(row["depth"]), number(row["parameters"], 0)]
+        + [
+            number(grid.row(size=size, width=row["width"], depth=row["depth"])["psnr"], 1)
+            for size in (14, 28)
+        ]
+        for row in grid.rows(size=14)
+    ]
+    beside = summary["comparison"]
+    told["single_rows"] = [
+        [
+            row["method"] + (f", {row['steps']} steps" if row.get("steps") else ""),
+            {"equal numbers": "numbers", "equal time": "time"}.get(row.get("compared"), ""),
+            number(row["numbers"], 0),
+            number(row["psnr"]),
+            number(1e3 * row["seconds_per_image"], 1),
+        ]
+        for row in beside["rows"]
+    ]
+    told["single_images"] = beside["images"]
+    enough = beside["enough"]
+    told["single_enough"] = number(enough, 0) if enough else "more numbers than we tried"
+    return told
+
+
+def readers(results):
+    """The class read from latents, PCA and pixels."""
+    latents, pca = results("latent_readers_grid.json")["rows"]
+    holds(pca["p"] > 0.05, "grid and PCA of patches are not told apart by McNemar's test")
+    told = {
+        "reader": percent(latents["test"]),
+        "reader_pca": percent(pca["test"]),
+        "reader_p": number(pca["p"]),
+        "reader_shared": percent(pca["wrong_like_first"], 0),
+        "reader_parameters": number(latents["parameters"] / 1e6, 1),
+        "reader_labels": number(latents["labels"], 0),
+        "reader_minutes": number(latents["seconds"] / 60, 0),
+        "decoded": None,
+    }
+    if results.has("latent_readers_decoded.json"):
+        rows = results("latent_readers_decoded.json")["rows"]
+        told["decoded"] = [
+            [
+                row["kind"],
+                number(row["numbers"], 0),
+                number(row["psnr"]) if row.get("psnr") else "–",
+                share(row["val"]),
+                share(row["test"]),
+                "–" if row["p"] is None else f"{row['p']:.2g}",
+            ]
+            for row in rows
+        ]
+        told["decoded_best"] = percent(max(mean(row["test"]) for row in rows))
+        told["decoded_latents"] = percent(rows[0]["test"])
+    return told
+
+
+def fitting(results):
+    """More fitting, better classes?"""
+    rows = results("latent_classification_digits.json")["rows"]
+    one, three, ten = (rows.row(against="steps", value=steps) for steps in (1, 3, 10))
+    holds(ten["PSNR dB"] > three["PSNR dB"], "ten steps reconstruct better than three")
+    holds(ten["latents linear"] < one["latents linear"], "ten steps are harder to read linearly")
+    inner = results("inner_steps_digits_spatial.json")["rows"]
+    plain, newton = (inner.row(variant=name) for name in ("one rate", "Gauss-Newton, 3 CG"))
+    return {
+        "steps_psnr_1": db(one["PSNR dB"], 1),
+        "steps_psnr_10": db(ten["PSNR dB"], 1),
+        "steps_linear_1": percent(one["latents linear"] / 100, 1),
+        "steps_linear_10": percent(ten["latents linear"] / 100, 1),
+        "steps_svm_1": percent(one["latents SVM"] / 100, 1),
+        "steps_svm_10": percent(ten["latents SVM"] / 100, 1),
+        "steps_rebuilt_10": percent(ten["rebuilt SVM"] / 100, 1),
+        "newton_gain": db(newton["val_psnr"]["mean"] - plain["val_psnr"]["mean"], 1),
+        "newton_work": number(newton["fit_flops"] / plain["fit_flops"], 1),
+    }
+
+
+def compression(results):
+    """Bits per pixel of CIFAR-10."""
+    found = results("compression_cifar10.json")
+    rows = found["against"]
+    point = next(row for row in rows.rows(published="RECOMBINER") if row["bits/pixel"] == 1.531)
+    blocks = point["PCA of 8x8 blocks (dB)"]
+    holds(
+        point["latents (dB)"] > blocks > point["PSNR (dB)"], "latents > PCA of blocks > RECOMBINER"
+    )
+    coin = max(row["latents ahead (dB)"] for row in rows.rows(published="COIN++"))
+    low = rows.rows(published="RECOMBINER")[0]
+    holds(low["latents ahead (dB)"] < 0, "RECOMBINER is ahead at its lowest rate")
+    parts = found["parts"]
+    psnr = "PSNR at 1 bits/pixel (dB)"
+    table = found["table"]
+    return {
+        "bits": number(point["bits/pixel"]),
+        "bits_latents": db(point["latents (dB)"]),
+        "bits_blocks": db(blocks),
+        "bits_recombiner": db(point["PSNR (dB)"]),
+        "bits_low": number(low["bits/pixel"]),
+        "bits_low_behind": db(-low["latents ahead (dB)"], 1),
+        "bits_coin": db(coin, 1),
+        "bits_milliseconds": number(found["times"].row(timed="latents")["encode, ms/image"], 0),
+        "bits_parts": [[row["part"], number(row[psnr])] for row in parts],
+        "bits_first": db(parts[0][psnr], 1),
+        "bits_decorrelated": db(parts[1][psnr], 1),
+        "bits_context": db(parts[3][psnr] - parts[2][psnr], 1),
+        "bits_adapted": db(parts[4][psnr] - parts[3][psnr], 1),
+        "bits_curve": [
+            [row["setting"], number(row["bits/pixel"]), number(row["PSNR (dB)"])]
+            for row in table.rows(method="latents")
+        ],
+    }
+
+
+def speed(results):
+    """How many times as fast an outer step is as the plain version."""
+    ratios = [row["ratio"] for row in results("bench_functa.jsonl")]
+    return {"speed_least": number(min(ratios), 1), "speed_most": number(max(ratios), 1)}
