@@ -1,7 +1,9 @@
 """Result files as the report reads them: what is not there is named, in one line."""
 
 import csv
+import json
 
+from groundfloor import npz
 from groundfloor.errors import UserError
 from groundfloor.runs import read_json, read_rows
 
@@ -61,6 +63,11 @@ class Results:
             except FileNotFoundError:
                 raise UserError(f"{path} does not exist") from None
         return Record(read_rows(path) if path.suffix == ".jsonl" else read_json(path), name)
+
+    def network(self, name):
+        """What a network's file says about itself."""
+        with npz.reading(self.folder / name, "a functa") as arrays:
+            return Record(json.loads(str(arrays["about"])), name)
 
     def has(self, name):
         """Whether a result is there, of those that the report can do without."""

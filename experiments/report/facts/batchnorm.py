@@ -1,5 +1,7 @@
 """BatchNorm's three measures, and the edge of stability."""
 
+import re
+
 from experiments.report.results import holds, number, percent
 
 NAMES = {"none": "without", "batch": "with"}
@@ -34,6 +36,8 @@ def facts(results):
         "test_plain": percent(cifar10.row(norm="none", rate=0.2)["test"], 1),
         "test_batchnorm": percent(cifar10.row(norm="batch", rate=0.1)["test"], 1),
         "diverged": number(sum(row["diverged"] for row in digits.rows(rate=1.0)), 0),
+        "diverged_of": number(sum(row["seeds"] for row in digits.rows(rate=1.0)), 0),
+        "steps": re.search(r"--steps (\d+)", settings["flags"]).group(1),
         **edge(results),
     }
 

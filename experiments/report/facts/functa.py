@@ -49,6 +49,10 @@ def reconstruction(results):
         "grid_pca": db(grid["pca_test_psnr"]),
         "grid_minutes": number(grid["train_seconds"] / 60, 0),
         "grid_newton": db(newton),
+        "grid_behind": db(
+            published.read()["psnr"].row(method="spatial functa")["values"]["1024"] - newton, 1
+        ),
+        "grid_width": results.network("functa_cifar10-spatial-cpu.npz")["config"]["width"],
         "plain": db(plain["test_psnr"]),
         "plain_pca": db(plain["pca_test_psnr"]),
         "refined": db(best),
@@ -104,6 +108,8 @@ def single_images(results):
     told = {
         "single_cifar10": db(usual["psnr"], 1),
         "single_cifar10_larger": db(larger["psnr"], 1),
+        "single_steps_all": number(results("start_scale.json")["steps"], 0),
+        "single_parameters": number(parameters(64, 4, 3), 0),
         "single_steps": number(usual["steps_to_40_dB"], 0),
         "single_steps_larger": number(larger["steps_to_40_dB"], 0),
         "single_photographs": db(photographs["psnr"], 1),
@@ -136,6 +142,11 @@ def single_images(results):
     enough = beside["enough"]
     told["single_enough"] = number(enough, 0) if enough else "more numbers than we tried"
     return told
+
+
+def parameters(width, depth, channels):
+    """Parameters of a SIREN of so many linear layers."""
+    return 3 * width + (depth - 2) * (width + 1) * width + (width + 1) * channels
 
 
 def readers(results):
@@ -210,6 +221,7 @@ def compression(results):
         "bits": number(point["bits/pixel"]),
         "bits_latents": db(point["latents (dB)"]),
         "bits_blocks": db(blocks),
+        "bits_ahead": db(point["latents (dB)"] - blocks, 1),
         "bits_recombiner": db(point["PSNR (dB)"]),
         "bits_low": number(low["bits/pixel"]),
         "bits_low_behind": db(-low["latents ahead (dB)"], 1),

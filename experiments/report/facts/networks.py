@@ -37,6 +37,7 @@ def facts(results):
             ]
             for row in table
         ],
+        "rows": number(len(table), 0),
         "long": None,
     }
     if results.has("study_cifar10-94.json"):

@@ -6,6 +6,7 @@ from experiments.report.results import holds, number, percent
 
 DENSITIES = tuple(f"0.{tenth}" for tenth in range(1, 10))
 FILE = "prune_cifar10-small.csv"
+TRAINED_ON = 45_000  # images of CIFAR-10 without those of validation
 SMALL = "prune_digits.csv"  # the same protocol on 8x8 digits, with accuracy before recovery
 
 
@@ -22,7 +23,7 @@ def facts(results):
             best - magnitude[density] <= bounds[density],
             f"nothing beats magnitude after recovery by more than its interval at {density}",
         )
-    dense = summary["dense"]["test"]
+    trained, dense = summary["dense"], summary["dense"]["test"]
     (unpruned,) = (value for (method, _), value in top1.items() if method == "unpruned")
     half = magnitude["0.5"]
     holds(abs(half - unpruned) < bounds["0.5"], "half of the parameters cost nothing")
@@ -30,6 +31,9 @@ def facts(results):
     return {
         "seeds": number(len(seeds), 0),
         "parameters": number(int(rows[0]["total"]), 0),
+        "methods": number(len({row["method"] for row in rows} - {"unpruned"}), 0),
+        "steps": number(int(rows.rows(method="magnitude")[0]["steps"]), 0),
+        "epochs": number(int(trained["dense_steps"]) * int(trained["batch_size"]) / TRAINED_ON, 1),
         "dense": percent(dense["top1"]),
         "dense_top5": percent(dense["top5"]),
         "unpruned": percent(unpruned),
@@ -126,7 +130,7 @@ def told_before(rows, data):
         ]
         for method in shown
     ]
-    density = "0.5" if "0.5" in densities else densities[0]
+    density = densities[0]
     best = max(shown, key=lambda method: first.get((method, density), 0))
     holds(best != "magnitude", "magnitude is beaten before recovery")
     return {
@@ -135,6 +139,9 @@ def told_before(rows, data):
         "before_data": data,
         "before_at": density,
         "before_best": best,
+        "before_worst": min(shown, key=lambda method: first.get((method, density), 1)),
+        "before_worst_share": percent(min(first[method, density] for method in shown), 1),
+        "before_interval": number(100 * half_width(rows, density), 1),
         "before_best_share": percent(first[best, density], 1),
         "before_magnitude": percent(first["magnitude", density], 1),
         "after_best": percent(last[best, density], 1),

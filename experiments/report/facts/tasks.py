@@ -37,6 +37,7 @@ def facts(results):
                 ("hidden", "inpaint", "random 50 %"),
             )
         },
+        **noisier(mnist),
         "loss_weak": db(-gain(mnist, "denoise", "noise 0.05"), 1),
         "loss_half": db(-gain(mnist, "inpaint", "half"), 1),
         "loss_box": db(-gain(mnist, "inpaint", "box"), 1),
@@ -60,6 +61,14 @@ def gain(tasks, task, column):
     """How far latents with the diffusion prior are ahead of the best rival, in dB."""
     psnr = psnr_of(tasks, task, column)
     return psnr[LATENTS] - max(rivals(psnr).values())
+
+
+def noisier(tasks):
+    """Strong noise removed: by latents, by the best rival, and its name."""
+    psnr = psnr_of(tasks, "denoise", "noise 0.2")
+    others = rivals(psnr)
+    best = max(others, key=others.get)
+    return {"noisier": db(psnr[LATENTS]), "noisier_rival": db(others[best]), "noisier_name": best}
 
 
 def restored(tasks, numbers):
