@@ -6,6 +6,14 @@ from experiments.report.results import holds, number, percent
 
 DENSITIES = tuple(f"0.{tenth}" for tenth in range(1, 10))
 FILE = "prune_cifar10-small.csv"
+NAMES = {
+    "sparsegpt": "SparseGPT",
+    "wanda": "Wanda",
+    "compensated": "compensation",
+    "dessilbi": "DessiLBI",
+    "l1": "ℓ₁",
+    "group-lasso": "group lasso",
+}
 TRAINED_ON = 45_000  # images of CIFAR-10 without those of validation
 SMALL = "prune_digits.csv"  # the same protocol on 8x8 digits, with accuracy before recovery
 
@@ -75,7 +83,7 @@ def by_density(rows, column):
     best = {d: max(v for (_, density), v in found.items() if density == d) for d in DENSITIES}
     table = []
     for method in methods:
-        line = [method]
+        line = [NAMES.get(method, method)]
         for density in DENSITIES:
             value = found.get((method, density))
             star = "*" if value == best[density] else ""
@@ -122,7 +130,7 @@ def told_before(rows, data):
         m for m in others if m in ("magnitude", "wanda", "sparsegpt", "compensated", "variance")
     ]
     table = [
-        [method]
+        [NAMES.get(method, method)]
         + [
             number(100 * found[method, d], 1) if (method, d) in found else "–"
             for d in densities
@@ -132,15 +140,16 @@ def told_before(rows, data):
     ]
     density = densities[0]
     best = max(shown, key=lambda method: first.get((method, density), 0))
+    worst = min(shown, key=lambda method: first.get((method, density), 1))
     holds(best != "magnitude", "magnitude is beaten before recovery")
     return {
         "before": table,
         "before_densities": densities,
         "before_data": data,
         "before_at": density,
-        "before_best": best,
-        "before_worst": min(shown, key=lambda method: first.get((method, density), 1)),
-        "before_worst_share": percent(min(first[method, density] for method in shown), 1),
+        "before_best": NAMES.get(best, best),
+        "before_worst": NAMES.get(worst, worst),
+        "before_worst_share": percent(first[worst, density], 1),
         "before_interval": number(100 * half_width(rows, density), 1),
         "before_best_share": percent(first[best, density], 1),
         "before_magnitude": percent(first["magnitude", density], 1),
