@@ -59,6 +59,7 @@ def reconstruction(results):
         "refined_pca": db(refined["pca_val_psnr"]),
         "refined_gain": db(best - refined["pca_val_psnr"], 1),
         "state": state_of_the_art(pca, ours),
+        "looks": results.has("reconstructions.png"),
         "pca_enf": db(pca["1600"], 1),
         "pca_lh_nef": db(pca["2048"], 1),
     }

@@ -63,4 +63,6 @@ def masked(table):
         for method in ("studentised", "γ, hard")
     )
     holds(hard < student, "shifts find what studentised residuals miss")
+    far = [mean(row["masked"]) for row in table.rows(outliers=100, leverage=15)]
+    holds(min(far) > 0.9, "a hundred equal outliers at one far point are missed by every method")
     return {"masked_student": percent(student, 0), "masked_hard": percent(hard, 1)}

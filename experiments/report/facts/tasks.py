@@ -27,6 +27,8 @@ def facts(results):
     return {
         "restored": restored(mnist, 64),
         "restored_digits": restored(digits, 32),
+        "digits_won": number(sum(gain(digits, *column) > 0 for column in COLUMNS), 0),
+        "columns": number(len(COLUMNS), 0),
         **{
             f"gain_{name}": db(gain(mnist, task, column), 1)
             for name, task, column in (
