@@ -29,16 +29,23 @@ class Config:
 
 
 def main(config):
-    """Build all three; returns their paths."""
+    """Build all three, saying each; returns their paths."""
     told = facts.gather(config.results, config.authors)
-    pdf, page = build.compiled(told), build.page(told)
-    made = [config.out / name for name in ("report.pdf", "report.html", "Final-Project.zip")]
-    for path, contents in zip(made, (pdf, page.encode()), strict=False):
-        with atomic(path) as temporary:
-            temporary.write_bytes(contents)
-    build.package(made[2], pdf)
-    print(*made, sep="\n")
-    return made
+    pdf, page, package = (
+        config.out / name for name in ("report.pdf", "report.html", "Final-Project.zip")
+    )
+    write(pdf, build.compiled(told))
+    write(page, build.page(told).encode())
+    build.package(package, pdf.read_bytes())
+    print(package, flush=True)
+    return [pdf, page, package]
+
+
+def write(path, contents):
+    """Write bytes, whole or not at all, and say so."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(contents)
+    print(path, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from pathlib import Path
 from experiments.claims import CLAIMS
 from experiments.report.facts import (
     batchnorm,
+    compression,
     dessilbi,
     functa,
     networks,
     origins,
     pruning,
     published,
+    readers,
     robust,
     tasks,
 )
@@ -42,7 +44,7 @@ def gather(folder, authors=()):
     return {
         "authors": list(authors) or origins.authors(),
         "published": published.facts(),
-        "functa": functa.facts(results),
+        "functa": functa.facts(results) | readers.facts(results) | compression.facts(results),
         "tasks": tasks.facts(results),
         "pruning": pruning.facts(results),
         "dessilbi": dessilbi.facts(results),

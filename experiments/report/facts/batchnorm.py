@@ -8,7 +8,7 @@ NAMES = {"none": "without", "batch": "with"}
 
 
 def facts(results):
-    """Texts and tables of section 6."""
+    """Texts and tables of its section."""
     digits, cifar10 = (
         results(f"landscape_{name}.json")["table"] for name in ("digits", "cifar10-light")
     )
@@ -30,6 +30,7 @@ def facts(results):
         "wider_most": number(100 * (max(max(far), 1 / min(far)) - 1), 0),
         "product_least": number(min(products)),
         "product_most": number(max(products)),
+        **longest(cifar10),
         "measures": [line(row) for row in cifar10],
         "measures_digits": [line(row) for row in digits if not row["diverged"]],
         "seeds": number(len(settings["seeds"]), 0),
@@ -46,6 +47,19 @@ def width_ratio(table, rate):
     """How many times as wide the loss band is without BatchNorm."""
     widths = [table.row(norm=norm, rate=rate)["loss_width"] for norm in NAMES]
     return widths[0] / widths[1]
+
+
+def longest(table):
+    """β at the longest length, rate 0.1, beside the reciprocal of that length."""
+    plain, normal = (table.row(norm=norm, rate=0.1) for norm in NAMES)
+    inverse = 1 / (plain["lengths"][-1] * plain["rate"])
+    betas = [row["beta"][-1] for row in (plain, normal)]
+    holds(min(betas) > 2 * inverse, "β at the longest length is far above its reciprocal")
+    return {
+        "longest_plain": number(betas[0], 1),
+        "longest_batchnorm": number(betas[1], 1),
+        "longest_inverse": number(inverse, 1),
+    }
 
 
 def line(row):

@@ -6,7 +6,7 @@ SHOWN = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 
 def facts(results):
-    """Texts and tables of section 5."""
+    """Texts and tables of its section."""
     return {
         **filters(results),
         **densities(results),

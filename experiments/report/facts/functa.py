@@ -1,21 +1,17 @@
-"""How well latents hold images, how they are read, and how few bits they take."""
+"""How well latents hold images, beside PCA and networks of their own."""
 
 from experiments.report.facts import published
-from experiments.report.results import db, holds, mean, number, percent, share
+from experiments.report.results import db, holds, number
 
 SIZES = ("128", "256", "512", "1024", "1600", "2048")
 
 
 def facts(results):
-    """Texts and tables of section 3."""
+    """Texts and tables of what latents hold."""
     return {
         **reconstruction(results),
         **sizes(results),
         **single_images(results),
-        **readers(results),
-        **fitting(results),
-        **compression(results),
-        **speed(results),
     }
 
 
@@ -128,6 +124,10 @@ def single_images(results):
         ]
         for row in grid.rows(size=14)
     ]
+    for row in grid.rows(size=28):
+        smaller = grid.row(size=14, width=row["width"], depth=row["depth"])
+        holds(smaller["psnr"] >= row["psnr"], "a network of its own holds fewer pixels better")
+        holds(row["width"] == 64 or row["psnr"] < wider(grid, row), "wider networks hold more")
     beside = summary["comparison"]
     told["single_rows"] = [
         [
@@ -145,102 +145,11 @@ def single_images(results):
     return told
 
 
+def wider(grid, row):
+    """PSNR of the network of twice the width on the same images."""
+    return grid.row(size=row["size"], width=2 * row["width"], depth=row["depth"])["psnr"]
+
+
 def parameters(width, depth, channels):
     """Parameters of a SIREN of so many linear layers."""
     return 3 * width + (depth - 2) * (width + 1) * width + (width + 1) * channels
-
-
-def readers(results):
-    """The class read from latents, PCA and pixels."""
-    latents, pca = results("latent_readers_grid.json")["rows"]
-    holds(pca["p"] > 0.05, "grid and PCA of patches are not told apart by McNemar's test")
-    told = {
-        "reader": percent(latents["test"]),
-        "reader_pca": percent(pca["test"]),
-        "reader_p": number(pca["p"]),
-        "reader_shared": percent(pca["wrong_like_first"], 0),
-        "reader_parameters": number(latents["parameters"] / 1e6, 1),
-        "reader_labels": number(latents["labels"], 0),
-        "reader_minutes": number(latents["seconds"] / 60, 0),
-        "decoded": None,
-    }
-    if results.has("latent_readers_decoded.json"):
-        rows = results("latent_readers_decoded.json")["rows"]
-        told["decoded"] = [
-            [
-                row["kind"],
-                number(row["numbers"], 0),
-                number(row["psnr"]) if row.get("psnr") else "–",
-                share(row["val"]),
-                share(row["test"]),
-                "–" if row["p"] is None else f"{row['p']:.2g}",
-            ]
-            for row in rows
-        ]
-        told["decoded_best"] = percent(max(mean(row["test"]) for row in rows))
-        told["decoded_latents"] = percent(rows[0]["test"])
-    return told
-
-
-def fitting(results):
-    """More fitting, better classes?"""
-    rows = results("latent_classification_digits.json")["rows"]
-    one, three, ten = (rows.row(against="steps", value=steps) for steps in (1, 3, 10))
-    holds(ten["PSNR dB"] > three["PSNR dB"], "ten steps reconstruct better than three")
-    holds(ten["latents linear"] < one["latents linear"], "ten steps are harder to read linearly")
-    inner = results("inner_steps_digits_spatial.json")["rows"]
-    plain, newton = (inner.row(variant=name) for name in ("one rate", "Gauss-Newton, 3 CG"))
-    return {
-        "steps_psnr_1": db(one["PSNR dB"], 1),
-        "steps_psnr_10": db(ten["PSNR dB"], 1),
-        "steps_linear_1": percent(one["latents linear"] / 100, 1),
-        "steps_linear_10": percent(ten["latents linear"] / 100, 1),
-        "steps_svm_1": percent(one["latents SVM"] / 100, 1),
-        "steps_svm_10": percent(ten["latents SVM"] / 100, 1),
-        "steps_rebuilt_10": percent(ten["rebuilt SVM"] / 100, 1),
-        "newton_gain": db(newton["val_psnr"]["mean"] - plain["val_psnr"]["mean"], 1),
-        "newton_work": number(newton["fit_flops"] / plain["fit_flops"], 1),
-    }
-
-
-def compression(results):
-    """Bits per pixel of CIFAR-10."""
-    found = results("compression_cifar10.json")
-    rows = found["against"]
-    point = next(row for row in rows.rows(published="RECOMBINER") if row["bits/pixel"] == 1.531)
-    blocks = point["PCA of 8x8 blocks (dB)"]
-    holds(
-        point["latents (dB)"] > blocks > point["PSNR (dB)"], "latents > PCA of blocks > RECOMBINER"
-    )
-    coin = max(row["latents ahead (dB)"] for row in rows.rows(published="COIN++"))
-    low = rows.rows(published="RECOMBINER")[0]
-    holds(low["latents ahead (dB)"] < 0, "RECOMBINER is ahead at its lowest rate")
-    parts = found["parts"]
-    psnr = "PSNR at 1 bits/pixel (dB)"
-    table = found["table"]
-    return {
-        "bits": number(point["bits/pixel"]),
-        "bits_latents": db(point["latents (dB)"]),
-        "bits_blocks": db(blocks),
-        "bits_ahead": db(point["latents (dB)"] - blocks, 1),
-        "bits_recombiner": db(point["PSNR (dB)"]),
-        "bits_low": number(low["bits/pixel"]),
-        "bits_low_behind": db(-low["latents ahead (dB)"], 1),
-        "bits_coin": db(coin, 1),
-        "bits_milliseconds": number(found["times"].row(timed="latents")["encode, ms/image"], 0),
-        "bits_parts": [[row["part"], number(row[psnr])] for row in parts],
-        "bits_first": db(parts[0][psnr], 1),
-        "bits_decorrelated": db(parts[1][psnr], 1),
-        "bits_context": db(parts[3][psnr] - parts[2][psnr], 1),
-        "bits_adapted": db(parts[4][psnr] - parts[3][psnr], 1),
-        "bits_curve": [
-            [row["setting"], number(row["bits/pixel"]), number(row["PSNR (dB)"])]
-            for row in table.rows(method="latents")
-        ],
-    }
-
-
-def speed(results):
-    """How many times as fast an outer step is as the plain version."""
-    ratios = [row["ratio"] for row in results("bench_functa.jsonl")]
-    return {"speed_least": number(min(ratios), 1), "speed_most": number(max(ratios), 1)}

@@ -4,7 +4,7 @@ from experiments.report.results import holds, mean, number, percent, share
 
 
 def facts(results):
-    """Texts and tables of section 7."""
+    """Texts and tables of its section."""
     study = results("study_cifar10-cpu.json")
     table, test = study["table"], study["test"]
     base = table.row(axis="base")
@@ -14,6 +14,10 @@ def facts(results):
     holds(mean(test["best"]) > mean(test["base"]), "the best of each part beats the base")
     worth = mean(base["val"]) - mean(residual["val"])
     alone = mean(normal["val"]) - mean(plain["val"])
+    squared = table.row(axis="losses", value="squared+l2")
+    holds(mean(squared["val"]) < mean(base["val"]) - 0.05, "squared error costs many points")
+    bare = table.row(axis="losses", value="cross-entropy")
+    holds(abs(mean(bare["val"]) - mean(base["val"])) < 0.01, "weight decay is worth nothing")
     holds(worth > 0.05 and alone > 0.05, "BatchNorm is worth many points so early")
     best = table.row(axis="combined")
     told = {
@@ -24,6 +28,7 @@ def facts(results):
         "best_seconds": number(best["seconds"], 0),
         "best_parts": f"{best['setting']['activation']}, {best['setting']['optimizer']}, "
         f"{best['setting']['loss']}, width × {best['setting']['width']:g}",
+        "squared": number(100 * (mean(base["val"]) - mean(squared["val"])), 0),
         "bn_residual": number(100 * worth, 0),
         "bn_alone": number(100 * alone, 0),
         "parts": [

@@ -19,7 +19,7 @@ SMALL = "prune_digits.csv"  # the same protocol on 8x8 digits, with accuracy bef
 
 
 def facts(results):
-    """Texts and tables of section 4."""
+    """Texts and tables of its section."""
     rows, summary = results(FILE), results("prune_cifar10-small.json")
     seeds = sorted({row["seed"] for row in rows})
     top1 = {key: mean(values) for key, values in cells(rows, "top1").items()}

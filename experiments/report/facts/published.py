@@ -21,9 +21,7 @@ def facts():
     shares = ("functa", "spatial_functa", "lh_nef", "spatial_again")
     return {
         **{f"accuracy_{name}": percent(accuracy[name], 1) for name in shares},
-        "accuracy_lift": percent(accuracy["lift"]),
         "accuracy_functa_mnist": percent(accuracy["functa_mnist"]),
-        "lift_numbers": number(accuracy["lift_numbers"], 0),
         "copies": number(accuracy["copies"], 0),
         "validation_images": number(accuracy["validation_images"], 0),
         "spatial_width": number(accuracy["spatial_width"], 0),
@@ -44,8 +42,6 @@ def facts():
         "tuned_batchnorm": percent(bn["tuned_batchnorm"], 1),
         "beta": number(bn["beta"], 0),
         "beta_rate": number(bn["rate"], 1),
-        "beta_shortest": number(1 / (0.5 * bn["rate"]), 0),
-        "beta_edge": number(2 / bn["rate"], 0),
         "airbench": percent(networks["airbench"]),
         "resnet18": percent(networks["resnet18"], 0),
         "page": percent(networks["page"], 1),
