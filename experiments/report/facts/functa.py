@@ -141,6 +141,17 @@ def single_images(results):
     ]
     told["single_images"] = beside["images"]
     enough = beside["enough"]
+    shared, equal, time = (
+        beside["rows"].row(compared=kind)
+        for kind in ("shared weights", "equal numbers", "equal time")
+    )
+    holds(
+        shared["psnr"] > max(equal["psnr"], time["psnr"]),
+        "shared weights are ahead of a network of its own at equal numbers and at equal time",
+    )
+    told["single_shared"] = db(shared["psnr"], 1)
+    told["single_equal"] = db(equal["psnr"], 1)
+    told["single_time"] = db(time["psnr"], 1)
     told["single_enough"] = number(enough, 0) if enough else "more numbers than we tried"
     return told
 
