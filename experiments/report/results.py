@@ -69,6 +69,10 @@ class Results:
         with npz.reading(self.folder / name, "a functa") as arrays:
             return Record(json.loads(str(arrays["about"])), name)
 
+    def picture(self, *names):
+        """The first of these pictures that is there; the first name where none is."""
+        return next(filter(self.has, names), names[0])
+
     def has(self, name):
         """Whether a result is there, of those that the report can do without."""
         return (self.folder / name).exists()

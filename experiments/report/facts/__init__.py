@@ -51,6 +51,13 @@ def gather(folder, authors=()):
         "batchnorm": batchnorm.facts(results),
         "networks": networks.facts(results),
         "robust": robust.facts(results),
+        "pictures": {
+            name: results.picture(f"{stem}_landscape.png", f"{stem}_landscape_same_rate.png")
+            for name, stem in (
+                ("landscape_digits", "landscape_digits"),
+                ("landscape_cifar10", "landscape_cifar10-light"),
+            )
+        },
         "origins": origins.table(results, CLAIMS),
         "code": {name: quoted(path, function) for name, (path, function) in CODE.items()},
     }

@@ -95,6 +95,10 @@ def bases(results):
     columns = ("w", "w_on_support", "gamma", "density")
     return {
         "bases": [[row["variant"]] + [share(row[name]) for name in columns] for row in rows],
+        "layers_names": [name.removesuffix(".weight") for name in sgd["layers"].value],
+        "layers": [
+            [row["variant"]] + [share(mean(layer), 1) for layer in layers_of(row)] for row in rows
+        ],
         "empty_density": percent(empty["density"], 1),
         "adam_support": percent(adam["w_on_support"], 1),
         "adam_density": percent(adam["density"], 0),
@@ -102,6 +106,11 @@ def bases(results):
         "sgd_density": percent(sgd["density"], 0),
         "rmsprop_support": percent(rmsprop["w_on_support"], 1),
     }
+
+
+def layers_of(row):
+    """Density of each layer."""
+    return [row["layers"][name] for name in row["layers"].value]
 
 
 def growing(results):

@@ -55,7 +55,6 @@ def reconstruction(results):
         "refined_pca": db(refined["pca_val_psnr"]),
         "refined_gain": db(best - refined["pca_val_psnr"], 1),
         "state": state_of_the_art(pca, ours),
-        "looks": results.has("reconstructions.png"),
         "pca_enf": db(pca["1600"], 1),
         "pca_lh_nef": db(pca["2048"], 1),
     }
@@ -128,6 +127,11 @@ def single_images(results):
         smaller = grid.row(size=14, width=row["width"], depth=row["depth"])
         holds(smaller["psnr"] >= row["psnr"], "a network of its own holds fewer pixels better")
         holds(row["width"] == 64 or row["psnr"] < wider(grid, row), "wider networks hold more")
+    deep, wide = (grid.row(size=28, width=w, depth=d) for w, d in ((16, 5), (32, 3)))
+    holds(
+        deep["psnr"] > wide["psnr"] and deep["parameters"] < wide["parameters"],
+        "depth buys more than width for a network of its own",
+    )
     beside = summary["comparison"]
     told["single_rows"] = [
         [
