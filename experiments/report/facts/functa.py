@@ -139,7 +139,7 @@ def single_images(results):
             {"equal numbers": "numbers", "equal time": "time"}.get(row.get("compared"), ""),
             number(row["numbers"], 0),
             number(row["psnr"]),
-            number(1e3 * row["seconds_per_image"], 1),
+            number(1e3 * row["seconds_per_image"]),
         ]
         for row in beside["rows"]
     ]

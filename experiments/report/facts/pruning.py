@@ -11,7 +11,7 @@ NAMES = {
     "wanda": "Wanda",
     "compensated": "compensation",
     "dessilbi": "DessiLBI",
-    "l1": "ℓ₁",
+    "l1": "lasso",
     "group-lasso": "group lasso",
 }
 TRAINED_ON = 45_000  # images of CIFAR-10 without those of validation
