@@ -85,35 +85,61 @@ def test_a_fact_that_is_missing_ends_the_build(told):
         build.compiled(without)
 
 
-def test_a_key_or_file_that_is_missing_is_named(tmp_path):
+@pytest.fixture
+def results(tmp_path):
+    """A folder of links to the results, and a function that replaces one by a changed copy."""
     for path in runner.RESULTS.iterdir():
-        if path.suffix in (".json", ".jsonl", ".csv", ".npz"):
+        if path.suffix != ".md":
             (tmp_path / path.name).symlink_to(path)
-    changed = tmp_path / "dessilbi_filters.json"
-    contents = json.loads(changed.read_text())
-    del contents["table"]["selected_filters"]
-    changed.unlink()
-    changed.write_text(json.dumps(contents))
+
+    def change(name, edit, source=None):
+        contents = json.loads((runner.RESULTS / (source or name)).read_text())
+        edit(contents)
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).write_text(json.dumps(contents))
+
+    return tmp_path, change
+
+
+def test_a_key_row_or_file_that_is_missing_is_named(results):
+    folder, change = results
+    change("dessilbi_filters.json", lambda contents: contents["table"].pop("selected_filters"))
     with pytest.raises(UserError, match=r"dessilbi_filters\.json: table has no 'selected_filters'"):
-        facts.gather(tmp_path)
-    changed.unlink()
+        facts.gather(folder)
+    (folder / "dessilbi_filters.json").unlink()
     with pytest.raises(UserError, match=r"dessilbi_filters\.json does not exist"):
-        facts.gather(tmp_path)
+        facts.gather(folder)
+    csv = (runner.RESULTS / "prune_cifar10-small.csv").read_text()
+    (folder / "prune_cifar10-small.csv").unlink()
+    (folder / "prune_cifar10-small.csv").write_text(csv.replace("supermask,", "other,"))
+    with pytest.raises(UserError, match=r"lack what the report says of pruning: .*supermask"):
+        facts.gather(folder)
 
 
-def test_a_sentence_that_is_no_longer_true_ends_the_build(tmp_path):
-    for path in runner.RESULTS.iterdir():
-        if path.suffix in (".json", ".jsonl", ".csv", ".npz"):
-            (tmp_path / path.name).symlink_to(path)
-    changed = tmp_path / "tasks_mnist.json"
-    contents = json.loads(changed.read_text())
-    for row in contents["tasks"]["denoise"]["rows"]:
-        if row["method"] == "total variation":
-            row["noise 0.2"] = 40.0
-    changed.unlink()
-    changed.write_text(json.dumps(contents))
+def test_a_sentence_that_is_no_longer_true_ends_the_build(results):
+    folder, change = results
+
+    def filter_well(contents):
+        for row in contents["tasks"]["denoise"]["rows"]:
+            if row["method"] == "total variation":
+                row["noise 0.2"] = 40.0
+
+    change("tasks_mnist.json", filter_well)
     with pytest.raises(UserError, match=r"no longer show.*latents are best on MNIST, denoise"):
-        facts.gather(tmp_path)
+        facts.gather(folder)
+
+
+def test_results_that_are_still_to_come_are_told_when_they_are_there(results):
+    folder, change = results
+
+    def add_psnr(contents):
+        for row in contents["rows"]:
+            row["psnr"] = None
+
+    change("latent_readers_decoded.json", add_psnr, source="latent_readers_grid.json")
+    change("study_cifar10-94.json", lambda contents: None, source="study_cifar10-cpu.json")
+    page = build.page(facts.gather(folder))
+    assert "Read through the decoder" in page and "The recipe for 94" in page
 
 
 def test_quoted_code_is_that_of_the_files(tmp_path, monkeypatch):

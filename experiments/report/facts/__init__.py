@@ -22,6 +22,7 @@ from experiments.report.facts import (
 )
 from experiments.report.quoting import quoted
 from experiments.report.results import Results
+from groundfloor.errors import UserError
 
 CODE = {
     "fit": ("functa_jax/training/inner_loop.py", "fit"),
@@ -35,29 +36,51 @@ CODE = {
 }
 
 
+SECTIONS = {  # of the facts: the modules that give them
+    "functa": (functa, readers, compression),
+    "tasks": (tasks,),
+    "pruning": (pruning,),
+    "dessilbi": (dessilbi,),
+    "batchnorm": (batchnorm,),
+    "networks": (networks,),
+    "robust": (robust,),
+}
+PICTURES = {  # names that have changed: the first that is there
+    "landscape_digits": (
+        "landscape_digits_landscape.png",
+        "landscape_digits_landscape_same_rate.png",
+    ),
+    "landscape_cifar10": (
+        "landscape_cifar10-light_landscape.png",
+        "landscape_cifar10-light_landscape_same_rate.png",
+    ),
+}
+
+
 def gather(folder, authors=()):
     """All facts (dict of dicts that JSON can hold) from the folder of results.
 
-    Raises UserError where a file or a key is missing, and where a sentence is no longer true.
+    Raises UserError where a file, a key or a row is missing, and where a sentence is no longer
+    true.
     """
     results = Results(Path(folder))
-    return {
+    told = {
+        section: {name: fact for part in parts for name, fact in of_part(part, results).items()}
+        for section, parts in SECTIONS.items()
+    }
+    return told | {
         "authors": list(authors) or origins.authors(),
         "published": published.facts(),
-        "functa": functa.facts(results) | readers.facts(results) | compression.facts(results),
-        "tasks": tasks.facts(results),
-        "pruning": pruning.facts(results),
-        "dessilbi": dessilbi.facts(results),
-        "batchnorm": batchnorm.facts(results),
-        "networks": networks.facts(results),
-        "robust": robust.facts(results),
-        "pictures": {
-            name: results.picture(f"{stem}_landscape.png", f"{stem}_landscape_same_rate.png")
-            for name, stem in (
-                ("landscape_digits", "landscape_digits"),
-                ("landscape_cifar10", "landscape_cifar10-light"),
-            )
-        },
         "origins": origins.table(results, CLAIMS),
+        "pictures": {name: results.picture(*names) for name, names in PICTURES.items()},
         "code": {name: quoted(path, function) for name, (path, function) in CODE.items()},
     }
+
+
+def of_part(module, results):
+    """The facts of one module; UserError where the results lack a row that it looks up."""
+    try:
+        return module.facts(results)
+    except (KeyError, IndexError, StopIteration, ValueError) as error:
+        name = module.__name__.rpartition(".")[2]
+        raise UserError(f"the results lack what the report says of {name}: {error}") from None
