@@ -174,6 +174,13 @@ CLAIMS = (
     ),
     Claim(
         "functa",
+        ("experiments.reconstructions",),
+        ("reconstructions.png",),
+        ("experiments/reconstructions.py", *LATENTS),
+        1,
+    ),
+    Claim(
+        "functa",
         ("experiments.start_scale --out {out}",),
         ("start_scale.json",),
         ("experiments/start_scale.py", "functa_jax/single", "functa_jax/model"),

@@ -6,8 +6,8 @@ from groundfloor.runs import read_json
 
 
 def commit(path):
-    """The commit of a JSON result; None where it names none."""
-    made = None if path.suffix == ".jsonl" else read_json(path).get("commit")
+    """The commit of a JSON result; None where it names none, and of other files."""
+    made = read_json(path).get("commit") if path.suffix == ".json" else None
     return None if made == "unknown" else made
 
 
@@ -18,7 +18,7 @@ def seconds(path):
     They stand in the file once, or with each of its runs or rows: a number, a list over seeds, or
     the mean over them.
     """
-    if path.suffix == ".jsonl" or not path.exists():
+    if path.suffix != ".json" or not path.exists():
         return None
     table = path.with_suffix(".csv")
     if table.exists():

@@ -10,14 +10,13 @@ def table(results, claims):
     rows = []
     for claim in claims:
         name = claim.files[0]
-        if not results.has(name) or name.endswith(".jsonl"):
+        if not results.has(name) or not name.endswith(".json"):
             continue
         found = results(name)
-        seeds = found.get("seeds")
         rows.append(
             [
                 claim.name,
-                "–" if seeds is None else ranges(seeds.value),
+                ranges(seeds_of(found)),
                 found.get("machine", "–"),
                 found.get("finished", "–")[:10],
                 found.get("commit", "–")[:7],
@@ -26,9 +25,18 @@ def table(results, claims):
     return rows
 
 
+def seeds_of(found):
+    """The seeds of a result, a list: stated for all of it, or with its run or runs."""
+    if "seeds" in found.value:
+        return found["seeds"].value
+    runs = found["runs"] if "runs" in found.value else [found.get("run", {})]
+    return sorted({run["seed"] for run in runs if run.get("seed") is not None})
+
+
 def ranges(seeds):
-    """Seeds as text: "0–2" where they follow each other."""
-    seeds = seeds if isinstance(seeds, list) else [seeds]
+    """Seeds as text: "0–2" where they follow each other, a dash without any."""
+    if not seeds:
+        return "–"
     if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}–{seeds[-1]}"
     return " ".join(map(str, seeds))
