@@ -23,7 +23,7 @@ class Config:
     out: Path = Path(__file__).parent
     """Folder for report.pdf, report.html and Final-Project.zip."""
     results: Path = runner.RESULTS
-    """Folder with the result files."""
+    """Folder with the result files; pictures are those of experiments/results."""
     authors: tuple[str, ...] = ()
     """Names, with student numbers where they are asked for; none: those of the git log."""
 
