@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-$(shell cksum requirements.txt | cut -d' ' -f1)
 
-.PHONY: setup demo test test-all lint bench
+.PHONY: setup demo test test-all lint bench report
 
 setup: $(STAMP)
 
@@ -31,7 +31,11 @@ test-all: setup
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m experiments.tables --check
 
 bench: setup
 	$(RUN) -m experiments.bench functa
 	$(RUN) -m experiments.bench dessilbi
+
+report: setup
+	$(RUN) -m experiments.report

@@ -28,9 +28,11 @@ From 0.5 on magnitude, gradual, l1, group lasso, DessiLBI and the unpruned netwo
 apart; at 0.1 supermask, magnitude and gradual lie within one interval, and nothing beats
 magnitude, the simplest, beyond it. DessiLBI has one search for all nine densities. magnitude-late
 prunes after as many steps as the longest search: what is left for recovery decides below 0.3.
-Groups pay for being removable: at density 0.5 latency is 0.74 of the dense network's, at 0.3
-0.56. 300 steps from a network that is not converged leave methods that learn masks little time.
-Not yet run: three seeds, distillation, ViT-Ti and ViT-B/16.
+Groups pay for being removable: at density 0.5 latency is 0.74 of the dense network's, at 0.3 0.56.
+Before the steps of recovery magnitude is beaten: on digits, at density 0.3, SparseGPT keeps 91.4 %
+right after the cut, magnitude 87.5, Wanda 66.0 (360 images, one dense network); after 40 steps the
+first two are level. 300 steps from a network that is not converged leave methods that learn masks
+little time. Not yet run: three seeds, distillation, ViT-Ti and ViT-B/16.
 """
 
 DESSILBI = """

@@ -1,6 +1,7 @@
 """The readme's table: one line a question, our number beside that of the strongest simple rival."""
 
-from experiments import markdown, runner
+from experiments import runner
+from experiments.tables import markdown
 
 
 def short_table(results):

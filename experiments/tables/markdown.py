@@ -120,20 +120,29 @@ def text(row, column):
 
 
 def pruning(path):
-    """Lines of a sweep's table: top-1 in % by method and density, the mean over seeds."""
+    """Lines of a sweep's tables: top-1 in % by method and density, the mean over seeds; and before
+    the steps of recovery, where that was measured."""
     with path.open(newline="", encoding="utf-8") as file:
         runs = [*csv.DictReader(file)]
+    lines = ["", *by_density(runs, "top1")]
+    if any(run.get("top1_before") for run in runs):
+        lines += ["", "Before the steps of recovery:", "", *by_density(runs, "top1_before")]
+    return lines
+
+
+def by_density(runs, column):
+    """A Markdown table of one column of a sweep, a share, in %: methods by densities."""
     densities = sorted({run["density"] for run in runs})
     headings = [density or "its own density" for density in densities]
     lines = [["method", *headings], ["---"] * (1 + len(densities))]
     for method in dict.fromkeys(run["method"] for run in runs):
         line = [method]
         for density in densities:
-            top1 = [
-                100 * float(run["top1"])
+            shares = [
+                float(run[column])
                 for run in runs
-                if run["method"] == method and run["density"] == density
+                if run["method"] == method and run["density"] == density and run[column]
             ]
-            line.append(f"{sum(top1) / len(top1):.2f}" if top1 else "–")
+            line.append(f"{100 * sum(shares) / len(shares):.2f}" if shares else "–")
         lines.append(line)
-    return ["", *("| " + " | ".join(line) + " |" for line in lines)]
+    return ["| " + " | ".join(line) + " |" for line in lines]

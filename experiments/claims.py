@@ -1,0 +1,230 @@
+"""All claims in order of value: the commands, the result files, the code that they depend on.
+
+What a processor cannot do in a day is named in the experiments' own words ("on a GPU") and not
+here. `{out}` in a command is the folder of its runs.
+"""
+
+from dataclasses import dataclass
+
+STUDIES = ("functa", "prune", "optim", "robust")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the report."""
+
+    study: str
+    """One of STUDIES."""
+    commands: tuple[str, ...]
+    """What follows `python -m`, one after the other."""
+    files: tuple[str, ...]
+    """Results, in experiments/results; the first names the commit."""
+    code: tuple[str, ...]
+    """Files and folders of the repository; where they change, the results are stale."""
+    minutes: float
+    """Time on two CPU cores, where the files do not say it."""
+
+    @property
+    def name(self):
+        """The experiment and its preset, as "landscape digits"."""
+        return self.commands[-1].removeprefix("experiments.").partition(" --")[0]
+
+
+DATA = ("groundfloor/data", "groundfloor/seeds.py")
+MODEL = ("functa_jax/model", "functa_jax/training", "functa_jax/meta_train.py", *DATA)
+FITTED = (*MODEL, "functa_jax/evaluation")
+LATENTS = (*FITTED, "functa_jax/functa.py", "functa_jax/functaset.py")
+TRAINED = ("optim_torch/train.py", "optim_torch/dessilbi", "optim_torch/training", *DATA)
+PROBED = ("optim_torch/landscape", "optim_torch/models", *DATA)
+PARTS = ("experiments/study.py", "optim_torch/study", "optim_torch/models", *DATA)
+PRUNED = ("prune_torch/sweep.py", "prune_torch/protocol", "prune_torch/methods", *DATA)
+
+
+def reconstruction(preset, minutes):
+    """How well latents of one preset hold images."""
+    command = f"experiments.reconstruction {preset} --out {{out}}"
+    code = ("experiments/reconstruction.py", *FITTED)
+    return Claim("functa", (command,), (f"reconstruction_{preset}.json",), code, minutes)
+
+
+def tasks(preset, minutes):
+    """What the latents of one preset are good for."""
+    command = f"experiments.functa_tasks {preset} --out {{out}}"
+    code = ("experiments/functa_tasks.py", *LATENTS, "functa_jax/tasks")
+    return Claim("functa", (command,), (f"tasks_{preset}.json",), code, minutes)
+
+
+def dessilbi(name, minutes, preset="mnist"):
+    """One experiment with LeNet on MNIST."""
+    command = f"experiments.dessilbi_{name}" + (f" {preset}" if preset else "")
+    file = f"dessilbi_{name}{f'_{preset}' if preset else ''}.json"
+    code = (f"experiments/dessilbi_{name}.py", *TRAINED)
+    return Claim("optim", (f"{command} --out {{out}}",), (file,), code, minutes)
+
+
+def landscape(preset, minutes):
+    """The landscape with and without BatchNorm."""
+    command = f"experiments.landscape {preset} --out {{out}}"
+    return Claim("optim", (command,), (f"landscape_{preset}.json",), PROBED, minutes)
+
+
+def parts(preset, minutes):
+    """The parts of a network."""
+    command = f"experiments.study {preset} --out {{out}}"
+    return Claim("optim", (command,), (f"study_{preset}.json",), PARTS, minutes)
+
+
+def pruning(preset, minutes):
+    """A Vision Transformer at nine densities."""
+    command = f"experiments.prune_sweep {preset} --out {{out}}"
+    files = (f"prune_{preset}.json", f"prune_{preset}.csv")
+    return Claim("prune", (command,), files, ("experiments/prune_sweep.py", *PRUNED), minutes)
+
+
+def readers(name, minutes):
+    """One reader of the class for latents, PCA and pixels."""
+    command = f"experiments.latent_readers {name} --out {{out}}"
+    code = ("experiments/latent_readers.py", *LATENTS, "optim_torch/study", "optim_torch/models")
+    return Claim("functa", (command,), (f"latent_readers_{name}.json",), code, minutes)
+
+
+def robust(name, minutes, *modules, runs=False):
+    """Sparse robust statistics; runs: whether it has a folder of them."""
+    command = f"experiments.robust_{name}" + (" --out {out}" if runs else "")
+    code = (f"experiments/robust_{name}.py", *(f"optim_torch/robust/{m}.py" for m in modules))
+    return Claim("robust", (command,), (f"robust_{name}.json",), code, minutes)
+
+
+CLAIMS = (
+    Claim(
+        "functa",
+        ("experiments.pca",),
+        ("pca.json",),
+        ("experiments/pca.py", "functa_jax/evaluation/reconstruction.py", *DATA),
+        1,
+    ),
+    reconstruction("digits", 10),
+    tasks("mnist", 90),
+    dessilbi("filters", 35, preset=""),
+    landscape("digits", 14),
+    pruning("cifar10-small", 120),
+    pruning("digits", 15),
+    reconstruction("mnist", 40),
+    dessilbi("density", 12),
+    landscape("digits-edge", 5),
+    reconstruction("cifar10_spatial_gradient", 75),
+    readers("grid", 40),
+    readers("decoded", 200),
+    parts("cifar10-94", 150),
+    Claim(
+        "functa",
+        (
+            "functa_jax.export --run experiments/results/functa_cifar10-spatial-cpu.npz "
+            "--dataset cifar10 --dtype float16 --out {out}/functaset.npz",
+            "experiments.compression --functaset {out}/functaset.npz --out {out}",
+        ),
+        ("compression_cifar10.json", "functa_cifar10_rounded.npz"),
+        (
+            "experiments/compression.py",
+            "experiments/compression_parts.py",
+            "functa_jax/tasks/compression",
+            *LATENTS,
+        ),
+        25,
+    ),
+    dessilbi("bases", 25),
+    dessilbi("target", 9),
+    dessilbi("tickets", 15),
+    dessilbi("growing", 10),
+    landscape("cifar10-light", 26),
+    parts("cifar10-cpu", 45),
+    tasks("digits", 15),
+    reconstruction("mnist_sizes", 60),
+    Claim(
+        "functa",
+        ("experiments.inner_steps digits_spatial --out {out}",),
+        ("inner_steps_digits_spatial.json",),
+        ("experiments/inner_steps.py", *FITTED),
+        120,
+    ),
+    Claim(
+        "functa",
+        ("experiments.vectors cifar10 --out {out}",),
+        ("vectors_cifar10.json",),
+        ("experiments/vectors.py", *FITTED),
+        60,
+    ),
+    Claim(
+        "functa",
+        (
+            "functa_jax.meta_train digits --out {out}/run",
+            "experiments.latent_classification --run {out}/run --out {out}/classification "
+            "--results experiments/results",
+        ),
+        ("latent_classification_digits.json",),
+        ("experiments/latent_classification.py", *LATENTS),
+        5,
+    ),
+    Claim(
+        "functa",
+        ("experiments.single_images mnist --out {out}",),
+        ("single_images_mnist.json",),
+        ("experiments/single_images.py", "functa_jax/single", "functa_jax/fit_images.py", *LATENTS),
+        8,
+    ),
+    Claim(
+        "functa",
+        ("experiments.reconstructions",),
+        ("reconstructions.png",),
+        ("experiments/reconstructions.py", *LATENTS),
+        1,
+    ),
+    Claim(
+        "functa",
+        ("experiments.start_scale --out {out}",),
+        ("start_scale.json",),
+        ("experiments/start_scale.py", "functa_jax/single", "functa_jax/model"),
+        8,
+    ),
+    tasks("digits-spatial", 30),
+    tasks("cifar10-spatial-cpu", 240),
+    reconstruction("cifar10_cpu", 10),
+    Claim(
+        "optim",
+        ("experiments.linear_path",),
+        ("linear_path.json",),
+        ("experiments/linear_path.py", "optim_torch/robust/linear.py"),
+        3,
+    ),
+    Claim(
+        "prune",
+        ("experiments.prune_memory",),
+        ("prune_memory_cpu.json",),
+        ("experiments/prune_memory.py", *PRUNED),
+        15,
+    ),
+    Claim(
+        "functa",
+        ("experiments.bench functa --results experiments/results",),
+        ("bench_functa.jsonl",),
+        ("experiments/bench.py", "experiments/haiku_functa.py", "functa_jax/training"),
+        3,
+    ),
+    Claim(
+        "optim",
+        ("experiments.bench dessilbi --results experiments/results",),
+        ("bench_dessilbi.jsonl",),
+        ("experiments/bench.py", "optim_torch/dessilbi"),
+        3,
+    ),
+    robust("labels", 4, "label_rivals", "labels", "huber_path", "knockoff_labels"),
+    robust("knockoffs", 10, "knockoffs", "split_knockoffs"),
+    robust("ranking", 3, "ranking", "huber_path"),
+    robust("masking", 3, "mean_shift", "residuals"),
+    robust("fewshot", 30, "credibility", runs=True),
+    robust("labels_cifar10", 15, "label_rivals", "labels", "knockoff_labels", runs=True),
+    robust("lista", 30, "lista", "ista", "admm", runs=True),
+    robust("msplit", 10, "bregman", "bregman_path"),
+    robust("pca", 1, "linear"),
+)
+BY_HAND = ("cifar10_gauss_newton_psnr.json", "cifar10_vector_training.json")  # of training runs

@@ -1,0 +1,95 @@
+"""BatchNorm's three measures, and the edge of stability."""
+
+import re
+
+from experiments.report.results import holds, number, percent
+
+NAMES = {"none": "without", "batch": "with"}
+
+
+def facts(results):
+    """Texts and tables of its section."""
+    digits, cifar10 = (
+        results(f"landscape_{name}.json")["table"] for name in ("digits", "cifar10-light")
+    )
+    ratios = {rate: width_ratio(digits, rate) for rate in (0.03, 0.1, 0.3)}
+    holds(min(ratios[0.03], ratios[0.1]) > 10, "BatchNorm's bands are far narrower on digits")
+    holds(ratios[0.3] < 5, "at the best rate of both the bands are nearly as wide")
+    far = [width_ratio(cifar10, rate) for rate in (0.05, 0.1, 0.2)]
+    holds(max(max(far), 1 / min(far)) < 1.4, "in CIFAR-10's first epoch the widths agree")
+    products = [row["beta"][0] * row["rate"] for row in cifar10]
+    holds(min(products) > 1.2 and max(products) < 2, "β times the rate is just below 2 throughout")
+    for rate in (0.05, 0.1, 0.2):
+        plain, normal = (cifar10.row(norm=norm, rate=rate)["beta"][0] for norm in NAMES)
+        holds(normal > plain, "β at the shortest length is larger with BatchNorm")
+    settings = results("landscape_cifar10-light.json")
+    return {
+        "narrower_low": number(ratios[0.03], 0),
+        "narrower": number(ratios[0.1], 0),
+        "narrower_best": number(ratios[0.3], 1),
+        "wider_most": number(100 * (max(max(far), 1 / min(far)) - 1), 0),
+        "product_least": number(min(products)),
+        "product_most": number(max(products)),
+        **longest(cifar10),
+        "measures": [line(row) for row in cifar10],
+        "measures_digits": [line(row) for row in digits if not row["diverged"]],
+        "seeds": number(len(settings["seeds"]), 0),
+        "test_plain": percent(cifar10.row(norm="none", rate=0.2)["test"], 1),
+        "test_batchnorm": percent(cifar10.row(norm="batch", rate=0.1)["test"], 1),
+        "diverged": number(sum(row["diverged"] for row in digits.rows(rate=1.0)), 0),
+        "diverged_of": number(sum(row["seeds"] for row in digits.rows(rate=1.0)), 0),
+        "steps": re.search(r"--steps (\d+)", settings["flags"]).group(1),
+        **edge(results),
+    }
+
+
+def width_ratio(table, rate):
+    """How many times as wide the loss band is without BatchNorm."""
+    widths = [table.row(norm=norm, rate=rate)["loss_width"] for norm in NAMES]
+    return widths[0] / widths[1]
+
+
+def longest(table):
+    """β at the longest length, rate 0.1, beside the reciprocal of that length."""
+    plain, normal = (table.row(norm=norm, rate=0.1) for norm in NAMES)
+    inverse = 1 / (plain["lengths"][-1] * plain["rate"])
+    betas = [row["beta"][-1] for row in (plain, normal)]
+    holds(min(betas) > 2 * inverse, "β at the longest length is far above its reciprocal")
+    return {
+        "longest_plain": number(betas[0], 1),
+        "longest_batchnorm": number(betas[1], 1),
+        "longest_inverse": number(inverse, 1),
+    }
+
+
+def line(row):
+    """A row of the table of measures."""
+    return [
+        NAMES[row["norm"]],
+        f"{row['rate']:g}",
+        number(100 * row["test"]["mean"], 1),
+        f"{row['loss_width']:.3g}",
+        f"{row['change_most']:.3g}",
+        number(row["beta"][0], 1),
+        number(row["beta"][-1], 1),
+        number(row["beta"][0] * row["rate"]),
+    ]
+
+
+def edge(results):
+    """Shares of the edge of stability under gradient descent."""
+    table = results("landscape_digits-edge.json")["table"]
+    rows = {norm: table.rows(norm=norm) for norm in NAMES}
+    over = [row["edges_most"]["largest"] for row in rows["none"]]
+    stays = [row["edges"]["largest"] for row in rows["none"]]
+    first = rows["batch"][0]
+    holds(min(over) > 1, "without normalisation λ passes the edge at every rate")
+    holds(first["edges_most"]["largest"] < 1, "with BatchNorm it is not met at the lowest rate")
+    return {
+        "edge_over_least": number(min(over), 1),
+        "edge_over_most": number(max(over), 1),
+        "edge_stays_least": number(min(stays)),
+        "edge_stays_most": number(max(stays)),
+        "edge_batch": number(first["edges_most"]["largest"]),
+        "edge_rate": f"{first['rate']:g}",
+    }

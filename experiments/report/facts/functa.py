@@ -1,0 +1,170 @@
+"""How well latents hold images, beside PCA and networks of their own."""
+
+from experiments.report.facts import published
+from experiments.report.results import db, holds, number
+
+SIZES = ("128", "256", "512", "1024", "1600", "2048")
+
+
+def facts(results):
+    """Texts and tables of what latents hold."""
+    return {
+        **reconstruction(results),
+        **sizes(results),
+        **single_images(results),
+    }
+
+
+def reconstruction(results):
+    """PSNR beside PCA with as many numbers."""
+    digits = results("reconstruction_digits.json")["table"][0]
+    mnist = results("reconstruction_mnist.json")["table"][0]
+    grid = results("reconstruction_cifar10_spatial_gradient.json")["table"][0]
+    newton = results("cifar10_gauss_newton_psnr.json")["test_psnr_after_steps"]["3"]
+    refined = results("cifar10_vector_training.json")["validation"][-1]
+    plain = results("reconstruction_cifar10_cpu.json")["table"][0]
+    pca = {
+        str(row["numbers"]): row["test_psnr"]
+        for row in results("pca.json")["table"].rows(data="cifar10")
+    }
+    for row, name in ((digits, "digits"), (mnist, "MNIST"), (grid, "the CIFAR-10 grid")):
+        holds(row["test_psnr"] > row["pca_test_psnr"], f"latents are above PCA on {name}")
+    holds(plain["test_psnr"] < plain["pca_test_psnr"], "a plain CIFAR-10 vector is below PCA")
+    best = refined["val_psnr"][-1]
+    holds(best > refined["pca_val_psnr"], "a decoder that starts as PCA is above it")
+    ours = {"256": f"{best:.2f}†", "1024": number(newton)}
+    return {
+        "digits": f"{number(digits['test_psnr'])} ± {number(digits['test_psnr_std'])}\u00a0dB",
+        "digits_numbers": digits["latent_dim"],
+        "digits_pca": db(digits["pca_test_psnr"]),
+        "mnist": db(mnist["test_psnr"]),
+        "mnist_numbers": mnist["numbers"],
+        "mnist_pca": db(mnist["pca_test_psnr"]),
+        "mnist_gain": db(mnist["test_psnr"] - mnist["pca_test_psnr"], 1),
+        "grid": db(grid["test_psnr"]),
+        "grid_pca": db(grid["pca_test_psnr"]),
+        "grid_minutes": number(grid["train_seconds"] / 60, 0),
+        "grid_newton": db(newton),
+        "grid_behind": db(
+            published.read()["psnr"].row(method="spatial functa")["values"]["1024"] - newton, 1
+        ),
+        "grid_width": results.network("functa_cifar10-spatial-cpu.npz")["config"]["width"],
+        "plain": db(plain["test_psnr"]),
+        "plain_pca": db(plain["pca_test_psnr"]),
+        "refined": db(best),
+        "refined_pca": db(refined["pca_val_psnr"]),
+        "refined_gain": db(best - refined["pca_val_psnr"], 1),
+        "state": state_of_the_art(pca, ours),
+        "pca_enf": db(pca["1600"], 1),
+        "pca_lh_nef": db(pca["2048"], 1),
+    }
+
+
+def state_of_the_art(pca, ours):
+    """Rows of PSNR by numbers per image: ours, PCA's, and those of other papers with their key."""
+    rows = [{"method": "PCA (ours)", "cite": None, "values": pca}]
+    others = published.read()["psnr"]
+    rows += [{k: v.value if hasattr(v, "value") else v for k, v in _items(row)} for row in others]
+    for numbers, value in (("1600", 42.5), ("2048", 44.4)):
+        holds(pca[numbers] > value, f"PCA is above published fields at {numbers} numbers")
+    rows.append({"method": "this paper", "cite": None, "values": ours})
+    table = []
+    for row in rows:
+        cells = [row["values"].get(size, "–") for size in SIZES]
+        cells = [cell if isinstance(cell, str) else number(cell) for cell in cells]
+        table.append({"method": row["method"], "cite": row["cite"], "cells": cells})
+    return table
+
+
+def _items(row):
+    return [(key, row[key]) for key in ("method", "cite", "values")]
+
+
+def sizes(results):
+    """MNIST by the size of the latent."""
+    rows = results("reconstruction_mnist_sizes.json")["table"]
+    gains = [row["test_psnr"] - row["pca_test_psnr"] for row in rows]
+    holds(min(gains) > 3, "latents are at least 3 dB above PCA at all sizes on MNIST")
+    return {
+        "sizes": [
+            [str(row["latent_dim"]), number(row["test_psnr"]), number(row["pca_test_psnr"])]
+            for row in rows
+        ],
+        "sizes_least": db(min(gains), 1),
+        "sizes_most": db(max(gains), 1),
+    }
+
+
+def single_images(results):
+    """A network for every image: by its size, and beside shared weights."""
+    scale = results("start_scale.json")["rows"]
+    usual, larger = (scale.row(images="CIFAR-10", scale=times) for times in (1.0, 2.0))
+    photographs = scale.row(images="photographs", scale=1.0)
+    holds(larger["psnr"]["mean"] > usual["psnr"]["mean"], "larger initial weights end higher")
+    told = {
+        "single_cifar10": db(usual["psnr"], 1),
+        "single_cifar10_larger": db(larger["psnr"], 1),
+        "single_steps_all": number(results("start_scale.json")["steps"], 0),
+        "single_parameters": number(parameters(64, 4, 3), 0),
+        "single_steps": number(usual["steps_to_40_dB"], 0),
+        "single_steps_larger": number(larger["steps_to_40_dB"], 0),
+        "single_photographs": db(photographs["psnr"], 1),
+        "single_grid": None,
+    }
+    if not results.has("single_images_mnist.json"):
+        return told
+    summary = results("single_images_mnist.json")
+    grid = summary["grid"]
+    told["single_grid"] = [
+        [str(row["width"]), str(row["depth"]), number(row["parameters"], 0)]
+        + [
+            number(grid.row(size=size, width=row["width"], depth=row["depth"])["psnr"], 1)
+            for size in (14, 28)
+        ]
+        for row in grid.rows(size=14)
+    ]
+    for row in grid.rows(size=28):
+        smaller = grid.row(size=14, width=row["width"], depth=row["depth"])
+        holds(smaller["psnr"] >= row["psnr"], "a network of its own holds fewer pixels better")
+        holds(row["width"] == 64 or row["psnr"] < wider(grid, row), "wider networks hold more")
+    deep, wide = (grid.row(size=28, width=w, depth=d) for w, d in ((16, 5), (32, 3)))
+    holds(
+        deep["psnr"] > wide["psnr"] and deep["parameters"] < wide["parameters"],
+        "depth buys more than width for a network of its own",
+    )
+    beside = summary["comparison"]
+    told["single_rows"] = [
+        [
+            row["method"] + (f", {row['steps']} steps" if row.get("steps") else ""),
+            {"equal numbers": "numbers", "equal time": "time"}.get(row.get("compared"), ""),
+            number(row["numbers"], 0),
+            number(row["psnr"]),
+            number(1e3 * row["seconds_per_image"]),
+        ]
+        for row in beside["rows"]
+    ]
+    told["single_images"] = beside["images"]
+    enough = beside["enough"]
+    shared, equal, time = (
+        beside["rows"].row(compared=kind)
+        for kind in ("shared weights", "equal numbers", "equal time")
+    )
+    holds(
+        shared["psnr"] > max(equal["psnr"], time["psnr"]),
+        "shared weights are ahead of a network of its own at equal numbers and at equal time",
+    )
+    told["single_shared"] = db(shared["psnr"], 1)
+    told["single_equal"] = db(equal["psnr"], 1)
+    told["single_time"] = db(time["psnr"], 1)
+    told["single_enough"] = number(enough, 0) if enough else "more numbers than we tried"
+    return told
+
+
+def wider(grid, row):
+    """PSNR of the network of twice the width on the same images."""
+    return grid.row(size=row["size"], width=2 * row["width"], depth=row["depth"])["psnr"]
+
+
+def parameters(width, depth, channels):
+    """Parameters of a SIREN of so many linear layers."""
+    return 3 * width + (depth - 2) * (width + 1) * width + (width + 1) * channels

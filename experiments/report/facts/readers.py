@@ -1,0 +1,61 @@
+"""The class read from latents: by what reader, and after how much fitting."""
+
+from experiments.report.results import db, holds, mean, number, percent, share
+
+
+def facts(results):
+    """Texts and tables of reading the class."""
+    return {**readers(results), **fitting(results)}
+
+
+def readers(results):
+    """The class read from latents, PCA and pixels."""
+    latents, pca = results("latent_readers_grid.json")["rows"]
+    holds(pca["p"] > 0.05, "grid and PCA of patches are not told apart by McNemar's test")
+    told = {
+        "reader": percent(latents["test"]),
+        "reader_pca": percent(pca["test"]),
+        "reader_p": number(pca["p"]),
+        "reader_shared": percent(pca["wrong_like_first"], 0),
+        "reader_parameters": number(latents["parameters"] / 1e6, 1),
+        "reader_labels": number(latents["labels"], 0),
+        "reader_minutes": number(latents["seconds"] / 60, 0),
+        "decoded": None,
+    }
+    if results.has("latent_readers_decoded.json"):
+        rows = results("latent_readers_decoded.json")["rows"]
+        told["decoded"] = [
+            [
+                row["kind"],
+                number(row["numbers"], 0),
+                number(row["psnr"]) if row.get("psnr") else "–",
+                share(row["val"]),
+                share(row["test"]),
+                "–" if row["p"] is None else f"{row['p']:.2g}",
+            ]
+            for row in rows
+        ]
+        told["decoded_best"] = percent(max(mean(row["test"]) for row in rows))
+        told["decoded_latents"] = percent(rows[0]["test"])
+    return told
+
+
+def fitting(results):
+    """More fitting, better classes?"""
+    rows = results("latent_classification_digits.json")["rows"]
+    one, three, ten = (rows.row(against="steps", value=steps) for steps in (1, 3, 10))
+    holds(ten["PSNR dB"] > three["PSNR dB"], "ten steps reconstruct better than three")
+    holds(ten["latents linear"] < one["latents linear"], "ten steps are harder to read linearly")
+    inner = results("inner_steps_digits_spatial.json")["rows"]
+    plain, newton = (inner.row(variant=name) for name in ("one rate", "Gauss-Newton, 3 CG"))
+    return {
+        "steps_psnr_1": db(one["PSNR dB"], 1),
+        "steps_psnr_10": db(ten["PSNR dB"], 1),
+        "steps_linear_1": percent(one["latents linear"] / 100, 1),
+        "steps_linear_10": percent(ten["latents linear"] / 100, 1),
+        "steps_svm_1": percent(one["latents SVM"] / 100, 1),
+        "steps_svm_10": percent(ten["latents SVM"] / 100, 1),
+        "steps_rebuilt_10": percent(ten["rebuilt SVM"] / 100, 1),
+        "newton_gain": db(newton["val_psnr"]["mean"] - plain["val_psnr"]["mean"], 1),
+        "newton_work": number(newton["fit_flops"] / plain["fit_flops"], 1),
+    }

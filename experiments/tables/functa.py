@@ -1,0 +1,135 @@
+"""Tables of functa_jax: how well latents hold images, and what latents are good for."""
+
+from experiments.tables.markdown import Column, Table, accuracy
+
+RECONSTRUCTION = (
+    Column("numbers", "latent_dim"),
+    Column("PSNR, dB", "test_psnr"),
+    Column("PCA with as many numbers, dB", "pca_test_psnr"),
+    Column("seconds", "train_seconds", 0),
+)
+GRID = (Column("numbers", "numbers"), *RECONSTRUCTION[1:])
+READERS = (
+    Column("what is read", "kind"),
+    Column("numbers", "numbers"),
+    accuracy("validation, %", "val"),
+    accuracy("test, %", "test"),
+    Column("p (McNemar, latents)", "p", 4),
+    accuracy("of its errors also the latents', %", "wrong_like_first"),
+    Column("parameters", "parameters"),
+    Column("seconds", "seconds", 0),
+)
+OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
+
+LATENTS = (
+    Table(
+        "pca.json",
+        "PCA with so many numbers an image: test",
+        (Column("data", "data"), Column("numbers", "numbers"), Column("PSNR, dB", "test_psnr")),
+    ),
+    Table("reconstruction_digits.json", "digits, 32 numbers", RECONSTRUCTION),
+    Table("reconstruction_mnist.json", "MNIST, 64 numbers", RECONSTRUCTION, note=OLD_CLASSIFIERS),
+    Table("reconstruction_mnist_sizes.json", "MNIST, sizes of the latent", RECONSTRUCTION),
+    Table("reconstruction_cifar10_cpu.json", "CIFAR-10, one vector", RECONSTRUCTION),
+    Table(
+        "cifar10_vector_training.json",
+        "CIFAR-10, one vector of 256 numbers, a decoder that starts as PCA: validation",
+        (
+            Column("outer steps", "step"),
+            Column("PCA's latents, dB", "val_psnr", at=0),
+            Column("1 step", "val_psnr", at=1),
+            Column("2 steps", "val_psnr", at=2),
+            Column("PCA with as many numbers, dB", "pca_val_psnr"),
+            Column("seconds", "seconds", 0),
+        ),
+        rows="validation",
+        note="Seconds beside twenty other jobs; processor time was 384 s in all.",
+    ),
+    Table(
+        "vectors_cifar10.json",
+        "What puts a vector above PCA: CIFAR-10, 256 numbers, validation",
+        (
+            Column("variant", "variant"),
+            Column("PSNR, dB", "val_psnr"),
+            Column("seconds", "train_seconds", 0),
+        ),
+    ),
+    Table("reconstruction_cifar10_spatial_gradient.json", "CIFAR-10, a grid, rates", GRID),
+    Table(
+        "cifar10_gauss_newton_psnr.json",
+        "CIFAR-10, a grid, Gauss-Newton: PSNR in dB by inner steps",
+        rows="test_psnr_after_steps",
+    ),
+    Table(
+        "inner_steps_digits_spatial.json",
+        "What changes of the inner loop buy: digits, 2x2x8 numbers, validation",
+        (
+            Column("variant", "variant"),
+            Column("PSNR, dB", "val_psnr"),
+            Column("FLOP to fit an image", "fit_flops"),
+            Column("FLOP of an outer step, an image", "outer_flops"),
+        ),
+        rows="rows",
+    ),
+    Table("latent_classification_digits.json", "More fitting, better classes?", rows="rows"),
+    Table(
+        "latent_readers_grid.json",
+        "CIFAR-10: one ConvNet reads the class from 8x8 cells",
+        READERS,
+        rows="rows",
+    ),
+    Table(
+        "latent_readers_decoded.json",
+        "CIFAR-10: one ConvNet reads the class from pictures that latents and PCA give",
+        (READERS[0], Column("PSNR, dB", "psnr"), *READERS[1:]),
+        rows="rows",
+    ),
+    Table(
+        "single_images_mnist.json",
+        "Single images of MNIST: a SIREN each, by its size",
+        (
+            Column("pixels a side", "size"),
+            Column("width", "width"),
+            Column("depth", "depth"),
+            Column("parameters", "parameters"),
+            Column("PSNR, dB", "psnr"),
+        ),
+        rows="grid",
+    ),
+    Table(
+        "start_scale.json",
+        "Single images: initial weights times a scale",
+        (
+            Column("images", "images"),
+            Column("scale", "scale"),
+            Column("rate", "rate", 4),
+            Column("PSNR after 500 steps, dB", "psnr"),
+            Column("steps to 40 dB", "steps_to_40_dB", 1),
+        ),
+        rows="rows",
+    ),
+    Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
+)
+
+TASKS = (
+    Table("tasks_digits.json", "digits, 32 numbers", rows="tasks"),
+    Table("tasks_mnist.json", "MNIST, 64 numbers", rows="tasks"),
+    Table("tasks_digits-spatial.json", "digits, a grid of 2x2x8 numbers", rows="tasks"),
+    Table("tasks_cifar10-spatial-cpu.json", "CIFAR-10, a grid of 8x8x16", rows="tasks"),
+    Table("compression_cifar10.json", "Compression of CIFAR-10: all 10,000 test images"),
+    Table(
+        "compression_cifar10.json",
+        "Compression of CIFAR-10: latents beside what others have published",
+        rows="against",
+    ),
+    Table(
+        "compression_cifar10.json",
+        "Compression of CIFAR-10: processor time of 256 images, beside other jobs",
+        rows="times",
+    ),
+    Table(
+        "compression_cifar10.json",
+        "Compression of CIFAR-10: what each part of the codec buys, on validation",
+        rows="parts",
+    ),
+)

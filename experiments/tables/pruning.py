@@ -1,0 +1,17 @@
+"""Tables of prune_torch."""
+
+from experiments.tables.markdown import Column, Table
+
+PRUNING = (
+    Table("prune_digits.csv", "digits: top-1 in %"),
+    Table("prune_cifar10-small.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),
+    Table(
+        "prune_memory_cpu.json",
+        "Host memory of a whole cell, ViT-B/16",
+        (
+            Column("method", "method"),
+            Column("bytes", "bytes"),
+            Column("seconds", "seconds", 0),
+        ),
+    ),
+)

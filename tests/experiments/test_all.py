@@ -1,0 +1,119 @@
+"""All claims: the registry names what exists; what is missing or stale is run, and only that."""
+
+import subprocess
+from importlib.util import find_spec
+
+import pytest
+
+from experiments import all as everything
+from experiments import runner
+from experiments.claims import BY_HAND, CLAIMS, STUDIES, Claim
+from experiments.recorded import seconds
+from experiments.tables.page import CHAPTERS
+from groundfloor.errors import UserError
+from groundfloor.runs import write_json
+
+
+def test_the_registry_names_all_results_and_only_code_that_exists():
+    files = {name for claim in CLAIMS for name in claim.files}
+    there = {path.name for path in runner.RESULTS.iterdir() if path.suffix in (".json", ".jsonl")}
+    assert there <= files | set(BY_HAND)
+    assert {table.file for _, tables in CHAPTERS.values() for table in tables} <= files | set(
+        BY_HAND
+    )
+    assert {claim.study for claim in CLAIMS} == set(STUDIES)
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    for claim in CLAIMS:
+        assert all((everything.ROOT / path).exists() for path in claim.code), claim.name
+        for command in claim.commands:
+            assert find_spec(command.split()[0]), command
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one module, of which two claims are made; its first commit is returned."""
+
+    def git(*words):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+
+    (tmp_path / "code.py").write_text("x = 1\n")
+    (tmp_path / "other.py").write_text("x = 1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(everything, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "RESULTS", tmp_path)
+    return git
+
+
+def test_a_result_is_stale_when_its_code_is_not_that_of_its_commit(repository, tmp_path):
+    claim = Claim("functa", ("json.tool",), ("a.json",), ("code.py",), 7)
+
+    def state():
+        return everything.state(claim, tmp_path)
+
+    assert state() == "missing: a.json"
+    write_json(tmp_path / "a.json", {"commit": repository("rev-parse", "HEAD").strip()})
+    assert state() == "finished"
+    before = everything.code_hash(claim)
+    (tmp_path / "other.py").write_text("x = 2\n")
+    assert state() == "finished"
+    (tmp_path / "code.py").write_text("x = 2\n")
+    assert "not committed" in state()
+    assert everything.code_hash(claim) != before
+    repository("commit", "-qam", "second")
+    assert "1 commit since" in state()
+    (tmp_path / "code.py").write_text("x = 1\n")  # taken back
+    assert state() == "finished"
+    assert everything.code_hash(claim) == before
+    write_json(tmp_path / "a.json", {"commit": "0" * 40})
+    assert state().startswith("finished; its commit is not known")
+
+
+def test_a_failing_command_is_said_and_the_rest_goes_on(repository, tmp_path, monkeypatch, capfd):
+    (tmp_path / "good.json").write_text("{}")
+
+    def claim(name, *files):
+        return Claim("functa", (f"json.tool {name} {name}.out",), files, ("code.py",), 5)
+
+    claims = (claim("bad.json", "x.json"), claim("good.json", "y.json"), claim("z", "good.json"))
+    monkeypatch.setattr(everything, "CLAIMS", claims)
+    with pytest.raises(UserError, match="1 of 2 claims failed"):
+        everything.main(everything.Config(jobs=2))
+    assert (tmp_path / "good.json.out").exists() and not (tmp_path / "z.out").exists()
+    logs = [path.read_text() for path in tmp_path.glob("runs/all/*bad*/output.txt")]
+    assert len(logs) == 1 and "bad.json" in logs[0]
+    capfd.readouterr()
+    monkeypatch.setattr(everything, "CLAIMS", claims[1:])
+    assert everything.main(everything.Config(hours=0.01)) == []  # five minutes do not fit
+    assert "left out" in capfd.readouterr().out
+    assert everything.main(everything.Config(hours=1, only=("robust",))) == []
+    assert everything.main(everything.Config(list=True)) == []
+    assert "missing: y.json" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("contents", "total"),
+    [
+        ({"seconds": 5.0, "table": [{"seconds": 1}]}, 5),
+        ({"runs": [{"train_seconds": 2}, {"train_seconds": 3}], "table": [{"seconds": 9}]}, 5),
+        ({"train_seconds": {"a": 1.5, "b": 3.5}}, 5),
+        ({"rows": [{"train_seconds": [1, 2]}, {"seconds": 2}]}, 5),
+        ({"seeds": [0, 1], "table": [{"seconds": {"mean": 2.5, "std": 1}}]}, 5),
+        ({"table": [{"x": 1}]}, None),
+        ({"table": {"x": 1}}, None),
+    ],
+)
+def test_seconds_of_a_result(tmp_path, contents, total):
+    write_json(tmp_path / "a.json", contents)
+    assert seconds(tmp_path / "a.json") == total
+
+
+def test_seconds_of_a_table(tmp_path):
+    write_json(tmp_path / "a.json", {"seconds": 9})
+    (tmp_path / "a.csv").write_text("seed,seconds\n0,2.5\n1,2.5\n2,\n")
+    assert seconds(tmp_path / "a.json") == 5
