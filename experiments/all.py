@@ -1,7 +1,7 @@
 """All claims of the report, in order of value: what is missing or stale is run.
 
     python -m experiments.all --list            what there is, what is stale, and the minutes
-    python -m experiments.all --hours 8         as much as fits, the most valuable first
+    python -m experiments.all --hours 8         the most valuable first, until then
     python -m experiments.all --only robust     one study
 
 A result is stale when code that its claim depends on (experiments/claims.py) is no longer that of
@@ -12,8 +12,10 @@ called again, and code that has changed gets a new folder. Then: python -m exper
 
 import contextlib
 import hashlib
+import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +33,7 @@ from groundfloor.errors import UserError
 from groundfloor.runs import Stopping, cores, counted, duration
 
 ROOT = Path(__file__).parent.parent
+RUNS = Path("runs/all")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Config(checks.Settings):
     """Which claims, and for how long."""
 
     hours: Positive | None = None
-    """Time in hours; a claim that would not end within it is left out. None: no limit."""
+    """Time in hours; what runs then is stopped and goes on at the next call. None: no limit."""
     jobs: Count = 1
     """Claims side by side, each with its share of the cores."""
     only: tuple[Literal[STUDIES], ...] = STUDIES
@@ -69,7 +72,7 @@ def main(config):
 
 def run_all(claims, config):
     """Run claims in their order, `jobs` at a time; returns the names of those that were begun."""
-    end = time.monotonic() + 3600 * (config.hours or float("inf"))
+    end = time.monotonic() + 3600 * (config.hours or math.inf)
     threads = max(1, cores() // config.jobs)
     Stopping.kept = "what the runs kept in runs/all"
     with ThreadPoolExecutor(config.jobs) as pool:
@@ -78,6 +81,8 @@ def run_all(claims, config):
             codes = {name: future.result() for name, future in futures.items()}
         except BaseException:  # also Ctrl-C: nothing more begins
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(RUNNING):
+                stop(process)
             raise
     failed = [name for name, code in codes.items() if code]
     if failed:
@@ -87,26 +92,51 @@ def run_all(claims, config):
     return [name for name, code in codes.items() if code is not None]
 
 
-def run(claim, end, threads, shown):
-    """Exit code of a claim's commands, of the first that fails; None where the time is too short.
+RUNNING = set()  # processes of all threads
+
+
+def run(claim, end, threads, shown, runs=RUNS, results=None):
+    """Exit code of a claim's commands, of the first that fails; None where the time was up: what
+    runs at `end` (as of time.monotonic) is stopped, and goes on when it is called again.
 
     shown: what they print is shown here; else it goes to output.txt in the folder of the runs.
+    runs, results: folders; results None: experiments/results.
     """
-    if time.monotonic() + 60 * minutes(claim) > end:
-        print(f"{claim.name}: left out, {duration(60 * minutes(claim))} are too long", flush=True)
+    if time.monotonic() >= end:
+        print(f"{claim.name}: no time is left", flush=True)
         return None
-    out = Path("runs/all") / f"{claim.name.replace(' ', '-')}-{code_hash(claim)}"
+    out = runs / f"{claim.name.replace(' ', '-')}-{code_hash(claim)}"
     out.mkdir(parents=True, exist_ok=True)
     print(f"{claim.name}: {out}", flush=True)
     variables = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    places = {"out": shlex.quote(str(out)), "results": shlex.quote(str(results or runner.RESULTS))}
     with contextlib.nullcontext() if shown else (out / "output.txt").open("a") as output:
         for command in claim.commands:
-            words = [sys.executable, "-m", *shlex.split(command.format(out=shlex.quote(str(out))))]
-            code = subprocess.run(words, env=variables, stdout=output, stderr=output).returncode
+            words = [sys.executable, "-m", *shlex.split(command.format_map(places))]
+            process = subprocess.Popen(
+                words, env=variables, stdout=output, stderr=output, process_group=0
+            )
+            RUNNING.add(process)
+            try:
+                code = process.wait(None if end == math.inf else max(0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                print(f"{claim.name}: stopped, it goes on at the next call", flush=True)
+                return None
+            finally:
+                stop(process)
             if code:
                 print(f"{claim.name}: failed with exit code {code}", flush=True)
                 return code
     return 0
+
+
+def stop(process):
+    """End a process and those that it began, which lose nothing by it."""
+    RUNNING.discard(process)
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def state(claim, results):

@@ -1,7 +1,7 @@
 """All claims in order of value: the commands, the result files, the code that they depend on.
 
-What a processor cannot do in a day is named in the experiments' own words ("on a GPU") and not
-here. `{out}` in a command is the folder of its runs.
+CLAIMS are those of a processor, GPU_CLAIMS what it cannot do in a day. In a command `{out}` is the
+folder of its runs, `{results}` that of its results.
 """
 
 from dataclasses import dataclass
@@ -228,3 +228,29 @@ CLAIMS = (
     robust("pca", 1, "linear"),
 )
 BY_HAND = ("cifar10_gauss_newton_psnr.json", "cifar10_vector_training.json")  # of training runs
+
+
+def on_gpu(study, command, files, minutes):
+    """A command for a GPU: its results are missing until one was there."""
+    where = "" if "bench" in command else " --out {out}"
+    return Claim(
+        study, (f"experiments.{command}{where} --results {{results}}",), files, (), minutes
+    )
+
+
+GPU_CLAIMS = (
+    on_gpu("functa", "bench functa", ("bench_functa.jsonl",), 2),
+    on_gpu("functa", "reconstruction cifar10", ("reconstruction_cifar10.json",), 240),
+    on_gpu(
+        "functa", "reconstruction cifar10_spatial", ("reconstruction_cifar10_spatial.json",), 90
+    ),
+    on_gpu("prune", "prune_sweep cifar10-tiny", ("prune_cifar10-tiny.json",), 600),
+    on_gpu("optim", "landscape cifar10-course", ("landscape_cifar10-course.json",), 60),
+    on_gpu("optim", "dessilbi_density cifar10", ("dessilbi_density_cifar10.json",), 90),
+    on_gpu("optim", "study cifar10 --seeds 0 1 2", ("study_cifar10.json",), 10),
+    on_gpu("optim", "landscape cifar10-paper", ("landscape_cifar10-paper.json",), 120),
+    on_gpu("optim", "dessilbi_bases cifar10", ("dessilbi_bases_cifar10.json",), 180),
+    on_gpu("optim", "dessilbi_tickets cifar10", ("dessilbi_tickets_cifar10.json",), 120),
+    on_gpu("optim", "dessilbi_growing cifar10", ("dessilbi_growing_cifar10.json",), 120),
+    on_gpu("functa", "reconstruction celeba64", ("reconstruction_celeba64.json",), 3000),
+)
