@@ -4,7 +4,8 @@
 
 (RoelvH97/MetaLF 2026, "joint" training): both losses weigh alike at every step, and no weight is to
 be chosen. L_ce is the cross-entropy of one linear layer on the mean of a latent's cells; the layer
-is trained with the network and thrown away after it.
+is trained with the network and thrown away after it. Its labels are smoothed: else L_ce nears zero
+where few images are learned by heart, and divided by itself it takes the whole gradient.
 """
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 HEAD = "classifier"  # its place in the parameters of a training
+SMOOTHING = 0.1  # share of a label that is spread over all classes
 
 
 def with_head(params, latent_dim, classes):
@@ -26,7 +28,7 @@ def without_head(params):
 
 
 def cross_entropy(head, latents, labels):
-    """Mean cross-entropy of latents (B, L) or (B, s, s, L) and labels (B,).
+    """Mean cross-entropy of latents (B, L) or (B, s, s, L) and smoothed labels (B,).
 
     Each latent's mean over cells is divided by its root mean square: latents may be of any size.
     """
@@ -34,7 +36,8 @@ def cross_entropy(head, latents, labels):
     size = jnp.sqrt(jnp.mean(features**2, axis=-1, keepdims=True))
     features = features / (size + jnp.finfo(features.dtype).eps)
     logits = features @ head["weights"] + head["biases"]
-    return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels))
+    goals = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), SMOOTHING)
+    return jnp.mean(optax.losses.softmax_cross_entropy(logits, goals))
 
 
 def values_and_gradients(losses):

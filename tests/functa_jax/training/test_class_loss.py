@@ -27,9 +27,8 @@ def test_cross_entropy_is_that_of_the_mean_cell_and_of_no_scale():
     features = LATENTS.mean((1, 2))
     features = features / np.sqrt((features**2).mean(1, keepdims=True))
     logits = features @ head()["weights"] + head()["biases"]
-    expected = np.mean(
-        np.log(np.exp(logits).sum(1)) - logits[np.arange(6), LABELS],
-    )
+    goals = 0.9 * np.eye(3)[LABELS] + 0.1 / 3
+    expected = np.mean(np.log(np.exp(logits).sum(1)) - (goals * logits).sum(1))
     for scale in (1, 1000):
         found = class_loss.cross_entropy(head(), scale * LATENTS, LABELS)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -55,3 +54,13 @@ def test_the_balanced_gradient_is_that_of_the_losses_over_their_own_values():
 @pytest.mark.parametrize("tree", [{}, {"a": 1}])
 def test_without_a_head_nothing_is_taken_away(tree):
     assert class_loss.without_head(tree) == (tree, None)
+
+
+def test_the_loss_never_nears_zero_by_which_it_is_divided():
+    """The least value of a smoothed cross-entropy is the entropy of the smoothed label."""
+    goal = 0.9 * np.eye(3)[0] + 0.1 / 3
+    for scale in (1.0, 10.0, 1000.0):
+        sure = {"weights": scale * np.eye(5, 3), "biases": np.zeros(3)}
+        latents = np.eye(5)[LABELS].astype(np.float32)
+        found = class_loss.cross_entropy(sure, latents, LABELS)
+        assert found >= -np.sum(goal * np.log(goal)) - 1e-6
