@@ -91,6 +91,7 @@ def origin(path, contents):
         contents.get("machine", ""),
         contents.get("finished", "")[:10],
         f"commit {contents['commit'][:10]}" if "commit" in contents else "",
+        "with uncommitted changes" if contents.get("uncommitted_changes") else "",
         path.name,
     ]
     return [", ".join(part for part in parts if part)]
