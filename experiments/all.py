@@ -30,7 +30,7 @@ from experiments.recorded import commit, seconds
 from groundfloor import checks, cli, tables
 from groundfloor.checks import Count, Positive
 from groundfloor.errors import UserError
-from groundfloor.runs import Stopping, cores, counted, duration
+from groundfloor.runs import Stopping, cores, counted, duration, lock
 
 ROOT = Path(__file__).parent.parent
 RUNS = Path("runs/all")
@@ -107,6 +107,13 @@ def run(claim, end, threads, shown, runs=RUNS, results=None):
         return None
     out = runs / f"{claim.name.replace(' ', '-')}-{code_hash(claim)}"
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        held = lock(runs / ".at-work" / out.name)
+    except UserError:
+        print(f"{claim.name}: a command of another call is still at work on it", flush=True)
+        return 2
+    # The command inherits the lock: it also holds where a kill -9 leaves it without this process.
+    inherited = [] if held is None else [held.fileno()]
     print(f"{claim.name}: {out}", flush=True)
     variables = dict(os.environ, OMP_NUM_THREADS=str(threads))
     places = {"out": shlex.quote(str(out)), "results": shlex.quote(str(results or runner.RESULTS))}
@@ -114,7 +121,12 @@ def run(claim, end, threads, shown, runs=RUNS, results=None):
         for command in claim.commands:
             words = [sys.executable, "-m", *shlex.split(command.format_map(places))]
             process = subprocess.Popen(
-                words, env=variables, stdout=output, stderr=output, process_group=0
+                words,
+                env=variables,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+                pass_fds=inherited,
             )
             RUNNING.add(process)
             try:

@@ -53,6 +53,8 @@ def main(config):
 
 def pages(config):
     """{path: text} of both files, as the result files give them."""
+    if not any(config.results.glob("*.json")):  # a mistyped folder would empty the readme's table
+        raise UserError(f"{config.results} has no result files")
     lines = contents(config.readme)
     if lines is None:
         raise UserError(f"{config.readme} does not exist")

@@ -9,7 +9,8 @@ def short_table(results):
     lines = [f"{'':44}{'ours':>18}   rival"]
     for question, file, answer in SHORT:
         if (results / file).exists():
-            ours, rival = answer(markdown.read(results / file))
+            with markdown.shown(results / file):
+                ours, rival = answer(markdown.read(results / file))
             lines.append(f"{question:44}{ours:>18}   {rival}")
     return lines
 

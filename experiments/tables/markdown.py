@@ -1,8 +1,10 @@
 """Result files as Markdown tables."""
 
+import contextlib
 import csv
 from dataclasses import dataclass
 
+from groundfloor.errors import UserError
 from groundfloor.runs import read_json, read_rows
 
 
@@ -36,6 +38,16 @@ class Table:
 
 def accuracy(heading, key):
     return Column(heading, key, share=True)
+
+
+@contextlib.contextmanager
+def shown(path):
+    """UserError that names the file where it does not hold what its table shows."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} does not hold what its table shows ({reason})") from None
 
 
 def section(table, path):
@@ -79,6 +91,7 @@ def origin(path, contents):
         contents.get("machine", ""),
         contents.get("finished", "")[:10],
         f"commit {contents['commit'][:10]}" if "commit" in contents else "",
+        "with uncommitted changes" if contents.get("uncommitted_changes") else "",
         path.name,
     ]
     return [", ".join(part for part in parts if part)]

@@ -1,7 +1,7 @@
 """The page of all tables, and the lines of the readme."""
 
 from experiments.tables import dessilbi, functa, headlines, networks, pruning, readings, robust
-from experiments.tables.markdown import section
+from experiments.tables.markdown import section, shown
 from groundfloor.errors import UserError
 
 MARKS = ("[results: written by python -m experiments.tables]", "[end of results]")
@@ -30,7 +30,8 @@ def long_page(results):
         for table in tables:
             path = results / table.file
             if path.exists():
-                text += ["", f"### {table.title}", "", *section(table, path)]
+                with shown(path):
+                    text += ["", f"### {table.title}", "", *section(table, path)]
                 text += pictures(path)
     return "\n".join(text) + "\n"
 

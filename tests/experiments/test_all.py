@@ -1,8 +1,12 @@
 """All claims: the registry names what exists; what is missing or stale is run, and only that."""
 
 import importlib
+import math
+import os
 import shlex
+import signal
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -129,6 +133,36 @@ def test_a_claim_is_stopped_with_all_that_it_began(repository, tmp_path, monkeyp
     while alive(int(pid.read_text())):
         time.sleep(0.01)
     assert everything.run(claim, time.monotonic() - 1, 1, True) is None  # it does not begin
+
+
+def test_a_command_that_a_kill_left_behind_is_not_run_beside_itself(repository, tmp_path, capfd):
+    (tmp_path / "slow.py").write_text(
+        "import os, pathlib, time\n"
+        "if pathlib.Path('pid').exists(): raise SystemExit\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\n"
+        "time.sleep(10**6)\n"
+    )
+    claim = Claim("functa", ("slow",), ("a.json",), ("code.py",), 5)
+    program = (
+        "from pathlib import Path; from experiments import all as everything\n"
+        "from experiments.claims import Claim; everything.ROOT = Path.cwd()\n"
+        f"everything.run({claim}, float('inf'), 1, True)"
+    )
+    root = Path(__file__).parents[2]
+    call = subprocess.Popen(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(root)}
+    )
+    pid = tmp_path / "pid"
+    while not (pid.exists() and pid.read_text()):
+        time.sleep(0.01)
+    call.kill()
+    call.wait()
+    assert everything.run(claim, math.inf, 1, True) == 2
+    assert "still at work" in capfd.readouterr().out
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    while alive(int(pid.read_text())):
+        time.sleep(0.01)
+    assert everything.run(claim, math.inf, 1, True) == 0
 
 
 @pytest.mark.parametrize("claim", GPU_CLAIMS, ids=lambda claim: claim.name)

@@ -98,6 +98,11 @@ def test_the_readme_is_written_between_its_marks(tmp_path):
     readme.write_text("no marks")
     with pytest.raises(UserError, match="the readme has no lines"):
         tables.main(tables.Config(results, readme))
+    (results / name).write_text("[1]")
+    with pytest.raises(UserError, match=f"{name} does not hold what its table shows"):
+        tables.main(tables.Config(results, readme))
+    with pytest.raises(UserError, match="has no result files"):
+        tables.main(tables.Config(tmp_path / "mistyped", readme))
     (results / name).write_text("{")
     with pytest.raises(UserError, match=name):
         tables.main(tables.Config(results, readme))

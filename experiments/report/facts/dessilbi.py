@@ -60,8 +60,14 @@ def densities(results):
 def asked_for(results):
     """A density that is asked for."""
     row = results("dessilbi_target_mnist.json")["rows"].row(target=0.1)
-    order = mean(results("dessilbi_density_mnist.json")["table"].row(density=0.1)["dessilbi"])
     kept = mean(row["w_on_support"])
+    rows = results("dessilbi_density_mnist.json")["table"]
+    weights = rows.row(density=0.1)["dessilbi_magnitude"]
+    holds(
+        abs(kept - mean(weights)) < row["w_on_support"]["std"] + weights["std"],
+        "magnitude of DessiLBI's W keeps as much as a support of the density asked for",
+    )
+    order = mean(rows.row(density=0.1)["dessilbi"])
     holds(kept > order, "W around a support of the density asked for keeps more than the order")
     return {
         "target_density": percent(row["density"]),
@@ -73,7 +79,9 @@ def asked_for(results):
 def tickets(results):
     """Winning tickets."""
     rows = results("dessilbi_tickets_mnist.json")["table"]
-    own, random = (rows.row(masks=name) for name in ("ticket3", "random3"))
+    own, random, small, chance = (
+        rows.row(masks=name) for name in ("ticket3", "random3", "ticket1", "random1")
+    )
     spread = own["test_accuracy"]["std"] + random["test_accuracy"]["std"]
     holds(
         mean(own["test_accuracy"]) - mean(random["test_accuracy"]) < spread,
@@ -83,6 +91,9 @@ def tickets(results):
         "ticket_density": percent(own["density"], 0),
         "ticket": percent(own["test_accuracy"], 1),
         "ticket_random": percent(random["test_accuracy"], 1),
+        "small_density": percent(small["density"], 0),
+        "small": percent(small["test_accuracy"], 0),
+        "small_random": percent(mean(chance["test_accuracy"]), 0),
     }
 
 
@@ -134,7 +145,7 @@ def paths(results):
     """Sparse regression, where the truth is known; and what a step costs."""
     rows = results("linear_path.json")["recovery"]
     found = {}
-    for method in ("split ISS, ν = 10", "ISS", "lasso"):
+    for method in ("split ISS, ν = 10", "split ISS, ν = 1", "lasso"):
         values = [rows.row(correlation=c, method=method)["exact_support"] for c in (0.0, 0.5, 0.8)]
         found[method] = ", ".join(number(100 * value, 0) for value in values)
     holds(
@@ -144,7 +155,7 @@ def paths(results):
     ratios = [row["training_ratio"] for row in results("bench_dessilbi.jsonl")]
     return {
         "path_split": found["split ISS, ν = 10"],
-        "path_iss": found["ISS"],
+        "path_split_1": found["split ISS, ν = 1"],
         "path_lasso": found["lasso"],
         "cost_least": number(min(ratios)),
         "cost_most": number(max(ratios)),

@@ -5,21 +5,26 @@ import subprocess
 from experiments.report.quoting import ROOT
 
 
-def table(results, claims):
-    """Rows of all result files of the claims that are there."""
+def table(results, claims, by_hand=()):
+    """Rows of all result files of the claims that are there, and of the files made by hand.
+
+    A + after the commit: there were changes that were not committed.
+    """
+    named = [(claim.name, claim.files[0]) for claim in claims]
+    named += [(f"by hand: {name}", name) for name in by_hand]
     rows = []
-    for claim in claims:
-        name = claim.files[0]
+    for title, name in named:
         if not results.has(name) or not name.endswith(".json"):
             continue
         found = results(name)
+        commit = found.get("commit", "–")
         rows.append(
             [
-                claim.name,
+                title,
                 ranges(seeds_of(found)),
                 found.get("machine", "–"),
                 found.get("finished", "–")[:10],
-                found.get("commit", "–")[:7],
+                commit[:7] + ("+" if found.get("uncommitted_changes") else ""),
             ]
         )
     return rows

@@ -36,10 +36,17 @@ def facts(results):
     half = magnitude["0.5"]
     holds(abs(half - unpruned) < bounds["0.5"], "half of the parameters cost nothing")
     holds(magnitude["0.1"] > top1["dessilbi", "0.1"], "magnitude is ahead of DessiLBI at 0.1")
+    for method in ("movement", "supermask"):
+        behind = [magnitude[d] - top1[method, d] > bounds[d] for d in DENSITIES[1:7]]
+        holds(all(behind), f"{method} is behind magnitude from 0.2 to 0.7")
+    holds(
+        magnitude["0.3"] - top1["magnitude-late", "0.3"] > bounds["0.3"],
+        "magnitude with few steps of recovery is behind at 0.3",
+    )
     return {
         "seeds": number(len(seeds), 0),
         "parameters": number(int(rows[0]["total"]), 0),
-        "methods": number(len({row["method"] for row in rows} - {"unpruned"}), 0),
+        "others": number(len({row["method"] for row in rows} - {"unpruned", "magnitude"}), 0),
         "steps": number(int(rows.rows(method="magnitude")[0]["steps"]), 0),
         "epochs": number(int(trained["dense_steps"]) * int(trained["batch_size"]) / TRAINED_ON, 1),
         "dense": percent(dense["top1"]),
@@ -142,6 +149,7 @@ def told_before(rows, data):
     best = max(shown, key=lambda method: first.get((method, density), 0))
     worst = min(shown, key=lambda method: first.get((method, density), 1))
     holds(best != "magnitude", "magnitude is beaten before recovery")
+    holds(first[best, density] < last["magnitude", density], "recovery does more than refitting")
     return {
         "before": table,
         "before_densities": densities,

@@ -12,7 +12,9 @@ def readers(results):
     """The class read from latents, PCA and pixels."""
     latents, pca = results("latent_readers_grid.json")["rows"]
     holds(pca["p"] > 0.05, "grid and PCA of patches are not told apart by McNemar's test")
+    rows = results("latent_classification_digits.json")["rows"]
     told = {
+        "pixels_svm": percent(rows.rows(against="steps")[0]["pixels SVM"] / 100, 1),
         "reader": percent(latents["test"]),
         "reader_pca": percent(pca["test"]),
         "reader_p": number(pca["p"]),

@@ -25,6 +25,10 @@ def facts(results):
     ranking = results("robust_ranking.json")["table"].row(
         answers="graded", comparisons=240, wrong=0.3
     )
+    holds(
+        mean(ranking["tau_robust"]) > mean(ranking["tau_huber"]),
+        "the path is ahead of Huber's loss at 30 % of wrong graded comparisons",
+    )
     masking = results("robust_masking.json")["table"]
     return {
         "labels_path": percent(found("pair 40%", path), 1),
@@ -36,6 +40,7 @@ def facts(results):
         "knockoffs_asked": percent(knockoffs["q"], 0),
         "knockoffs_most": percent(max(shares), 1),
         "ranking_least_squares": number(ranking["tau_least_squares"]),
+        "ranking_huber": number(ranking["tau_huber"]),
         "ranking_robust": number(ranking["tau_robust"]),
         **few_shots(results),
         **masked(masking),
