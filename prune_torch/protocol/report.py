@@ -58,7 +58,8 @@ def write(config, bench, run, rows, dense, refused):
     tables.write(run.path("results"), results, "csv")
     merged = _merging(config, bench, run)
     plots.use(config.figures)
-    figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"], bench.classes)
+    figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"])
+    figures.difference(run.path("figures", "difference.png"), rows)
     figures.layers(run.path("figures", "layers.png"), rows)
     figures.cost(run.path("figures", "cost.png"), rows, merged, dense["test"])
     if any("heads" in row for row in rows):
