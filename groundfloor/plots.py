@@ -102,6 +102,19 @@ def many(number):
     return {"color": PALETTE[place], "linestyle": ("-", "--", ":")[turn % 3]}
 
 
+def logarithmic(axes, which):
+    """Make the "x" or "y" axis of what is drawn logarithmic, with plain numbers: 1, 10, 100 or, of
+    less than two powers of ten, 1, 2, 5, 10, too."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set(**{f"{which}scale": "log"})
+    low, high = getattr(axes, f"get_{which}lim")()
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1,) if high / low > 100 else (1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
+
+
 def bare(axis):
     """Take ticks, grid and frame away from around a picture."""
     axis.set(xticks=[], yticks=[])

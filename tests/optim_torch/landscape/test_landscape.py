@@ -138,7 +138,6 @@ def test_a_network_killed_by_a_great_rate_is_found_at_chance(digits, tmp_path):
     found = {spec: record(config, spec, digits, tmp_path) for spec in (dead, good)}
     assert np.isfinite(found[dead]["loss"]).all()
     assert found[dead]["diverged"] and not found[good]["diverged"]
-    assert bands.best_rates(found) == {"none": 0.1}
     for what in ("loss", "change", "beta"):
         for definition in ("steps", "line"):
             both, alone, every = (
