@@ -93,7 +93,8 @@ def run_all(config, plan):
         print(
             f"\n{where}, about {duration(pace * plan.seconds(name))}; {_question(name)}", flush=True
         )
-        write_page(config, plan, plan.reports(), f"Running: {where}, since {time.strftime('%H:%M')}.")
+        running = f"Running: {where}, since {time.strftime('%H:%M')}."
+        write_page(config, plan, plan.reports(), running)
         if fault != MISSING:
             print(f"again, as its report {fault}")
         began = time.monotonic()

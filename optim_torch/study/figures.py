@@ -124,7 +124,8 @@ def training(path, table):
     names = [name for name in axes_of_study if name not in ("base", "combined")]
     base = _curve(table[0])
     if not names or base is None:
-        return _alone(path, table)
+        _alone(path, table)
+        return
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
     options = {"squeeze": False, "sharex": True, "sharey": True}

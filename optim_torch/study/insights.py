@@ -111,7 +111,7 @@ def wanted(model, data, names):
         part = model.features[places[number]]
         until = nn.Sequential(*model.features[: places[number]], *part[:-1])
         channels = range(min(COLUMNS, part[0].out_channels))
-        title = f"channels 0 to {len(channels) - 1} of convolution {number + 1}, residual blocks aside"
+        title = f"channels of convolution {number + 1} (outside residual blocks)"
         labels = [f"channel {channel}" for channel in channels]
         groups.append((title, maximise(until, data, channels), labels))
     return groups

@@ -72,7 +72,7 @@ def layers(path, rows):
         shares = [100 * row["selected"] / row["groups"] for row in rows]
         axis.barh(positions, shares, color=SELECTED)
         axis.set_yticks(positions, [row["layer"].removesuffix(".weight") for row in rows])
-        for position, row, share in zip(positions, rows, shares, strict=True):
+        for position, row in zip(positions, rows, strict=True):
             text = f"{row['selected']:,} of {row['groups']:,}"
             axis.text(101, position, text, va="center", fontsize=8, clip_on=False)
         axis.set(xlim=(0, 100), xlabel="groups in the support of Γ, in % of the layer's")

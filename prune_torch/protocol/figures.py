@@ -4,7 +4,19 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from groundfloor.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, WIDTH, figure, legend
+from groundfloor.plots import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    WIDTH,
+    figure,
+    legend,
+)
 
 REFERENCE = "magnitude"
 FAMILIES = {  # panels: who decides what stays, and when; a colour is one method in all pictures

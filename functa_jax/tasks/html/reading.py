@@ -63,9 +63,7 @@ def best_rows(task, rows):
     Rows that are bounds and no rivals are left out, and so are columns in which nothing is better.
     """
     ends = BEST.get(task, {})
-    rivals = [
-        i for i, row in enumerate(rows) if not str(next(iter(row.values()))).endswith(BOUNDS)
-    ]
+    rivals = [i for i, row in enumerate(rows) if not str(next(iter(row.values()))).endswith(BOUNDS)]
     found = {}
     for column in dict.fromkeys(column for row in rows for column in row):
         values = {i: rows[i].get(column) for i in rivals}
@@ -82,7 +80,7 @@ def best_rows(task, rows):
 
 
 def interval(row, column):
-    """" [low, high]" or " ± spread" of a value, where its row has one; else ""."""
+    """ " [low, high]" or " ± spread" of a value, where its row has one; else ""."""
     if column == "test %" and row.get("low") is not None:
         return f" [{row['low']:.2f}, {row['high']:.2f}]"
     spread = row.get(f"{column} ±")
