@@ -207,9 +207,10 @@ def draw(target, table, shifts):
                 if key in shifts[0]:
                     values = [row[key]["mean"] for row in shifts]
                     axes[2].plot(at, values, marker, color=PALETTE[number], label=key)
-        names = [f"{row['density']:g}, {row['size']:g}, {row['noise']}" for row in shifts]
+        shift = [key for key in ("density", "size", "noise") if key in shifts[0]]
+        names = [", ".join(str(row[key]) for key in shift) for row in shifts]
         axes[2].set_xticks(at, names, rotation=90, fontsize=7)
-        axes[2].set(title="away from the training codes", xlabel="density, size, noise")
+        axes[2].set(title="away from the training codes", xlabel=", ".join(shift))
         axes[1].legend(*axes[2].get_legend_handles_labels(), title="at the right", **below)
 
 

@@ -1,11 +1,13 @@
 """A figure of pictures in named rows, for all that show images beside each other."""
 
+import textwrap
+
 import numpy as np
 
 from groundfloor.plots import WIDTH, as_rgb, bare, figure
 
 HIDDEN = (0.25, 0.4, 0.75)  # colour of pixels that are NaN
-LETTER = 0.075  # inches
+LETTER, MOST_LETTERS = 0.066, 22  # inches; in a line of a name
 
 
 def gallery(path, rows, size=0.8):
@@ -14,6 +16,7 @@ def gallery(path, rows, size=0.8):
     Rows may have pictures of different sizes; NaN pixels are blue. size: inches of one picture,
     less where a row would be wider than a page.
     """
+    rows = {wrapped(name): pictures for name, pictures in rows.items()}
     count = max(map(len, rows.values()))
     names = 0.3 + LETTER * max(len(line) for name in rows for line in name.split("\n"))
     size = min(size, (WIDTH - names) / count)
@@ -28,6 +31,11 @@ def gallery(path, rows, size=0.8):
             bare(ax)
             ax.set(xlim=(0, count), ylim=(0.95 * tall, 0), anchor="E")
             ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+
+
+def wrapped(name):
+    """A name of a row in lines that are not too long; lines that it has stay."""
+    return "\n".join(textwrap.fill(line, MOST_LETTERS) for line in name.split("\n"))
 
 
 def colours(pictures):

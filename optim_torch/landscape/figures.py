@@ -40,7 +40,8 @@ def _rates(networks):
 
 def panels(path, networks):
     """Loss, change of the gradient and β along the line, a column a rate, a colour a normaliser; of
-    the first seed that did not diverge. Rates at which all of some normaliser did are left out."""
+    the first seed that did not diverge. Rates at which all seeds of some normaliser did are
+    left out."""
     shown, out = {}, []
     for rate in sorted(_rates(networks)):
         own = {norm: _first(networks, norm, rate) for norm in _norms(networks)}
@@ -62,7 +63,7 @@ def panels(path, networks):
         for row, name in zip(axes, ("loss", "change of gradient", "effective β"), strict=True):
             row[0].set_ylabel(f"{name}, along gradient" if name == "loss" else name)
             _scale(row)
-        title = f"left out, as all diverge: rate {', '.join(out)}" if out else None
+        title = f"left out, as one of them diverges: rate {', '.join(out)}" if out else None
         legend(made, axes, loc="outside lower center", ncols=2, title=title)
 
 
@@ -187,7 +188,8 @@ def course_bands(path, networks, what, definition="steps", *, diverged=False):
             _fill(axis, *numbers[norm], NORM_COLOURS[norm], TITLES.get(norm, norm))
         axis.set(xlabel="step", ylabel=MEASURES[what])
         _scale([axis])
-        left_out = f"; left out, as some diverge: {', '.join(f'{r:g}' for r in out)}" if out else ""
-        axis.set_title(f"from the least to the most over the rates {', '.join(rates)}{left_out}")
-        legend(drawn, axis)
+        title = f"least to most over\nrates {', '.join(rates)}"
+        if out:
+            title += f"\n(left out, as some\ndiverge: {', '.join(f'{rate:g}' for rate in out)})"
+        legend(drawn, axis, title=title)
     return drawn, numbers

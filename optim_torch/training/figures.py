@@ -55,8 +55,8 @@ def norms(axis, times, values, selected=None):
         axis.plot(times, values, color=FREE, linewidth=0.5, alpha=0.7)
     else:
         for chosen, colour, label in (
-            (~selected, DROPPED, "group not in the support of Γ at the end"),
-            (selected, SELECTED, "group in it"),
+            (~selected, DROPPED, "not in it"),
+            (selected, SELECTED, "groups in the support of Γ at the end"),
         ):
             if chosen.any():
                 style = {"color": colour, "linewidth": 0.5, "alpha": 0.7}

@@ -5,7 +5,6 @@ import numpy as np
 from functa_jax.images.gallery import gallery
 from groundfloor.plots import COLOURS, GREEN, ORANGE, PINK, RED, SKY, WIDTH, figure, legend
 
-RATES = (0.125, 10)  # bits per pixel that are drawn
 MARKERS = "osDv^P"  # of published curves
 PUBLISHED = (RED, ORANGE, GREEN, PINK, SKY, "#666666")
 MEASURED = {  # colour and line style by method; others are black, in styles of their own
@@ -46,7 +45,8 @@ def rate_figure(path, measured, published=()):
                 ax.plot(*np.transpose(other.points), ms=4, mfc="none", **style)
             ax.set_xscale("log", base=2)
             ax.xaxis.set_major_formatter("{x:g}")
-            ax.set(xlabel="bits per pixel", title=title, xlim=RATES)
+            rates = [row[size] for curve in measured for row in curve]
+            ax.set(xlabel="bits per pixel", title=title, xlim=(min(rates) / 3, 1.5 * max(rates)))
         axes[0].set_ylabel("mean of per-image PSNR (dB)")
         legend(made, axes, loc="outside lower center", ncols=3)
 

@@ -38,8 +38,8 @@ CAPTIONS = {  # beginning of a figure's name -> sentence; the longest that fits 
     "interpolate": "From one image to another through latents, and through pixels, where both are "
     "seen at once in the middle.",
     "retrieve_neighbours": "A query of each class and the train images nearest to it, by latents "
-    "and by pixels: a frame says whether the class is right.",
-    "retrieve_classes": "How well each class is found again (mean average precision in %): where "
+    "and by pixels: a green frame is the query's class, an orange one another.",
+    "retrieve_classes": "How well each class is found again (mean average precision): where "
     "bars of latents and pixels differ, the distance has changed what is alike.",
     "retrieve_map": "t-SNE maps of the same test images by latents, PCA and pixels: classes that "
     "stand apart can be told apart by neighbours. Distances between groups mean nothing.",

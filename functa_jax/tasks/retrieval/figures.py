@@ -20,7 +20,7 @@ def neighbour_figure(path, best, data):
     height, width = data.test.images.shape[1:3]
     tall = height / width
     side = WIDTH / wide  # inches
-    with figure(path, size=(WIDTH, side * (tall * len(rows) + 0.8))) as (_, ax):
+    with figure(path, size=(WIDTH, side * (tall * len(rows) + 1.2))) as (_, ax):
         for line, row in enumerate(rows):
             _show(ax, data.test.images[best["latents"].places[row]], 0, line * tall, tall)
             for side, start in starts.items():
@@ -30,11 +30,13 @@ def neighbour_figure(path, best, data):
                     _show(ax, image, start + number, line * tall, tall, GREEN if right else RED)
         for start, title in (
             (0, "query"),
-            (starts["latents"], "nearest by latents (green: same class, orange: another)"),
+            (starts["latents"], "nearest by latents"),
             (starts["pixels"], "nearest by pixels"),
         ):
             ax.text(start, -0.1, title)
-        ax.set(xlim=(-0.02, wide), ylim=(len(rows) * tall, -0.5), aspect="equal")
+        frames = "frames: green, the query's class; orange, another"
+        ax.text(starts["latents"], len(rows) * tall + 0.1, frames, va="top")
+        ax.set(xlim=(-0.02, wide), ylim=(len(rows) * tall + 0.5, -0.5), aspect="equal")
         ax.set_axis_off()
 
 
@@ -55,12 +57,12 @@ def class_figure(path, best, classes):
     with figure(path, size=(WIDTH, 2.8)) as (made, ax):
         for number, (name, answers) in enumerate(best.items()):
             values = class_means(answers.precisions, answers.labels, classes)
-            values = [np.nan if value is None else 100 * value for value in values]
+            values = [np.nan if value is None else value for value in values]
             x = np.arange(classes) + (number - (len(best) - 1) / 2) * width
             ax.bar(x, values, width, color=COLOURS[name], label=f"{name}, {answers.distance}")
         if classes <= CLASSES_SHOWN:
             ax.set_xticks(np.arange(classes))
-        ax.set(xlabel="class", ylabel="mAP in %", ylim=(0, 100))
+        ax.set(xlabel="class", ylabel="mAP", ylim=(0, 1))
         ax.grid(False, axis="x")
         legend(made, ax)
 
