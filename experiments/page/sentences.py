@@ -6,9 +6,9 @@ Chapters hold beginnings of files' names; of several that fit, the longest is a 
 CHAPTERS = {
     "Images become latents": {
         "reconstruction_mnist_sizes": "At every size one latent per image rebuilds MNIST's test "
-        "images better than PCA with as many numbers: the blue line is 4 to 6 dB higher.",
-        "vectors_cifar10": "A vector for CIFAR-10: a decoder that begins as PCA starts above PCA "
-        "and gains with each inner step; a decoder of tokens begins far below.",
+        "images several dB better than PCA with as many numbers.",
+        "vectors_cifar10": "A vector for CIFAR-10: decoders that begin as PCA (blue, yellow) stay "
+        "near it and gain a little with the first inner step; one of tokens begins far below.",
         "inner_steps_digits_spatial": "Left, at equal outer steps Gauss-Newton steps win; right, "
         "at equal work plain gradient steps are ahead until the curves cross.",
         "start_scale": "Larger initial weights do not reach the dashed 40 dB sooner on 32x32 "
@@ -29,9 +29,10 @@ CHAPTERS = {
         "prune_cifar10-small_cost": "Zeros alone make files smaller (left) and nothing faster; "
         "removed groups make the network really smaller: time and arithmetic fall with accuracy.",
         "prune_cifar10-small_groups": "Which heads and neurons the group lasso keeps, block by "
-        "block: neurons of the middle blocks go first, heads last.",
+        "block: neurons go long before heads, and those of the first block last.",
         "prune_cifar10-small_layers": "Which layers keep their weights at each density of the "
-        "whole: the pattern of magnitude and of most others is the same, only random is even.",
+        "whole: magnitude, l1 and DessiLBI leave nearly the same pattern, random an even one, and "
+        "group-lasso empties whole layers.",
     },
     "Structure while training: DessiLBI": {
         "dessilbi_bases_mnist": "Left, test error of W, of W on the support of Γ and of Γ itself; "

@@ -58,7 +58,7 @@ def main(config):
     reports = plan.reports()
     for report in reports:
         tables.write(plan.out / report["task"], report["rows"], config.table)
-    if reports or (plan.out / "index.html").exists():  # which may say that a task is running
+    if reports:
         path = write_page(config, plan, reports)
         size = path.stat().st_size / 1e6
         print(f"\n{path}: {len(reports)} of {len(TASKS)} tasks, {size:.1f} MB")
@@ -70,7 +70,7 @@ def main(config):
 def run_all(config, plan):
     """Run the tasks of a plan whose reports are missing; returns the names of those that failed.
 
-    Meanwhile the page says which task is running.
+    Meanwhile the page, once there is a report, says which task is running.
     """
     left = [name for name in plan.names if plan.fault(name)]
     if left:
@@ -94,7 +94,8 @@ def run_all(config, plan):
             f"\n{where}, about {duration(pace * plan.seconds(name))}; {_question(name)}", flush=True
         )
         running = f"Running: {where}, since {time.strftime('%H:%M')}."
-        write_page(config, plan, plan.reports(), running)
+        if reports := plan.reports():
+            write_page(config, plan, reports, running)
         if fault != MISSING:
             print(f"again, as its report {fault}")
         began = time.monotonic()

@@ -114,7 +114,7 @@ def _measure(config):
 
 def alike(measured):
     """A point of each curve, all at nearly one rate: that of the point of the first curve to which
-    the others' nearest come closest, in proportion. Curves that stay off by a fifth are left out.
+    most others come within a fifth, and these closest, in proportion. Other curves are left out.
 
     measured: curves, lists of Points.
     """
@@ -122,14 +122,14 @@ def alike(measured):
     def off(point, other):
         return abs(math.log(other.bare / point.bare))
 
-    def nearest(point):
-        return [min(curve, key=partial(off, point)) for curve in measured]
+    def near(point):
+        closest = [min(curve, key=partial(off, point)) for curve in measured]
+        return [other for other in closest if off(point, other) < math.log(1.2)]
 
-    def worst(point):
-        return sorted(off(point, other) for other in nearest(point))[len(measured) // 2 :]
+    def merit(point):
+        return len(near(point)), -sum(off(point, other) for other in near(point))
 
-    best = min(measured[0], key=lambda point: sum(worst(point)))
-    return [point for point in nearest(best) if off(best, point) < math.log(1.2)]
+    return near(max(measured[0], key=merit))
 
 
 def _remarks(material, images, measured, others):

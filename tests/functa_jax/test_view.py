@@ -99,7 +99,9 @@ def test_directions_are_those_of_the_covariance():
     vectors, deviations, shares = view.directions(latents, 4)
     variances = np.linalg.eigvalsh(np.cov(latents.reshape(200, 6).T))[::-1][:4]
     np.testing.assert_allclose(deviations**2, variances, rtol=1e-4)
-    np.testing.assert_allclose(shares, variances / latents.reshape(200, 6).var(0, ddof=1).sum(), 1e-4)
+    np.testing.assert_allclose(
+        shares, variances / latents.reshape(200, 6).var(0, ddof=1).sum(), 1e-4
+    )
     np.testing.assert_allclose(view.directions(latents)[2].sum(), 1, rtol=1e-4)
     rows = vectors.reshape(4, 6)
     np.testing.assert_allclose(rows @ rows.T, np.eye(4), atol=1e-5)
@@ -220,7 +222,9 @@ def test_a_real_browser_shows_what_jax_decodes(run, browser, tmp_path):
     shown(latents[0])
     assert "at 8 × 8" in browser.ask("document.getElementById('psnr').textContent")
     # What a vector has not is not seen, whatever the style sheet says of bars.
-    hidden = """["cell", "pager"].map((id) => getComputedStyle(document.getElementById(id)).display)"""
+    hidden = (
+        """["cell", "pager"].map((id) => getComputedStyle(document.getElementById(id)).display)"""
+    )
     grid = bool(functa.config.grid)
     assert [display != "none" for display in browser.ask(hidden)] == [grid, False]
     rows = [functaset.test.ids.tolist().index(number) for number in data["ids"]]

@@ -202,7 +202,7 @@ def config_type(steps):
 @pytest.fixture
 def fake(monkeypatch, run):
     """Tasks `one` and `two`; calls are kept, and names in `broken` raise."""
-    state = types.SimpleNamespace(calls=[], broken={}, config=config_type((1, 2)))
+    state = types.SimpleNamespace(calls=[], broken={}, pages=[], config=config_type((1, 2)))
 
     def module(name):
         def main(config):
@@ -211,6 +211,8 @@ def fake(monkeypatch, run):
                 raise state.broken[name]
             material = task.load(config)
             material.out.mkdir(exist_ok=True)
+            meanwhile = material.path("index.html")
+            state.pages.append(meanwhile.read_text() if meanwhile.exists() else "")
             material.path(f"{name}.png").write_bytes(PNG)
             task.report(material, name, config, [{"dB": 1.5}], [f"{name}.png"])
 
@@ -251,6 +253,11 @@ def test_command_says_what_it_will_do_and_where_it_is(run, fake, capsys, monkeyp
     assert "2 of 2 tasks to run: one, two; about 1 min 30 s" in said
     assert "task 1 of 2: one, about 1 min 00 s; What is one?" in said
     assert re.search(r"task 2 of 2: two, about .*; What is two\?", said)
+    first, second = fake.pages
+    assert not first and "Running: task 2 of 2: two, since" in second and "refresh" in second
+    assert "What is one?" in second and "What is two?" not in second
+    whole = (run / "tasks" / "index.html").read_text()
+    assert "Running" not in whole and "refresh" not in whole
     assert Stopping.kept == f"the reports in {run / 'tasks'}"
     monkeypatch.setattr(Stopping, "kept", None)
     command("--run", run)
