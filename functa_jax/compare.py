@@ -32,7 +32,7 @@ class Config:
     table: Literal["csv", "tex"] = "csv"
     """Format of the table's file."""
     figures: plots.Kind = "png"
-    """Format of the figure; pdf: vector graphics beside the PNG file."""
+    """Format of the figure; pdf, svg: vector graphics beside the PNG file."""
 
 
 def main(config):

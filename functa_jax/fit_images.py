@@ -239,7 +239,7 @@ def _compared(run, functa):
 
 def compare(config, functa, data, run):
     """The comparison, or what a run before this one found; its figures and comparison.csv."""
-    from functa_jax.single import comparison, fit_figures
+    from functa_jax.single import comparison, comparison_figures
 
     path, beside = run.path("comparison.json"), functa.hash if functa else None
     if not _compared(run, functa):
@@ -257,8 +257,8 @@ def compare(config, functa, data, run):
             seed=config.seeds[0],
             folder=run.folder,
         )
-        fit_figures.comparison(run.path("figures/comparison.png"), result, data)
-        fit_figures.galleries(run.path("figures/comparison_images.png"), result.pictures)
+        comparison_figures.comparison(run.path("figures/comparison.png"), result, data)
+        comparison_figures.galleries(run.path("figures/comparison_images.png"), result.pictures)
         tables.write(run.path("comparison"), result.rows, "csv")
         write_json(
             path,

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from prune_torch.methods import METHODS
-from prune_torch.protocol import figures
+from prune_torch.protocol import families
 
 
 def row(method, density, top1, seed=0, distil=0.0, images=100):
@@ -18,9 +18,9 @@ def row(method, density, top1, seed=0, distil=0.0, images=100):
 def test_the_interval_of_a_difference_is_that_of_newcombe():
     """56 of 70 against 48 of 80: 0.2 in [0.0524, 0.3339] (Newcombe 1998, table II a, method 10)."""
     ours, theirs = row("l1", 0.5, 56 / 70, images=70), row("magnitude", 0.5, 48 / 80, images=80)
-    found = figures.differences([ours], {(0.5, 0): theirs})
+    found = families.differences([ours], {(0.5, 0): theirs})
     np.testing.assert_allclose(found[0.5], [5.24, 20, 33.39], atol=0.006)
-    other = figures.differences([theirs], {(0.5, 0): ours})  # the other way round, all mirrored
+    other = families.differences([theirs], {(0.5, 0): ours})  # the other way round, all mirrored
     np.testing.assert_allclose(other[0.5], -np.array(found[0.5])[::-1])
 
 
@@ -29,14 +29,14 @@ def test_several_seeds_are_compared_in_pairs_and_what_has_no_partner_is_left_out
     ours = [row("l1", 0.5, a, seed) for seed, (a, _) in tops.items()]
     theirs = {(0.5, seed): row("magnitude", 0.5, b, seed) for seed, (_, b) in tops.items()}
     more = [row("l1", 0.7, 0.9), row("l1", None, 0.9)]
-    found = figures.differences([*ours, *more], theirs)
+    found = families.differences([*ours, *more], theirs)
     assert list(found) == [0.5]
     np.testing.assert_allclose(found[0.5], [9 - 2**0.5, 9, 9 + 2**0.5])
 
 
 def test_every_method_has_a_panel_and_a_colour_of_its_own_in_it():
     rows = [row(method, 0.5, 0.5) for method in [*METHODS, "of tomorrow"]]
-    panels = figures.families(rows)
+    panels = families.families(rows)
     shown = [name for own in panels.values() for name in own]
     assert sorted(shown) == sorted({*METHODS, "of tomorrow"} - {"magnitude", "unpruned"})
     assert list(panels)[-1] == "others" and list(panels["others"]) == ["of tomorrow"]
@@ -46,7 +46,7 @@ def test_every_method_has_a_panel_and_a_colour_of_its_own_in_it():
 
 @pytest.mark.parametrize("method", ["magnitude", "l1"])
 def test_a_taught_line_is_dashed_in_its_methods_colour(method):
-    panels = figures.families([row(method, 0.5, 0.5), row(method, 0.5, 0.6, distil=0.5)])
+    panels = families.families([row(method, 0.5, 0.5), row(method, 0.5, 0.6, distil=0.5)])
     ((_, own),) = panels.items()
     assert own[f"{method} + KD 0.5"][1]["linestyle"] == "--"
     if method in own:
