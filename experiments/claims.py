@@ -189,7 +189,7 @@ CLAIMS = (
     Claim(
         "optim",
         ("experiments.curves --out {out}",),
-        ("curves_digits.json",),
+        ("curves/digits.json",),
         ("experiments/curves.py", *TRAINED, *PROBED),
         4,
     ),

@@ -5,7 +5,7 @@
 LeNet with DessiLBI on digits: norms of the filters of W and of Γ against epochs. VGG_A_Light on
 digits, with and without BatchNorm, at four rates: loss, change of the gradient and β along the
 gradient. One seed; both runs are the default presets of their commands, thinned for the page.
-Result: curves_digits.json.
+Result: curves/digits.json.
 """
 
 import shlex
@@ -37,7 +37,7 @@ def main(config):
         "path": path(out / "train" / "path.npz"),
         "landscape": landscape(out / "landscape"),
     }
-    return runner.write(config.results / "curves_digits.json", "curves", facts)
+    return runner.write(config.results / "curves" / "digits.json", "curves", facts)
 
 
 def path(file):

@@ -15,14 +15,15 @@ from experiments.page import sentences
 from groundfloor.errors import UserError
 from tests.browser import CHROMIUM, Browser
 
-SMALL = ("prune_cifar10-small.csv", "prune_cifar10-small.json", "curves_digits.json")
+SMALL = ("prune_cifar10-small.csv", "prune_cifar10-small.json", "curves/digits.json")
 
 
 @pytest.fixture
 def results(tmp_path):
     """A folder with what the charts are of, and one picture."""
+    (tmp_path / "curves").mkdir()
     for name in SMALL:
-        shutil.copy(runner.RESULTS / name, tmp_path)
+        shutil.copy(runner.RESULTS / name, tmp_path / name)
     (tmp_path / "prune_cifar10-small_cost.png").write_bytes(b"")
     return tmp_path
 
