@@ -156,7 +156,7 @@ def groups(path, rows):
         for axis in axes[:, 0]:
             axis.set(ylabel="block")
             axis.set_yticks(range(len(own[0]["heads"])))
-        picture.colorbar(image, ax=axes, label="share kept (yellow: all of them)")
+        picture.colorbar(image, ax=axes, label="share kept (numbers in %; yellow: all)")
 
 
 def layers(path, rows):
