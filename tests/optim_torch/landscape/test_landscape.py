@@ -293,7 +293,8 @@ def test_bands_of_all_normalisers_are_over_the_same_rates(digits, tmp_path):
     for norm in ("none", "batch"):
         kept = found[traces.Spec(norm, 0.1, 0)]["loss"]
         assert np.array_equal(numbers[norm][1], kept) and np.array_equal(numbers[norm][2], kept)
-    assert "without rate 0.05" in made.axes[0].get_title()
+    title = made.legends[0].get_title().get_text()
+    assert "rates 0.1\n" in title and "diverge: 0.05)" in title
 
 
 def row(diverged, val, loss):
