@@ -181,6 +181,20 @@ CLAIMS = (
     ),
     Claim(
         "functa",
+        ("experiments.viewers",),
+        ("viewer_mnist.html", "viewer_cifar10.html"),
+        ("experiments/viewers.py", "functa_jax/view.py", "functa_jax/viewer", *LATENTS),
+        2,
+    ),
+    Claim(
+        "optim",
+        ("experiments.curves --out {out}",),
+        ("curves/digits.json",),
+        ("experiments/curves.py", *TRAINED, *PROBED),
+        4,
+    ),
+    Claim(
+        "functa",
         ("experiments.start_scale --out {out}",),
         ("start_scale.json",),
         ("experiments/start_scale.py", "functa_jax/single", "functa_jax/model"),

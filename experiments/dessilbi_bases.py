@@ -19,7 +19,7 @@ import shlex
 
 from experiments import dessilbi, runner
 from groundfloor import cli
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure, legend, logarithmic
 from groundfloor.runs import spread
 
 SMALL = "--lr 0.001 --nu 1 --lr-gamma 0.003"  # SGD's numbers, lr / ν and lr_gamma / ν, again
@@ -95,7 +95,7 @@ def row(variant, runs):
 
 def draw(path, table):
     """Error of the three sets of weights, and the density of every layer, for each variant."""
-    with figure(path, 1, 2, size=(9.5, 0.8 + 0.33 * len(table)), sharey=True) as (picture, axes):
+    with figure(path, 1, 2, size=(WIDTH, 1 + 0.28 * len(table)), sharey=True) as (picture, axes):
         positions = range(len(table))[::-1]
         for (name, label), marker in zip(NAMES.items(), "os^", strict=True):
             axes[0].errorbar(
@@ -107,8 +107,9 @@ def draw(path, table):
                 markersize=4,
             )
         axes[0].set_yticks(positions, [row["variant"] for row in table])
-        axes[0].set(xlabel="test error in %", xscale="log")
-        axes[0].legend(fontsize=7)
+        axes[0].set(xlabel="test error in %")
+        logarithmic(axes[0], "x")
+        legend(picture, axes[0], loc="outside lower center", ncols=3)
         layers = list(table[0]["layers"])
         shares = [[row["layers"][layer]["mean"] for layer in layers] for row in table[::-1]]
         image = axes[1].imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto", origin="lower")

@@ -21,7 +21,7 @@ import torch
 from experiments import dessilbi, runner
 from groundfloor import cli
 from groundfloor.checks import Flags, PositiveShare
-from groundfloor.plots import figure
+from groundfloor.plots import BLACK, BLUE, GREY, RED, WIDTH, figure, legend, logarithmic
 from groundfloor.pytorch import batches
 from groundfloor.runs import spread
 from optim_torch.dessilbi import structure
@@ -34,6 +34,8 @@ METHODS = {
     "dessilbi_magnitude": "magnitude of DessiLBI's W",
     "sgd_magnitude": "magnitude of SGD's W",
 }
+
+METHOD_COLOURS = {"dessilbi": RED, "dessilbi_magnitude": BLUE, "sgd_magnitude": BLACK}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,19 +142,22 @@ def magnitude_masks(model, like):
 
 def draw(path, table, dense):
     """Accuracy against density, and a second panel of the error on logarithmic axes."""
-    with figure(path, 1, 2, size=(8.4, 3.2)) as (_, axes):
+    with figure(path, 1, 2, size=(WIDTH, 3.1)) as (made, axes):
         densities = [row["density"] for row in table]
         for method, label in METHODS.items():
             means = [100 * row[method]["mean"] for row in table]
             spreads = [100 * (row[method]["std"] or 0) for row in table]
-            axes[0].errorbar(densities, means, spreads, label=label, capsize=2, marker=".")
-            axes[1].errorbar(
-                densities, [100 - m for m in means], spreads, label=label, capsize=2, marker="."
-            )
-        axes[0].set(xlabel="density", ylabel="test accuracy in %")
-        axes[1].set(xlabel="density", ylabel="test error in %", xscale="log", yscale="log")
-        axes[1].axhline(100 - 100 * dense["sgd"]["mean"], color="gray", linestyle=":")
-        axes[0].legend(fontsize=7)
+            style = {"label": label, "capsize": 2, "marker": ".", "color": METHOD_COLOURS[method]}
+            axes[0].errorbar(densities, means, spreads, **style)
+            axes[1].errorbar(densities, [100 - m for m in means], spreads, **style)
+        axes[0].set(xlabel="density: nonzero / all", ylabel="test accuracy in %")
+        axes[1].set(xlabel="density: nonzero / all", ylabel="test error in %")
+        accuracy = 100 * dense["sgd"]["mean"]
+        for axis, level in zip(axes, (accuracy, 100 - accuracy), strict=True):
+            axis.axhline(level, color=GREY, linestyle=":", label="SGD's network, dense")
+        logarithmic(axes[1], "x")
+        logarithmic(axes[1], "y")
+        legend(made, axes, loc="outside lower center", ncols=2)
 
 
 if __name__ == "__main__":

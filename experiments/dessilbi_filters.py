@@ -23,7 +23,7 @@ from skimage.util import montage
 from experiments import dessilbi, runner
 from groundfloor import checks, cli, npz, seeds
 from groundfloor.checks import Count
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure, legend
 from groundfloor.runs import spread
 from optim_torch.dessilbi import structure
 from optim_torch.training import build, figures, loop
@@ -121,17 +121,17 @@ def first_entry(folder):
 def draw(config, ours, sgd):
     """Norms against epochs on the left, filters at three epochs on the right; two rows."""
     epochs = [0, *config.shown]
-    size = (3.2 + 2.3 * len(epochs), 5.4)
+    size = (WIDTH, 3.6)
     ratios = {"width_ratios": [1.4, *[1] * len(epochs)]}
     path = config.results / "dessilbi_filters.png"
-    with figure(path, 2, 1 + len(epochs), size=size, gridspec_kw=ratios) as (_, axes):
+    with figure(path, 2, 1 + len(epochs), size=size, gridspec_kw=ratios) as (made, axes):
         for row, (folder, name) in zip(axes, ((ours, "DessiLBI"), (sgd, "SGD")), strict=True):
             with recorded(folder) as arrays:
-                chosen = arrays[f"gamma/{LAYER}"][-1] > 0
+                chosen = None if folder is sgd else arrays[f"gamma/{LAYER}"][-1] > 0
                 figures.norms(row[0], arrays["time"], arrays[f"w/{LAYER}"], chosen)
             for epoch in config.shown:
                 row[0].axvline(epoch, color="gray", linestyle="--", linewidth=0.8)
-            row[0].set(ylabel=f"{name}: norms of 120 filters", xlabel="epoch")
+            row[0].set(ylabel=f"{name}: norms\nof 120 filters", xlabel="epoch")
             for axis, epoch in zip(row[1:], epochs, strict=True):
                 images = filters(folder, epoch)
                 grid = (-(-len(images) // COLUMNS), COLUMNS)
@@ -139,6 +139,7 @@ def draw(config, ours, sgd):
                 axis.imshow(mosaic, vmin=0, vmax=1)
                 axis.set(title="initial weights" if not epoch else f"epoch {epoch}")
                 axis.axis("off")
+        legend(made, axes[0, 0], loc="outside lower center", ncols=2)
 
 
 def filters(folder, epoch):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from experiments import dessilbi, runner
 from groundfloor import cli
 from groundfloor.checks import Flags
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure, legend
 from groundfloor.runs import read_rows, spread
 
 
@@ -69,7 +69,7 @@ def main(config, name):
     path = config.results / f"{stem}.json"
     settings = {"flags": [config.preset, config.flags, config.grow], "seeds": list(config.seeds)}
     result = runner.write(path, f"dessilbi_growing {name}", {**settings, "table": table})
-    with figure(path.with_suffix(".png"), size=(4.2, 2.8)) as (_, axis):
+    with figure(path.with_suffix(".png"), size=(WIDTH, 2.6)) as (made, axis):
         for seed in config.seeds:
             rows = read_rows(out / f"grown-seed{seed}" / "metrics.jsonl")
             rows = [row for row in rows if "parameters" in row]
@@ -77,7 +77,7 @@ def main(config, name):
             axis.step([row["epoch"] for row in rows], sizes, where="post", label=f"seed {seed}")
         axis.set(xlabel="epoch", ylabel="parameters")
         axis.set_ylim(bottom=0)
-        axis.legend()
+        legend(made, axis)
     print("\nnetwork      parameters   test accuracy")
     for kind, row in table.items():
         accuracy = runner.text(row["test_accuracy"], "%")

@@ -30,7 +30,7 @@ from functools import partial
 from experiments import runner
 from functa_jax import meta_train
 from groundfloor import checks, cli
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure, legend, logarithmic
 from groundfloor.runs import read_rows, spread
 
 GRADIENT = "--cg-iterations 1 --update rates"  # not the Gauss-Newton steps of spatial presets
@@ -176,16 +176,16 @@ def _contracted(product):
 
 def draw(path, rows, curves):
     """Validation PSNR of the first seed against outer steps and against FLOPs per image slot."""
-    with figure(path, 1, 2, size=(11, 4), sharey=True) as (_, (by_steps, by_flops)):
+    with figure(path, 1, 2, size=(WIDTH, 3.4), sharey=True) as (made, (by_steps, by_flops)):
         for row in rows:
             curve = curves[row["variant"]][0]
             steps, psnr = list(curve), [values[-1] for values in curve.values()]
             by_steps.plot(steps, psnr, "o-", ms=3, label=row["variant"])
             by_flops.plot([s * row["outer_flops"] / 1e9 for s in steps], psnr, "o-", ms=3)
         by_steps.set(xlabel="outer steps", ylabel="validation PSNR (dB)")
-        by_flops.set(xlabel="GFLOP per image of the batch", xscale="log")
-        by_flops.tick_params(which="minor", labelbottom=False)
-        by_steps.legend(fontsize=8)
+        by_flops.set(xlabel="GFLOP per image of the batch")
+        logarithmic(by_flops, "x")
+        legend(made, by_steps, loc="outside lower center", ncols=3)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from functa_jax.functaset import load_functaset
 from functa_jax.tasks import task as tasks
 from groundfloor import checks, cli
 from groundfloor.checks import Count, CountOrZero
-from groundfloor.plots import figure
+from groundfloor.plots import COLOURS, WIDTH, figure, legend
 from groundfloor.runs import spread
 
 CLASSIFIERS = {
@@ -39,7 +39,6 @@ CLASSIFIERS = {
     "linear": lambda: LogisticRegression(max_iter=1000),
 }
 STYLES = {"SVM": "o-", "linear": "^:"}
-COLOURS = {"latents": "C0", "PCA": "k", "pixels": "C1", "rebuilt": "C2"}
 
 
 @dataclass(frozen=True)
@@ -208,8 +207,11 @@ def draw(path, panels, inner_steps):
         "training images": "training images, balanced",
         "numbers": "numbers per image",
     }
-    with figure(path, 1, 3, size=(10.5, 3.4)) as (picture, axes):
-        handles = {}
+    # A panel with one number per image would say what the others do.
+    several = {name: rows for name, rows in panels.items() if len({r["value"] for r in rows}) > 1}
+    panels = several or panels
+    with figure(path, 1, len(panels), size=(WIDTH, 4), squeeze=False) as (picture, axes):
+        axes = axes[0]
         for ax, (panel, rows) in zip(axes, panels.items(), strict=True):
             x = [row["value"] for row in rows]
             for key in dict.fromkeys(key for row in rows for key in row):
@@ -225,21 +227,22 @@ def draw(path, panels, inner_steps):
                 values = np.unique(x)
                 means = [y[np.equal(x, value)].mean() for value in values]
                 ax.plot(x, y, ls="", marker=marker, alpha=0.5, **style)
-                (shown,) = ax.plot(values, means, ls=line, marker=marker, label=label, **style)
-                handles[label] = shown
+                ax.plot(values, means, ls=line, marker=marker, label=label, **style)
                 if panel == "training images":
                     bands = np.array([row[f"{key} ±"] or 0 for row in rows])
                     ax.fill_between(x, y - bands, y + bands, color=COLOURS[name], alpha=0.12, lw=0)
             ax.set(xlabel=titles[panel])
             if panel != "steps":
                 ax.set_xscale("log", base=2 if panel == "numbers" else 10)
-        fitted = [row for row in panels["steps"] if row["value"]] or panels["steps"]
+        steps = panels.get("steps") or next(iter(panels.values()))
+        fitted = [row for row in steps if row["value"]] or steps
         low = min(v for row in fitted for key, v in row.items() if "SVM" in key)
-        axes[0].set(ylabel="test accuracy (%)", ylim=(max(0, low - 8), 100.5))
-        numbers = sorted({row["value"] for row in panels["numbers"]})
-        axes[2].set_xticks(numbers, [str(n) for n in numbers])
-        axes[2].minorticks_off()
-        picture.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
+        axes[0].set(ylabel="test accuracy in %", ylim=(max(0, low - 8), 100.5))
+        if "numbers" in panels:
+            numbers = sorted({row["value"] for row in panels["numbers"]})
+            axes[-1].set_xticks(numbers, [str(n) for n in numbers])
+            axes[-1].minorticks_off()
+        legend(picture, axes, loc="outside lower center", ncols=4)
 
 
 if __name__ == "__main__":

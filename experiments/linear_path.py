@@ -35,7 +35,7 @@ from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import LARGEST, AtLeastTwo, Count, Interval, NotNegative, Positive
 from groundfloor.errors import UserError
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure, legend, many
 from groundfloor.runs import Progress
 from optim_torch.robust import linear
 
@@ -264,29 +264,29 @@ def draw(target, diabetes, config):
     """Three panels of the diabetes paths over the logarithm of time."""
     nu = f"ν = {config.nu:g}"
     panels = [
-        ("lasso (dotted: LARS)", "lasso", "LARS", "default"),
-        (f"LBI, κ = {config.kappa:g} (dotted: ISS)", "LBI", "ISS", "steps-post"),
+        ("lasso \n(dotted: LARS)", "lasso", "LARS", "default"),
+        (f"LBI, κ = {config.kappa:g} \n(dotted: ISS)", "LBI", "ISS", "steps-post"),
         (
-            f"Γ of split LBI, {nu} (dotted: split ISS)",
+            f"Γ of split LBI, {nu} \n(dotted: split ISS)",
             f"split LBI, {nu}",
             f"split ISS, {nu}",
             "steps-post",
         ),
     ]
     names = load_diabetes().feature_names
-    with figure(target, columns=3, size=(11, 4.2), sharey=True) as (picture, axes):
+    with figure(target, columns=3, size=(WIDTH, 4.2), sharey=True) as (picture, axes):
         for ax, (title, name, other, style) in zip(axes, panels, strict=True):
             solid, dotted = diabetes[name], diabetes[other]
             for j, label in enumerate(names):
-                ax.plot(solid.times, solid.coefficients[:, j], color=f"C{j}", label=label)
-                column = dotted.coefficients[:, j]
-                ax.plot(dotted.times, column, ":", color=f"C{j}", lw=1, drawstyle=style)
-            ax.set(title=title, xlabel="time", xscale="log", xlim=(0.7, solid.times[-1]))
+                own = many(j)
+                ax.plot(solid.times, solid.coefficients[:, j], label=label, **own)
+                column, colour = dotted.coefficients[:, j], own["color"]
+                ax.plot(dotted.times, column, ":", color=colour, lw=0.8, drawstyle=style)
+            ax.set_title(title, fontsize=8)
+            ax.set(xlabel="time", xscale="log", xlim=(0.7, solid.times[-1]))
         axes[0].set_xlabel("time = 1/penalty")
-        axes[0].set_ylabel("coefficient (disease progression per std of the column)")
-        handles, labels = axes[0].get_legend_handles_labels()
-        order = np.argsort(-diabetes["ISS"].coefficients[-1])
-        picture.legend(*np.array([handles, labels])[:, order], loc="outside right center")
+        axes[0].set_ylabel("coefficient (disease progression per std)")
+        legend(picture, axes, loc="outside lower center", ncols=5)
 
 
 def report(recovery, diabetes):

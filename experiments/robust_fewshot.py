@@ -38,7 +38,7 @@ from experiments.small_cnn import SmallCnn
 from groundfloor import checks, cli, seeds
 from groundfloor.checks import AtLeastTwo, Count, Seed
 from groundfloor.data import datasets
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure, legend
 from groundfloor.runs import Progress, Run
 from optim_torch.robust.credibility import InstanceCredibility
 
@@ -268,8 +268,10 @@ def draw(target, table):
     """Accuracy by features, a panel for each data set and number of labels."""
     panels = list(dict.fromkeys((row["data"], row["shots"]) for row in table))
     features = list(dict.fromkeys(row["features"] for row in table))
-    with figure(target, 1, len(panels), size=(12, 3.6), squeeze=False) as (picture, axes):
-        for ax, (data, shots) in zip(axes[0], panels, strict=True):
+    columns = min(2, len(panels))
+    shape = {"rows": -(-len(panels) // columns), "columns": columns, "squeeze": False}
+    with figure(target, size=(WIDTH, 0.8 + 2.3 * shape["rows"]), **shape) as (picture, axes):
+        for ax, (data, shots) in zip(axes.flat, panels, strict=False):
             for at, method in enumerate(METHODS):
                 key = data, shots, method
                 rows = [r for r in table if (r["data"], r["shots"], r["method"]) == key]
@@ -277,9 +279,9 @@ def draw(target, table):
                 values = [100 * row["accuracy"]["mean"] for row in rows]
                 errors = [100 * row["accuracy"]["interval"] for row in rows]
                 ax.errorbar(x, values, errors, label=method, fmt="o", ms=3)
-            ax.set(title=f"{data}, {shots} a class", ylabel="accuracy, %")
+            ax.set(title=f"{data}, {shots} a class", ylabel="accuracy in %")
             ax.set_xticks(range(len(features)), features)
-        picture.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        legend(picture, axes[0, 0], loc="outside lower center", ncols=3)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from sklearn.linear_model import LassoCV
 from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import Count, InnerShare, Positive
-from groundfloor.plots import figure
+from groundfloor.plots import BLACK, WIDTH, figure, many
 from groundfloor.runs import Progress
 from optim_torch.robust.knockoffs import Knockoffs
 from optim_torch.robust.split_knockoffs import SplitKnockoffs
@@ -88,7 +88,7 @@ def main(config):
         )
     facts = {"q": config.q, "sets": config.sets, "table": table}
     result = runner.write(config.results / "robust_knockoffs.json", "robust_knockoffs", facts)
-    draw(config.results / "robust_knockoffs.png", table, config)
+    draw(config.results / "robust_knockoffs.png", table, config.q)
     for row in table:
         print(
             f"{row['problem']:12s} {row['method']:28s} {row['strength']:5g}  FDR "
@@ -154,20 +154,22 @@ def benjamini_hochberg(X, y, q):
     return false_discovery_control(2 * student.sf(np.abs(statistics), freedom)) <= q
 
 
-def draw(target, table, config):
+def draw(target, table, q):
     """FDR and power over strength, for both problems."""
-    with figure(target, columns=4, size=(13, 3.6)) as (_, axes):
-        for k, problem in enumerate(("coefficients", "jumps")):
+    with figure(target, 2, 2, size=(WIDTH, 5)) as (_, axes):
+        for (left, right), problem in zip(axes, ("coefficients", "jumps"), strict=True):
             rows = [row for row in table if row["problem"] == problem]
-            for method in dict.fromkeys(row["method"] for row in rows):
+            for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
                 own = [row for row in rows if row["method"] == method]
-                for ax, key in zip(axes[2 * k : 2 * k + 2], ("fdr", "power"), strict=True):
-                    values = [row[key] for row in own]
-                    ax.plot(config.strengths, values, "o-", ms=3, label=method)
-            axes[2 * k].axhline(config.q, color="black", ls=":", lw=1)
-            axes[2 * k].set(title=f"{problem}: FDR", xlabel="strength", ylim=(0, None))
-            axes[2 * k + 1].set(title=f"{problem}: power", xlabel="strength", ylim=(0, 1.02))
-            axes[2 * k + 1].legend(fontsize=7)
+                strengths = [row["strength"] for row in own]
+                for ax, key in ((left, "fdr"), (right, "power")):
+                    values = [100 * row[key] for row in own]
+                    ax.plot(strengths, values, marker="o", ms=3, label=method, **many(number))
+            left.axhline(100 * q, color=BLACK, ls=":", lw=1, label="asked for")
+            label = "false discoveries in %"
+            left.set(title=problem, xlabel="strength", ylabel=label, ylim=(0, None))
+            right.set(title=problem, xlabel="strength", ylabel="power in %", ylim=(0, 102))
+            right.legend(*left.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1, 1))
 
 
 if __name__ == "__main__":

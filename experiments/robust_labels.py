@@ -27,7 +27,7 @@ from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Seed
 from groundfloor.data import datasets
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure, legend, many
 from groundfloor.runs import Progress, spread
 from optim_torch.robust import label_rivals
 
@@ -127,24 +127,26 @@ def draw(target, own, key_after, after):
     own: rows of the table, with the same features. key_after, after: of the classifier, its name.
     """
     labels = list(dict.fromkeys(row["labels"] for row in own))
-    with figure(target, columns=2, size=(10, 3.6)) as (picture, axes):
+    with figure(target, columns=2, size=(WIDTH, 4)) as (picture, axes):
         for ax, key, title in zip(
             axes,
             ("auc", key_after),
-            ("wrong labels ranked first: AUC", f"test accuracy, {after}"),
+            ("wrong labels ranked first: AUC in %", f"test accuracy in %, {after}"),
             strict=True,
         ):
-            for method in dict.fromkeys(row["method"] for row in own):
+            for number, method in enumerate(dict.fromkeys(row["method"] for row in own)):
                 at = [row for row in own if row["method"] == method and key in row]
                 if at:
                     x = [labels.index(row["labels"]) for row in at]
-                    values = [row[key]["mean"] for row in at]
-                    errors = [row[key]["std"] or 0 for row in at]
-                    style = ":" if method in (label_rivals.ALL, label_rivals.RIGHT) else "-"
-                    ax.errorbar(x, values, errors, label=method, ls=style, marker="o", ms=3)
+                    values = [100 * row[key]["mean"] for row in at]
+                    errors = [100 * (row[key]["std"] or 0) for row in at]
+                    style = {"label": method, "marker": "o", "ms": 3} | many(number)
+                    if method in (label_rivals.ALL, label_rivals.RIGHT):
+                        style["linestyle"] = ":"
+                    ax.errorbar(x, values, errors, **style)
             ax.set(title=title, xticks=range(len(labels)))
             ax.set_xticklabels(labels, rotation=20)
-        picture.legend(*axes[1].get_legend_handles_labels(), loc="outside right center")
+        legend(picture, axes, loc="outside lower center", ncols=3)
 
 
 if __name__ == "__main__":

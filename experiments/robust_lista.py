@@ -32,7 +32,7 @@ import torch
 from experiments import runner
 from groundfloor import checks, cli, seeds
 from groundfloor.checks import Count, Positive, Seed
-from groundfloor.plots import figure
+from groundfloor.plots import PALETTE, WIDTH, figure
 from groundfloor.runs import Progress, Run, spread
 from optim_torch.robust.admm import UnrolledADMM
 from optim_torch.robust.ista import fista, ista, nmse_db, sparse_codes, sparse_problem
@@ -193,23 +193,25 @@ def away(config, seed, A, model, kind):
 
 def draw(target, table, shifts):
     """Errors by layer at both noise levels, and away from the training codes."""
-    with figure(target, columns=3, size=(12, 3.8)) as (_, axes):
+    with figure(target, columns=3, size=(WIDTH, 4.4)) as (_, axes):
         for ax, level in zip(axes, LEVELS, strict=False):
             for row in table:
                 if row["setting"] == level:
                     ax.plot(row["pooled_by_layer"], label=row["method"])
             ax.set(title=level, xlabel="layer", ylabel="pooled error, dB")
-        axes[0].legend()
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+        axes[0].legend(**below)
         at = np.arange(len(shifts))
         for number, kind in enumerate((*GUARDED, "ista")):
             for key, marker in ((kind, "o"), (f"{kind} safeguarded", "x")):
                 if key in shifts[0]:
                     values = [row[key]["mean"] for row in shifts]
-                    axes[2].plot(at, values, marker, color=f"C{number}", label=key)
-        names = [f"{row['density']:g}, {row['size']:g}, {row['noise']}" for row in shifts]
-        axes[2].set_xticks(at, names, rotation=60)
-        axes[2].set(title="away from the training codes", xlabel="density, size, noise")
-        axes[2].legend(fontsize=7)
+                    axes[2].plot(at, values, marker, color=PALETTE[number], label=key)
+        shift = [key for key in ("density", "size", "noise") if key in shifts[0]]
+        names = [", ".join(str(row[key]) for key in shift) for row in shifts]
+        axes[2].set_xticks(at, names, rotation=90, fontsize=7)
+        axes[2].set(title="away from the training codes", xlabel=", ".join(shift))
+        axes[1].legend(*axes[2].get_legend_handles_labels(), title="at the right", **below)
 
 
 def report(table, shifts):

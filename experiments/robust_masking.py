@@ -32,7 +32,7 @@ from sklearn.metrics import roc_auc_score
 from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import LARGEST, Interval
-from groundfloor.plots import figure
+from groundfloor.plots import GREY, PALETTE, WIDTH, figure, legend
 from groundfloor.runs import Progress, spread
 from optim_torch.robust.mean_shift import MeanShiftRegressor
 from optim_torch.robust.residuals import studentised
@@ -139,15 +139,18 @@ def cluster_t(k, seeds):
 def draw(target, table):
     """Masked, swamped, and AUC of the order, a group of bars for each setting."""
     methods = list(dict.fromkeys(row["method"] for row in table))
-    with figure(target, 3, 1, size=(9, 7.5), sharex=True) as (picture, axes):
+    with figure(target, 3, 1, size=(WIDTH, 6), sharex=True) as (picture, axes):
         for ax, key in zip(axes, ("masked", "swamped", "auc"), strict=True):
             for at, method in enumerate(methods):
                 own = [row for row in table if row["method"] == method]
                 x = np.arange(len(own)) + (at - len(methods) / 2) * 0.11
-                ax.bar(x, [100 * row[key]["mean"] for row in own], 0.1, label=method)
-            ax.set(ylabel=f"{key}, %", xticks=range(len(own)))
+                colour, pattern = (*PALETTE, GREY)[at], "///" if at >= len(PALETTE) else None
+                style = {"color": colour, "hatch": pattern, "label": method}
+                ax.bar(x, [100 * row[key]["mean"] for row in own], 0.1, **style)
+            name = "AUC of the order" if key == "auc" else key
+            ax.set(ylabel=f"{name} in %", xticks=range(len(own)))
             ax.set_xticklabels([f"{r['outliers']} outliers\nL {r['leverage']}" for r in own])
-        picture.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+        legend(picture, axes)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from sklearn.preprocessing import StandardScaler
 from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import Seed
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure
 from groundfloor.runs import Progress, spread
 from optim_torch.robust.bregman import MSplitLBIClassifier, SplitLBIClassifier
 from optim_torch.robust.bregman_path import graph_differences
@@ -170,13 +170,15 @@ def jaccard(one, other):
 def draw(target, maps):
     """The coefficients of the first seed as pictures, on one scale a problem."""
     names = list(dict.fromkeys(name for _, name in maps))
-    with figure(target, rows=2, columns=len(names) + 1, size=(13, 4.6)) as (_, axes):
+    with figure(target, rows=2, columns=len(names) + 1, size=(WIDTH, 2.9)) as (_, axes):
         for row, (problem, shape) in zip(axes, SHAPES.items(), strict=True):
             for ax, name in zip(row, names, strict=False):
                 values = maps[problem, name][0].reshape(shape)
                 most = np.abs(values).max()
                 ax.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most)
-                ax.set(title=f"{problem}: {name}", xticks=[], yticks=[])
+                ax.set(xticks=[], yticks=[])
+                ax.set_title(name.replace(", ", ",\n"), fontsize=7)
+            row[0].set_ylabel(problem)
             row[-1].axis("off")
         axes[1, -1].axis("on")
         axes[1, -1].imshow(LESIONS - 0.2 * RING, cmap="RdBu_r", vmin=-1, vmax=1)

@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import LARGEST, Interval, NotNegative
-from groundfloor.plots import figure
+from groundfloor.plots import WIDTH, figure, legend
 from groundfloor.runs import Progress, spread
 from optim_torch.robust.ranking import RobustRanker
 
@@ -136,7 +136,7 @@ def over_seeds(rows):
 
 def draw(target, table):
     """τ over the share of wrong answers, a panel for each kind of data."""
-    size = (10, 5.6)
+    size = (WIDTH, 5)
     with figure(target, len(ANSWERS), len(COUNTS), size=size, sharex=True, squeeze=False) as (
         picture,
         axes,
@@ -151,7 +151,7 @@ def draw(target, table):
                 ax.set(title=f"{answers}, {count:,} comparisons", ylabel="Kendall's τ")
         for ax in axes[-1]:
             ax.set_xlabel("share of wrong answers")
-        picture.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+        legend(picture, axes, loc="outside lower center", ncols=4)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from functa_jax import meta_train
 from functa_jax.evaluation import reconstruction
 from groundfloor import cli
 from groundfloor.checks import Count
-from groundfloor.plots import figure
+from groundfloor.plots import COLOURS, WIDTH, figure, legend
 from groundfloor.runs import Run, spread
 
 STEPS = (0, 1, 2, 3)  # of the inner loop, after which latents are looked at
@@ -137,15 +137,15 @@ def over_seeds(variant, config, rows):
 
 def draw(path, rows, pca, numbers):
     """Validation PSNR after each inner step, PCA's as a line."""
-    with figure(path, size=(6, 4)) as (_, ax):
+    with figure(path, size=(WIDTH, 3)) as (made, ax):
         for row in rows:
             after = row["val_psnr_after_steps"]
             errors = [value["std"] or 0 for value in after]
             means = [value["mean"] for value in after]
             ax.errorbar(STEPS, means, errors, marker="o", ms=3, label=row["variant"])
-        ax.axhline(pca, color="k", ls="--", label=f"PCA, {numbers} numbers")
+        ax.axhline(pca, color=COLOURS["PCA"], ls="--", label=f"PCA, {numbers} numbers")
         ax.set(xlabel="inner steps", ylabel="validation PSNR (dB)", xticks=STEPS)
-        ax.legend(fontsize=8)
+        legend(made, ax)
 
 
 if __name__ == "__main__":

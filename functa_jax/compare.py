@@ -32,7 +32,7 @@ class Config:
     table: Literal["csv", "tex"] = "csv"
     """Format of the table's file."""
     figures: plots.Kind = "png"
-    """Format of the figure; pdf: vector graphics beside the PNG file."""
+    """Format of the figure; pdf, svg: vector graphics beside the PNG file."""
 
 
 def main(config):
@@ -85,16 +85,16 @@ def row(run, summary, settings, differing):
 
 def draw(path, runs):
     """PSNR on validation after the last inner step against outer steps, a line a run."""
-    with figure(path, size=(6.4, 3.2)) as (_, ax):
-        for run in runs:
+    with figure(path, size=(plots.WIDTH, 3.2)) as (made, ax):
+        for number, run in enumerate(runs):
             name = run.name.replace("$", r"\$")  # else a formula
             with _damage_in(run):
                 rows = [row for row in read_rows(run / "metrics.jsonl") if "val_psnr" in row]
                 steps = [int(row["step"]) for row in rows]
                 psnr = [float(row["val_psnr"][-1]) for row in rows]
-            ax.plot(steps, psnr, "o-", ms=3, lw=1.2, label=name)
+            ax.plot(steps, psnr, marker="o", ms=3, lw=1.2, label=name, **plots.many(number))
         ax.set(xlabel="outer steps", ylabel="mean of per-image PSNR (dB), validation")
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        plots.legend(made, ax)
 
 
 @contextmanager

@@ -239,7 +239,7 @@ def _compared(run, functa):
 
 def compare(config, functa, data, run):
     """The comparison, or what a run before this one found; its figures and comparison.csv."""
-    from functa_jax.single import comparison, fit_figures
+    from functa_jax.single import comparison, comparison_figures
 
     path, beside = run.path("comparison.json"), functa.hash if functa else None
     if not _compared(run, functa):
@@ -257,8 +257,8 @@ def compare(config, functa, data, run):
             seed=config.seeds[0],
             folder=run.folder,
         )
-        fit_figures.comparison(run.path("figures/comparison.png"), result, data)
-        fit_figures.galleries(run.path("figures/comparison_images.png"), result.pictures)
+        comparison_figures.comparison(run.path("figures/comparison.png"), result, data)
+        comparison_figures.galleries(run.path("figures/comparison_images.png"), result.pictures)
         tables.write(run.path("comparison"), result.rows, "csv")
         write_json(
             path,
@@ -266,6 +266,7 @@ def compare(config, functa, data, run):
                 "functa": beside,
                 "data": data.name,
                 "images": result.images,
+                "image_numbers": data.test.images[0].size,
                 "sharing": len(data.train) + len(data.val) + len(data.test),
                 "rows": result.rows,
                 "enough": comparison.reached(result.rows),
@@ -306,10 +307,21 @@ def table(summary):
             f"{1e3 * row['seconds_per_image']:13.3f} {shared:>13s}{mark}"
         )
     if "functa" in {row["method"] for row in beside["rows"]}:
-        enough = beside["enough"] or "more than all of these"
-        lines.append(f"a single-image network needs {enough} numbers to be as good as the functa")
+        lines.append(_enough(beside["enough"], beside.get("image_numbers")))
     lines.append(f"shared bytes serve all {beside['sharing']:,} images of {beside['data']}")
     return "\n".join(lines)
+
+
+def _enough(numbers, image_numbers):
+    """How many numbers a single-image network needs, as a sentence; `image_numbers` may be None."""
+    if numbers is None:
+        return "no single-image network of these is as good as the functa"
+    if image_numbers and numbers >= image_numbers:
+        return (
+            f"no single-image network of fewer numbers than the image itself ({image_numbers}) is "
+            f"as good as the functa; the first that is has {numbers}"
+        )
+    return f"a single-image network needs {numbers} numbers to be as good as the functa"
 
 
 if __name__ == "__main__":

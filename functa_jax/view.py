@@ -115,16 +115,19 @@ def originals(functa, run, functaset, rows, data_dir=None):
 
 
 def directions(latents, count=DIRECTIONS):
-    """Principal directions of latents (n, ...): unit vectors (k, ...) and deviations (k,).
+    """Principal directions of latents (n, ...): unit vectors (k, ...), deviations, shares (k,).
 
-    The deviation is that of the latents along the direction; k <= count directions have any.
+    The deviation is that of the latents along the direction, the share that of its variance in
+    all; k <= count directions have any.
     """
     from functa_jax.evaluation.reconstruction import as_rows, exact_pca, first_components
 
     pca = first_components(exact_pca(as_rows(latents)), count)
     deviations = np.sqrt(pca.explained_variance_)
     kept = deviations > 1e-6 * deviations[0]
-    return pca.components_[kept].reshape(-1, *latents.shape[1:]), deviations[kept]
+    vectors = pca.components_[kept].reshape(-1, *latents.shape[1:])
+    total = as_rows(latents).var(axis=0, ddof=1, dtype=np.float64).sum()
+    return vectors, deviations[kept], deviations[kept] ** 2 / (total or 1.0)
 
 
 def write(path, functa, functaset, rows, images=None):
@@ -132,7 +135,7 @@ def write(path, functa, functaset, rows, images=None):
 
     images: their originals, uint8 (n, h, w, C), or None.
     """
-    vectors, deviations = directions(functaset.train.latents)
+    vectors, deviations, shares = directions(functaset.train.latents)
     test = functaset.test
     data = {
         "name": functaset.metadata.get("data") or "unnamed images",
@@ -148,6 +151,7 @@ def write(path, functa, functaset, rows, images=None):
         "std": _floats(functaset.std),
         "directions": _floats(vectors),
         "deviations": _floats(deviations),
+        "shares": shares.tolist(),
     }
     with atomic(path) as temporary:
         temporary.write_text(_page(data), encoding="utf-8")

@@ -16,7 +16,7 @@ class Output(Settings):
     out: Path | None = None
     """Run folder; default runs/COMMAND-PRESET[-NAME]."""
     figures: plots.Kind = "png"
-    """pdf: all figures as vector graphics, too, beside the PNG."""
+    """pdf, svg: all figures as vector graphics, too, beside the PNG."""
     table: tables.Kind = None
     """The printed tables as files, too: .csv, or .tex for LaTeX with booktabs."""
 

@@ -1,6 +1,7 @@
 """Tables of results, rows of column -> value: as text, as CSV for programs, as LaTeX for papers."""
 
 import csv
+import io
 from typing import Literal
 
 from groundfloor.runs import atomic
@@ -55,18 +56,26 @@ def write(path, rows, kind):
     """
     if kind is None or not rows:
         return
-    rows = complete(rows)
     with atomic(path.with_name(f"{path.name}.{kind}")) as temporary:
-        if kind == "csv":
-            with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-        else:
-            temporary.write_text(_tabular(rows))
+        temporary.write_text(as_csv(rows) if kind == "csv" else as_tex(rows), newline="")
 
 
-def _tabular(rows):
+def as_csv(rows):
+    """The table as CSV, text; "" without rows."""
+    if not rows:
+        return ""
+    rows, file = complete(rows), io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def as_tex(rows):
+    """The table as LaTeX, text; "" without rows."""
+    if not rows:
+        return ""
+    rows = complete(rows)
     columns = "".join("r" if isinstance(value, int | float) else "l" for value in rows[0].values())
     head = " & ".join(map(_tex_cell, rows[0]))
     lines = "".join(" & ".join(map(_tex_cell, row.values())) + " \\\\\n" for row in rows)

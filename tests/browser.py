@@ -64,8 +64,9 @@ class Browser:
         message, self.rest = self.rest.split(b"\0", 1)
         return json.loads(message)
 
-    def open(self, path, width=260, height=700, scale=1, mobile=False):
-        """Show a file in a new page of this size, and wait until it is ready."""
+    def open(self, path, width=260, height=700, scale=1, mobile=False, viewer=True):
+        """Show a file in a new page of this size, and wait until it is ready: a viewer of its own
+        accord, another page when it is loaded."""
         self.session = None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
@@ -75,11 +76,13 @@ class Browser:
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Page.navigate", url=path.absolute().as_uri())
+        ready = "viewer.ready" if viewer else "Promise.resolve()"
+        there = "window.viewer" if viewer else "document.readyState === 'complete'"
         self.ask(
-            """new Promise((resolve) => {
-              const look = () => window.viewer ? viewer.ready.then(resolve) : setTimeout(look, 20);
+            f"""new Promise((resolve) => {{
+              const look = () => {there} ? {ready}.then(resolve) : setTimeout(look, 20);
               look();
-            })"""
+            }})"""
         )
 
     def ask(self, script):

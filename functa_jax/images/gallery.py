@@ -1,31 +1,41 @@
 """A figure of pictures in named rows, for all that show images beside each other."""
 
+import textwrap
+
 import numpy as np
 
-from groundfloor.plots import as_rgb, bare, figure
+from groundfloor.plots import WIDTH, as_rgb, bare, figure
 
 HIDDEN = (0.25, 0.4, 0.75)  # colour of pixels that are NaN
-LETTER = 0.075  # inches
+LETTER, MOST_LETTERS = 0.066, 22  # inches; in a line of a name
 
 
 def gallery(path, rows, size=0.8):
     """Draw {name: pictures (m, h, w, C), floats in [0, 1]}, each row a strip beside its name.
 
-    Rows may have pictures of different sizes; NaN pixels are blue. size: inches of one picture.
+    Rows may have pictures of different sizes; NaN pixels are blue. size: inches of one picture,
+    less where a row would be wider than a page.
     """
+    rows = {wrapped(name): pictures for name, pictures in rows.items()}
     count = max(map(len, rows.values()))
-    names = max(len(line) for name in rows for line in name.split("\n"))
-    inches = (size * count + 0.3 + LETTER * names, size * len(rows))
+    names = 0.3 + LETTER * max(len(line) for name in rows for line in name.split("\n"))
+    size = min(size, (WIDTH - names) / count)
+    tall = max(picture.shape[1] / picture.shape[2] for picture in rows.values())
+    inches = (size * count + names, size * tall * len(rows))
     with figure(path, len(rows), size=inches, squeeze=False) as (_, axes):
         for ax, (name, pictures) in zip(axes[:, 0], rows.items(), strict=True):
-            gap = max(1, pictures.shape[2] // 8)
-            spaced = np.pad(
-                colours(pictures), [(0, 0), (0, 0), (0, gap), (0, 0)], constant_values=1
-            )
-            ax.imshow(np.concatenate(spaced, axis=1))
+            for number, picture in enumerate(colours(pictures)):
+                # Columns stand below each other whatever the pictures' resolutions.
+                below = 0.89 * picture.shape[0] / picture.shape[1]
+                ax.imshow(picture, extent=(number, number + 0.89, below, 0))
             bare(ax)
-            ax.set_anchor("E")  # what is left over is for names
+            ax.set(xlim=(0, count), ylim=(0.95 * tall, 0), anchor="E")
             ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+
+
+def wrapped(name):
+    """A name of a row in lines that are not too long; lines that it has stay."""
+    return "\n".join(textwrap.fill(line, MOST_LETTERS) for line in name.split("\n"))
 
 
 def colours(pictures):

@@ -7,10 +7,17 @@ from scipy import ndimage
 
 from functa_jax.evaluation.reconstruction import mean_psnr
 from functa_jax.images import resize, signals
-from functa_jax.images.gallery import gallery
 from functa_jax.model.siren import coordinate_grid
 from functa_jax.single import sirens
-from groundfloor.plots import bare, figure
+from groundfloor.plots import (
+    BLACK,
+    PALETTE,
+    WIDTH,
+    bare,
+    figure,
+    legend,
+    logarithmic,
+)
 
 MOST_IMAGES = 4  # in a picture
 FACTORS = (2, 4)  # of super-resolution
@@ -61,49 +68,52 @@ def _to_enlarge(sizes, shorter):
 def psnr_parameters(path, config, fits, images):
     """PSNR against parameters: a panel per size, a line per depth."""
     sizes = sorted({cell.size for cell in fits})
-    with figure(
-        path, 1, len(sizes), size=(3.2 * len(sizes) + 0.4, 3.0), sharey=True, squeeze=False
-    ) as (_, axes):
+    options = {"sharey": True, "squeeze": False}
+    with figure(path, 1, len(sizes), size=(WIDTH, 2.9), **options) as (made, axes):
         for ax, size in zip(axes[0], sizes, strict=True):
             _, height, width, channels = images[size].shape
             for depth in sorted({cell.depth for cell in fits}):
                 cells = [c for c in fits if (c.size, c.depth) == (size, depth)]
                 cells.sort(key=lambda cell: cell.width)
                 x = [cell.shape(config, channels).parameters for cell in cells]
-                y = [_shown(mean_psnr(fits[cell].errors[-1])) for cell in cells]
+                y = [shown(mean_psnr(fits[cell].errors[-1])) for cell in cells]
                 ax.plot(x, y, "o-", ms=4, label=f"depth {depth}")
-            ax.axvline(height * width * channels, color="k", ls=":", lw=1, label="numbers in image")
+            ax.axvline(
+                height * width * channels, color=BLACK, ls=":", lw=1, label="numbers in image"
+            )
             ax.set(xscale="log", xlabel="parameters", title=f"{height}×{width}")
         axes[0][0].set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
-        axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        legend(made, axes)
 
 
 def psnr_steps(path, fits):
-    """PSNR against steps: a panel per size, colours for widths, dashes for depths."""
+    """PSNR against steps, from the first on: a panel per size, colours for widths, dashes for
+    depths."""
     sizes = sorted({cell.size for cell in fits})
     widths, depths = (sorted({cell[place] for cell in fits}) for place in (1, 2))
     dashes = dict(zip(depths, itertools.cycle((":", "--", "-", "-.")), strict=False))
-    with figure(
-        path, 1, len(sizes), size=(3.2 * len(sizes) + 1.2, 3.0), sharey=True, squeeze=False
-    ) as (_, axes):
+    options = {"sharey": True, "squeeze": False}
+    with figure(path, 1, len(sizes), size=(WIDTH, 3.2), **options) as (made, axes):
         for ax, size in zip(axes[0], sizes, strict=True):
             for cell, fit in fits.items():
                 if cell.size == size:
                     label = f"width {cell.width}, depth {cell.depth}"
-                    color = f"C{widths.index(cell.width)}"
-                    y = _shown(mean_psnr(fit.errors.T))
-                    ax.plot(fit.steps, y, dashes[cell.depth], color=color, lw=1.2, label=label)
-            ax.set_xscale("symlog", linthresh=1)
-            ax.set(xlabel="steps", title=f"shorter side {size}", xlim=(0, None))
+                    color = PALETTE[widths.index(cell.width) % len(PALETTE)]
+                    y, later = shown(mean_psnr(fit.errors.T)), np.greater(fit.steps, 0)
+                    style = {"color": color, "ls": dashes[cell.depth], "lw": 1.2, "label": label}
+                    ax.plot(np.asarray(fit.steps)[later], y[later], **style)
+            logarithmic(ax, "x")
+            ax.set(xlabel="steps", title=f"shorter side {size}")
         axes[0][0].set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
-        axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        legend(made, axes)
 
 
 def derivatives(path, images, shape, weights):
     """Image, fit, and their gradients and Laplacians, of the mean over channels, per pixel."""
     height, width = images.shape[1:3]
     fitted = sirens.pictures(shape, weights, height, width)
-    size = (1.5 * 6 * width / height + 0.3, 1.5 * len(images) + 0.45)
+    side = WIDTH / 6
+    size = (WIDTH, side * height / width * len(images) + 0.5)
     names = ("image", "fit", "|∇| differences", "|∇| of the fit", "Δ differences", "Δ of the fit")
     with figure(path, len(images), 6, size=size, squeeze=False) as (_, axes):
         for row, image, picture, one in zip(axes, images, fitted, weights, strict=True):
@@ -142,35 +152,42 @@ def superresolution(path, full, images, shape, weights):
     smaller.
     """
     height, width = images.shape[1:3]
-    lines, rows = [], []
+    columns, rows = [], []
     for factor in FACTORS:
         fine = factor * height, factor * width
         fitted = sirens.pictures(shape, weights, *fine)
         smooth = resize.enlarge(images, factor)
         has_original = fine[0] <= full.shape[1] and fine[1] <= full.shape[2]
         truth = resize.reduce(full, *fine) if has_original else [None] * len(images)
-        for number, pictures in enumerate(zip(images, smooth, fitted, truth, strict=True)):
-            _, spline, siren, original = pictures
+        columns.append((factor, smooth, fitted, truth))
+        for number, (spline, siren, original) in enumerate(zip(smooth, fitted, truth, strict=True)):
             scores = [None, None]
             if has_original:
                 scores = [_psnr(siren, original), _psnr(spline, original)]
             row = {"factor": factor, "image": number, "from": f"{height}x{width}"}
             rows.append({**row, "siren_psnr": scores[0], "spline_psnr": scores[1]})
-            lines.append((factor, *pictures, *scores))
-    lines.sort(key=lambda line: line[0])
-    size = (1.6 * 4 * width / height + 0.4, 1.75 * len(lines) + 0.2)
-    with figure(path, len(lines), 4, size=size, squeeze=False) as (_, axes):
-        for row, (factor, coarse, spline, siren, original, good, plain) in zip(
-            axes, lines, strict=True
-        ):
-            show(row[0], coarse, f"fitted: {height}×{width}")
-            show(row[1], spline, f"cubic spline ×{factor}" + _dB(plain))
-            show(row[2], siren, f"SIREN ×{factor}" + _dB(good))
-            if original is None:
-                row[3].set_axis_off()
-            else:
-                show(row[3], original, f"original: {factor * height}×{factor * width}")
+    _enlarged(path, images, columns, rows)
     return rows
+
+
+def _enlarged(path, images, columns, rows):
+    """A line an image: what was fitted, then for each factor spline, SIREN and original."""
+    height, width = images.shape[1:3]
+    scores = {(row["factor"], row["image"]): row for row in rows}
+    shown = [c for c in columns if c[3][0] is not None] or columns
+    count = 1 + sum(3 if truth[0] is not None else 2 for *_, truth in shown)
+    side = WIDTH / count
+    size = (WIDTH, (side * height / width + 0.25) * len(images) + 0.3)
+    with figure(path, len(images), count, size=size, squeeze=False) as (_, axes):
+        for number, line in enumerate(axes):
+            line = iter(line)
+            show(next(line), images[number], f"fitted: {height}×{width}")
+            for factor, smooth, fitted, truth in shown:
+                row = scores[factor, number]
+                show(next(line), smooth[number], f"spline ×{factor}" + _dB(row["spline_psnr"]))
+                show(next(line), fitted[number], f"SIREN ×{factor}" + _dB(row["siren_psnr"]))
+                if truth[0] is not None:
+                    show(next(line), truth[number], f"original ×{factor}")
 
 
 def zooms(path, full, images, shape, weights, factor=8):
@@ -183,7 +200,8 @@ def zooms(path, full, images, shape, weights, factor=8):
     )
     fitted = sirens.pictures(shape, weights, rows, columns, BOX)
     names = ("image", "pixels", f"cubic spline ×{factor}", f"SIREN ×{factor}", "original")
-    size = (1.6 * 5 * width / height + 0.2, 1.6 * len(images) + 0.3)
+    side = WIDTH / 5
+    size = (WIDTH, side * height / width * len(images) + 0.35)
     with figure(path, len(images), 5, size=size, squeeze=False) as (_, axes):
         for row, original, image, siren in zip(axes, full, images, fitted, strict=True):
             show(row[0], original)
@@ -210,51 +228,6 @@ def _crop(picture):
     return picture[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
-def comparison(path, result, data):
-    """Single-image networks, the functa and PCA: PSNR against numbers, and against time."""
-    from matplotlib.ticker import ScalarFormatter
-
-    sirens = [row for row in result.rows if row["compared"] in ("equal numbers", "more numbers")]
-    pca = [row for row in result.rows if row["method"] == "PCA"]
-    with figure(path, 1, 2, size=(8.6, 3.3), sharey=True) as (_, (left, right)):
-        for rows, style, name in (
-            (pca, "s--k", "PCA, shared basis"),
-            (sirens, "o-C0", "SIREN, one per image"),
-        ):
-            x, y = ([row[key] for row in rows] for key in ("numbers", "psnr"))
-            left.plot(x, _shown(y), style, ms=4, lw=1.2, label=name)
-        for row in (row for row in result.rows if row["method"] == "functa"):
-            left.plot(row["numbers"], row["psnr"], "*C3", ms=12, label="functa, shared weights")
-        left.axvline(np.prod(data.test.images.shape[1:]), color="k", ls=":", lw=1)
-        left.set_xscale("log", base=2)
-        left.xaxis.set_major_formatter(ScalarFormatter())
-        left.set_xlabel("numbers per image (dotted: in the image)")
-        left.set_ylabel(f"mean PSNR (dB, cut at {EXACT:.0f})")
-        left.legend(fontsize=8, loc="lower right")
-
-        colors = iter(f"C{k}" for k in (0, 1, 2, 4, 5, 6, 7, 8, 9))
-        for course in result.courses:
-            _, seconds, psnr = np.transpose(course["course"])
-            siren = course["method"] == "SIREN"
-            label = f"SIREN, {course['numbers']} numbers" if siren else "functa, 1 to 10 steps"
-            style = {"color": next(colors), "lw": 1.2} if siren else {"color": "C3", "marker": "*"}
-            start = int(siren)  # a network's first point took no time
-            right.plot(1e3 * seconds[start:], _shown(psnr[start:]), label=label, **style)
-        right.set(xscale="log", xlabel="milliseconds per image")
-        right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def galleries(path, pictures):
-    """Rows of images (m, h, w, C) by name, each with its mean PSNR against the first row."""
-    original, rows = pictures["original"], {}
-    for name, images in pictures.items():
-        if name != "original":
-            psnr = mean_psnr(((images - original) ** 2).mean(axis=(1, 2, 3)))
-            name += f"\nover {EXACT:.0f} dB" if psnr > EXACT else f"\n{psnr:.1f} dB"
-        rows[name] = images
-    gallery(path, rows)
-
-
 def show(ax, picture, below=None, low=0.0, high=1.0):
     """A picture (h, w[, C]) without axes; grey levels from `low` to `high`."""
     if picture.ndim == 3:
@@ -274,5 +247,6 @@ def _dB(psnr):
     return "" if psnr is None else f": {psnr:.2f} dB"
 
 
-def _shown(psnr):
+def shown(psnr):
+    """PSNR in dB as it is drawn: at most EXACT."""
     return np.minimum(psnr, EXACT)

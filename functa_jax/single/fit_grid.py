@@ -54,8 +54,6 @@ def fit_all(config, images, run):
     cells = cells_of(config)
     missing = [cell for cell in cells if not _path(run, cell).exists()]
     channels = images[config.sizes[0]].shape[-1]
-    costs = {cell: _mflop(config, cell, images[cell.size]) for cell in missing}
-    total = sum(costs.values()) * config.steps
     networks = len(config.images) * len(config.seeds)
     print(
         f"{len(missing)} of {counted(len(cells), 'cell')} to fit, "
@@ -64,12 +62,12 @@ def fit_all(config, images, run):
     )
     if len(missing) < len(cells):
         Stopping.kept = f"{counted(len(cells) - len(missing), 'finished cell')} in {run.folder}"
-    with Progress(total, "MFLOP") as progress:
+    with Progress(len(missing) * config.steps, "step") as progress:
         for cell in missing:
 
             def advanced(steps, errors, cell=cell):
                 text = f"{mean_psnr(errors):.2f} dB"
-                progress.advance(steps * costs[cell], cell=str(cell), psnr=text)
+                progress.advance(steps, cell=str(cell), psnr=text)
 
             fit = sirens.fit(
                 cell.shape(config, channels),

@@ -49,24 +49,29 @@ class Config(task.TaskConfig):
 def main(config):
     """Run what is missing, then write the page of all reports that there are; returns these."""
     plan = Plan(config, task.load(config))  # each task reads the material for itself
-    failed = run_all(plan)
+    failed = run_all(config, plan)
 
     checked = {name: plan.report(name) for name in TASKS}
-    reports = [report for report, fault in checked.values() if not fault]
     for name, (_, fault) in checked.items():
         if fault and fault != MISSING:
             print(f"{name} is not on the page: its report {fault}")
+    reports = plan.reports()
     for report in reports:
         tables.write(plan.out / report["task"], report["rows"], config.table)
     if reports:
-        write_page(config, plan.out / "index.html", reports)
+        path = write_page(config, plan, reports)
+        size = path.stat().st_size / 1e6
+        print(f"\n{path}: {len(reports)} of {len(TASKS)} tasks, {size:.1f} MB")
     if failed:
         cli.fail(f"failed: {', '.join(failed)}; the same command tries them again", code=1)
     return {report["task"]: report for report in reports}
 
 
-def run_all(plan):
-    """Run the tasks of a plan whose reports are missing; returns the names of those that failed."""
+def run_all(config, plan):
+    """Run the tasks of a plan whose reports are missing; returns the names of those that failed.
+
+    Meanwhile the page, once there is a report, says which task is running.
+    """
     left = [name for name in plan.names if plan.fault(name)]
     if left:
         total = duration(sum(map(plan.seconds, left)))
@@ -84,11 +89,13 @@ def run_all(plan):
             print(f"{name}: its report is there" + (f", with its own {own}" if own else ""))
             continue
         pace = took / expected if expected else 1.0
+        where = f"task {number} of {len(plan.names)}: {name}"
         print(
-            f"\ntask {number} of {len(plan.names)}: {name}, about "
-            f"{duration(pace * plan.seconds(name))}; {_question(name)}",
-            flush=True,
+            f"\n{where}, about {duration(pace * plan.seconds(name))}; {_question(name)}", flush=True
         )
+        running = f"Running: {where}, since {time.strftime('%H:%M')}."
+        if reports := plan.reports():
+            write_page(config, plan, reports, running)
         if fault != MISSING:
             print(f"again, as its report {fault}")
         began = time.monotonic()
@@ -126,15 +133,19 @@ def _ends_well(plan, name):
     return False
 
 
-def write_page(config, path, reports):
-    """The page of the reports, with the questions that their modules begin with."""
+def write_page(config, plan, reports, running=""):
+    """The page of the reports, with the questions that their modules begin with; returns its path.
+
+    running: what is going on.
+    """
     summary = (config.run if config.run.is_dir() else config.run.parent) / "summary.json"
     training = read_json(summary) if summary.exists() else {}
-    if not isinstance(training, dict) or training.get("checkpoint") != reports[0]["checkpoint"]:
-        training = {}  # of another network in the same folder
+    same = isinstance(training, dict) and training.get("checkpoint") == plan.origin["checkpoint"]
     questions = {report["task"]: _question(report["task"]) for report in reports}
-    page.write(path, f"{reports[0]['data']} as functa", training, reports, questions)
-    print(f"\n{path}: {len(reports)} of {len(TASKS)} tasks, {path.stat().st_size / 1e6:.1f} MB")
+    path = plan.out / "index.html"
+    title = f"{plan.data} as functa"  # of another network in the same folder nothing is said
+    page.write(path, title, training if same else {}, reports, questions, running)
+    return path
 
 
 MISSING = "is missing"
@@ -145,7 +156,7 @@ class Plan:
 
     def __init__(self, config, material):
         self.names = [name for name in TASKS if name in (config.only or TASKS)]
-        self.out, self.origin = material.out, material.origin
+        self.out, self.origin, self.data = material.out, material.origin, material.data.name
         self.values = material.data.train.images[0].size  # numbers in one image
         self.shared = {key: value for key, value in asdict(config).items() if key != "only"}
 
@@ -163,6 +174,10 @@ class Plan:
         if not fault and report["config"].get("seed") != self.shared["seed"]:
             return f"has seed {report['config'].get('seed')}"
         return fault
+
+    def reports(self):
+        """The reports that can be used, in order."""
+        return [report for report, fault in map(self.report, TASKS) if not fault]
 
     def own(self, name):
         """Settings that a report was made with and this command would not, as text."""

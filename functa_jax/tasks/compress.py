@@ -14,6 +14,7 @@ published points of others (compression/published_cifar10.json) are drawn, too.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -104,14 +105,31 @@ def _measure(config):
     others = published.curves() if material.data.name == "cifar10" else []
     by_method = [[methods.row(point, images) for point in curve] for curve in measured]
     rate_figure(material.path(figures[0]), by_method, others)
-    middle = measured[0][len(measured[0]) // 2]
-    points = [middle]
-    for curve in measured[1:]:
-        points.append(min(curve, key=lambda point: abs(point.bare - middle.bare)))
+    points = alike(measured)
     picture_figure(material.path(figures[1]), images[shown], points, pixels_in_all)
     table = [row for curve in by_method for row in curve]
     remarks = _remarks(material, images, measured, others)
     return task.report(material, "compress", config, table, figures, remarks)
+
+
+def alike(measured):
+    """A point of each curve, all at nearly one rate: that of the point of the first curve to which
+    most others come within a fifth, and these closest, in proportion. Other curves are left out.
+
+    measured: curves, lists of Points.
+    """
+
+    def off(point, other):
+        return abs(math.log(other.bare / point.bare))
+
+    def near(point):
+        closest = [min(curve, key=partial(off, point)) for curve in measured]
+        return [other for other in closest if off(point, other) < math.log(1.2)]
+
+    def merit(point):
+        return len(near(point)), -sum(off(point, other) for other in near(point))
+
+    return near(max(measured[0], key=merit))
 
 
 def _remarks(material, images, measured, others):

@@ -61,7 +61,7 @@ class TaskConfig(checks.Settings):
     seed: Seed = 0
     """Seed of everything random in the task."""
     figures: plots.Kind = "png"
-    """pdf: all figures as vector graphics, too, beside the PNG."""
+    """pdf, svg: all figures as vector graphics, too, beside the PNG."""
     table: tables.Kind = None
     """The printed table as a file, too: csv, or tex for LaTeX with booktabs."""
 

@@ -4,12 +4,13 @@ import numpy as np
 
 from functa_jax.evaluation.reconstruction import mean_psnr
 from functa_jax.images.gallery import gallery
-from groundfloor.plots import figure
+from groundfloor.plots import COLOURS, SKY, WIDTH, figure, legend
 
 
 def reconstructions(path, functa, images):
-    """Rows: the originals, then what 0 to 3 inner steps make of them; mean dB at the left."""
-    rows = {"original": images / 255.0}
+    """Rows: the originals, then what 0 to 3 inner steps make of them; at the left the mean dB of
+    the pictures shown, which is not that of the test split."""
+    rows = {f"original\ndB of these {len(images)}": images / 255.0}
     latents, errors = functa.course(images, steps=3)
     for step in range(4):
         name = f"{step} step{'s' * (step != 1)}\n{mean_psnr(errors[:, step]):.1f} dB"
@@ -21,34 +22,37 @@ def learning_curves(path, rows, pca=None):
     """PSNR in training and on validation against outer steps; PCA as a dashed line."""
     train = [(row["step"], row["psnr"]) for row in rows if "psnr" in row]
     val = [(row["step"], row["val_psnr"]) for row in rows if "val_psnr" in row]
-    with figure(path, size=(6.4, 3.2)) as (_, ax):
-        ax.plot(*np.transpose(train), lw=0.8, color="C0", alpha=0.6, label="training batches")
+    with figure(path, size=(WIDTH, 3.2)) as (made, ax):
+        ax.plot(*np.transpose(train), lw=0.8, color=SKY, label="training batches")
         if val:
             steps = len(val[0][1]) - 1
             for k in range(1, steps + 1):
                 ax.plot(
                     [step for step, _ in val],
                     [psnr[k] for _, psnr in val],
-                    color=f"C{k}",
+                    color=COLOURS["functa"],
+                    ls=("-", "--", ":", "-.")[(steps - k) % 4],
                     lw=1.5 if k == steps else 1.0,
                     label=f"validation, {k} step{'s' * (k != 1)}",
                 )
         if pca is not None:
-            ax.axhline(pca, color="k", ls="--", lw=1, label="PCA, as many numbers (test)")
+            name = "PCA, as many numbers (test)"
+            ax.axhline(pca, color=COLOURS["PCA"], ls="--", lw=1, label=name)
         low = min(psnr[1] for _, psnr in val) if val else min(psnr for _, psnr in train)
         ax.set(xlabel="outer steps", ylabel="mean of per-image PSNR (dB)", ylim=(low - 1, None))
-        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        legend(made, ax)
 
 
 def latent_sizes(path, summaries):
     """Test PSNR of several runs on one data set against their latent size, beside PCA."""
     points = sorted((s["numbers"], s["test_psnr"], s["pca_test_psnr"]) for s in summaries)
     sizes = [p[0] for p in points]
-    with figure(path, size=(4.2, 3.0)) as (_, ax):
-        ax.plot(sizes, [p[1] for p in points], "o-", label="functa")
+    with figure(path, size=(WIDTH, 2.9)) as (made, ax):
+        ax.plot(sizes, [p[1] for p in points], "o-", color=COLOURS["functa"], label="functa")
         with_pca = [p for p in points if p[2] is not None]
-        ax.plot([p[0] for p in with_pca], [p[2] for p in with_pca], "s--", color="k", label="PCA")
+        x, y = [p[0] for p in with_pca], [p[2] for p in with_pca]
+        ax.plot(x, y, "s--", color=COLOURS["PCA"], label="PCA")
         ax.set_xscale("log", base=2)
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.set(xlabel="numbers per image", ylabel="mean of per-image test PSNR (dB)")
-        ax.legend()
+        legend(made, ax)

@@ -9,6 +9,8 @@ if (!originals) {
   element("beside").hidden = true;
   element("pictures").classList.add("alone");
 }
+element("size").textContent = `Original resolution, ${WIDTH} × ${HEIGHT}`;
+element("native").checked = Math.max(HEIGHT, WIDTH) <= SMALL;
 makeGallery();
 makeNumbers();
 latentChanged();

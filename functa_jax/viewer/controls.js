@@ -1,8 +1,10 @@
 /* The gallery, and the sliders of directions and of single numbers. */
 
-// Thumbnails have at most 32 pixels a side: 64 larger ones would keep a phone busy for long.
+// Thumbnails have at most 32 pixels a side, and fewer where the network is large, so that 64 of
+// them are there in about a second.
+const SIDE = Math.min(32, Math.max(12, Math.sqrt(2e9 / (64 * COST))));
 const [ROWS, COLUMNS] = [HEIGHT, WIDTH].map((side) =>
-  Math.max(1, Math.round(side / Math.max(1, Math.max(HEIGHT, WIDTH) / 32))),
+  Math.max(1, Math.round(side / Math.max(1, Math.max(HEIGHT, WIDTH) / SIDE))),
 );
 
 function makeGallery() {
@@ -46,12 +48,13 @@ function slider(parent, name, changed) {
 }
 
 const directionSliders = [...deviations].map((_, k) => {
-  const made = slider(element("directions"), `${k + 1}`, (sigma) => {
+  const share = (100 * data.shares[k]).toFixed(1);
+  const made = slider(element("directions"), `${k + 1}: ${share} %`, (sigma) => {
     state.sigmas[k] = Math.abs(sigma) < 0.05 ? 0 : sigma;
     latentChanged();
   });
   Object.assign(made.input, { min: -4, max: 4, value: 0 });
-  made.input.setAttribute("aria-label", `Principal direction ${k + 1}, in standard deviations`);
+  made.input.setAttribute("aria-label", `Principal direction ${k + 1}, ${share} % of variance, in standard deviations`);
   return made;
 });
 

@@ -13,6 +13,7 @@ const NUMBERS = CELL * GRID * GRID;
 const COUNT = data.labels.length;
 const PAGE = 32; // sliders of single numbers at a time
 const STRIP = 3e7; // multiplications in one piece of work: some milliseconds
+const SMALL = 16; // pixels a side: such images open as they are, as nothing taught what lies between
 const MEAN = COUNT; // the mean latent is one more image, without an original
 
 const floats = (text) => new Float32Array(bytes(text).buffer);

@@ -72,7 +72,10 @@ function drawOriginal() {
   if (!originals) return;
   const i = nearer();
   if (i === MEAN) original.getContext("2d").clearRect(0, 0, original.width, original.height);
-  else drawPixels(original, painted(originalOf(i), HEIGHT, WIDTH, 255));
+  else {
+    drawPixels(original, painted(originalOf(i), HEIGHT, WIDTH, 255));
+    drawLines(original);
+  }
 }
 
 /** Peak signal-to-noise ratio in dB of an image, not clipped, against the original. */
@@ -83,28 +86,34 @@ function quality(image) {
   return -10 * Math.log10(Math.max(error, 1e-12));
 }
 
-function drawOverlay() {
-  const context = overlay.getContext("2d"), { top, left, size } = state.view;
-  context.clearRect(0, 0, overlay.width, overlay.height);
-  const y = (v) => ((v - top) / size) * overlay.height, x = (u) => ((u - left) / size) * overlay.width;
+/** Lines between pixels and between cells, if they are asked for. */
+function drawLines(canvas) {
+  if (!element("lines").checked) return;
+  const context = canvas.getContext("2d"), { top, left, size } = state.view;
+  const y = (v) => ((v - top) / size) * canvas.height, x = (u) => ((u - left) / size) * canvas.width;
   const lines = (rows, columns, colour) => {
     context.strokeStyle = colour;
     context.beginPath();
     for (let i = Math.ceil(top * rows); i <= (top + size) * rows; i++) {
       context.moveTo(0, y(i / rows));
-      context.lineTo(overlay.width, y(i / rows));
+      context.lineTo(canvas.width, y(i / rows));
     }
     for (let j = Math.ceil(left * columns); j <= (left + size) * columns; j++) {
       context.moveTo(x(j / columns), 0);
-      context.lineTo(x(j / columns), overlay.height);
+      context.lineTo(x(j / columns), canvas.height);
     }
     context.stroke();
   };
   context.lineWidth = Math.max(1, devicePixelRatio);
-  if (element("lines").checked) {
-    if (overlay.width / (WIDTH * size) > 6) lines(HEIGHT, WIDTH, "rgb(128 128 128 / 55%)");
-    if (config.grid) lines(GRID, GRID, "rgb(70 150 230 / 90%)");
-  }
+  if (canvas.width / (WIDTH * size) > 6) lines(HEIGHT, WIDTH, "rgb(128 128 128 / 55%)");
+  if (config.grid) lines(GRID, GRID, "rgb(70 150 230 / 90%)");
+}
+
+function drawOverlay() {
+  const context = overlay.getContext("2d"), { top, left, size } = state.view;
+  context.clearRect(0, 0, overlay.width, overlay.height);
+  drawLines(overlay);
+  const y = (v) => ((v - top) / size) * overlay.height, x = (u) => ((u - left) / size) * overlay.width;
   if (config.grid && element("single").open) {
     const row = Math.floor(state.cell / GRID), column = state.cell % GRID;
     context.lineWidth = 3 * devicePixelRatio;
@@ -120,7 +129,7 @@ function describe() {
   const name = t === 0 ? nameOf(a) : t === 1 ? nameOf(b) : "between A and B";
   element("what").textContent = "Decoded: " + name + (changed ? ", changed" : "");
   element("whose").textContent = nearer() === MEAN ? "No original" : `Original: ${nameOf(nearer())}`;
-  element("psnr").textContent = psnr === null ? "" : `PSNR ${psnr.toFixed(2)} dB`;
+  element("psnr").textContent = psnr === null ? "" : `PSNR ${psnr.toFixed(2)} dB, measured at ${WIDTH} × ${HEIGHT}`;
   const zoom = 1 / state.view.size;
   element("zoom").textContent = "× " + (zoom < 1e6 ? +zoom.toPrecision(3) : zoom.toExponential(1));
   element("blended").textContent = t.toFixed(2);

@@ -156,20 +156,6 @@ def _median(arrays):
     return float(np.median(values)) if len(values) else None
 
 
-def best_rates(networks):
-    """dict of normaliser -> its best rate, as `rank` says."""
-    rows = summary(networks)
-    norms = dict.fromkeys(row["norm"] for row in rows)
-    return {norm: max((r for r in rows if r["norm"] == norm), key=rank)["rate"] for norm in norms}
-
-
-def rank(row):
-    """To compare rows of one normaliser: the fewest seeds diverged; the best validation accuracy,
-    mean over seeds; where it ties, or nothing is held out, the lowest training loss at the end."""
-    last = np.inf if row["last_loss"] is None else row["last_loss"]
-    return -row["diverged"], row["val"]["mean"] if row["val"] else 0, -last
-
-
 def load(*folders):
     """dict of `traces.Spec` -> trace, of run folders of optim_torch.landscape.
 

@@ -2,22 +2,36 @@
 
 import numpy as np
 
-from groundfloor.plots import bare, figure
+from groundfloor.plots import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    WIDTH,
+    bare,
+    figure,
+    legend,
+    many,
+)
 
 COLOURS = {
-    "base": "black",
-    "combined": "tab:red",
-    "widths": "tab:blue",
-    "losses": "tab:orange",
-    "activations": "tab:green",
-    "optimizers": "tab:purple",
-    "blocks": "tab:brown",
+    "base": BLACK,
+    "combined": RED,
+    "widths": BLUE,
+    "losses": ORANGE,
+    "activations": GREEN,
+    "optimizers": PINK,
+    "blocks": SKY,
 }
 
 
 def label(entry):
     """Of a row of the table, for people."""
-    name = f"{entry['value']}" if entry["value"] != "" else "base"
+    width = "width × " if entry["axis"] == "widths" else ""
+    name = f"{width}{entry['value']}" if entry["value"] != "" else "base"
     return f"{name} ({len(entry['diverged'])} diverged)" if entry.get("diverged") else name
 
 
@@ -28,7 +42,7 @@ def percent(share):
 
 def accuracy(path, table):
     """Validation accuracy of each setting, mean and standard deviation, an axis after the other."""
-    with figure(path, size=(5.6, 0.8 + 0.21 * len(table))) as (_, axis):
+    with figure(path, size=(WIDTH, 1.2 + 0.19 * len(table))) as (made, axis):
         positions = np.arange(len(table))[::-1]
         for position, row in zip(positions, table, strict=True):
             axis.errorbar(
@@ -37,55 +51,123 @@ def accuracy(path, table):
                 xerr=percent(row["val"]["std"] or 0),
                 fmt="o",
                 color=COLOURS[row["axis"]],
-                markersize=4,
                 capsize=2,
             )
         base = percent(table[0]["val"]["mean"])
-        axis.axvline(base, color="black", linewidth=0.6, linestyle=":")
+        axis.axvline(base, color=BLACK, linewidth=0.6, linestyle=":")
         axis.set_yticks(positions, [label(row) for row in table])
-        for text, row in zip(axis.get_yticklabels(), table, strict=True):
-            text.set_color(COLOURS[row["axis"]])
-        _axes_legend(axis, table)
-        axis.set(xlabel="validation accuracy, %: mean ± std over seeds")
+        _axes_legend(made, axis, table)
+        axis.set(xlabel="validation accuracy in %, mean ± std over seeds; dotted: base")
 
 
 def cost(path, table):
-    """Validation accuracy against parameters and against seconds of training."""
-    with figure(path, 1, 2, size=(6.8, 2.8), sharey=True) as (_, axes):
+    """Validation accuracy against parameters and against seconds of training; the settings that no
+    other one beats at both are named (and the base)."""
+    with figure(path, 2, 1, size=(WIDTH, 5.6)) as (made, axes):
         for axis, key, name in (
-            (axes[0], "parameters", "parameters"),
+            (axes[0], "parameters", "thousand parameters"),
             (axes[1], "seconds", "training seconds a network"),
         ):
+            factor = 1e-3 if key == "parameters" else 1
             for row in table:
                 share = percent(row["val"]["mean"])
-                axis.plot(row[key], share, "o", color=COLOURS[row["axis"]], ms=4)
-            axis.set(xlabel=name, xlim=(0, None))
-        axes[0].set(ylabel="validation accuracy, %")
-        _axes_legend(axes[1], table)
+                axis.plot(factor * row[key], share, "o", color=COLOURS[row["axis"]], ms=5)
+            for row in named(table, key):
+                place = (factor * row[key], percent(row["val"]["mean"]))
+                style = {"fontsize": 8, "textcoords": "offset points", "va": "center"}
+                axis.annotate(label(row), place, (6, 0), **style)
+            axis.set(xlabel=name, ylabel="validation accuracy in %")
+            axis.set_xlim(0, 1.2 * factor * max(row[key] for row in table))
+        _axes_legend(made, axes[0], table)
+
+
+def named(table, key):
+    """The rows to name in a picture of accuracy against `key`: the best and the worst of all, the
+    base, and those that stand apart in `key` or above all that take as little of it."""
+    rows = [row for row in table if row["val"]["mean"] is not None]
+    if not rows:
+        return []
+    usual = np.median([row[key] for row in rows])
+    best = max(row["val"]["mean"] for row in rows)
+    worst = sorted(rows, key=lambda row: row["val"]["mean"])[:3]
+
+    def kept(row):
+        cheaper = [r["val"]["mean"] for r in rows if r[key] < row[key]]
+        front = row["val"]["mean"] > max(cheaper, default=-1)
+        apart = key == "parameters" and not 0.5 < row[key] / usual < 2
+        return row["axis"] == "base" or row["val"]["mean"] == best or row in worst or front or apart
+
+    return _spaced([row for row in rows if kept(row)], key)
+
+
+def _spaced(rows, key):
+    """Of rows whose names would lie on one another, the better."""
+    span = max(row[key] for row in rows) or 1
+    shown = []
+    for row in sorted(rows, key=lambda row: -row["val"]["mean"]):
+        near = [
+            other
+            for other in shown
+            if abs(other[key] - row[key]) < 0.16 * span
+            and abs(other["val"]["mean"] - row["val"]["mean"]) < 0.013
+        ]
+        if not near:
+            shown.append(row)
+    return shown
 
 
 def training(path, table):
-    """Accuracy on the training batches against steps, mean over the seeds that did
-    not diverge: a panel for each axis."""
+    """Accuracy on the training batches against steps, minus the base's at the same step, mean over
+    the seeds that did not diverge: a panel for each axis. Curves that are nearly alike cannot hide
+    each other then. Without other settings, the base's accuracy itself."""
     axes_of_study = dict.fromkeys(row["axis"] for row in table)
-    names = [name for name in axes_of_study if name not in ("base", "combined")] or ["base"]
-    columns = min(3, len(names))
+    names = [name for name in axes_of_study if name not in ("base", "combined")]
+    base = _curve(table[0])
+    if not names or base is None:
+        _alone(path, table)
+        return
+    columns = min(2, len(names))
     rows = -(-len(names) // columns)
-    size = (3.2 * columns, 2.7 * rows)
-    with figure(path, rows, columns, size=size, squeeze=False) as (_, axes):
+    options = {"squeeze": False, "sharex": True, "sharey": True}
+    with figure(path, rows, columns, size=(WIDTH, 0.4 + 2.1 * rows), **options) as (_, axes):
         for axis, name in zip(axes.flat, names, strict=False):
-            for entry in table:
-                if entry["axis"] in (name, "base"):
-                    whole = [row["curve"] for row in entry["rows"] if not row["diverged"]]
-                    if not whole:
-                        continue
-                    steps, shares = np.mean(whole, 0).T
-                    style = {"color": "black", "zorder": 3} if entry["axis"] == "base" else {}
-                    axis.plot(steps, 100 * shares, linewidth=1, label=label(entry), **style)
-            axis.set(title=name, xlabel="step", ylabel="accuracy on train batches, %")
-            axis.legend(fontsize=6)
+            shown = [entry for entry in table if entry["axis"] == name]
+            for number, entry in enumerate(shown):
+                curve = _curve(entry)
+                if curve is not None:
+                    style = {"linewidth": 1, "label": label(entry)} | many(number)
+                    axis.plot(curve[0], 100 * (curve[1] - base[1]), **style)
+            axis.axhline(0, color=BLACK, linewidth=1, label="base")
+            axis.set(title=name)
+            axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("points above base")
+        for axis in axes.flat[: len(names)][-columns:]:
+            axis.set_xlabel("step")
+            axis.tick_params(labelbottom=True)
         for axis in axes.flat[len(names) :]:
             axis.set_visible(False)
+
+
+def _alone(path, table):
+    with figure(path, size=(WIDTH, 2.6)) as (made, axis):
+        for number, entry in enumerate(table):
+            curve = _curve(entry)
+            if curve is not None:
+                axis.plot(curve[0], 100 * curve[1], label=label(entry), **many(number))
+        axis.set(xlabel="step", ylabel="accuracy on train batches in %")
+        legend(made, axis)
+
+
+def _curve(entry):
+    """(steps, shares of 1) of a setting, mean over seeds, smoothed over three records; None if all
+    seeds diverged."""
+    whole = [row["curve"] for row in entry["rows"] if not row["diverged"]]
+    if not whole:
+        return None
+    steps, shares = np.mean(whole, 0).T
+    padded = np.pad(shares, 1, mode="edge")
+    return steps, (padded[:-2] + padded[1:-1] + padded[2:]) / 3
 
 
 def filters(path, weights):
@@ -100,7 +182,7 @@ def filters(path, weights):
     rows = -(-len(images) // columns)
     size = (max(0.4 * columns, 3.2), 0.42 * rows + 0.3)
     with figure(path, rows, columns, size=size, squeeze=False) as (made, axes):
-        made.suptitle("filters of the first convolution, each stretched to [0, 1]", fontsize=8)
+        made.suptitle("filters of the first convolution, each stretched to [0, 1]", fontsize=9)
         _images(axes, images)
 
 
@@ -115,7 +197,7 @@ def wanted(path, groups):
             for axis, text in zip(row, labels, strict=False):
                 axis.set_xlabel(text, fontsize=7, labelpad=1)
             # Left out of the layout, which would make the first column as wide as the text.
-            text = row[0].text(0, 1.06, title, transform=row[0].transAxes, fontsize=8)
+            text = row[0].text(0, 1.06, title, transform=row[0].transAxes, fontweight="bold")
             text.set_in_layout(False)
 
 
@@ -128,7 +210,7 @@ def surface(path, steps, loss):
         made.colorbar(filled, ax=axis, label="log10 of the cross-entropy")
         axis.plot(0, 0, "o", color="white", mec="black", ms=6, label="the network")
         i, j = np.unravel_index(np.nanargmin(loss), loss.shape)
-        axis.plot(steps[j], steps[i], "x", color="tab:red", ms=6, label="lowest of the grid")
+        axis.plot(steps[j], steps[i], "x", color=RED, ms=6, label="lowest of the grid")
         axis.set(xlabel="first direction, in norms of the filters", ylabel="second direction")
         axis.set_aspect("equal")
         axis.grid(visible=False)
@@ -159,15 +241,15 @@ def mistakes(path, images, probability, labels, names):
     """Images (n, h, w, c) with what the network said and how surely, and what is true."""
     columns = min(8, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
-    size = (max(1.1 * columns, 3), 1.45 * rows + 0.2)
+    size = (max(WIDTH / 8 * columns, 3), 1.5 * rows + 0.2)
     with figure(path, rows, columns, size=size, squeeze=False) as (made, axes):
         if not len(images):
             made.suptitle("no mistakes", fontsize=8)
         _images(axes, images)
         for axis, shares, true in zip(axes.flat, probability, labels, strict=False):
-            said = f"{names[shares.argmax()]}, {100 * shares.max():.0f} %"
-            axis.set_title(said, fontsize=7, pad=2)
-            axis.set_xlabel(f"is {names[true]}", fontsize=7, labelpad=1)
+            said = f"guess {names[shares.argmax()]}"
+            axis.set_title(f"{said}\n{100 * shares.max():.0f} % sure", fontsize=7, pad=2, color=RED)
+            axis.set_xlabel(f"truth {names[true]}", fontsize=7, labelpad=1)
 
 
 def _images(axes, images):
@@ -179,7 +261,7 @@ def _images(axes, images):
         axis.imshow(image if image.shape[2] == 3 else image[..., 0], vmin=0, vmax=top)
 
 
-def _axes_legend(axis, table):
+def _axes_legend(made, axis, table):
     for name in dict.fromkeys(row["axis"] for row in table):
-        axis.plot([], [], "o", color=COLOURS[name], ms=4, label=name)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
+        axis.plot([], [], "o", color=COLOURS[name], ms=5, label=name)
+    legend(made, axis)

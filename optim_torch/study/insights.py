@@ -104,14 +104,16 @@ def wanted(model, data, names):
 
     Channels are of a middle convolution and of the last, before the activation.
     """
-    groups = [("what raises each class's logit", maximise(model, data, range(data.classes)), names)]
+    title = "classes: the images that raise each class's logit most"
+    groups = [(title, maximise(model, data, range(data.classes)), names)]
     places = [i for i, part in enumerate(model.features) if isinstance(part, nn.Sequential)]
     for number in dict.fromkeys((len(places) // 2, len(places) - 1)):
         part = model.features[places[number]]
         until = nn.Sequential(*model.features[: places[number]], *part[:-1])
         channels = range(min(COLUMNS, part[0].out_channels))
         title = f"channels of convolution {number + 1} (outside residual blocks)"
-        groups.append((title, maximise(until, data, channels), list(map(str, channels))))
+        labels = [f"channel {channel}" for channel in channels]
+        groups.append((title, maximise(until, data, channels), labels))
     return groups
 
 

@@ -1,136 +1,211 @@
-"""Pictures of a sweep."""
+"""Pictures of a sweep: accuracy, its difference to magnitude, costs, and where weights are left."""
 
-from statistics import mean, stdev
-
-import matplotlib as mpl
 import numpy as np
 
-from groundfloor.plots import figure
+from groundfloor.plots import BLACK, GREY, ORANGE, WIDTH, figure, legend
+from prune_torch.protocol.families import (
+    CONTROL,
+    REFERENCE,
+    differences,
+    families,
+    lines,
+    means,
+)
 
-MARKERS = "os^vD*"
-
-
-def lines(rows):
-    """dict of name -> rows: one line of a picture or table for each method, taught or not."""
-    grouped = {}
-    for row in rows:
-        taught = f" + KD {row['distil']:g}" if row["distil"] else ""
-        grouped.setdefault(row["method"] + taught, []).append(row)
-    return grouped
-
-
-def means(rows, column):
-    """dict of density -> (mean, sample standard deviation or 0) over the seeds of one line; the
-    density is None for a method that chooses its own."""
-    spreads = {}
-    for level in dict.fromkeys(row["density"] for row in rows):
-        values = [row[column] for row in rows if row["density"] == level]
-        spreads[level] = (mean(values), stdev(values) if len(values) > 1 else 0.0)
-    return spreads
+FAINT = "#dddddd"  # of the methods that a panel is not about
+UPPER = (-2.5, 1.0)  # points around the dense network's accuracy that an inset shows
+AROUND = (-6.0, 3.0)  # points around magnitude's
 
 
-def _line(axis, number, name, rows, x, column):
-    """`column` in percent against x, one point a density."""
+def _panels(path, count, sharey=True):
+    """A figure of panels, two in a row, each with room for a legend at its right."""
+    columns = min(2, max(1, count))
+    rows = -(-max(1, count) // columns)
+    size = (WIDTH, 0.4 + 2.5 * rows)
+    return figure(path, rows, columns, size=size, sharex=True, sharey=sharey, squeeze=False)
+
+
+def _line(axis, name, rows, x, column, style):
+    """`column` in percent against x, one point a density; bars where there are several seeds."""
     places, values = means(rows, x), means(rows, column)
-    axis.errorbar(
-        [places[level][0] for level in values],
-        [100 * value for value, _ in values.values()],
-        [100 * spread for _, spread in values.values()],
-        label=name,
-        color=mpl.colormaps["tab20"](number % 20),
-        marker=MARKERS[number // 20 % len(MARKERS)],
-        markersize=3,
-        linewidth=1,
-        linestyle="--" if rows[0]["distil"] else "-",
-    )
+    x = [places[level][0] for level in values]
+    y = [100 * value for value, _ in values.values()]
+    errors = [100 * spread for _, spread in values.values()]
+    style = {"label": name, "marker": "o", "markersize": 3, "linewidth": 1.2} | style
+    if any(errors):
+        axis.errorbar(x, y, errors, **style)
+    else:
+        axis.plot(x, y, **style)
 
 
-def accuracy(path, rows, dense, classes):
-    """Top-1 and top-5 against the density that was reached, one line a method."""
-    with figure(path, 1, 2, size=(11, 4.6)) as (picture, axes):
-        for axis, column in zip(axes, ("top1", "top5"), strict=True):
-            for number, (name, own) in enumerate(lines(rows).items()):
-                if own[0]["method"] == "unpruned":
-                    level = 100 * means(own, column)[None][0]
-                    axis.axhline(level, color="black", linestyle="-.", linewidth=1, label=name)
-                else:
-                    _line(axis, number, name, own, "density_all", column)
-            axis.axhline(100 * dense[column], color="gray", linestyle=":", label="dense")
-            axis.set(xlabel="density: nonzero / all parameters", xlim=(0, 1))
-        chance = 100 * min(1, 5 / classes)
-        axes[1].axhline(chance, color="gray", linewidth=0.8, linestyle="--")
-        axes[1].annotate("chance", (0.99, chance + 0.3), ha="right", fontsize=7, color="gray")
-        axes[0].set(ylabel="test top-1 in %")
-        axes[1].set(ylabel="test top-5 in %")
-        picture.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+def accuracy(path, rows, dense):
+    """Top-1 against the density that was reached: a panel a family, with magnitude in black, the
+    other families in grey, and the upper end again in an inset.
+
+    dense: dict of test numbers of the dense network.
+    """
+    panels, every = families(rows), lines(rows)
+    top = 100 * dense["top1"]
+    with _panels(path, len(panels)) as (_, axes):
+        for axis in axes.flat[len(panels) :]:
+            axis.axis("off")
+        for axis, (title, own) in zip(axes.flat, panels.items(), strict=False):
+            inset = axis.inset_axes((0.42, 0.09, 0.55, 0.46))
+            for part in (axis, inset):
+                for name, their in every.items():
+                    if name not in own and their[0]["method"] != CONTROL:
+                        quiet = {"color": FAINT, "marker": "", "label": None, "zorder": 1}
+                        _line(part, None, their, "density_all", "top1", quiet)
+                for name, (their, style) in own.items():
+                    _line(part, name, their, "density_all", "top1", style)
+                if REFERENCE in every:
+                    black = {"color": BLACK, "zorder": 3}
+                    _line(part, REFERENCE, every[REFERENCE], "density_all", "top1", black)
+                if CONTROL in every:
+                    level = 100 * means(every[CONTROL], "top1")[None][0]
+                    part.axhline(level, color=BLACK, linestyle="-.", linewidth=0.8, label=CONTROL)
+                part.axhline(top, color=GREY, linestyle=":", linewidth=1, label="dense")
+            inset.set(xlim=(0.28, 1), ylim=(top + UPPER[0], top + UPPER[1]))
+            inset.tick_params(labelsize=6.5, pad=1)
+            axis.set(title=title, xlim=(0, 1))
+            axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        _label(axes, panels, "density: nonzero / all", "test top-1 in %")
+
+
+def difference(path, rows):
+    """Top-1 minus that of magnitude at the same density and seeds, in points, a panel a family.
+
+    Bars: several seeds, the sample standard deviation of the differences; one seed, the 95 %
+    interval of a difference of two shares of the test images (Newcombe 1998, from Wilson's).
+    """
+    panels = families(rows)
+    theirs = {(row["density"], row["seed"]): row for row in lines(rows).get(REFERENCE, [])}
+    with _panels(path, len(panels)) as (_, axes):
+        for axis in axes.flat[len(panels) :]:
+            axis.axis("off")
+        for axis, (title, own) in zip(axes.flat, panels.items(), strict=False):
+            axis.axhline(0, color=BLACK, linewidth=1, label=REFERENCE)
+            for number, (name, (their, style)) in enumerate(own.items()):
+                points = differences(their, theirs)
+                x = [level + 0.006 * (number - (len(own) - 1) / 2) for level in points]
+                low, y, high = np.reshape(list(points.values()), (-1, 3)).T
+                bars = {"yerr": [y - low, high - y], "capsize": 1.5, "elinewidth": 0.8}
+                axis.errorbar(x, y, marker="o", ms=3, lw=1.2, label=name, **bars, **style)
+            axis.set(title=title, xlim=(0, 1), ylim=AROUND)
+            axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        _label(axes, panels, "density: nonzero / all", f"points above {REFERENCE}")
 
 
 def cost(path, rows, merged, dense):
     """Top-1 against what a network takes: megabytes; latency and compute where they change.
 
-    merged: rows of `tokens.curve`.
+    merged: rows of `tokens.curve`. Magnitude is in black, structured methods in their colours, and
+    all others, which differ from magnitude in accuracy alone, in grey.
     """
-    with figure(path, 1, 3, size=(12, 4.2)) as (picture, axes):
-        for number, (name, own) in enumerate(lines(rows).items()):
-            _line(axes[0], number, name, own, "megabytes", "top1")
-            if "latency_ratio" in own[0]:
-                _line(axes[1], number, name, own, "latency_ratio", "top1")
-                _line(axes[2], number, name, own, "gigaflops", "top1")
+    coloured = {name: line for own in families(rows).values() for name, line in own.items()}
+    with figure(path, 1, 3, size=(WIDTH, 2.9), sharey=True) as (picture, axes):
+        for name, own in lines(rows).items():
+            if own[0]["method"] == CONTROL:
+                continue
+            changes = own[0].get("latency_ratio") is not None
+            style = {"color": FAINT, "marker": "", "zorder": 1}
+            label = "methods that only set zeros"
+            if changes:
+                label, style = name, coloured[name][1]
+            elif name == REFERENCE:
+                label, style = name, {"color": BLACK}
+            _line(axes[0], label, own, "megabytes", "top1", style)
+            if changes:
+                _line(axes[1], label, own, "latency_ratio", "top1", style)
+                _line(axes[2], label, own, "gigaflops", "top1", style)
         axes[2].plot(
             [row["gigaflops"] for row in merged],
             [100 * row["top1"] for row in merged],
-            color="black",
-            marker=".",
+            color=ORANGE,
+            marker="s",
+            markersize=3,
             label="token merging, untrained",
         )
         for axis in axes:
-            axis.axhline(100 * dense["top1"], color="gray", linestyle=":", label="dense")
-        axes[0].set(xlabel="megabytes: packed, or without dead parts", ylabel="test top-1 in %")
-        axes[1].set(xlabel="latency / the dense network's")
+            axis.axhline(100 * dense["top1"], color=GREY, linestyle=":", label="dense")
+            axis.set_xlim(left=0)
+        axes[0].set(xlabel="megabytes, packed", ylabel="test top-1 in %")
+        axes[1].set(xlabel="latency / dense")
         axes[2].set(xlabel="gigaflops an image")
-        handles = {}
-        for axis in axes:
-            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-                handles.setdefault(label, handle)
-        picture.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=7)
+        legend(picture, axes, loc="outside lower center", ncols=3)
 
 
 def groups(path, rows):
     """Share of heads and of neurons kept in each block at each density, for structured methods."""
     panels = {name: own for name, own in lines(rows).items() if "heads" in own[0]}
-    size = (1.4 + 2.6 * len(panels), 4.6)
+    parts = ("heads", "neurons")
+    size = (min(WIDTH, 1.6 + 2.9 * len(panels)), 4.6)
     with figure(path, 2, len(panels), size=size, squeeze=False, sharey=True) as (picture, axes):
         for column, (name, own) in zip(axes.T, panels.items(), strict=True):
-            own = sorted(own, key=lambda row: (row["seed"], row["density"]))
-            own = [row for row in own if row["seed"] == own[0]["seed"]]
-            for axis, part in zip(column, ("heads", "neurons"), strict=True):
-                shares = np.array([row[part] for row in own]).T
-                image = axis.imshow(shares, vmin=0, vmax=1, aspect="auto", origin="lower")
-                axis.set_xticks(range(len(own)), [f"{row['density']:g}" for row in own], size=6)
-                axis.set_yticks(range(len(shares)))
-                axis.grid(visible=False)
-            column[0].set_title(name, fontsize=9)
+            own = _of_first_seed(own)
+            for axis, part in zip(column, parts, strict=True):
+                image = _heat(axis, [row[part] for row in own], own)
+                axis.set(title=f"{name}: {part}")
+                if len(panels) <= 2:
+                    for x, row in enumerate(own):
+                        for y, share in enumerate(row[part]):
+                            colour = "black" if share > 0.6 else "white"
+                            where = {"ha": "center", "va": "center", "fontsize": 6.5}
+                            axis.text(x, y, f"{100 * share:.0f}", color=colour, **where)
             column[1].set(xlabel="density")
-        for axis, part in zip(axes[:, 0], ("heads", "neurons"), strict=True):
-            axis.set(ylabel=f"{part}: block")
-        picture.colorbar(image, ax=axes, label="share kept")
+        for axis in axes[:, 0]:
+            axis.set(ylabel="block")
+            axis.set_yticks(range(len(own[0]["heads"])))
+        picture.colorbar(image, ax=axes, label="share kept (numbers in %; yellow: all)")
 
 
 def layers(path, rows):
-    """Density of every layer, one panel a line, one curve a density."""
-    panels, columns = lines(rows), 5
-    height = -(-len(panels) // columns)
+    """Density of every layer (up) at every density of the network (across): a panel a line."""
+    panels = {name: own for name, own in lines(rows).items() if own[0]["method"] != CONTROL}
+    columns = min(5, max(1, len(panels)))
+    height = -(-max(1, len(panels)) // columns)
     options = {"squeeze": False, "sharex": True, "sharey": True}
-    with figure(path, height, columns, size=(12, 0.6 + 1.7 * height), **options) as (_, axes):
+    with figure(path, height, columns, size=(WIDTH, 0.8 + 1.9 * height), **options) as made:
+        picture, axes = made
         for axis in axes.flat[len(panels) :]:
             axis.axis("off")
+        image = None
         for axis, (name, own) in zip(axes.flat, panels.items(), strict=False):
-            first = min(row["seed"] for row in own)
-            for row in own:
-                if row["seed"] == first:
-                    shares = list(row["layers"].values())
-                    colour = mpl.colormaps["viridis"](row["density_all"])
-                    axis.plot(np.arange(len(shares)), shares, linewidth=0.8, color=colour)
+            own = _of_first_seed(own)
+            image = _heat(axis, [list(row["layers"].values()) for row in own], own)
             axis.set_title(name, fontsize=8)
-            axis.set_ylim(0, 1)
-        axes[-1, 0].set(xlabel="layer (qkv, proj, fc1, fc2 by block)", ylabel="density")
+            depth = max(1, len(own[0]["layers"]) // 4)  # qkv, proj, fc1 and fc2 in each block
+            axis.set_yticks(4 * np.arange(depth) - 0.5, range(depth))
+            axis.grid(axis="y", color="white", alpha=0.7)
+        _label(axes, panels, "density", "block: qkv, proj, fc1, fc2")
+        if image:
+            picture.colorbar(image, ax=axes, label="density of the layer", shrink=0.7)
+
+
+def _of_first_seed(rows):
+    """The rows of the first seed, sparsest first."""
+    first = min(row["seed"] for row in rows)
+    return sorted((r for r in rows if r["seed"] == first), key=lambda row: row["density_all"])
+
+
+def _heat(axis, columns, rows):
+    """Shares, a column for each of the rows, the first number at the bottom."""
+    shares = np.array(columns, float).T
+    image = axis.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower")
+    names = [f"{row['density_all']:.1f}" for row in rows]
+    every = -(-len(rows) // 5)
+    axis.set_xticks(range(0, len(rows), every), names[::every])
+    axis.grid(visible=False)
+    return image
+
+
+def _label(axes, panels, x, y):
+    """Names of the axes, at the left and below the lowest panel of each column."""
+    columns = axes.shape[1]
+    for axis in axes[:, 0]:
+        axis.set_ylabel(y)
+    for column in range(columns):
+        used = [axes.flat[place] for place in range(column, len(panels), columns)]
+        if used:
+            used[-1].set_xlabel(x)
+            used[-1].tick_params(labelbottom=True)

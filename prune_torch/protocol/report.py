@@ -5,7 +5,7 @@ from groundfloor.runs import read_dict, read_json, write_json
 from prune_torch import compact, density
 from prune_torch.methods import METHODS
 from prune_torch.network import tokens
-from prune_torch.protocol import figures, fitting
+from prune_torch.protocol import families, figures, fitting
 
 COLUMNS = (
     "method",
@@ -58,7 +58,8 @@ def write(config, bench, run, rows, dense, refused):
     tables.write(run.path("results"), results, "csv")
     merged = _merging(config, bench, run)
     plots.use(config.figures)
-    figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"], bench.classes)
+    figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"])
+    figures.difference(run.path("figures", "difference.png"), rows)
     figures.layers(run.path("figures", "layers.png"), rows)
     figures.cost(run.path("figures", "cost.png"), rows, merged, dense["test"])
     if any("heads" in row for row in rows):
@@ -96,12 +97,12 @@ def accuracy_table(rows, dense, column):
     """
     levels = sorted({row["density"] for row in rows} - {None})
     table = []
-    for name, own in figures.lines(rows).items():
+    for name, own in families.lines(rows).items():
         line = {"method": name, **dict.fromkeys(f"{level:g}" for level in levels)}
-        for level, (mean, _) in figures.means([r for r in own if column in r], column).items():
+        for level, (mean, _) in families.means([r for r in own if column in r], column).items():
             line["own" if level is None else f"{level:g}"] = 100 * mean
             if level is None:
-                line["reached"] = figures.means(own, "density_all")[None][0]
+                line["reached"] = families.means(own, "density_all")[None][0]
         table.append(line)
     return [*table, {"method": "dense", "1": 100 * dense[column.removesuffix("_before")]}]
 

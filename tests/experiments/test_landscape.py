@@ -18,7 +18,7 @@ def test_the_experiment_keeps_table_and_pictures(tmp_path, in_this_process):
     found = read_json(tmp_path / "results" / "landscape_digits.json")
     assert {row["seeds"] for row in found["table"]} == {2}
     pictures = {path.name for path in (tmp_path / "results").glob("*.png")}
-    assert "landscape_digits_VGG_Beta_Smooth.png" in pictures and len(pictures) == 6
+    assert "landscape_digits_VGG_Beta_Smooth.png" in pictures and len(pictures) == 5
 
 
 @pytest.mark.parametrize("name", experiment.PRESETS)

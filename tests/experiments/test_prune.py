@@ -33,7 +33,8 @@ def test_the_experiment_keeps_table_pictures_and_numbers(tmp_path, in_this_proce
     assert found["cells"] == 3 and found["commit"]
     pictures = {path.name for path in (tmp_path / "results").glob("*.png")}
     assert pictures == {
-        f"prune_digits_{name}.png" for name in ("accuracy", "cost", "groups", "layers")
+        f"prune_digits_{name}.png"
+        for name in ("accuracy", "cost", "difference", "groups", "layers")
     }
 
 

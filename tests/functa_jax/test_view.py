@@ -96,9 +96,13 @@ def test_the_file_holds_everything_and_names_nothing_outside(run, capsys):
 
 def test_directions_are_those_of_the_covariance():
     latents = RANDOM.normal(size=(200, 3, 2)) @ np.diag([1.0, 5.0]) + 3
-    vectors, deviations = view.directions(latents, 4)
+    vectors, deviations, shares = view.directions(latents, 4)
     variances = np.linalg.eigvalsh(np.cov(latents.reshape(200, 6).T))[::-1][:4]
     np.testing.assert_allclose(deviations**2, variances, rtol=1e-4)
+    np.testing.assert_allclose(
+        shares, variances / latents.reshape(200, 6).var(0, ddof=1).sum(), 1e-4
+    )
+    np.testing.assert_allclose(view.directions(latents)[2].sum(), 1, rtol=1e-4)
     rows = vectors.reshape(4, 6)
     np.testing.assert_allclose(rows @ rows.T, np.eye(4), atol=1e-5)
     scores = latents.reshape(200, 6) @ rows.T
@@ -108,7 +112,7 @@ def test_directions_are_those_of_the_covariance():
 def test_directions_without_any_spread_are_left_out():
     latents = np.zeros((50, 6), np.float32)
     latents[:, 1] = RANDOM.normal(size=50)
-    vectors, _ = view.directions(latents)
+    vectors, *_ = view.directions(latents)
     np.testing.assert_allclose(np.abs(vectors), np.eye(6)[[1]], atol=1e-6)
 
 
@@ -210,7 +214,19 @@ def test_a_real_browser_shows_what_jax_decodes(run, browser, tmp_path):
         difference = pixels[..., :3].reshape(-1, 3) - np.rint(expected)
         assert np.abs(difference).max() <= 1
 
+    browser.settle()
+    small = canvas(browser, "picture")  # 8x8 images open as they are
+    assert browser.ask("document.getElementById('native').checked")
+    assert len(np.unique(small.reshape(-1, 4), axis=0)) <= 64
+    browser.ask("document.getElementById('native').click()")
     shown(latents[0])
+    assert "at 8 × 8" in browser.ask("document.getElementById('psnr').textContent")
+    # What a vector has not is not seen, whatever the style sheet says of bars.
+    hidden = (
+        """["cell", "pager"].map((id) => getComputedStyle(document.getElementById(id)).display)"""
+    )
+    grid = bool(functa.config.grid)
+    assert [display != "none" for display in browser.ask(hidden)] == [grid, False]
     rows = [functaset.test.ids.tolist().index(number) for number in data["ids"]]
     assert abs(browser.ask("viewer.psnr") - functaset.test.psnr[rows[0]]) < 1e-3
     truth = canvas(browser, "original")[..., 0]
@@ -218,6 +234,12 @@ def test_a_real_browser_shows_what_jax_decodes(run, browser, tmp_path):
     centres = ((np.arange(8) + 0.5) * side / 8).astype(int)
     original = array(data["originals"], 5, 8, 8, dtype=np.uint8)[0]
     np.testing.assert_array_equal(truth[np.ix_(centres, centres)], original)
+
+    browser.ask("document.getElementById('lines').click()")
+    browser.settle()
+    lined = canvas(browser, "original")[..., 0]
+    assert (lined != truth).any() and canvas(browser, "overlay").any()  # lines on both sides
+    browser.ask("document.getElementById('lines').click()")
 
     browser.ask("viewer.look(0.25, 0.4, 0.7)")
     shown(latents[0], 0.4 - 0.125, 0.7 - 0.125, 0.25)
@@ -233,7 +255,7 @@ def test_a_real_browser_shows_what_jax_decodes(run, browser, tmp_path):
     expected = (latents[0] + latents[3]) / 2
     shown(expected)
     browser.ask(f"{slide}(document.querySelectorAll('#directions input')[1], 2)")
-    vectors, deviations = view.directions(functaset.train.latents)
+    vectors, deviations, _ = view.directions(functaset.train.latents)
     expected = expected + 2 * deviations[1] * vectors[1]
     shown(expected)
     if functa.config.grid:

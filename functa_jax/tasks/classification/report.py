@@ -4,9 +4,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from functa_jax.evaluation import classification
-from groundfloor.plots import figure
-
-COLOURS = {"latents": "C0", "PCA": "k", "whole PCA": "0.6", "pixels": "C1"}
+from groundfloor.plots import COLOURS, WIDTH, figure
 
 
 def row(entry, right, latents, chosen):
@@ -66,8 +64,8 @@ def remarks_on(config, material, labelled, entries, chosen, answers):
 def draw(path, rows, labels, answer, classes):
     """Accuracies with their intervals, and the confusion matrix of the chosen on latents."""
     counts = confusion_matrix(labels, answer, labels=np.arange(classes))
-    height = max(3.4, 0.24 * len(rows) + 0.8)
-    with figure(path, 1, 2, size=(9.2, height), width_ratios=(5, 4)) as (_, (left, right)):
+    height = max(3.2, 0.2 * len(rows) + 0.8)
+    with figure(path, 1, 2, size=(WIDTH, height), width_ratios=(5, 5)) as (_, (left, right)):
         for place, r in enumerate(rows):
             test, colour = r["test %"], COLOURS[r["features"]]
             errors = [[max(0, test - r["low"])], [max(0, r["high"] - test)]]
@@ -78,7 +76,7 @@ def draw(path, rows, labels, answer, classes):
         names = [f"{r['features']}: {r['classifier']}" for r in rows]
         left.set_yticks(range(len(rows)), names)
         left.set_ylim(len(rows) - 0.5, -0.5)
-        left.set(xlabel="test accuracy (%), 95 % interval; filled: chosen")
+        left.set(xlabel="test accuracy in %, 95 % interval\nfilled: chosen")
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         right.imshow(shares**0.5, cmap="Blues", vmin=0, vmax=1)  # errors, though rare, are seen
         if classes <= 20:
@@ -89,4 +87,4 @@ def draw(path, rows, labels, answer, classes):
             right.set(xticks=range(classes), yticks=range(classes))
         right.grid(False)
         name = next(r["classifier"] for r in rows if r["chosen"] and r["features"] == "latents")
-        right.set(xlabel="predicted", ylabel="true", title=f"test images: latents, {name}")
+        right.set(xlabel="predicted", ylabel="true", title=f"latents, {name}: test images")

@@ -7,7 +7,7 @@ from functa_jax.images.gallery import gallery
 from functa_jax.tasks.generation import codes
 from functa_jax.tasks.generation.frechet import nearest
 from groundfloor import seeds
-from groundfloor.plots import figure
+from groundfloor.plots import COLOURS, WIDTH, figure, legend
 
 SCALES = (1, 4, 16)
 SHOWN = 8
@@ -61,13 +61,17 @@ def draw_distances(path, code, judge, samples):
             for rows in (samples, code.test)
         ],
     }
-    with figure(path, 1, 2, size=(7, 2.6)) as (_, axes):
+    with figure(path, 1, 2, size=(WIDTH, 2.9)) as (made, axes):
         for ax, (name, (ours, test)) in zip(axes, pairs.items(), strict=True):
             bins = np.linspace(0, max(ours.max(), test.max()), 40)
-            for values, label in ((ours, "samples"), (test, "test images")):
-                ax.hist(values, bins, density=True, histtype="step", lw=1.5, label=label)
+            for values, label, colour in (
+                (ours, "samples", COLOURS["latents"]),
+                (test, "test images", COLOURS["pixels"]),
+            ):
+                style = {"histtype": "step", "lw": 1.5, "color": colour, "label": label}
+                ax.hist(values, bins, density=True, **style)
             ax.set(xlabel=f"distance to the nearest train image\n({name})", yticks=[])
-            ax.legend(loc="upper left")
         axes[0].set_ylabel("density")
+        legend(made, axes, loc="outside lower center", ncols=2)
     ours, test = pairs["latents, root mean square"]
     return float(np.median(ours) / np.median(test))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
+from functa_jax.tasks.html import reading
+from groundfloor import tables
 from groundfloor.runs import atomic, duration
-from groundfloor.tables import cell, complete, is_number
+from groundfloor.tables import complete, is_number
 
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -15,39 +17,77 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters["cell"] = cell
 
 
-def write(path, title, summary, reports, questions):
+def write(path, title, summary, reports, questions, running=""):
     """Write the page, whole or not at all.
 
     summary: summary.json of the run, or {}; reports: what task.report returned, in order, whose
-    figures lie beside `path`; questions: {task: its question}.
+    figures lie beside `path`; questions: {task: its question}; running: what is going on while the
+    page is written, which a browser then loads again every 20 seconds.
     """
-    template = ENVIRONMENT.get_template("page.html")
-    sections = [
-        {
-            "task": report["task"],
-            "question": questions.get(report["task"], ""),
-            "columns": columns(report["rows"]),
-            "rows": complete(report["rows"]),
-            "remarks": report["remarks"],
-            "figures": [
-                (Path(name).stem.replace("_", " "), data_uri(path.parent / name))
-                for name in report["figures"]
-            ],
-        }
-        for report in reports
-    ]
-    html = template.render(
-        title=title, facts=facts(summary), sections=sections, footer=footer(reports)
+    html = ENVIRONMENT.get_template("page.html").render(
+        title=title,
+        running=running,
+        facts=facts(summary, reports),
+        sections=[section(report, questions, path.parent) for report in reports],
+        footer=footer(reports),
     )
     with atomic(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
-def facts(summary):
-    """What a reader wants to know of a run: {name: text}, of what its summary.json holds."""
+def section(report, questions, folder):
+    """What the page says of one report, whose figures lie in `folder`."""
+    rows, numeric = complete(report["rows"]), columns(report["rows"])
+    best = reading.best_rows(report["task"], report["rows"])
+    forms = {name: decimals([row[name] for row in rows]) for name in numeric}
+
+    def shown(place, row, name):
+        text, marked = forms[name](row[name]), best.get(name) == place
+        text += reading.interval(row, name) if marked else ""
+        return {"text": text, "number": numeric[name], "best": marked}
+
+    return {
+        "task": report["task"],
+        "question": questions.get(report["task"], ""),
+        "columns": numeric,
+        "rows": [[shown(i, row, name) for name in numeric] for i, row in enumerate(rows)],
+        "marked": bool(best),
+        "copies": {"CSV": tables.as_csv(rows), "LaTeX": tables.as_tex(rows)},
+        "remarks": report["remarks"],
+        "figures": [
+            {
+                "name": Path(name).stem.replace("_", " "),
+                "caption": reading.caption(name),
+                "source": data_uri(folder / name),
+            }
+            for name in report["figures"]
+        ],
+    }
+
+
+def decimals(values):
+    """A function that writes values of a column, all with as many decimals: as many as give the
+    largest four digits, at most four."""
+    floats = [abs(value) for value in values if isinstance(value, float)]
+    largest = max((value for value in floats if value < float("inf")), default=0)
+    digits = max(0, 4 - len(str(int(largest)))) if largest >= 1 else 4
+
+    def text(value):
+        return f"{value:.{digits}f}" if isinstance(value, float) else tables.cell(value)
+
+    if floats and min((value for value in floats if value), default=1) < 10**-digits / 2:
+        return tables.cell  # some would be 0: p-values, say
+    return text
+
+
+def facts(summary, reports=()):
+    """What a reader wants to know of a run: {name: text}, of what its summary.json holds.
+
+    Accuracies are those of classify where it has run, else of the training's quick classifiers: a
+    number to quote has one place.
+    """
 
     def text(key, form):
         value = summary.get(key)
@@ -61,8 +101,22 @@ def facts(summary):
         "test PSNR (mean of per-image)": text("test_psnr", "{:.2f} dB"),
         "PCA with as many numbers": text("pca_test_psnr", "{:.2f} dB"),
     }
-    for name, result in summary.get("accuracy", {}).items():
-        facts[f"test accuracy, {name}"] = f"{100 * result['test']:.2f} % ({result['classifier']})"
+    chosen = [
+        row
+        for report in reports
+        if report["task"] == "classify"
+        for row in report["rows"]
+        if row.get("chosen")
+    ]
+    for row in chosen:
+        facts[f"test accuracy, {row['features']}"] = (
+            f"{row['test %']:.2f} % [{row['low']:.2f}, {row['high']:.2f}] ({row['classifier']}, "
+            "chosen by classify)"
+        )
+    for name, result in ({} if chosen else summary.get("accuracy", {})).items():
+        facts[f"test accuracy, {name}"] = (
+            f"{100 * result['test']:.2f} % ({result['classifier']}, quick: classify tries more)"
+        )
     facts["seed"] = text("seed", "{}")
     if "train_seconds" in summary:
         facts["training"] = f"{duration(summary['train_seconds'])}, {summary.get('device')}"

@@ -5,7 +5,7 @@ from sklearn.manifold import TSNE
 
 from functa_jax.tasks import task
 from functa_jax.tasks.retrieval.ranking import CLASSES_SHOWN, class_means
-from groundfloor.plots import as_rgb, figure
+from groundfloor.plots import COLOURS, GREEN, RED, WIDTH, as_rgb, figure, legend
 
 NEIGHBOURS_SHOWN = 7
 
@@ -19,21 +19,24 @@ def neighbour_figure(path, best, data):
     wide = starts["pixels"] + NEIGHBOURS_SHOWN
     height, width = data.test.images.shape[1:3]
     tall = height / width
-    with figure(path, size=(0.6 * wide, 0.6 * tall * len(rows) + 0.4)) as (_, ax):
+    side = WIDTH / wide  # inches
+    with figure(path, size=(WIDTH, side * (tall * len(rows) + 1.2))) as (_, ax):
         for line, row in enumerate(rows):
             _show(ax, data.test.images[best["latents"].places[row]], 0, line * tall, tall)
             for side, start in starts.items():
                 for number, place in enumerate(best[side].neighbours[row, :NEIGHBOURS_SHOWN]):
                     right = data.train.labels[place] == labels[row]
                     image = data.train.images[place]
-                    _show(ax, image, start + number, line * tall, tall, "C2" if right else "C3")
+                    _show(ax, image, start + number, line * tall, tall, GREEN if right else RED)
         for start, title in (
             (0, "query"),
-            (starts["latents"], "nearest by latents (green: same class, red: another)"),
+            (starts["latents"], "nearest by latents"),
             (starts["pixels"], "nearest by pixels"),
         ):
             ax.text(start, -0.1, title)
-        ax.set(xlim=(-0.02, wide), ylim=(len(rows) * tall, -0.5), aspect="equal")
+        frames = "frames: green, the query's class; orange, another"
+        ax.text(starts["latents"], len(rows) * tall + 0.1, frames, va="top")
+        ax.set(xlim=(-0.02, wide), ylim=(len(rows) * tall + 0.5, -0.5), aspect="equal")
         ax.set_axis_off()
 
 
@@ -51,24 +54,24 @@ def _show(ax, image, left, top, tall, frame=None):
 def class_figure(path, best, classes):
     """mAP of each class, a group of bars a class."""
     width = 0.8 / len(best)
-    with figure(path, size=(max(5.0, 0.55 * min(classes, 40)) + 1, 2.8)) as (_, ax):
+    with figure(path, size=(WIDTH, 2.8)) as (made, ax):
         for number, (name, answers) in enumerate(best.items()):
             values = class_means(answers.precisions, answers.labels, classes)
             values = [np.nan if value is None else value for value in values]
             x = np.arange(classes) + (number - (len(best) - 1) / 2) * width
-            color = {"latents": "C0", "PCA": "0.35", "pixels": "0.7"}[name]
-            ax.bar(x, values, width, color=color, label=f"{name}, {answers.distance}")
+            ax.bar(x, values, width, color=COLOURS[name], label=f"{name}, {answers.distance}")
         if classes <= CLASSES_SHOWN:
             ax.set_xticks(np.arange(classes))
         ax.set(xlabel="class", ylabel="mAP", ylim=(0, 1))
         ax.grid(False, axis="x")
-        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        legend(made, ax)
 
 
 def map_figure(path, best, data, points, seed):
-    """t-SNE maps of test images, by latents and by pixels, coloured by class."""
-    names = ("latents", "pixels")
-    with figure(path, 1, len(names), size=(8.6, 4.0)) as (whole, axes):
+    """t-SNE maps of test images, by latents, PCA (where there is one) and pixels, coloured by
+    class."""
+    names = [name for name in ("latents", "PCA", "pixels") if name in best]
+    with figure(path, 1, len(names), size=(WIDTH, 2.9)) as (whole, axes):
         for ax, name in zip(axes, names, strict=True):
             answers = best[name]
             kept = task.spaced(len(answers.rows), points)
@@ -80,8 +83,9 @@ def map_figure(path, best, data, points, seed):
             colors = {"c": answers.labels[kept], "cmap": "tab10", "vmin": -0.5, "vmax": 9.5}
             if data.num_classes > CLASSES_SHOWN:
                 colors |= {"cmap": "nipy_spectral", "vmax": data.num_classes - 0.5}
-            drawn = ax.scatter(x, y, s=6, lw=0, **colors)
-            ax.set(title=f"{name}, {answers.distance}", xticks=[], yticks=[])
+            drawn = ax.scatter(x, y, s=4, lw=0, **colors)
+            ax.set(title=f"{name}: {answers.distance}", xticks=[], yticks=[])
+            ax.set_xlabel(f"t-SNE of {len(kept):,} test images", fontsize=8)
             ax.set_aspect("equal", adjustable="datalim")
             ax.grid(False)
         ticks = range(10) if data.num_classes <= CLASSES_SHOWN else None

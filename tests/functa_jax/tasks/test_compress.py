@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -187,3 +188,12 @@ def test_command_refuses_a_damaged_file(vectors, capsys, tmp_path):
 def test_command_refuses_a_decoder_of_other_settings(vectors, grids, capsys, tmp_path):
     flags = ("--decoder", grids / "functa.npz", "--images", 2, "--out", tmp_path / "out")
     assert "no decoder of" in refusal(capsys, lambda: command("--run", vectors, *flags))
+
+
+def test_rows_of_pictures_are_at_nearly_one_rate():
+    def curve(*rates):
+        return [SimpleNamespace(bare=rate) for rate in rates]
+
+    ours, near, far = curve(100, 220, 500), curve(90, 230, 700), curve(3000, 9000)
+    found = [point.bare for point in compress.alike([ours, near, far])]
+    assert found == [220, 230]  # no other two are as close, and the third is never near

@@ -15,7 +15,7 @@ from functa_jax.functaset import load_functaset
 from functa_jax.model import siren
 from functa_jax.tasks import __main__ as tasks
 from functa_jax.tasks import task
-from functa_jax.tasks.html import page
+from functa_jax.tasks.html import page, reading
 from functa_jax.tasks.task import TaskConfig
 from functa_jax.training import exporter
 from groundfloor import cli
@@ -93,7 +93,8 @@ def test_page_is_balanced_and_holds_everything(figures):
     found = Page(html)
     assert "script" not in found.seen
     said = "\n".join(found.texts)
-    for text in ("31.23", "31.75 dB", "99.72 % (SVM)", "1,293", "1 min 47 s", NASTY, "What is"):
+    quick = "99.72 % (SVM, quick: classify tries more)"
+    for text in ("31.23", "31.75 dB", quick, "1,293", "1 min 47 s", NASTY, "What is"):
         assert text in said
     assert len(found.images) == 4
     for image in found.images:
@@ -103,7 +104,7 @@ def test_page_is_balanced_and_holds_everything(figures):
         assert base64.b64decode(data) == expected[kind]
     # Nothing outside: addresses are data, or sections of the page.
     for address in found.addresses:
-        assert address.startswith("data:") or address in ("#inpaint", "#compress")
+        assert address.startswith("data:") or address in ("#inpaint", "#compress", "#top")
     assert "url(" not in html and "@import" not in html and "http" not in html
 
 
@@ -119,6 +120,45 @@ def test_table_sets_numbers_right_and_leaves_no_column_out(tmp_path):
     ]
     cells = [text for text in cells if text]
     assert cells == ["name", "n", "share", "yes", "a", "1", "-", "-", "-", "-", "0.1235", "True"]
+
+
+def test_a_column_has_as_many_decimals_everywhere_and_its_best_value_is_marked(tmp_path):
+    rows = [
+        {"features": "latents", "classifier": "MLP", "test %": 98.5, "low": 97.1, "high": 99.25},
+        {"features": "pixels", "classifier": "SVM", "test %": 97.123, "low": 95.0, "high": 98.0},
+    ]
+    report = report_of("classify", figures=()) | {"rows": rows, "remarks": []}
+    page.write(tmp_path / "index.html", "x", SUMMARY, [report], {})
+    said = Page((tmp_path / "index.html").read_text()).texts
+    assert said.count("98.50 [97.10, 99.25]") == said.count("97.12") == 1
+    assert any("\npixels,SVM,97.123,95.0,98.0\n" in text for text in said)
+    # A number to quote has one place: what the training's classifiers reached stands there only
+    # where classify has chosen none.
+    assert any("quick" in text for text in said)
+    rows[0]["chosen"] = "*"
+    page.write(tmp_path / "index.html", "x", SUMMARY, [report], {})
+    said = Page((tmp_path / "index.html").read_text()).texts
+    assert "98.50 % [97.10, 99.25] (MLP, chosen by classify)" in said
+    assert not any("quick" in text for text in said)
+
+
+def test_lower_is_better_of_distances_and_bounds_are_no_rivals():
+    rows = [
+        {"images": "train images", "FID": 0.1},
+        {"images": "latents, of test images", "FID": 0.2},
+        {"images": "latents, diffusion", "FID": 0.4},
+        {"images": "latents, Gaussian", "FID": 0.9},
+    ]
+    assert reading.best_rows("generate", rows) == {"FID": 2}
+    cases = [{"method": "a", "half": 1.0, "box": None}, {"method": "b", "half": 2.0, "box": 3.0}]
+    assert reading.best_rows("inpaint", cases) == {"half": 1}  # a box has no rival
+
+
+def test_figures_of_all_tasks_have_a_sentence():
+    for name in ("generate.png", "inpaint_half.png", "superresolve_x2.png", "retrieve_map.png"):
+        assert reading.caption(name).endswith(".") and " " in reading.caption(name)
+    assert reading.caption("superresolve_x4.png") != reading.caption("superresolve_large.png")
+    assert reading.caption("my_own.png") == "my own"
 
 
 def test_page_without_summary_or_reports(tmp_path):
@@ -162,7 +202,7 @@ def config_type(steps):
 @pytest.fixture
 def fake(monkeypatch, run):
     """Tasks `one` and `two`; calls are kept, and names in `broken` raise."""
-    state = types.SimpleNamespace(calls=[], broken={}, config=config_type((1, 2)))
+    state = types.SimpleNamespace(calls=[], broken={}, pages=[], config=config_type((1, 2)))
 
     def module(name):
         def main(config):
@@ -171,6 +211,8 @@ def fake(monkeypatch, run):
                 raise state.broken[name]
             material = task.load(config)
             material.out.mkdir(exist_ok=True)
+            meanwhile = material.path("index.html")
+            state.pages.append(meanwhile.read_text() if meanwhile.exists() else "")
             material.path(f"{name}.png").write_bytes(PNG)
             task.report(material, name, config, [{"dB": 1.5}], [f"{name}.png"])
 
@@ -211,6 +253,11 @@ def test_command_says_what_it_will_do_and_where_it_is(run, fake, capsys, monkeyp
     assert "2 of 2 tasks to run: one, two; about 1 min 30 s" in said
     assert "task 1 of 2: one, about 1 min 00 s; What is one?" in said
     assert re.search(r"task 2 of 2: two, about .*; What is two\?", said)
+    first, second = fake.pages
+    assert not first and "Running: task 2 of 2: two, since" in second and "refresh" in second
+    assert "What is one?" in second and "What is two?" not in second
+    whole = (run / "tasks" / "index.html").read_text()
+    assert "Running" not in whole and "refresh" not in whole
     assert Stopping.kept == f"the reports in {run / 'tasks'}"
     monkeypatch.setattr(Stopping, "kept", None)
     command("--run", run)

@@ -86,7 +86,7 @@ def test_the_command_measures_and_draws(tmp_path, capsys):
     ]
     names = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
     assert names == {
-        *("landscape_same_rate", "landscape_best_rates", "rates"),
+        *("landscape", "rates"),
         *("VGG_Loss_Landscape", "VGG_Grad_Pred", "VGG_Beta_Smooth"),
     }
     assert 0 < summary["probe_seconds"] < summary["seconds"]
@@ -100,12 +100,11 @@ def test_the_command_measures_and_draws(tmp_path, capsys):
     assert (tmp_path / "one" / "figures" / "landscape.png").exists()
 
 
-def test_a_rate_at_which_seeds_diverge_is_said_and_never_the_best(tmp_path, capsys):
+def test_a_rate_at_which_seeds_diverge_is_said_and_not_counted(tmp_path, capsys):
     summary = run(tmp_path, "--norms", "none", "--rates", 3, 0.1, "--steps", 40)
     dead, good = summary["table"]
     assert (dead["diverged"], dead["test"], good["diverged"]) == (1, None, 0)
     assert "none at rate 3: it diverged or ended at chance" in capsys.readouterr().out
-    assert bands.rank(good) > bands.rank(dead)
 
 
 def test_other_images_under_the_same_name_are_refused(tmp_path, capsys):

@@ -1,0 +1,120 @@
+"""One page of all pictures of experiments/results, and of what answers to the mouse.
+
+    python -m experiments.page      a second
+
+Reads the result files and writes experiments/results/index.html, which opens without a server and
+works offline: pictures and the two viewers lie beside it (experiments.viewers). Every picture has a
+sentence in sentences.py that says what to see.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from experiments import runner
+from experiments.page import sentences
+from groundfloor import checks, cli
+from groundfloor.errors import UserError
+from groundfloor.plots import BLACK, BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, RED, SKY
+from groundfloor.runs import atomic, read_json
+
+HERE = Path(__file__).parent
+VIEWERS = {
+    "viewer_mnist.html": "MNIST, 64 numbers an image: move between two images, along the principal "
+    "directions of all latents, or zoom in: the function has no pixels.",
+    "viewer_cifar10.html": "CIFAR-10, a grid of 8x8x16 numbers: click a cell of the image and "
+    "change its numbers; nothing but its surroundings changes.",
+}
+SWEEP, CURVES = "prune_cifar10-small", "curves/digits.json"
+PALETTE = {  # of the sweep's methods, as in its pictures where these have one colour
+    "magnitude": BLACK,
+    "magnitude-late": BLUE,
+    "gradual": ORANGE,
+    "l1": SKY,
+    "dessilbi": RED,
+    "movement": GREEN,
+    "supermask": PINK,
+}
+
+
+@dataclass(frozen=True)
+class Config(checks.Settings):
+    """Where the results lie."""
+
+    results: Path = runner.RESULTS
+    """Folder with the result files and pictures; index.html is written there."""
+
+
+def main(config):
+    """Write the page; returns its path."""
+    path = config.results / "index.html"
+    page = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    ).get_template("index.html")
+    html = page.render(
+        chapters=chapters(config.results),
+        viewers={name: text for name, text in VIEWERS.items() if (config.results / name).exists()},
+        data=script_safe({"sweep": sweep(config.results), **curves(config.results)}),
+        script=(HERE / "charts.js").read_text(encoding="utf-8"),
+    )
+    with atomic(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+    return path
+
+
+def chapters(results):
+    """{chapter: [(file name, sentence)]} of the pictures there are.
+
+    UserError if one has no sentence.
+    """
+    found = {chapter: [] for chapter in sentences.CHAPTERS}
+    for name in sorted(path.name for path in results.glob("*.png")):
+        told = sentences.chapter_and_sentence(name)
+        if told is None:
+            raise UserError(f"{results / name} has no sentence in experiments/page/sentences.py")
+        found[told[0]].append((name, told[1]))
+    return found
+
+
+def sweep(results):
+    """{"dense": top-1 in %, "lines": [{"name", "colour", "points": [[density, top-1, low, high]]}]}
+    of the pruning sweep, seeds apart; None without its files."""
+    path = results / f"{SWEEP}.csv"
+    if not path.exists():
+        return None
+    lines = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["density"]:
+                numbers = [100 * float(row[key]) for key in ("top1", "top1_low", "top1_high")]
+                point = [float(row["density_all"]), *numbers]
+                lines.setdefault(row["method"], []).append([round(value, 3) for value in point])
+    dense = 100 * read_json(results / f"{SWEEP}.json")["dense"]["test"]["top1"]
+    return {
+        "dense": round(dense, 2),
+        "lines": [
+            {"name": name, "colour": PALETTE.get(name, GREY), "points": sorted(points)}
+            for name, points in lines.items()
+        ],
+    }
+
+
+def curves(results):
+    """{"path", "landscape"} of experiments.curves; None for each without its file."""
+    path = results / CURVES
+    held = read_json(path) if path.exists() else {}
+    colours = {key: COLOURS[key] for key in ("none", "batch", "selected", "dropped")}
+    return {"path": held.get("path"), "landscape": held.get("landscape"), "colours": colours}
+
+
+def script_safe(value):
+    """JSON that cannot end the element of the page that it stands in."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

@@ -1,0 +1,129 @@
+"""What to see in each picture of experiments/results.
+
+Chapters hold beginnings of files' names; of several that fit, the longest is a picture's.
+"""
+
+CHAPTERS = {
+    "Images become latents": {
+        "reconstructions": "The first test images, as latents and as PCA of as many numbers keep "
+        "them; MNIST once more at eight times the size, CIFAR-10's errors times ten.",
+        "reconstruction_mnist_sizes": "At every size one latent per image rebuilds MNIST's test "
+        "images several dB better than PCA with as many numbers.",
+        "vectors_cifar10": "A vector for CIFAR-10: decoders that begin as PCA (blue, yellow) stay "
+        "near it and gain a little with the first inner step; one of tokens begins far below.",
+        "inner_steps_digits_spatial": "Left, at equal outer steps Gauss-Newton steps win; right, "
+        "at equal work plain gradient steps are ahead until the curves cross.",
+        "start_scale": "Larger initial weights do not reach the dashed 40 dB sooner on 32x32 "
+        "images, though they end far above it; on photographs 1.5 and 2 are best.",
+        "latent_classification_digits": "Left, more fitting steps do not make classes easier to "
+        "read, though images are rebuilt better. Right, latents need as many training images as "
+        "pixels and PCA.",
+        "compression_cifar10": "Up and left is better. Latents (blue) lie on or above PCA of "
+        "blocks and above JPEG, JPEG 2000 and WebP; with headers counted (right) image formats "
+        "lose most.",
+    },
+    "A Vision Transformer at nine densities": {
+        "prune_cifar10-small_accuracy": "Each panel has one family of methods in colour and all "
+        "others in grey; the insets show the upper end. Down to density 0.4 magnitude (black), "
+        "gradual, l1 and DessiLBI stay within a point of the dense network; below that magnitude "
+        "is ahead.",
+        "prune_cifar10-small_difference": "Points above magnitude at the same density, with 95 % "
+        "intervals: wherever a bar crosses the black line, a method cannot be told from magnitude.",
+        "prune_cifar10-small_cost": "Zeros alone make files smaller (left) and nothing faster; "
+        "removed groups make the network really smaller: time and arithmetic fall with accuracy.",
+        "prune_cifar10-small_groups": "Which heads and neurons the group lasso keeps, block by "
+        "block: neurons go long before heads, and those of the first block last.",
+        "prune_cifar10-small_layers": "Which layers keep their weights at each density of the "
+        "whole: magnitude, l1 and DessiLBI leave nearly the same pattern, random an even one, and "
+        "group-lasso empties whole layers.",
+    },
+    "Structure while training: DessiLBI": {
+        "dessilbi_bases_mnist": "Left, test error of W, of W on the support of Γ and of Γ itself; "
+        "right, how much of each layer is in the support. With Adam's rate as its clock Γ stays "
+        "empty; with a clock of its own it fills, whatever moves W.",
+        "dessilbi_density_mnist": "One path serves all densities, but the order of entry (red) is "
+        "worse at low density than the magnitude of DessiLBI's own weights (blue), which in turn "
+        "beats that of SGD's (black).",
+        "dessilbi_filters": "Left, norms of 120 filters in training: DessiLBI lifts a few and lets "
+        "the others go to zero; SGD keeps all. Right, what excites each filter most; black: gone.",
+        "dessilbi_growing_mnist": "A network that starts small and widens the layers whose filters "
+        "all enter: parameters after each epoch, three seeds.",
+    },
+    "BatchNorm and the landscape": {
+        "landscape_landscape": "Along the gradient, at one rate: loss, change of the gradient and "
+        "effective β, with BatchNorm (blue) and without it.",
+        "landscape_digits_landscape": "A column a rate. At small rates the loss along the gradient "
+        "stays in a narrow band with BatchNorm (blue) and in a wide one without (orange); at the "
+        "largest both are alike, and β follows the rate, not BatchNorm.",
+        "landscape_rates": "Which learning rates can be used: mean accuracy and its spread; a "
+        "cross is a rate at which some seeds diverge.",
+        "landscape_VGG_Loss_Landscape": "The course's band of the loss over models of several "
+        "rates: narrower and lower with BatchNorm wherever the colours part.",
+        "landscape_VGG_Grad_Pred": "How much the gradient changes from step to step, over models "
+        "of several rates.",
+        "landscape_VGG_Beta_Smooth": "The change of the gradient over the distance moved: the "
+        "bands lie on each other, so that BatchNorm does not change it.",
+        "landscape_edge": "Curvature as a share of what the rate can bear (dashed: the edge of "
+        "stability). Without normalisation it rises to the edge and stays near it; with BatchNorm "
+        "it falls below.",
+    },
+    "The parts of a network": {
+        "study_cifar10-cpu_accuracy": "One thing changed at a time, each at its own best rate: "
+        "dots left of the dotted line are worse than the base. No BatchNorm costs most.",
+        "study_cifar10-cpu_cost": "The same accuracies against size and time: the names mark what "
+        "is best, worst or apart.",
+        "study_cifar10-cpu_confusion": "The test images of each class by what the best network "
+        "says: cats are taken for dogs, trucks for cars.",
+        "study_cifar10-cpu_training": "Accuracy on training batches of each setting.",
+        "study_cifar10-cpu_filters": "The filters of the first convolution: edges and spots of "
+        "opposite colours.",
+        "study_cifar10-cpu_maximisation": "Images that raise a class (first row) or a channel: "
+        "stripes and textures, no objects, after so short a training.",
+        "study_cifar10-cpu_mistakes": "The most confident mistakes: above each image what the "
+        "network says, below it what is true.",
+        "study_cifar10-cpu_surface": "The loss around the trained network on a plane of random "
+        "directions: one smooth bowl, the network at its lowest point.",
+    },
+    "Robust statistics": {
+        "linear_path": "Coefficients against time for scikit-learn's diabetes data: the lasso and "
+        "LBI let columns in in nearly the same order, but LBI's have their full size at once.",
+        "robust_labels_cifar10": "CIFAR-10: how well each method ranks wrong labels first (left), "
+        "and accuracy after they are left out (right).",
+        "robust_labels": "MNIST with wrong labels of five kinds: how well each method ranks them "
+        "first (left), and the accuracy of neighbours after they are left out (right).",
+        "robust_fewshot": "One or five labels a class and many images without: who gains from the "
+        "unlabelled ones, by three kinds of features.",
+        "robust_knockoffs": "False discoveries stay under the dotted line for all knockoffs; the "
+        "cross-validated lasso goes far beyond. Right, what is found.",
+        "robust_lista": "Learned thresholds reach in sixteen layers what ISTA does not in "
+        "hundreds; away from the codes they were trained on (right) the gain shrinks.",
+        "robust_masking": "Outliers that hide each other: masked (not found) and swamped (good "
+        "points accused) in %, by method; with leverage all fail alike.",
+        "robust_msplit": "Coefficients of one seed as pictures, beside the truth (two lesions "
+        "and a ring): red raises and blue lowers the prediction; the sparser a method, the more "
+        "is white.",
+        "robust_pca": "Digits with wrong pixels: low rank plus sparse finds which pixels are wrong "
+        "(last row), a PCA spreads them.",
+        "robust_ranking": "How well rankings survive wrong answers: with graded answers robust "
+        "losses keep the order until two in five are wrong.",
+    },
+}
+
+
+def chapter_and_sentence(name):
+    """(chapter, sentence) of a picture's file name, or None."""
+    stem = name.rpartition(".")[0]
+    names = (stem, _without_preset(stem))
+    fitting = [
+        (len(start), chapter, sentence)
+        for chapter, sentences in CHAPTERS.items()
+        for start, sentence in sentences.items()
+        if any(each.startswith(start) for each in names)
+    ]
+    return max(fitting)[1:] if fitting else None
+
+
+def _without_preset(stem):
+    """landscape_digits-edge_rates -> landscape_rates: one sentence for all presets."""
+    first, _, rest = stem.partition("_")
+    return f"{first}_{rest.partition('_')[2]}" if first == "landscape" else stem
