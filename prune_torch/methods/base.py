@@ -47,7 +47,8 @@ class Method:
     share: of the steps, for the search. debias: a penalty has shrunk all weights in the search, so
     those that stay go back to the dense network's values. one_for_all: one search serves all
     densities. chooses: it has a density of its own, whatever `count`. structured: it removes whole
-    heads, neurons or blocks. inexact: why a level may not be met to the last weight, as the table
+    heads, neurons or blocks. rewrites: its
+    masks belong to weights that it has changed itself. inexact: why a level may not be met to the last weight, as the table
     says it.
     """
 
@@ -56,6 +57,7 @@ class Method:
     one_for_all = False
     chooses = False
     structured = False
+    rewrites = False
     inexact = "weights that stay are zero"
 
     def __init__(self, cell):
@@ -95,6 +97,13 @@ class Method:
         """Go on as after the search that gave `result`."""
         raise NotImplementedError
 
+    def settle(self):
+        """After the recovery: the model must be an ordinary one again.
+
+        Returns the tensors that stand for a weight in count and file: dict of name -> `Parts`.
+        """
+        return {}
+
     def gradients(self, batches=8):
         """Mean gradient of the prunable parameters over some training batches; counted."""
         model, task = self.cell.model, self.cell.task
@@ -127,6 +136,13 @@ class Method:
             for hook in hooks:
                 hook.remove()
         self.passes += batches
+
+    def input_squares(self):
+        """Sums of squares of the inputs of every prunable matrix: dict of name -> (columns,)."""
+        parameters = self.cell.parameters
+        sums = {n: torch.zeros(p[0].numel(), device=p.device) for n, p in parameters.items()}
+        self.watch_inputs(parameters, lambda name, rows: sums[name].add_(rows.square().sum(0)))
+        return sums
 
 
 def cubic(step, steps, first, last):

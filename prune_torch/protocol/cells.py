@@ -22,7 +22,7 @@ from optim_torch.dessilbi import structure
 from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
-from prune_torch.network import vit
+from prune_torch.network import factored, vit
 from prune_torch.protocol import finetune
 
 LATENCY_IMAGES = 16  # in a batch
@@ -243,8 +243,9 @@ def run_cell(bench, folder, key):
     finetune.run(
         task, model, optimizer, config.steps - search, seed=cell.seed, first=search, loss=loss
     )
+    parts = method.settle()
     test = task.evaluate(model, task.test)
-    counts = density.count(model)
+    counts = density.count(model, parts)
     exact = counts["nonzero"] == round((key.density or 1.0) * counts["total"])
     hits = binomtest(round(test["top1"] * len(task.test)), len(task.test))
     interval = hits.proportion_ci(method="wilson")
@@ -261,13 +262,20 @@ def run_cell(bench, folder, key):
         "note": "" if exact else method.inexact,
         "steps": config.steps,
         "extra_passes": method.passes,
-        **_cost(bench, model, folder / f"{key.stem}.safetensors", method.structured),
-        "layers": {n: float(masks[n].float().mean()) if n in masks else 1.0 for n in parameters},
+        **_cost(bench, model, folder / f"{key.stem}.safetensors", method.structured, parts),
+        "layers": {name: _share(name, masks, parts) for name in parameters},
         "seconds": round(time.monotonic() - began, 2),
     }
 
 
-def _cost(bench, model, path, structured):
+def _share(name, masks, parts):
+    """Density of a layer."""
+    if name in parts:
+        return parts[name].nonzero() / parts[name].sparse.numel()
+    return float(masks[name].float().mean()) if name in masks else 1.0
+
+
+def _cost(bench, model, path, structured, parts):
     """Compute, file size and, for a structured method, latency and shares kept in each block.
 
     Writes the network, without its dead parts if `structured`, packed otherwise. Zeros alone save
@@ -276,7 +284,8 @@ def _cost(bench, model, path, structured):
     model.eval()
     small, measured = model, {}
     if not structured:
-        pack.save(model.state_dict(), path, compact.description(model))
+        tensors, named = factored.separated(model.state_dict(), parts)
+        pack.save(tensors, path, {**compact.description(model), **named})
     else:
         small = compact.compact(model)
         compact.save(small, path)

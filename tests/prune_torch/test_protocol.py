@@ -59,8 +59,10 @@ def test_counts_meet_the_level_or_the_row_says_why_not(finished, bench):
     name, row = finished.name, finished.row
     missed = round(finished.level * row["total"]) - row["nonzero"]
     if name in FREE:
-        # A random newcomer of SET that leads to a neuron without outputs never moves.
-        assert missed == 0 or (name == "set" and 0 < missed < 0.01 * row["total"])
+        # A random newcomer of SET that leads to a neuron without outputs never moves; a random
+        # network's biases begin at zero, and those of k have no gradient.
+        idle = name in ("set", "norms-only")
+        assert missed == 0 or (idle and 0 < missed < 0.01 * row["total"])
         note = "" if not missed else "weights that stay are zero"
         assert (row["exact"], row["note"]) == (not missed, note)
     elif METHODS[name].structured:
@@ -87,6 +89,8 @@ def test_the_file_is_the_network_of_the_row(finished, bench):
     assert bench.task.evaluate(network, bench.task.test)["top1"] == row["top1"]
     if METHODS[finished.name].structured:
         assert compact.parameters(network) < row["total"]
+    elif finished.name == "oats":  # two factors stand for a matrix
+        assert density.count(network)["nonzero"] > row["nonzero"]
     else:
         assert density.count(network)["nonzero"] == row["nonzero"]
 
