@@ -52,10 +52,15 @@ class Config(Output, DataConfig):
     """timm's name of a Vision Transformer."""
     model_args: dict[str, CountOrZero] = field(default_factory=dict)
     """Arguments of timm.create_model besides the name and the number of classes."""
+    mean_pool: bool = False
+    """No class token: the head sees the mean of the patches."""
     pretrained: bool = False
     """Take timm's trained weights from the hub."""
     weights: Path | None = None
     """File of weights: .safetensors, .pth or Google's .npz."""
+    from_sparse: Path | None = None
+    """Begin with this pruned network of a sweep instead of a dense one: its zeros stay, and it goes
+    to lower densities, or to 2:4 besides."""
 
     images: Count | None = None
     """Use only this many images of each split; none uses all."""
@@ -70,6 +75,10 @@ class Config(Output, DataConfig):
     """Training steps of the dense network; 0 takes --weights as they are."""
     dense_rate: Positive = 1e-3
     """Its learning rate (AdamW, warm-up, cosine)."""
+    recipe: Literal["plain", "mixed"] = "plain"
+    """How it is trained: as the cells are, or with mixed images and averaged weights."""
+    retrain: bool = False
+    """Train it even if the package has one of these settings."""
     steps: AtLeastTwo = 120
     """Training steps of each cell, search and recovery together."""
     rate: Positive = 5e-4
@@ -107,7 +116,7 @@ class Config(Output, DataConfig):
         super().__post_init__()
         for name in SIZES & self.model_args.keys():
             checks.require(self.model_args[name] > 0, name, 0, "must be at least 1")
-        given = self.dense_steps or self.pretrained or self.weights
+        given = self.dense_steps or self.pretrained or self.weights or self.from_sparse
         checks.require(given, "dense_steps", 0, "needs --weights or --pretrained")
 
 
@@ -129,10 +138,21 @@ PRESETS = {
         },
     ),
     "cifar10-small": Config(
-        model_args={**SMALL, "embed_dim": 64, "depth": 6, "num_heads": 4},
+        model="vit_tiny_r_s16_p8_224",  # behind a convolution, 7x7 pixels, and pooling
+        model_args={
+            "img_size": 32,
+            "patch_size": 1,
+            "embed_dim": 96,
+            "depth": 6,
+            "num_heads": 4,
+            "mlp_ratio": 2,
+        },
+        mean_pool=True,
         augment=True,
         batch_size=128,
-        dense_steps=6000,
+        dense_steps=22_000,
+        dense_rate=2e-3,
+        recipe="mixed",
         steps=1000,
     ),
     "cifar10-tiny": Config(
@@ -159,8 +179,9 @@ PRESETS = {
 def main(config, preset):
     """Run what is missing, then write table and pictures of all cells in the folder; returns the
     summary (dict)."""
-    if config.weights is not None and not config.weights.is_file():  # before the data are read
-        raise UserError(f"{config.weights} does not exist")
+    for path in (config.weights, config.from_sparse):
+        if path is not None and not path.is_file():  # before the data are read
+            raise UserError(f"{path} does not exist")
     bench = workers.make_bench(config)
     fitting.refuse_unfit(config, bench)
     keys, refused = _cells(config, bench)
@@ -172,7 +193,7 @@ def main(config, preset):
         config,
         bench.data_set,
         not_identity=(*PLACES, *WIDENED),
-        files=("weights",),
+        files=("weights", "from_sparse"),
     )
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{counted(len(keys), 'cell')}, {len(missing)} to run; in {run.folder}", flush=True)
@@ -182,7 +203,8 @@ def main(config, preset):
         print(f"left out: {line}")
     config = bench.choose_precision(run.path("precision.json"))
     file, dense = bench.dense(run.folder)
-    print(f"dense network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
+    kind = "dense" if config.from_sparse is None else "sparse"
+    print(f"{kind} network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
     there = len(keys) - len(missing)
     Stopping.kept = f"the dense network and {counted(there, 'finished cell')} in {run.folder}"
     failed = 0
@@ -214,7 +236,8 @@ def _cells(config, bench):
     for level, method in product((None, *config.densities), config.methods):
         if METHODS[method].chooses != (level is None):
             continue
-        why = method_of(bench, Key(method, level, 0), bench.model).refusal()
+        made = method_of(bench, Key(method, level, 0), bench.model)
+        why = (level and fitting.beyond(made.cell)) or made.refusal()
         if why:
             refused.setdefault((method, why), []).append(level)
             continue

@@ -18,7 +18,7 @@ class Random(Method):
             name: torch.rand(p.shape, generator=generator, dtype=torch.float64).to(p.device)
             for name, p in self.cell.parameters.items()
         }
-        return density.top_masks(scores, count)
+        return self.top_masks(scores, count)
 
 
 class RandomSearch(Method):

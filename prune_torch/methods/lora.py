@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from prune_torch import density
 from prune_torch.methods.base import Method, cubic
 
 RANK = 8
@@ -81,4 +80,4 @@ class LoRAPrune(Method):
             weight.requires_grad_(True)
 
     def masks(self, count):
-        return density.top_masks({n: a.scores for n, a in self.adapted.items()}, count)
+        return self.top_masks({n: a.scores for n, a in self.adapted.items()}, count)

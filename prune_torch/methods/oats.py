@@ -35,6 +35,9 @@ class OATS(Method):
 
     rewrites = True
 
+    def refusal(self):
+        return "zeros do not stay beside factors of low rank" if self.cell.held else None
+
     @torch.no_grad()
     def masks(self, count):
         """Masks of the sparse parts, by the names that they have in the model now."""
@@ -44,7 +47,7 @@ class OATS(Method):
         for name, squares in self.input_squares().items():
             weight = parameters[name].detach()
             rows, columns = weight.flatten(1).shape
-            rank = int(SHARE * counts[name] / (rows + columns))
+            rank = round(SHARE * counts[name] / (rows + columns))
             entries = counts[name] - rank * (rows + columns)
             parts = split(weight.flatten(1), squares.sqrt(), rank, entries)
             parts = parts._replace(sparse=parts.sparse.view_as(weight))

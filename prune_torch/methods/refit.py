@@ -28,7 +28,7 @@ class Refitted(Method):
     def masks(self, count):
         """Masks as in `Method.masks`; the weights that stay are changed in place."""
         cell, dense = self.cell, copy.deepcopy(self.cell.model).eval()
-        masks = super().masks(count)
+        masks = self.allowed(super().masks(count))
         structure.apply(cell.parameters, masks)
         cell.model.eval()
         batches = [cell.task.batch(cell.seed, number)[0] for number in range(BATCHES)]

@@ -147,14 +147,14 @@ def test_gradients_of_full_rank_adapters_are_those_of_the_weight():
 
 
 def test_a_sparse_matrix_plus_one_of_low_rank_is_found_again():
-    low = draw(12, 2) @ draw(2, 16, seed=1)
-    sparse = torch.zeros(12, 16).double()
-    sparse[[0, 3, 7, 11], [2, 9, 9, 15]] = torch.tensor([8.0, -7.0, 9.0, 8.0]).double()
-    scales = draw(16, seed=2).abs() + 0.5
-    parts = split(low + sparse, scales, 2, 4)
+    low, places = draw(40, 1) @ draw(1, 48, seed=1), torch.arange(12)
+    sparse = torch.zeros(40, 48).double()
+    sparse[3 * places, 4 * places] = 6.0 * (-1.0) ** places.double()
+    scales = draw(48, seed=2).abs() + 0.5
+    parts = split(low + sparse, scales, 1, 12)
     torch.testing.assert_close(parts.joined(), low + sparse, atol=1e-3, rtol=1e-3)
     assert torch.equal(parts.sparse != 0, sparse != 0)
-    assert parts.nonzero() == 4 + 2 * (12 + 16)
+    assert parts.nonzero() == 12 + 40 + 48
     alone = split(low, scales, 0, 50)
     wanted = density.top_masks({0: (low * scales).abs()}, 50)[0]
     torch.testing.assert_close(alone.joined(), low * wanted)
