@@ -5,6 +5,7 @@ has the same number of training steps, batches and seeds. Results: results.csv, 
 pictures. A stopped sweep goes on where it was, cell by cell.
 """
 
+import copy
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -27,13 +28,14 @@ from groundfloor.errors import UserError
 from groundfloor.output import Output
 from groundfloor.pytorch.precision import Precision
 from groundfloor.runs import Progress, Run, Stopping, counted, write_json
+from prune_torch import elastic
 from prune_torch.methods import METHODS
 from prune_torch.protocol import fitting, report, workers
-from prune_torch.protocol.cells import Key, method_of
+from prune_torch.protocol.cells import Key, method_of, search
 
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"}
 WIDENED = ("methods", "densities", "seeds", "distil", "merge")  # a sweep may be
-PLACES = (*SOURCE, "device", "jobs", "ray", "checkpointing", *output.FIELDS)
+PLACES = (*SOURCE, "device", "jobs", "ray", "checkpointing", "elastic", *output.FIELDS)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ class Config(Output, DataConfig):
     checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time."""
 
+    elastic: bool = False
+    """Also one file for all densities of each method that can: the dense network's weights with
+    their importance, for prune_torch.load(FILE, density=0.3)."""
     seed: Seed = 0
     """Seed of the dense network."""
     jobs: Count = 1
@@ -217,6 +222,8 @@ def main(config, preset):
             write_json(_row_path(run, key), row)
             Stopping.kept = f"{counted(progress.done + 1, 'finished cell')} in {run.folder}"
             progress.advance(1, top1=f"{key.stem}: {100 * row['top1']:.2f} %")
+    if config.elastic:
+        write_elastic(config, bench, run)
     rows = report.finished(run)
     if not rows:
         raise UserError("every cell failed; see above")
@@ -225,6 +232,29 @@ def main(config, preset):
         what = counted(failed, "cell")
         raise UserError(f"{what} failed, see above; the same command tries them again")
     return summary
+
+
+def write_elastic(config, bench, run):
+    """METHOD-elastic.safetensors in the run's folder for each method that can, of the first seed;
+    a line for each that cannot."""
+    for name in config.methods:
+        path, why = run.path(f"{name}-elastic.safetensors"), elastic.unfit(name)
+        if why:
+            print(f"{name}: no elastic file ({why})")
+        elif not path.exists():
+            key = Key(name, 1.0, config.seeds[0])
+            method = method_of(bench, key, copy.deepcopy(bench.model))
+            if method.cell.steps:
+                search(method, run.path("cells") / key.search(bench))
+            importances = elastic.of_method(method, config.prunable)
+            elastic.save(
+                method.cell.model,
+                importances,
+                path,
+                prunable=config.prunable,
+                structured=method.structured,
+            )
+            print(f"{path}: any density")
 
 
 def _cells(config, bench):

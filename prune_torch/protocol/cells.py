@@ -47,7 +47,7 @@ class Key(NamedTuple):
         return f"{self.method}-search-s{self.seed}-{made_from}"
 
 
-def _search(method, folder):
+def search(method, folder):
     """The method's own training steps; one that serves all densities is kept in `folder`.
 
     Returns AdamW's moments of every parameter that was trained: dict of name -> dict.
@@ -117,8 +117,8 @@ def run_cell(bench, folder, key):
     model = copy.deepcopy(bench.model)
     method = method_of(bench, key, model)
     parameters = list(method.cell.parameters)
-    cell, search = method.cell, method.cell.steps
-    moments = _search(method, folder / key.search(bench)) if search else {}
+    cell, steps = method.cell, method.cell.steps
+    moments = search(method, folder / key.search(bench)) if steps else {}
     masks = method.allowed(method.masks(cell.count))
     if method.debias:
         model.load_state_dict(bench.model.state_dict())
@@ -134,7 +134,7 @@ def run_cell(bench, folder, key):
         return task.loss(network, batch, teacher, key.distil)
 
     finetune.run(
-        task, model, optimizer, config.steps - search, seed=cell.seed, first=search, loss=loss
+        task, model, optimizer, config.steps - steps, seed=cell.seed, first=steps, loss=loss
     )
     parts = method.settle()
     test = task.evaluate(model, task.test)

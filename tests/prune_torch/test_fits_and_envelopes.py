@@ -199,7 +199,7 @@ def test_densities_by_outliers_lie_about_their_mean():
 def test_steered_penalties_meet_the_level_before_the_cut(bench, name, level, most):
     method = METHODS[name](cell(bench, level))
     method.cell.steps, method.cell.whole = 40, 80
-    cells._search(method, None)
+    cells.search(method, None)
     total = sum(p.numel() for p in method.cell.parameters.values())
     if name == "dessilbi-steered":
         tensors = [method.path.state[p]["gamma"] for p in method.cell.parameters.values()]

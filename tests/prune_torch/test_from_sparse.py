@@ -38,6 +38,7 @@ def test_zeros_stay_and_the_level_is_met(sparse, tmp_path, name):
     assert row["exact"], row["nonzero"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_sweep_goes_on_from_a_file_to_less_and_to_two_of_four(tmp_path, capsys):
     run(tmp_path / "one", "--methods", "magnitude", "--densities", 0.5)
     file = tmp_path / "one" / "cells" / "magnitude-d0.5-s0.safetensors"
@@ -56,6 +57,7 @@ def test_a_sweep_goes_on_from_a_file_to_less_and_to_two_of_four(tmp_path, capsys
     assert rows[1]["density_blocks"] < 0.5  # zeros of both
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_networks_of_uneven_widths_go_on_too(tmp_path):
     run(tmp_path / "one", "--methods", "neurons", "--densities", 0.7)
     file = tmp_path / "one" / "cells" / "neurons-d0.7-s0.safetensors"

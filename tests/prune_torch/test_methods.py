@@ -207,7 +207,7 @@ def test_soft_movement_has_its_number_when_the_search_ends(bench, level):
 def test_whole_blocks_stay_or_go(bench, name):
     for level, whole in ((0.85, 1), (1.0, 2)):
         method = METHODS[name](cell(bench, level))
-        cells._search(method, None)
+        cells.search(method, None)
         found = method.masks(method.cell.count)
         for number in (0, 1):
             own = [m for n, m in found.items() if n.startswith(f"blocks.{number}.")]

@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_row(finished, bench, tmp_path, monkeypatch
 def test_what_is_masked_stays_zero_under_momentum_and_decay(bench, tmp_path):
     """Of a method that puts other parameters into the model and takes them out again."""
     method = METHODS["movement"](cell(bench, 0.6))
-    cells._search(method, tmp_path)
+    cells.search(method, tmp_path)
     masks = method.masks(method.cell.count)
     model = method.cell.model
     named = dict(model.named_parameters())
@@ -163,7 +163,7 @@ def test_late_magnitude_keeps_the_largest_after_the_longest_search(bench, tmp_pa
     optimizer = finetune.optimizer_for(trained, 1e-3, 0.05)
     finetune.run(bench.task, trained, optimizer, 10, seed=0, whole=20)
     method = late(cell(bench))
-    cells._search(method, tmp_path / "search.pt")
+    cells.search(method, tmp_path / "search.pt")
     sizes = {n: p.detach().abs() for n, p in density.prunable(trained).items()}
     found, wanted = method.masks(method.cell.count), density.top_masks(sizes, method.cell.count)
     assert all(torch.equal(found[n], wanted[n]) for n in wanted)
