@@ -20,9 +20,9 @@ def write(model, settings, path):
     stored.write(path, halves, {KEY: json.dumps(settings, sort_keys=True)})
 
 
-def matching(settings, folder=FOLDER):
+def matching(settings):
     """The file that was trained with just these settings, or None."""
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(FOLDER.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             known = (file.metadata() or {}).get(KEY)
         if known == json.dumps(settings, sort_keys=True):

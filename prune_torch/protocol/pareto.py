@@ -42,6 +42,7 @@ def picture(path, rows):
                 text = own[i]["name"]
                 axis.annotate(text, points[i], (4, -9), textcoords="offset points", fontsize=6)
             plural = "image" if batch == 1 else "images"
-            axis.set(xlabel=f"ms an image, {batch} {plural} at once", xscale="log")
+            axis.set(xlabel=f"ms an image, {batch} {plural} at once")
+            axis.set_xlim(left=0)
         axes[0, 0].set(ylabel="test top-1 in %")
         axes[0, 0].legend(fontsize=7, loc="lower right")
