@@ -156,7 +156,6 @@ PRESETS = {
         augment=True,
         batch_size=128,
         dense_steps=22_000,
-        dense_rate=2e-3,
         recipe="mixed",
         steps=1000,
     ),
