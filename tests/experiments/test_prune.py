@@ -81,7 +81,7 @@ def test_hours_are_measured_on_a_network():
 
 
 def test_speeds_are_of_the_chosen_networks_of_a_sweep(tmp_path, monkeypatch):
-    for name in ("accuracy", "layers", "cost", "groups"):
+    for name in ("accuracy", "difference", "layers", "cost", "groups"):
         monkeypatch.setattr(figures, name, lambda *_: None)
     words = ("--methods", "neurons", "magnitude", "--densities", 0.7, 0.9)
     sweeps.run(tmp_path, *words)

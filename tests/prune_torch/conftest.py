@@ -16,5 +16,5 @@ def bench():
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    for name in ("accuracy", "layers", "cost", "groups"):
+    for name in ("accuracy", "difference", "layers", "cost", "groups"):
         monkeypatch.setattr(figures, name, lambda *_: None)
