@@ -1,6 +1,7 @@
 """A Vision Transformer pruned to many densities by many methods, under one protocol.
 
     model = prune_torch.load("neurons-d0.5-s0.safetensors")     # timm's own, really smaller
+    model = prune_torch.load("neurons-elastic.safetensors", density=0.3)
 
 PyTorch and timm are imported when they are asked for.
 """
@@ -12,9 +13,12 @@ quiet_imports()
 __all__ = ["load"]
 
 
-def __getattr__(name):
-    if name == "load":
-        from prune_torch.compact import load
+def load(path, density=None, device="cpu"):
+    """The timm model in a file of a sweep, without hooks or masks, in evaluation mode.
 
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    density: of a file of --elastic, nonzero parameters / all parameters. Raises UserError that
+    names the file.
+    """
+    from prune_torch import compact, elastic
+
+    return compact.load(path, device) if density is None else elastic.load(path, density, device)

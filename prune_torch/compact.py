@@ -177,11 +177,16 @@ def load(path, device="cpu"):
     """
     state, metadata = pack.opened(path)
     with reading(path, "a network of this package"):
-        if KEY not in metadata:
-            raise ValueError("it does not say which network its weights are of")
-        # Copies: in a file tensors begin anywhere, and sums may then round differently.
-        copies = {name: x.to(device, copy=True) for name, x in state.items()}
-        return _rebuild(json.loads(metadata[KEY]), copies).eval()
+        return rebuilt(state, metadata, device)
+
+
+def rebuilt(state, metadata, device="cpu"):
+    """The model of a file's tensors and metadata, in evaluation mode; ValueError if it is none."""
+    if KEY not in metadata:
+        raise ValueError("it does not say which network its weights are of")
+    # Copies: in a file tensors begin anywhere, and sums may then round differently.
+    copies = {name: x.to(device, copy=True) for name, x in state.items()}
+    return _rebuild(json.loads(metadata[KEY]), copies).eval()
 
 
 def _rebuild(described, state):

@@ -116,16 +116,22 @@ def erdos_renyi(tensors):
     return {n: sum(t.shape) / t.numel() for n, t in tensors.items()}
 
 
-def count(model):
+def count(model, parts=()):
     """What is in the model as it is: a dict of nonzero, total, density_all and density_blocks, that
-    of the blocks' matrices. ValueError as `prunable`."""
-    blocks = prunable(model).values()
+    of the blocks' matrices. ValueError as `prunable`.
+
+    parts: name -> `factored.Parts` of weights that are kept in parts; these count instead.
+    """
+    blocks, parts = prunable(model), dict(parts)
+    nonzero = {
+        name: parts[name].nonzero() if name in parts else int(p.count_nonzero())
+        for name, p in model.named_parameters()
+    }
     total = sum(p.numel() for p in model.parameters())
-    nonzero = sum(int(p.count_nonzero()) for p in model.parameters())
-    kept = sum(int(p.count_nonzero()) for p in blocks)
     return {
-        "nonzero": nonzero,
+        "nonzero": sum(nonzero.values()),
         "total": total,
-        "density_all": nonzero / total,
-        "density_blocks": kept / sum(p.numel() for p in blocks),
+        "density_all": sum(nonzero.values()) / total,
+        "density_blocks": sum(nonzero[name] for name in blocks)
+        / sum(p.numel() for p in blocks.values()),
     }

@@ -18,7 +18,7 @@ from safetensors.torch import _TYPES
 
 from groundfloor import checks, cli
 from groundfloor.errors import UserError, reading
-from prune_torch.network import stored
+from prune_torch.network import factored, stored
 
 KEY = "prune_torch.pack"  # our metadata
 HEADER = 256  # bytes, more than a mask adds to the header
@@ -85,10 +85,12 @@ def load(path):
 
 
 def opened(path):
-    """(name -> tensor, metadata) of a safetensors file, packed or not; UserError as `load`."""
+    """(name -> tensor, metadata) of a safetensors file, packed or not, weights in parts joined;
+    UserError as `load`."""
     with reading(path, "a packed file"):
         contents = stored.read(path)
-        return unpack(*contents) if KEY in contents[1] else contents
+        tensors, metadata = unpack(*contents) if KEY in contents[1] else contents
+        return factored.joined(tensors, metadata), metadata
 
 
 def _digest(tensors, layout, metadata):

@@ -5,6 +5,7 @@ has the same number of training steps, batches and seeds. Results: results.csv, 
 pictures. A stopped sweep goes on where it was, cell by cell.
 """
 
+import copy
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -27,13 +28,14 @@ from groundfloor.errors import UserError
 from groundfloor.output import Output
 from groundfloor.pytorch.precision import Precision
 from groundfloor.runs import Progress, Run, Stopping, counted, write_json
+from prune_torch import elastic
 from prune_torch.methods import METHODS
 from prune_torch.protocol import fitting, report, workers
-from prune_torch.protocol.cells import Key, method_of
+from prune_torch.protocol.cells import Key, method_of, search
 
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"}
 WIDENED = ("methods", "densities", "seeds", "distil", "merge")  # a sweep may be
-PLACES = (*SOURCE, "device", "jobs", "ray", "checkpointing", *output.FIELDS)
+PLACES = (*SOURCE, "device", "jobs", "ray", "checkpointing", "elastic", *output.FIELDS)
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,15 @@ class Config(Output, DataConfig):
     """timm's name of a Vision Transformer."""
     model_args: dict[str, CountOrZero] = field(default_factory=dict)
     """Arguments of timm.create_model besides the name and the number of classes."""
+    mean_pool: bool = False
+    """No class token: the head sees the mean of the patches."""
     pretrained: bool = False
     """Take timm's trained weights from the hub."""
     weights: Path | None = None
     """File of weights: .safetensors, .pth or Google's .npz."""
+    from_sparse: Path | None = None
+    """Begin with this pruned network of a sweep instead of a dense one: its zeros stay, and it goes
+    to lower densities, or to 2:4 besides."""
 
     images: Count | None = None
     """Use only this many images of each split; none uses all."""
@@ -70,6 +77,10 @@ class Config(Output, DataConfig):
     """Training steps of the dense network; 0 takes --weights as they are."""
     dense_rate: Positive = 1e-3
     """Its learning rate (AdamW, warm-up, cosine)."""
+    recipe: Literal["plain", "mixed"] = "plain"
+    """How it is trained: as the cells are, or with mixed images and averaged weights."""
+    retrain: bool = False
+    """Train it even if the package has one of these settings."""
     steps: AtLeastTwo = 120
     """Training steps of each cell, search and recovery together."""
     rate: Positive = 5e-4
@@ -89,6 +100,9 @@ class Config(Output, DataConfig):
     checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time."""
 
+    elastic: bool = False
+    """Also one file for all densities of each method that can: the dense network's weights with
+    their importance, for prune_torch.load(FILE, density=0.3)."""
     seed: Seed = 0
     """Seed of the dense network."""
     jobs: Count = 1
@@ -107,7 +121,7 @@ class Config(Output, DataConfig):
         super().__post_init__()
         for name in SIZES & self.model_args.keys():
             checks.require(self.model_args[name] > 0, name, 0, "must be at least 1")
-        given = self.dense_steps or self.pretrained or self.weights
+        given = self.dense_steps or self.pretrained or self.weights or self.from_sparse
         checks.require(given, "dense_steps", 0, "needs --weights or --pretrained")
 
 
@@ -129,10 +143,20 @@ PRESETS = {
         },
     ),
     "cifar10-small": Config(
-        model_args={**SMALL, "embed_dim": 64, "depth": 6, "num_heads": 4},
+        model="vit_tiny_r_s16_p8_224",  # behind a convolution, 7x7 pixels, and pooling
+        model_args={
+            "img_size": 32,
+            "patch_size": 1,
+            "embed_dim": 96,
+            "depth": 6,
+            "num_heads": 4,
+            "mlp_ratio": 2,
+        },
+        mean_pool=True,
         augment=True,
         batch_size=128,
-        dense_steps=6000,
+        dense_steps=22_000,
+        recipe="mixed",
         steps=1000,
     ),
     "cifar10-tiny": Config(
@@ -159,8 +183,9 @@ PRESETS = {
 def main(config, preset):
     """Run what is missing, then write table and pictures of all cells in the folder; returns the
     summary (dict)."""
-    if config.weights is not None and not config.weights.is_file():  # before the data are read
-        raise UserError(f"{config.weights} does not exist")
+    for path in (config.weights, config.from_sparse):
+        if path is not None and not path.is_file():  # before the data are read
+            raise UserError(f"{path} does not exist")
     bench = workers.make_bench(config)
     fitting.refuse_unfit(config, bench)
     keys, refused = _cells(config, bench)
@@ -172,7 +197,7 @@ def main(config, preset):
         config,
         bench.data_set,
         not_identity=(*PLACES, *WIDENED),
-        files=("weights",),
+        files=("weights", "from_sparse"),
     )
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{counted(len(keys), 'cell')}, {len(missing)} to run; in {run.folder}", flush=True)
@@ -182,7 +207,8 @@ def main(config, preset):
         print(f"left out: {line}")
     config = bench.choose_precision(run.path("precision.json"))
     file, dense = bench.dense(run.folder)
-    print(f"dense network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
+    kind = "dense" if config.from_sparse is None else "sparse"
+    print(f"{kind} network: test top-1 {100 * dense['test']['top1']:.2f} %", flush=True)
     there = len(keys) - len(missing)
     Stopping.kept = f"the dense network and {counted(there, 'finished cell')} in {run.folder}"
     failed = 0
@@ -195,6 +221,8 @@ def main(config, preset):
             write_json(_row_path(run, key), row)
             Stopping.kept = f"{counted(progress.done + 1, 'finished cell')} in {run.folder}"
             progress.advance(1, top1=f"{key.stem}: {100 * row['top1']:.2f} %")
+    if config.elastic:
+        write_elastic(config, bench, run)
     rows = report.finished(run)
     if not rows:
         raise UserError("every cell failed; see above")
@@ -203,6 +231,29 @@ def main(config, preset):
         what = counted(failed, "cell")
         raise UserError(f"{what} failed, see above; the same command tries them again")
     return summary
+
+
+def write_elastic(config, bench, run):
+    """METHOD-elastic.safetensors in the run's folder for each method that can, of the first seed;
+    a line for each that cannot."""
+    for name in config.methods:
+        path, why = run.path(f"{name}-elastic.safetensors"), elastic.unfit(name)
+        if why:
+            print(f"{name}: no elastic file ({why})")
+        elif not path.exists():
+            key = Key(name, 1.0, config.seeds[0])
+            method = method_of(bench, key, copy.deepcopy(bench.model))
+            if method.cell.steps:
+                search(method, run.path("cells") / key.search(bench))
+            importances = elastic.of_method(method, config.prunable)
+            elastic.save(
+                method.cell.model,
+                importances,
+                path,
+                prunable=config.prunable,
+                structured=method.structured,
+            )
+            print(f"{path}: any density")
 
 
 def _cells(config, bench):
@@ -214,7 +265,8 @@ def _cells(config, bench):
     for level, method in product((None, *config.densities), config.methods):
         if METHODS[method].chooses != (level is None):
             continue
-        why = method_of(bench, Key(method, level, 0), bench.model).refusal()
+        made = method_of(bench, Key(method, level, 0), bench.model)
+        why = (level and fitting.beyond(made.cell)) or made.refusal()
         if why:
             refused.setdefault((method, why), []).append(level)
             continue

@@ -6,7 +6,7 @@ are final, and the rest of the steps trains what is left. Most methods override 
 hook.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional as F
@@ -23,7 +23,8 @@ class Cell:
 
     task: batches and loss. model: the network, dense at first. parameters: dict of the prunable
     ones. count: of them to keep. steps: of the search. whole: steps of search and recovery, under
-    one warm-up and cosine. rate, decay: of AdamW. seed: of batches and draws.
+    one warm-up and cosine. rate, decay: of AdamW. seed: of batches and draws. held: masks of what
+    may be nonzero (dict of name -> bool tensor) if the network came sparse, else empty.
     """
 
     task: finetune.Task
@@ -35,6 +36,7 @@ class Cell:
     rate: float
     decay: float
     seed: int
+    held: dict = field(default_factory=dict)
 
     def generator(self):
         """A CPU generator of this cell's draws, a stream apart from that of its batches."""
@@ -47,8 +49,8 @@ class Method:
     share: of the steps, for the search. debias: a penalty has shrunk all weights in the search, so
     those that stay go back to the dense network's values. one_for_all: one search serves all
     densities. chooses: it has a density of its own, whatever `count`. structured: it removes whole
-    heads, neurons or blocks. inexact: why a level may not be met to the last weight, as the table
-    says it.
+    heads, neurons or blocks. rewrites: its masks belong to weights that it has changed itself.
+    inexact: why a level may not be met to the last weight, as the table says it.
     """
 
     share = 0.0
@@ -56,6 +58,7 @@ class Method:
     one_for_all = False
     chooses = False
     structured = False
+    rewrites = False
     inexact = "weights that stay are zero"
 
     def __init__(self, cell):
@@ -83,6 +86,17 @@ class Method:
         """Masks of the prunable parameters, `count` True in all: dict of name -> bool tensor."""
         raise NotImplementedError
 
+    def top_masks(self, scores, count):
+        """`density.top_masks` among the weights that may be nonzero."""
+        held = self.cell.held
+        scores = {n: s.where(held[n], -torch.inf) if held else s for n, s in scores.items()}
+        return density.top_masks(scores, count)
+
+    def allowed(self, masks):
+        """Masks without what was zero before."""
+        held = self.cell.held
+        return {name: mask & held[name] if name in held else mask for name, mask in masks.items()}
+
     def refusal(self):
         """Why this cell cannot be, in words, before anything is trained; None if it can."""
         return
@@ -94,6 +108,13 @@ class Method:
     def resume(self, result):
         """Go on as after the search that gave `result`."""
         raise NotImplementedError
+
+    def settle(self):
+        """After the recovery: the model must be an ordinary one again.
+
+        Returns the tensors that stand for a weight in count and file: dict of name -> `Parts`.
+        """
+        return {}
 
     def gradients(self, batches=8):
         """Mean gradient of the prunable parameters over some training batches; counted."""
@@ -127,6 +148,13 @@ class Method:
             for hook in hooks:
                 hook.remove()
         self.passes += batches
+
+    def input_squares(self):
+        """Sums of squares of the inputs of every prunable matrix: dict of name -> (columns,)."""
+        parameters = self.cell.parameters
+        sums = {n: torch.zeros(p[0].numel(), device=p.device) for n, p in parameters.items()}
+        self.watch_inputs(parameters, lambda name, rows: sums[name].add_(rows.square().sum(0)))
+        return sums
 
 
 def cubic(step, steps, first, last):

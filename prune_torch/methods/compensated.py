@@ -15,6 +15,8 @@ RIDGE = 1e-3  # of the covariance's mean diagonal
 class OneShot(Structured):
     """Structured pruning by the mean and covariance of what each block's last matrix takes in."""
 
+    rewrites = True
+
     def __init__(self, cell):
         super().__init__(cell)
         self.moments = None

@@ -43,19 +43,19 @@ class MagnitudeFloor(Method):
 class Layerwise(Method):
     """The same density in every layer."""
 
-    def weights(self):
+    def weights(self, count):
         """Densities of the layers, up to a common factor."""
         return dict.fromkeys(self.cell.parameters, 1.0)
 
     def masks(self, count):
         scores = magnitudes(self.cell.parameters)
         sizes = {name: score.numel() for name, score in scores.items()}
-        counts = density.shared_out(sizes, self.weights(), count)
+        counts = density.shared_out(sizes, self.weights(count), count)
         return density.layer_masks(scores, counts)
 
 
 class ERK(Layerwise):
     """Densities in proportion to (rows + columns) / (rows * columns) (Evci et al. 2020)."""
 
-    def weights(self):
+    def weights(self, count):
         return density.erdos_renyi(self.cell.parameters)

@@ -3,7 +3,6 @@
 import torch
 from torch.nn.utils import parametrize
 
-from prune_torch import density
 from prune_torch.methods.base import Method, cubic
 
 SCORE_RATE = 1e-2
@@ -64,7 +63,7 @@ class Scored(Method):
         }
 
     def masks(self, count):
-        return density.top_masks(self.final, count)
+        return self.top_masks(self.final, count)
 
 
 class MovementHard(Scored):
@@ -74,7 +73,7 @@ class MovementHard(Scored):
         scores = self.scores()
         total = sum(score.numel() for score in scores.values())
         count = cubic(step, 0.8 * self.cell.steps, total, self.cell.count)
-        for name, mask in density.top_masks(scores, round(count)).items():
+        for name, mask in self.top_masks(scores, round(count)).items():
             self.maskings[name].mask.copy_(mask)
 
 
@@ -120,7 +119,7 @@ class Supermask(Scored):
         return torch.optim.AdamW([empty], lr=self.cell.rate)
 
     def after_step(self, step):
-        for name, mask in density.top_masks(self.scores(), self.cell.count).items():
+        for name, mask in self.top_masks(self.scores(), self.cell.count).items():
             self.maskings[name].mask.copy_(mask)
 
     def finish(self):

@@ -37,11 +37,12 @@ class RigL(ERK):
         for name, parameter in self.cell.parameters.items():
             mask = self.now[name]
             kept = int(mask.sum())
-            moving = min(int(share * kept), mask.numel() - kept)
+            barred = mask | ~self.cell.held[name] if self.cell.held else mask
+            moving = min(int(share * kept), int((~barred).sum()))
             staying = {name: torch.where(mask, sizes[name], -1.0)}
             stay = density.top_masks(staying, kept - moving)[name]
             # Only weights that were masked may come, so that every swap is a change.
-            scores = torch.where(mask, -1.0, self.newcomers(name, parameter))
+            scores = torch.where(barred, -1.0, self.newcomers(name, parameter))
             come = density.top_masks({name: scores}, moving)[name]
             mask.copy_(stay | come)
             for moment in self.optimizer_used.state[parameter].values():

@@ -16,12 +16,18 @@ class SparseGPT(Method):
     before it give. A patch embedding is the matrix that acts on flattened patches.
     """
 
+    rewrites = True
+
+    def weights(self, count):
+        """Densities of the matrices, up to a common factor."""
+        return dict.fromkeys(self.cell.parameters, 1.0)
+
     @torch.no_grad()
     def masks(self, count):
         """Masks as in `Method.masks`; the weights that stay are changed in place."""
         parameters, masks = self.cell.parameters, {}
         sizes = {name: p.numel() for name, p in parameters.items()}
-        counts = density.shared_out(sizes, dict.fromkeys(sizes, 1.0), count)
+        counts = density.shared_out(sizes, self.weights(count), count)
         for name, parameter in parameters.items():
             weight = parameter.flatten(1).double()
             mask = prune(weight, self._gram(name), counts[name])

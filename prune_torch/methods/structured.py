@@ -173,11 +173,16 @@ class GroupLasso(Structured):
 
     @torch.no_grad()
     def after_step(self, step):
-        threshold = self.optimizer_used.param_groups[0]["lr"] * self.penalty
-        for (_, params, grouping), level in zip(self.blocks, self.scores(), strict=True):
+        scores = self.scores()
+        threshold = self.threshold(torch.cat(scores), step)
+        for (_, params, grouping), level in zip(self.blocks, scores, strict=True):
             tensors = [p.detach() for p in params]
             factor = torch.where(level > threshold, 1 - threshold / level, 0)
             grouping.scale(tensors, factor, tensors)
+
+    def threshold(self, levels, step):
+        """What the proximal map of a step takes from the levels of all groups."""
+        return self.optimizer_used.param_groups[0]["lr"] * self.penalty
 
 
 class BlockLasso(WholeBlocks, GroupLasso):

@@ -22,7 +22,7 @@ class TwoFour(Wanda):
 
     def masks(self, count):
         masks = {}
-        for name, squares in self._input_squares().items():
+        for name, squares in self.input_squares().items():
             weight = self.cell.parameters[name].detach()
             groups = (weight.abs().flatten(1) * squares.sqrt()).unflatten(1, (-1, 4))
             best = groups.argsort(dim=-1, descending=True, stable=True)[..., :2]

@@ -1,27 +1,23 @@
 """Wanda (Sun et al. 2024): |weight| times the norm of its input, compared within each output."""
 
-import torch
-
 from prune_torch import density
 from prune_torch.methods.base import Method
 
 
 class Wanda(Method):
-    """Every row of every matrix keeps the same share, those with the largest |w_ij| * ||x_j||."""
+    """Every row of a matrix keeps the same share, those with the largest |w_ij| * ||x_j||."""
+
+    def weights(self, count):
+        """Densities of the matrices, up to a common factor."""
+        return dict.fromkeys(self.cell.parameters, 1.0)
 
     def masks(self, count):
-        squares = self._input_squares()
+        parameters, squares = self.cell.parameters, self.input_squares()
         ranks = {}
-        for name, parameter in self.cell.parameters.items():
+        for name, parameter in parameters.items():
             weight = parameter.detach()
             scores = weight.abs().flatten(1) * squares[name].sqrt()
             order = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-            ranks[name] = (-order.double() / scores.shape[1]).view_as(weight)
-        return density.top_masks(ranks, count)
-
-    def _input_squares(self):
-        """Sums of squares of the inputs of every prunable matrix: dict of name -> (columns,)."""
-        parameters = self.cell.parameters
-        sums = {n: torch.zeros(p[0].numel(), device=p.device) for n, p in parameters.items()}
-        self.watch_inputs(parameters, lambda name, rows: sums[name].add_(rows.square().sum(0)))
-        return sums
+            ranks[name] = -order.view_as(weight)
+        sizes = {name: rank.numel() for name, rank in ranks.items()}
+        return density.layer_masks(ranks, density.shared_out(sizes, self.weights(count), count))

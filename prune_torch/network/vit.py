@@ -17,14 +17,19 @@ from prune_torch.network import stored
 
 
 def build(config, classes):
-    """The timm model of these settings, with a new head for `classes`.
+    """The timm model of these settings, with a new head for `classes`; or that of `from_sparse`.
 
-    config: model (timm's name), model_args (dict), weights (file or None), pretrained (bool),
-    dense_steps, seed. Weights of another number of classes lose their head. Raises UserError in one
-    line for unknown models, weights that do not fit, and a new head that nothing would train.
+    config: from_sparse (file of a pruned network, or None), model (timm's name), model_args (dict),
+    mean_pool, weights (file or None), pretrained (bool), dense_steps, seed. Weights of another
+    number of classes lose their head. Raises UserError in one line for unknown models, weights that
+    do not fit, and a new head that nothing would train.
     """
+    if config.from_sparse is not None:
+        return compact.load(config.from_sparse)
     torch.manual_seed(seeds.fold(config.seed, "weights"))
     arguments = {"num_classes": classes, **config.model_args}
+    if config.mean_pool:
+        arguments.update(class_token=False, global_pool="avg")
     hub = config.pretrained and config.weights is None
     try:
         model = timm.create_model(config.model, pretrained=hub, **arguments)

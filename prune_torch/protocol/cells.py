@@ -1,49 +1,26 @@
-"""One cell of the sweep: a method, a density and a seed; and the dense network before it."""
+"""One cell of the sweep: a method, a density and a seed."""
 
 import copy
-import hashlib
-import json
 import math
-import shutil
 import time
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from scipy.stats import binomtest
-from torch.nn import functional as F
 
 from groundfloor import seeds
-from groundfloor.errors import UserError
-from groundfloor.pytorch import checkpoints, precision
-from groundfloor.runs import Progress, atomic, content_hash, read_dict, write_json
+from groundfloor.pytorch import checkpoints
 from optim_torch.dessilbi import structure
 from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
-from prune_torch.network import vit
+from prune_torch.network import factored
 from prune_torch.protocol import finetune
+from prune_torch.protocol.bench import digest
 
 LATENCY_IMAGES = 16  # in a batch
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
-DENSE_SETTINGS = (  # what decides the dense network
-    "model",
-    "model_args",
-    "weights",
-    "pretrained",
-    "dataset",
-    "images",
-    "val_fraction",
-    "batch_size",
-    "augment",
-    "precision",
-    "dense_steps",
-    "dense_rate",
-    "decay",
-    "seed",
-)
 SEARCH_SETTINGS = ("prunable", "steps", "rate", "decay")  # what decides a search from there
 
 
@@ -66,97 +43,11 @@ class Key(NamedTuple):
     def search(self, bench):
         """Name of the folder of a search that serves all densities, with what decides it."""
         settings = {key: str(getattr(bench.config, key)) for key in SEARCH_SETTINGS}
-        made_from = _digest({**settings, "dense": bench.made_from})
+        made_from = digest({**settings, "dense": bench.made_from})
         return f"{self.method}-search-s{self.seed}-{made_from}"
 
 
-class Bench:
-    """What all cells of a sweep share in one process: task, dense network, teacher.
-
-    made_from: name of the dense network's file, which tells what it was made from.
-    """
-
-    def __init__(self, config, data_set, device, dense=None):
-        """dense: file of a dense network that was trained before; none builds one from config."""
-        self.config, self.device, self.data_set = config, device, data_set
-        self.classes = data_set.num_classes
-        given = config
-        if dense:  # then all weights come from there
-            given = replace(config, pretrained=False, weights=None, dense_steps=1)
-        self.model = vit.build(given, self.classes).to(device)
-        self.model.set_grad_checkpointing(config.checkpointing)
-        pixels = vit.Pixels(self.model, device)
-        self.task = finetune.Task(config, data_set, pixels, device)
-        self.made_from = "untrained"
-        if dense:
-            self._take(dense)
-
-    def choose_precision(self, path):
-        """Replace the config's auto by what it means on this device; returns the config. path: a
-        file that keeps the choice."""
-        task, model = self.task, copy.deepcopy(self.model).train()
-        inputs, labels = task.batch(0, 0)
-
-        def loss_of(count):
-            return F.cross_entropy(model(inputs[:count]), labels[:count])
-
-        name = precision.chosen(self.config.precision, self.device, loss_of, len(labels), path)
-        self.config = task.config = replace(self.config, precision=name)
-        return self.config
-
-    def dense(self, folder):
-        """Train the dense network, or read it: `folder` keeps it under the hash of its settings.
-
-        Returns its file and a dict: its settings, and its top1, top5 and loss on "val" and "test".
-        UserError if one of the two is damaged.
-        """
-        settings = {key: str(getattr(self.config, key)) for key in DENSE_SETTINGS}
-        settings["data_fingerprint"] = self.data_set.fingerprint
-        if self.config.weights is not None:
-            settings["weights"] = content_hash(self.config.weights)
-        path = folder / f"dense-{_digest(settings)}.safetensors"
-        if not path.exists():
-            self._train(path, settings)
-        facts = read_dict(path.with_suffix(".json"), "dense network", "val", "test")
-        if facts.get("content") not in (None, content_hash(path)):
-            raise UserError(f"{path} is damaged; move it away to have it trained again")
-        self._take(path)
-        return path, facts
-
-    def _train(self, path, settings):
-        config, kept = self.config, path.with_suffix("")
-        optimizer = finetune.optimizer_for(self.model, config.dense_rate, config.decay)
-        with Progress(config.dense_steps, "step") as progress:
-            finetune.run(
-                self.task,
-                self.model,
-                optimizer,
-                config.dense_steps,
-                seed=config.seed,
-                progress=progress,
-                keep=kept,
-            )
-        facts = {
-            **settings,
-            "val": self.task.evaluate(self.model, self.task.val),
-            "test": self.task.evaluate(self.model, self.task.test),
-        }
-        with atomic(path) as temporary:  # last: it says that all is there
-            compact.save(self.model, temporary)
-            facts["content"] = content_hash(temporary)
-            write_json(path.with_suffix(".json"), facts)
-        shutil.rmtree(kept, ignore_errors=True)
-
-    def _take(self, path):
-        self.model.load_state_dict(load_file(path, device=str(self.device)))
-        self.made_from = path.stem
-
-
-def _digest(settings):
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
-
-
-def _search(method, folder):
+def search(method, folder):
     """The method's own training steps; one that serves all densities is kept in `folder`.
 
     Returns AdamW's moments of every parameter that was trained: dict of name -> dict.
@@ -167,6 +58,7 @@ def _search(method, folder):
         method.resume(kept["found"])
         return kept["moments"]
     optimizer = method.optimizer()
+    structure.hold(optimizer, cell.parameters, cell.held)
     method.start(optimizer)
     finetune.run(
         cell.task,
@@ -206,6 +98,7 @@ def method_of(bench, key, model):
         whole=config.steps,
         rate=config.rate,
         decay=config.decay,
+        held=bench.held,
         seed=seeds.fold(key.seed, "cell"),  # not the batches of the dense network
     )
     return method(cell)
@@ -224,9 +117,9 @@ def run_cell(bench, folder, key):
     model = copy.deepcopy(bench.model)
     method = method_of(bench, key, model)
     parameters = list(method.cell.parameters)
-    cell, search = method.cell, method.cell.steps
-    moments = _search(method, folder / key.search(bench)) if search else {}
-    masks = method.masks(cell.count)
+    cell, steps = method.cell, method.cell.steps
+    moments = search(method, folder / key.search(bench)) if steps else {}
+    masks = method.allowed(method.masks(cell.count))
     if method.debias:
         model.load_state_dict(bench.model.state_dict())
     optimizer = finetune.optimizer_for(model, config.rate, config.decay)
@@ -241,10 +134,11 @@ def run_cell(bench, folder, key):
         return task.loss(network, batch, teacher, key.distil)
 
     finetune.run(
-        task, model, optimizer, config.steps - search, seed=cell.seed, first=search, loss=loss
+        task, model, optimizer, config.steps - steps, seed=cell.seed, first=steps, loss=loss
     )
+    parts = method.settle()
     test = task.evaluate(model, task.test)
-    counts = density.count(model)
+    counts = density.count(model, parts)
     exact = counts["nonzero"] == round((key.density or 1.0) * counts["total"])
     hits = binomtest(round(test["top1"] * len(task.test)), len(task.test))
     interval = hits.proportion_ci(method="wilson")
@@ -261,13 +155,20 @@ def run_cell(bench, folder, key):
         "note": "" if exact else method.inexact,
         "steps": config.steps,
         "extra_passes": method.passes,
-        **_cost(bench, model, folder / f"{key.stem}.safetensors", method.structured),
-        "layers": {n: float(masks[n].float().mean()) if n in masks else 1.0 for n in parameters},
+        **_cost(bench, model, folder / f"{key.stem}.safetensors", method.structured, parts),
+        "layers": {name: _share(name, masks, parts) for name in parameters},
         "seconds": round(time.monotonic() - began, 2),
     }
 
 
-def _cost(bench, model, path, structured):
+def _share(name, masks, parts):
+    """Density of a layer."""
+    if name in parts:
+        return parts[name].nonzero() / parts[name].sparse.numel()
+    return float(masks[name].float().mean()) if name in masks else 1.0
+
+
+def _cost(bench, model, path, structured, parts):
     """Compute, file size and, for a structured method, latency and shares kept in each block.
 
     Writes the network, without its dead parts if `structured`, packed otherwise. Zeros alone save
@@ -276,7 +177,8 @@ def _cost(bench, model, path, structured):
     model.eval()
     small, measured = model, {}
     if not structured:
-        pack.save(model.state_dict(), path, compact.description(model))
+        tensors, named = factored.separated(model.state_dict(), parts)
+        pack.save(tensors, path, {**compact.description(model), **named})
     else:
         small = compact.compact(model)
         compact.save(small, path)

@@ -43,6 +43,24 @@ FAMILIES = {  # panels: who decides what stays, and when; a colour is one method
         "variance": GREEN,
         "compensated": ORANGE,
     },
+    "once, and then fitted": {
+        "magnitude-refit": BLUE,
+        "wanda-owl": SKY,
+        "wanda-refit": ORANGE,
+        "sparsegpt-owl": GREEN,
+        "2-of-4-refit": RED,
+        "oats": PINK,
+        "relevance": GREY,
+    },
+    "steered, thin, and controls": {
+        "l1-steered": BLUE,
+        "group-lasso-steered": RED,
+        "group-envelope": PINK,
+        "dessilbi-steered": ORANGE,
+        "lora": GREEN,
+        "random-search": SKY,
+        "norms-only": GREY,
+    },
 }
 CONTROL = "unpruned"
 

@@ -108,6 +108,7 @@ def run(
     whole=None,
     after=None,
     loss=None,
+    average=None,
     progress=None,
     keep=None,
 ):
@@ -115,8 +116,9 @@ def run(
 
     Batches and rates are those of a step's number in the whole: each group's own rate is its peak,
     followed by `rate_at`. loss: (model, batch) -> tensor, by default the task's. after: called with
-    the step after each. keep: folder of checkpoints; the newest good one is where it begins.
-    Raises UserError, naming the step, if the loss is not finite.
+    the step after each. average: a running mean of the weights (torch's AveragedModel) to update.
+    keep: folder of checkpoints; the newest good one is where it begins. Raises UserError, naming
+    the step, if the loss is not finite.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     loss = loss or task.loss
@@ -125,10 +127,15 @@ def run(
     if keep is not None and (kept := checkpoints.newest(keep, task.device)):
         model.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
+        if average is not None:
+            average.load_state_dict(kept["average"])
         begin = kept["step"]
 
     def state():
-        return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        if average is not None:
+            states["average"] = average.state_dict()
+        return {**states, "step": step + 1}
 
     model.train()
     for step, look in training_steps(begin, steps, every=LOOK_EVERY, folder=keep, state=state):
@@ -139,6 +146,8 @@ def run(
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        if average is not None:
+            average.update_parameters(model)
         if after is not None:
             after(step)
         if progress is not None:

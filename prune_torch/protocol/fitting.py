@@ -40,6 +40,14 @@ def refuse_unfit(config, bench):
         raise UserError(str(error)) from None
 
 
+def beyond(cell):
+    """Why a sparse network cannot have this density, in words, or None: it has fewer weights."""
+    most = sum(int(mask.sum()) for mask in cell.held.values())
+    if not cell.held or cell.count <= most:
+        return None
+    return f"the network of --from-sparse has {most:,} prunable weights left"
+
+
 def merged_tokens(config, model):
     """Numbers of tokens for the curve of token merging: the flag's, or those of (0, 1, 2, 4, 8)
     that this model has the patches for."""
@@ -61,6 +69,7 @@ def say_idle(config):
     rules = (
         (config.ray is not None, ("jobs", "device"), "with --ray"),
         (config.weights is not None, ("pretrained",), "with --weights"),
+        (config.from_sparse is not None, ("weights", "pretrained"), "with --from-sparse"),
         (not config.dense_steps, ("dense_rate",), "with --dense-steps 0"),
         (chosen, ("densities",), "with methods that choose their own"),
     )

@@ -5,7 +5,7 @@ from groundfloor.runs import read_dict, read_json, write_json
 from prune_torch import compact, density
 from prune_torch.methods import METHODS
 from prune_torch.network import tokens
-from prune_torch.protocol import families, figures, fitting
+from prune_torch.protocol import families, figures, fitting, pairs
 
 COLUMNS = (
     "method",
@@ -56,7 +56,7 @@ def write(config, bench, run, rows, dense, refused):
     """
     results = [{column: row.get(column) for column in COLUMNS} for row in rows]
     tables.write(run.path("results"), results, "csv")
-    merged = _merging(config, bench, run)
+    merged, against = _merging(config, bench, run), pairs.differences(rows)
     plots.use(config.figures)
     figures.accuracy(run.path("figures", "accuracy.png"), rows, dense["test"])
     figures.difference(run.path("figures", "difference.png"), rows)
@@ -73,6 +73,7 @@ def write(config, bench, run, rows, dense, refused):
         left_out=refused,
         token_merging=merged,
         precision=config.precision,
+        against_magnitude=against,
         cells=len(rows),
     )
     for column in ("top1", "top5", "top1_before"):
@@ -81,6 +82,11 @@ def write(config, bench, run, rows, dense, refused):
         when = ", before the steps of recovery" if column.endswith("before") else ""
         print(f"\ntest {name} in % at each density{when}\n{tables.as_text(table)}")
         tables.write(run.path(column), table, config.table)
+    overall = [line for line in against if line["density"] == "all"]
+    if overall:
+        print(f"\ntop-1 above magnitude's, in points, by pairs of seeds\n{tables.as_text(overall)}")
+    if against:
+        tables.write(run.path("against_magnitude"), against, config.table)
     print(f"\ndensity counts all parameters; {100 * stays_dense:.1f} % of them always stay")
     missed = {r["method"]: r["note"] for r in rows if not r["exact"] and r["density"] is not None}
     for method, note in missed.items():

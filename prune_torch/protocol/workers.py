@@ -17,7 +17,8 @@ from groundfloor.errors import UserError
 from groundfloor.pytorch import batches
 from groundfloor.runs import atomic, cores
 from prune_torch.methods import METHODS
-from prune_torch.protocol.cells import Bench, run_cell
+from prune_torch.protocol.bench import Bench
+from prune_torch.protocol.cells import run_cell
 
 CODE = Path(prune_torch.__file__).parents[1]  # what machines of a Ray cluster get
 

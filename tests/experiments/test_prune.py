@@ -5,10 +5,13 @@ import shlex
 
 import pytest
 
-from experiments import prune_sweep
+from experiments import prune_dense, prune_in21k, prune_recovery, prune_speed, prune_sweep
 from groundfloor import cli
+from groundfloor.errors import UserError
 from groundfloor.runs import read_json
 from prune_torch import sweep
+from prune_torch.protocol import figures
+from tests.prune_torch import sweeps, tiny
 
 TINY = (
     "--images 48 --batch-size 16 --dense-steps 2 --steps 4 --jobs 1 --methods magnitude neurons "
@@ -43,3 +46,48 @@ def test_its_commands_can_be_read(name):
     flags = shlex.split(prune_sweep.PRESETS[name].flags)
     config = cli.parse(sweep.Config, sweep.PRESETS[name], flags)
     assert set(prune_sweep.PRESETS[name].taught) <= set(config.methods)
+
+
+def test_curves_of_recovery_begin_before_it():
+    rows = [
+        {"method": "magnitude", "steps": steps, "seed": seed, "top1_before": 0.2, "top1": top1}
+        for seed in (0, 1)
+        for steps, top1 in ((10, 0.3 + seed / 10), (50, 0.6))
+    ]
+    (curve,) = prune_recovery.points(rows, ["magnitude"]).values()
+    assert [point["steps"] for point in curve] == [0, 10, 50]
+    assert [point["top1"] for point in curve] == pytest.approx([0.2, 0.35, 0.6])
+    assert curve[1]["std"] == pytest.approx(0.1 / 2**0.5)
+
+
+def test_a_dense_network_is_trained_and_released(tmp_path, monkeypatch):
+    """At tiny size, on digits."""
+    monkeypatch.setitem(sweep.PRESETS, "tiny", sweeps.TINY)
+    config = prune_dense.Config(
+        out=tmp_path / "run", results=tmp_path, released=tmp_path, images=64, steps=3
+    )
+    found = prune_dense.main(config, "tiny")
+    assert (tmp_path / "tiny.safetensors").stat().st_size == found["bytes"]
+    assert found == read_json(tmp_path / "prune_dense_tiny.json")
+    assert found["settings"]["dense_steps"] == "3"
+
+
+def test_hours_are_measured_on_a_network():
+    step, look = prune_in21k.rates(tiny.bench(), 2)
+    assert step > 0 and look > 0
+    preset = sweep.PRESETS["cifar10-in21k"]
+    assert prune_in21k.cell_seconds(preset, 2.0, 0.0) == 2 * preset.steps
+    assert prune_in21k.cell_seconds(preset, 0.0, 1.0) == 25_000
+
+
+def test_speeds_are_of_the_chosen_networks_of_a_sweep(tmp_path, monkeypatch):
+    for name in ("accuracy", "difference", "layers", "cost", "groups"):
+        monkeypatch.setattr(figures, name, lambda *_: None)
+    words = ("--methods", "neurons", "magnitude", "--densities", 0.7, 0.9)
+    sweeps.run(tmp_path, *words)
+    config = prune_speed.Config(methods=("neurons",), densities=(0.7,))
+    dense, chosen = prune_speed.networks(config, tmp_path)
+    assert dense.stem.startswith("dense-")
+    assert [path.stem for path in chosen] == ["neurons-d0.7-s0"]
+    with pytest.raises(UserError, match="no finished sweep"):
+        prune_speed.networks(config, tmp_path / "gone")

@@ -180,7 +180,7 @@ def test_rounds_fall_exponentially_and_nothing_returns(bench, monkeypatch):
 def test_the_best_two_of_every_four_stay(bench, kind):
     method = TwoFour(cell(bench, kind=kind))
     found = method.masks(0)
-    squares = method._input_squares()
+    squares = method.input_squares()
     assert found.keys() == method.cell.parameters.keys()
     for name, mask in found.items():
         scores = method.cell.parameters[name].detach().abs().flatten(1) * squares[name].sqrt()

@@ -82,7 +82,7 @@ def test_wanda_keeps_the_same_share_of_every_row(bench):
 def test_wanda_sees_the_patches_of_a_patch_embedding(bench):
     whole = cell(bench)
     whole.parameters = density.prunable(whole.model, "matrices")
-    squares = METHODS["wanda"](whole)._input_squares()
+    squares = METHODS["wanda"](whole).input_squares()
     images = torch.cat([bench.task.batch(0, number)[0] for number in range(8)])
     patches = images.unflatten(2, (2, 4)).unflatten(4, (2, 4))  # (n, 1, 2, 4, 2, 4)
     wanted = patches.square().sum((0, 2, 4)).flatten()
@@ -91,7 +91,7 @@ def test_wanda_sees_the_patches_of_a_patch_embedding(bench):
 
 def test_wanda_is_magnitude_if_all_inputs_are_alike(bench):
     method = METHODS["wanda"](cell(bench))
-    method._input_squares = lambda: {
+    method.input_squares = lambda: {
         name: torch.ones(p.shape[1]) for name, p in method.cell.parameters.items()
     }
     for name, mask in method.masks(method.cell.count).items():
@@ -207,7 +207,7 @@ def test_soft_movement_has_its_number_when_the_search_ends(bench, level):
 def test_whole_blocks_stay_or_go(bench, name):
     for level, whole in ((0.85, 1), (1.0, 2)):
         method = METHODS[name](cell(bench, level))
-        cells._search(method, None)
+        cells.search(method, None)
         found = method.masks(method.cell.count)
         for number in (0, 1):
             own = [m for n, m in found.items() if n.startswith(f"blocks.{number}.")]

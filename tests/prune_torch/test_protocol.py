@@ -59,8 +59,10 @@ def test_counts_meet_the_level_or_the_row_says_why_not(finished, bench):
     name, row = finished.name, finished.row
     missed = round(finished.level * row["total"]) - row["nonzero"]
     if name in FREE:
-        # A random newcomer of SET that leads to a neuron without outputs never moves.
-        assert missed == 0 or (name == "set" and 0 < missed < 0.01 * row["total"])
+        # A random newcomer of SET that leads to a neuron without outputs never moves; a random
+        # network's biases begin at zero, and those of k have no gradient.
+        idle = name in ("set", "norms-only")
+        assert missed == 0 or (idle and 0 < missed < 0.01 * row["total"])
         note = "" if not missed else "weights that stay are zero"
         assert (row["exact"], row["note"]) == (not missed, note)
     elif METHODS[name].structured:
@@ -87,6 +89,8 @@ def test_the_file_is_the_network_of_the_row(finished, bench):
     assert bench.task.evaluate(network, bench.task.test)["top1"] == row["top1"]
     if METHODS[finished.name].structured:
         assert compact.parameters(network) < row["total"]
+    elif finished.name == "oats":  # two factors stand for a matrix
+        assert density.count(network)["nonzero"] > row["nonzero"]
     else:
         assert density.count(network)["nonzero"] == row["nonzero"]
 
@@ -112,7 +116,7 @@ def test_the_same_seed_gives_the_same_row(finished, bench, tmp_path, monkeypatch
 def test_what_is_masked_stays_zero_under_momentum_and_decay(bench, tmp_path):
     """Of a method that puts other parameters into the model and takes them out again."""
     method = METHODS["movement"](cell(bench, 0.6))
-    cells._search(method, tmp_path)
+    cells.search(method, tmp_path)
     masks = method.masks(method.cell.count)
     model = method.cell.model
     named = dict(model.named_parameters())
@@ -159,7 +163,7 @@ def test_late_magnitude_keeps_the_largest_after_the_longest_search(bench, tmp_pa
     optimizer = finetune.optimizer_for(trained, 1e-3, 0.05)
     finetune.run(bench.task, trained, optimizer, 10, seed=0, whole=20)
     method = late(cell(bench))
-    cells._search(method, tmp_path / "search.pt")
+    cells.search(method, tmp_path / "search.pt")
     sizes = {n: p.detach().abs() for n, p in density.prunable(trained).items()}
     found, wanted = method.masks(method.cell.count), density.top_masks(sizes, method.cell.count)
     assert all(torch.equal(found[n], wanted[n]) for n in wanted)

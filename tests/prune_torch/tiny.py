@@ -26,14 +26,16 @@ SHAPE = {"img_size": 8, "patch_size": 4, "in_chans": 1, "embed_dim": 12, "depth"
 
 
 def bench(**shape):
-    """What methods and cells see of a `cells.Bench`, with ten steps behind its dense network."""
+    """What methods and cells see of a `bench.Bench`, with ten steps behind its dense network."""
     device = torch.device("cpu")
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **SHAPE, **shape)
     data_set = datasets.load("digits", images=64)
     task = finetune.Task(CONFIG, data_set, vit.Pixels(model, "cpu"), device)
     finetune.run(task, model, finetune.optimizer_for(model, 1e-2, 0.0), 10, seed=0)
-    return SimpleNamespace(config=CONFIG, task=task, model=model, device=device, made_from="dense")
+    return SimpleNamespace(
+        config=CONFIG, task=task, model=model, device=device, made_from="dense", held={}
+    )
 
 
 def cell(bench, level=0.5, *, seed=0, kind="blocks", model=None):

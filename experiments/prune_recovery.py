@@ -1,0 +1,98 @@
+"""How many steps of recovery does each kind of method need?
+
+    python -m experiments.prune_recovery cifar10-small    not yet run
+
+The same dense network, one density, five methods without a search, several budgets. A sweep for
+each budget, which goes on where it was. Accuracy before recovery is the curve's point at 0.
+Result: prune_recovery_NAME.json and .png.
+"""
+
+import shlex
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from experiments import runner
+from groundfloor import checks, cli
+from groundfloor.checks import AtLeastTwo, PositiveShare
+from groundfloor.plots import figure
+from groundfloor.runs import read_json
+from prune_torch.methods import METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(runner.SeededConfig):
+    """Which curves."""
+
+    methods: tuple[str, ...] = ("magnitude", "wanda-refit", "sparsegpt", "relevance", "oats")
+    """Methods that spend all their steps on recovery."""
+    budgets: tuple[AtLeastTwo, ...] = (10, 50, 200, 1000)
+    """Steps of a cell."""
+    density: PositiveShare = 0.3
+    """Nonzero parameters / all parameters."""
+
+    def __post_init__(self):
+        search = [name for name in self.methods if name not in METHODS or METHODS[name].share]
+        checks.require(not search, "methods", search[:1], "must be a method without a search")
+        checks.require(self.budgets, "budgets", "", "needs at least one")
+        super().__post_init__()
+
+
+PRESETS = {"cifar10-small": Config(), "digits": Config(budgets=(5, 20, 80))}
+
+
+def main(config, name):
+    """Run what is missing, draw the curves; returns what the JSON holds."""
+    folder, rows = config.folder(f"prune_recovery_{name}"), []
+    for budget in config.budgets:
+        out = folder / f"steps-{budget}"
+        command = ["prune_torch.sweep", name, *shlex.split(config.flags), "--steps", budget]
+        command += ["--methods", *config.methods, "--densities", config.density]
+        summary = runner.finished([*command, "--seeds", *config.seeds], out)
+        rows += [read_json(path) for path in sorted((out / "cells").glob("[!.]*.json"))]
+    curves, dense = points(rows, config.methods), summary["dense"]["test"]["top1"]
+    draw(config.results / f"prune_recovery_{name}.png", curves, dense)
+    facts = {"dense": summary["dense"], "density": config.density, "seeds": list(config.seeds)}
+    path = config.results / f"prune_recovery_{name}.json"
+    return runner.write(path, f"prune_recovery {name}", {**facts, "curves": curves})
+
+
+def points(rows, methods):
+    """dict of method -> its curve: dicts of steps, top1 (mean over seeds), std (or 0)."""
+    curves = {}
+    for method in methods:
+        own = [row for row in rows if row["method"] == method]
+        seen = {0: {row["seed"]: row["top1_before"] for row in own}}  # the same for any budget
+        for row in own:
+            seen.setdefault(row["steps"], {})[row["seed"]] = row["top1"]
+        curves[method] = [
+            {
+                "steps": steps,
+                "top1": mean(seen[steps].values()),
+                "std": stdev(seen[steps].values()) if len(seen[steps]) > 1 else 0.0,
+            }
+            for steps in sorted(seen)
+        ]
+    return curves
+
+
+def draw(path, curves, dense):
+    """Test top-1 in percent against steps of recovery, with the spread over seeds."""
+    with figure(path, size=(5.5, 4)) as (_, axis):
+        for method, curve in curves.items():
+            axis.errorbar(
+                [point["steps"] for point in curve],
+                [100 * point["top1"] for point in curve],
+                [100 * point["std"] for point in curve],
+                label=method,
+                marker="o",
+                markersize=3,
+                linewidth=1,
+            )
+        axis.axhline(100 * dense, color="gray", linestyle=":", label="dense")
+        axis.set(xlabel="steps of recovery", ylabel="test top-1 in %")
+        axis.set_xscale("symlog", linthresh=10)
+        axis.legend(fontsize=7)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, PRESETS)

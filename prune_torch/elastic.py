@@ -1,0 +1,95 @@
+"""One file, many densities: a network whose weights come with their importance.
+
+    python -m prune_torch.sweep --methods magnitude neurons --elastic
+    model = prune_torch.load("runs/prune-digits/neurons-elastic.safetensors", density=0.3)
+
+A method's masks at twenty levels are added up, a byte a weight: importance is the number of levels
+that keep it. So `load` at these levels gives the masks of the method, if they are nested; in
+between, and of equals, the largest weights. Where groups go, heads and neurons of which nothing is
+left are cut out. Nothing is trained after that. (After SnapViT, arXiv 2510.17700, which keeps
+importances of heads and neurons.)
+"""
+
+import json
+
+import torch
+
+from groundfloor.errors import UserError, reading
+from optim_torch.dessilbi import structure
+from prune_torch import compact, density, pack
+from prune_torch.methods import METHODS
+from prune_torch.network import stored
+
+KEY = "prune_torch.elastic"  # in a file's metadata: JSON of "prunable" and "structured"
+LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 21))
+
+
+def unfit(name):
+    """Why a method has no elastic file, in words, or None."""
+    method = METHODS[name]
+    if method.chooses or (method.share and not method.one_for_all):
+        return "its search is for one density"
+    return "it changes weights for one density" if method.rewrites else None
+
+
+def of_method(method, kind):
+    """Importances of the prunable parameters: dict of name -> uint8 tensor.
+
+    method: on a copy of the dense network, after its search if it has one. kind: what may become
+    zero. Levels that the method cannot reach are left out; UserError if there are none.
+    """
+    cell, sums = method.cell, {n: torch.zeros_like(p) for n, p in method.cell.parameters.items()}
+    levels = 0
+    for level in LEVELS:
+        try:
+            cell.count = density.budget(cell.model, level, kind)
+        except ValueError:
+            continue
+        if method.refusal() is None:
+            masks, levels = method.masks(cell.count), levels + 1
+            for name, total in sums.items():
+                total += masks.get(name, 1)
+    if not levels:
+        raise UserError("no level of an elastic file can be reached by this method")
+    return {name: total.to(torch.uint8) for name, total in sums.items()}
+
+
+def save(model, importances, path, *, prunable="blocks", structured=False):
+    """Write a model as `compact.save` does, with importances (dict of name -> uint8 tensor).
+
+    prunable: of density.PRUNABLE. structured: importances are of heads and neurons.
+    """
+    beside = {f"{name}.importance": tensor for name, tensor in importances.items()}
+    facts = json.dumps({"prunable": prunable, "structured": structured})
+    metadata = {**compact.description(model), KEY: facts}
+    stored.write(path, {**model.state_dict(), **beside}, metadata)
+
+
+def load(path, level, device="cpu"):
+    """The network of an elastic file at a density: round(level * all) parameters are nonzero; if
+    it is structured, dead heads and neurons are cut out, with their biases; in evaluation mode.
+
+    Raises UserError, naming the file, for a density that it cannot have and for files without
+    importances.
+    """
+    tensors, metadata = pack.opened(path)
+    with reading(path, "an elastic network"):
+        if KEY not in metadata:
+            raise ValueError("it has no importances: only files of --elastic have a density")
+        state = {n: t for n, t in tensors.items() if not n.endswith(".importance")}
+        model = compact.rebuilt(state, metadata, device)
+        facts = json.loads(metadata[KEY])
+        parameters = density.prunable(model, facts["prunable"])
+        count = density.budget(model, level, facts["prunable"])
+        scores = {
+            name: _score(tensors[f"{name}.importance"].to(device), parameter)
+            for name, parameter in parameters.items()
+        }
+        structure.apply(parameters, density.top_masks(scores, count))
+        return compact.compact(model) if facts["structured"] else model
+
+
+def _score(importance, parameter):
+    """Importance first, then |w|, below 1."""
+    size = parameter.detach().abs().double()
+    return importance.double() + size / (1 + size)

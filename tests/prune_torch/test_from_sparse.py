@@ -1,0 +1,75 @@
+"""Sweeps that begin with a network which is sparse already: its zeros stay."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import prune_torch
+from prune_torch import density
+from prune_torch.protocol import cells
+from tests.prune_torch.sweeps import run
+from tests.prune_torch.tiny import CONFIG
+from tests.refusals import refusal
+
+
+@pytest.fixture(scope="module")
+def sparse(bench):
+    """The tiny bench, half of whose weights in the blocks are zero, at random."""
+    model = copy.deepcopy(bench.model)
+    parameters, generator = density.prunable(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.mul_(torch.rand(parameter.shape, generator=generator) < 0.5)
+    held = {name: parameter.detach() != 0 for name, parameter in parameters.items()}
+    shared = {"config": CONFIG, "task": bench.task, "device": bench.device, "made_from": "sparse"}
+    return SimpleNamespace(model=model, held=held, **shared)
+
+
+SEARCHING = ("random", "gradual", "movement", "lora", "rigl", "dessilbi", "magnitude-refit", "l1")
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+def test_zeros_stay_and_the_level_is_met(sparse, tmp_path, name):
+    row = cells.run_cell(sparse, tmp_path, cells.Key(name, 0.35, 0))
+    weights = density.prunable(prune_torch.load(tmp_path / row["checkpoint"]))
+    assert not any(weights[n][~mask].any() for n, mask in sparse.held.items())
+    assert row["exact"], row["nonzero"]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_sweep_goes_on_from_a_file_to_less_and_to_two_of_four(tmp_path, capsys):
+    run(tmp_path / "one", "--methods", "magnitude", "--densities", 0.5)
+    file = tmp_path / "one" / "cells" / "magnitude-d0.5-s0.safetensors"
+    before = density.prunable(prune_torch.load(file))
+    words = ("--methods", "magnitude", "2-of-4", "oats", "--densities", 0.4, 0.6)
+    capsys.readouterr()
+    rows = run(tmp_path / "two", *words, "--from-sparse", file)
+    said = capsys.readouterr().out
+    assert "left out: magnitude 0.6 (the network of --from-sparse has" in said
+    assert "left out: oats 0.4" in said and "sparse network: test top-1" in said
+    assert [row["method"] for row in rows] == ["magnitude", "2-of-4"]
+    for row in rows:
+        after = density.prunable(prune_torch.load(tmp_path / "two" / "cells" / row["checkpoint"]))
+        assert not any(after[n][p == 0].any() for n, p in before.items())
+    assert rows[0]["exact"]
+    assert rows[1]["density_blocks"] < 0.5  # zeros of both
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_networks_of_uneven_widths_go_on_too(tmp_path):
+    run(tmp_path / "one", "--methods", "neurons", "--densities", 0.7)
+    file = tmp_path / "one" / "cells" / "neurons-d0.7-s0.safetensors"
+    words = ("--methods", "magnitude", "heads", "--densities", 0.7)
+    rows = run(tmp_path / "two", *words, "--from-sparse", file)
+    assert rows[0]["exact"] and rows[0]["total"] == sum(
+        p.numel() for p in prune_torch.load(file).parameters()
+    )
+
+
+def test_what_is_no_network_of_ours_is_refused(tmp_path, capsys):
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    for name, said in (("gone", "does not exist"), ("x.safetensors", "x.safetensors")):
+        words = ("--from-sparse", tmp_path / name)
+        assert said in refusal(capsys, lambda words=words: run(tmp_path / "run", *words))
