@@ -104,6 +104,7 @@ CLAIMS = (
         1,
     ),
     reconstruction("digits", 10),
+    reconstruction("digits_class_loss", 10),
     tasks("mnist", 90),
     dessilbi("filters", 35, preset=""),
     landscape("digits", 14),
