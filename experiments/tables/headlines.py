@@ -64,12 +64,6 @@ def smoothed(contents):
     return f"{widths['batch', 0.1]:.3f}", f"{widths['none', 0.1]:.3f}, without it"
 
 
-def chosen_network(contents):
-    """Test accuracy of the study's best network, and of its base."""
-    test = contents["test"]
-    return runner.text(test["best"], "%"), f"{runner.text(test['base'], '%')}, base"
-
-
 def selected(contents):
     """Test accuracy on DessiLBI's support, and of the dense network by SGD."""
     table = contents["table"]
@@ -97,8 +91,8 @@ SHORT = (
     ("MNIST: half of it hidden", "tasks_mnist.json", restored("inpaint", "half")),
     ("MNIST: class, test accuracy", "tasks_mnist.json", classified),
     ("CIFAR-10: class, from the grid", "latent_readers_grid.json", read),
+    ("CIFAR-10: class, through the decoder", "latent_readers_decoded.json", read),
     ("functa: speed of an outer step", "bench_functa.jsonl", faster),
     ("DessiLBI, LeNet on MNIST: W on its support", "dessilbi_filters.json", selected),
     ("digits: width of the loss band at rate 0.1", "landscape_digits.json", smoothed),
-    ("CIFAR-10, half an epoch: best of each part", "study_cifar10-cpu.json", chosen_network),
 )
