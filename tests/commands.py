@@ -3,6 +3,9 @@
 from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
+
+import tyro
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("functa_jax", "prune_torch", "optim_torch", "experiments")
@@ -27,8 +30,10 @@ def opened(name):
     chosen = presets(module)
     if chosen:
         return module.Config, next(iter(chosen.values())), []
-    words = []
+    words, hints = [], get_type_hints(module.Config, include_extras=True)
     for field in fields(module.Config):
         if field.default is MISSING and field.default_factory is MISSING:
-            words += [f"--{field.name.replace('_', '-')}", "1"]  # a path or a number
+            flag = f"--{field.name.replace('_', '-')}"
+            positional = tyro.conf.Positional in getattr(hints[field.name], "__metadata__", ())
+            words += ["1"] if positional else [flag, "1"]  # a path or a number
     return module.Config, None, words

@@ -295,21 +295,3 @@ def test_bands_of_all_normalisers_are_over_the_same_rates(digits, tmp_path):
         assert np.array_equal(numbers[norm][1], kept) and np.array_equal(numbers[norm][2], kept)
     title = made.legends[0].get_title().get_text()
     assert "rates 0.1\n" in title and "diverge: 0.05)" in title
-
-
-def row(diverged, val, loss):
-    val = None if val is None else {"mean": val, "std": None}
-    return {"diverged": diverged, "val": val, "last_loss": loss}
-
-
-def test_rates_are_ranked_by_divergence_then_validation_then_training_loss():
-    in_order = [
-        row(2, None, None),
-        row(1, 0.9, 0.1),
-        row(0, 0.5, 0.1),
-        row(0, 0.6, 0.3),
-        row(0, 0.6, 0.2),
-    ]
-    assert [bands.rank(r) for r in in_order] == sorted(map(bands.rank, in_order))
-    unheld = [row(1, None, None), row(0, None, 0.2), row(0, None, 0.1)]
-    assert [bands.rank(r) for r in unheld] == sorted(map(bands.rank, unheld))
