@@ -199,7 +199,7 @@ def psnr(made, data):
     return float(reconstruction.mean_psnr(errors)) if errors.all() else None
 
 
-def trained(config, name, kind, data, images, study, count=None):
+def trained(config, name, kind, data, images, study, setting, count=None):
     """A row of the table: one kind, all seeds; and the test answers of the first seed."""
     stem = kind.replace(",", "").replace(" ", "-") + (f"-{count}" if count else "")
     place = {*PLACE, "name", "out", "seeds", "dataset"}
@@ -207,8 +207,6 @@ def trained(config, name, kind, data, images, study, count=None):
     settings |= {"kind": kind, "functa": content_hash(config.functa), "labels": count}
     folder = (config.out or Path("runs") / f"latent_readers_{name}") / stem
     run = Run(folder, settings, data_fingerprint=images.fingerprint)
-    setting = search.base(study)
-    setting = replace(setting, rate=study.rates[0])
     print(f"{kind}{f', {count:,} labels' if count else ''}: {folder}", flush=True)
     with Progress(study.steps * len(config.seeds), "step") as progress:
         trainer = trials.Trainer(study, data, run, progress)
@@ -268,12 +266,13 @@ def main(config, name):
             data = trials.Data(*splits, normalise, images.num_classes)
         setting = replace(search.base(study), rate=study.rates[0])
         study = trials.with_precision(study, setting, data, out / "precision.json")
-        row, classes[kind] = trained(config, name, kind, data, images, study)
+        row, classes[kind] = trained(config, name, kind, data, images, study, setting)
         rows.append(row | ({} if name == "grid" else {"psnr": psnr(made, images)}))
         for count in config.labels if name == "grid" else ():
             chosen = np.sort(np.random.default_rng(0).permutation(len(labels["train"]))[:count])
             fewer = replace(study, steps=max(200, config.steps * count // len(labels["train"])))
-            few.append(trained(config, name, kind, data.fewer(chosen), images, fewer, count)[0])
+            part = data.fewer(chosen)
+            few.append(trained(config, name, kind, part, images, fewer, setting, count)[0])
     first, truth = classes[rows[0]["kind"]] == labels["test"], labels["test"]
     for row in rows:
         right = classes[row["kind"]] == truth

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from torch.nn import functional as F
 
 from groundfloor import checks, cli, output, plots, tables
 from groundfloor.checks import (
@@ -185,15 +184,10 @@ def main(config, preset):
 def with_precision(config, data_set, model, run):
     """`config` with the precision that its auto means here, kept in the run's folder; the model is
     changed."""
-    device = next(model.parameters()).device
-    images = batches.on_device(data_set.train, device)
-    normalise = batches.normalisation(images, config.standardise)
-
-    def loss_of(count):
-        return F.cross_entropy(model(normalise(images.pixels[:count])), images.labels[:count])
-
-    where = run.path("precision.json")
-    name = chosen(config.precision, device, loss_of, config.batch_size, where)
+    images = batches.on_device(data_set.train, next(model.parameters()).device)
+    batch = batches.normalisation(images, config.standardise)(images.pixels[: config.batch_size])
+    labels = images.labels[: config.batch_size]
+    name = chosen(config.precision, model, batch, labels, run.path("precision.json"))
     return replace(config, precision=name)
 
 

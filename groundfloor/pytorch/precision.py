@@ -8,6 +8,7 @@ import time
 from typing import Literal
 
 import torch
+from torch.nn import functional as F
 
 from groundfloor.runs import read_dict, write_json
 
@@ -23,11 +24,11 @@ def autocast(device, precision):
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def chosen(precision, device, loss_of, batch_size, path):
+def chosen(precision, model, inputs, labels, path):
     """ "float32" or "bfloat16"; auto: bfloat16 where a step on this device is 1.15 times as fast.
 
-    loss_of: a function of a number of images to the loss of a training step with so many, whose
-    backward is timed, too; its model is changed. batch_size: images of a step.
+    model, inputs, labels: the network, which is changed, and the batch of a training step; its
+    forward and backward pass are timed.
     path: a JSON file that keeps the choice with the seconds of a step, or has it from before: a
     resumed run goes on as it began.
     """
@@ -35,9 +36,10 @@ def chosen(precision, device, loss_of, batch_size, path):
         return precision
     if path.exists():
         return read_dict(path, "choice of precision", "precision")["precision"]
-    seconds = {name: _seconds(loss_of, FEW, device, name) for name in ("float32", "bfloat16")}
+    few = inputs[:FEW], labels[:FEW]
+    seconds = {name: _seconds(model, *few, name) for name in ("float32", "bfloat16")}
     if seconds["bfloat16"] < EMULATED * seconds["float32"]:
-        seconds = {name: _seconds(loss_of, batch_size, device, name) for name in seconds}
+        seconds = {name: _seconds(model, inputs, labels, name) for name in seconds}
     faster = GAIN * seconds["bfloat16"] < seconds["float32"]
     choice = "bfloat16" if faster else "float32"
     write_json(path, {"precision": choice, "seconds": seconds})
@@ -46,16 +48,16 @@ def chosen(precision, device, loss_of, batch_size, path):
     return choice
 
 
-def _seconds(loss_of, count, device, precision):
+def _seconds(model, inputs, labels, precision):
     """Of a step's forward and backward pass."""
     for step in range(STEPS + 1):
         if step == 1:
-            _wait(device)
+            _wait(inputs.device)
             began = time.perf_counter()
-        with autocast(device, precision):
-            loss = loss_of(count)
+        with autocast(inputs.device, precision):
+            loss = F.cross_entropy(model(inputs).float(), labels)
         loss.backward()
-    _wait(device)
+    _wait(inputs.device)
     return (time.perf_counter() - began) / STEPS
 
 

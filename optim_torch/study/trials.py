@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from groundfloor import kept, seeds
 from groundfloor.errors import UserError
@@ -129,11 +128,7 @@ def with_precision(config, setting, data, path):
     device = data.train.pixels.device
     model = build(config, setting, 0, data).to(device, memory_format=torch.channels_last).train()
     pixels, labels = data.batch(config, 0, 0)
-
-    def loss_of(count):
-        return F.cross_entropy(model(data.inputs(pixels[:count])).float(), labels[:count])
-
-    name = precision.chosen(config.precision, device, loss_of, len(labels), path)
+    name = precision.chosen(config.precision, model, data.inputs(pixels), labels, path)
     return replace(config, precision=name)
 
 

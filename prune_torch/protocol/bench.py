@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from safetensors.torch import load_file
-from torch.nn import functional as F
 
 from groundfloor.errors import UserError
 from groundfloor.pytorch import precision
@@ -68,12 +67,7 @@ class Bench:
         """Replace the config's auto by what it means on this device; returns the config. path: a
         file that keeps the choice."""
         task, model = self.task, copy.deepcopy(self.model).train()
-        inputs, labels = task.batch(0, 0)
-
-        def loss_of(count):
-            return F.cross_entropy(model(inputs[:count]), labels[:count])
-
-        name = precision.chosen(self.config.precision, self.device, loss_of, len(labels), path)
+        name = precision.chosen(self.config.precision, model, *task.batch(0, 0), path)
         self.config = task.config = replace(self.config, precision=name)
         return self.config
 

@@ -102,22 +102,30 @@ def families(rows):
     return {title: grouped[title] for title in order if title in grouped}
 
 
+def paired(rows, reference):
+    """{density: [(row, the reference's of the same density and seed), ...]}, sparsest first.
+
+    reference: {(density, seed): row}; what it lacks is left out.
+    """
+    found = {}
+    for row in sorted((r for r in rows if r["density"] is not None), key=lambda r: r["density"]):
+        theirs = reference.get((row["density"], row["seed"]))
+        if theirs is not None:
+            found.setdefault(row["density"], []).append((row, theirs))
+    return found
+
+
 def differences(rows, reference):
     """{density: (low, difference, high)} in points, of one line's rows against the reference's.
 
     reference: {(density, seed): row}; what it lacks is left out.
     """
     found = {}
-    for level in sorted({row["density"] for row in rows} - {None}):
-        pairs = [
-            (row, reference[level, row["seed"]])
-            for row in rows
-            if row["density"] == level and (level, row["seed"]) in reference
-        ]
+    for level, pairs in paired(rows, reference).items():
         gaps = [100 * (ours["top1"] - theirs["top1"]) for ours, theirs in pairs]
         if len(gaps) > 1:
             found[level] = (mean(gaps) - stdev(gaps), mean(gaps), mean(gaps) + stdev(gaps))
-        elif gaps:
+        else:
             ours, theirs = pairs[0]
             below = np.hypot(ours["top1"] - ours["top1_low"], theirs["top1_high"] - theirs["top1"])
             above = np.hypot(ours["top1_high"] - ours["top1"], theirs["top1"] - theirs["top1_low"])

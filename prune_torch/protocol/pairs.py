@@ -4,9 +4,7 @@ from statistics import mean, stdev
 
 from scipy.stats import ttest_1samp
 
-from prune_torch.protocol.families import lines
-
-REFERENCE = "magnitude"
+from prune_torch.protocol.families import REFERENCE, lines, paired
 
 
 def differences(rows, column="top1"):
@@ -18,15 +16,14 @@ def differences(rows, column="top1"):
     their dense network's fate: "all" has one difference a seed, too.
     """
     named = lines([row for row in rows if row["density"] is not None and column in row])
-    ours = {(row["density"], row["seed"]): row[column] for row in named.pop(REFERENCE, ())}
+    theirs = {(row["density"], row["seed"]): row for row in named.pop(REFERENCE, ())}
     table = []
     for name, own in named.items():
-        gaps = {}
-        for row in own:
-            key = row["density"], row["seed"]
-            if key in ours:
-                gaps.setdefault(row["density"], {})[row["seed"]] = 100 * (row[column] - ours[key])
-        table += [_line(name, level, list(gaps[level].values())) for level in sorted(gaps)]
+        gaps = {
+            level: {row["seed"]: 100 * (row[column] - other[column]) for row, other in pairs}
+            for level, pairs in paired(own, theirs).items()
+        }
+        table += [_line(name, level, list(of_level.values())) for level, of_level in gaps.items()]
         if len(gaps) > 1:
             whole = set.intersection(*(set(seeds) for seeds in gaps.values()))
             means = [mean(gaps[level][seed] for level in gaps) for seed in sorted(whole)]

@@ -11,17 +11,17 @@ from groundfloor.pytorch import precision
 CPU = torch.device("cpu")
 
 
-def loss_of(count):
-    return (torch.ones(count, 2) @ torch.ones(2, 2, requires_grad=True)).sum()
+BATCH = torch.ones(64, 2), torch.zeros(64, dtype=torch.long)
 
 
 def with_seconds(monkeypatch, seconds):
     """Let `chosen` measure seconds(count, precision); returns the list of what it measured."""
     asked = []
 
-    def measured(loss_of, count, device, name):
-        asked.append((count, name))
-        return seconds(count, name)
+    def measured(model, inputs, labels, name):
+        assert len(inputs) == len(labels)
+        asked.append((len(inputs), name))
+        return seconds(len(inputs), name)
 
     monkeypatch.setattr(precision, "_seconds", measured)
     return asked
@@ -33,7 +33,7 @@ def with_seconds(monkeypatch, seconds):
 def test_auto_takes_bfloat16_only_where_it_gains_enough(monkeypatch, tmp_path, bfloat16, choice):
     asked = with_seconds(monkeypatch, lambda _, name: 1.0 if name == "float32" else bfloat16)
     path = tmp_path / "precision.json"
-    assert precision.chosen("auto", CPU, loss_of, 64, path) == choice
+    assert precision.chosen("auto", pytest.fail, *BATCH, path) == choice
     assert [count for count, _ in asked] == [precision.FEW] * 2 + [64] * 2
     kept = json.loads(path.read_text())
     assert kept == {"precision": choice, "seconds": {"float32": 1.0, "bfloat16": bfloat16}}
@@ -41,28 +41,28 @@ def test_auto_takes_bfloat16_only_where_it_gains_enough(monkeypatch, tmp_path, b
 
 def test_emulated_bfloat16_is_never_timed_on_a_whole_batch(monkeypatch, tmp_path):
     asked = with_seconds(monkeypatch, lambda _, name: 1.0 if name == "float32" else 100.0)
-    assert precision.chosen("auto", CPU, loss_of, 64, tmp_path / "p.json") == "float32"
+    assert precision.chosen("auto", pytest.fail, *BATCH, tmp_path / "p.json") == "float32"
     assert {count for count, _ in asked} == {precision.FEW}
 
 
 def test_a_resumed_run_keeps_its_choice_on_any_machine(monkeypatch, tmp_path):
     path = tmp_path / "p.json"
     path.write_text('{"precision": "bfloat16"}')
-    assert precision.chosen("auto", CPU, pytest.fail, 64, path) == "bfloat16"
+    assert precision.chosen("auto", pytest.fail, *BATCH, path) == "bfloat16"
     path.write_text("[]")
     with pytest.raises(UserError, match="damaged"):
-        precision.chosen("auto", CPU, pytest.fail, 64, path)
+        precision.chosen("auto", pytest.fail, *BATCH, path)
 
 
 def test_a_named_precision_is_taken_as_it_is_and_leaves_no_file(tmp_path):
     for name in ("float32", "bfloat16"):
-        assert precision.chosen(name, CPU, pytest.fail, 64, tmp_path / "p.json") == name
+        assert precision.chosen(name, pytest.fail, *BATCH, tmp_path / "p.json") == name
     assert not list(tmp_path.iterdir())
 
 
 def test_a_real_measurement_ends_with_one_of_the_two(tmp_path):
     path = tmp_path / "p.json"
-    choice = precision.chosen("auto", CPU, loss_of, 4, path)
+    choice = precision.chosen("auto", torch.nn.Linear(2, 2), *BATCH, path)
     seconds = json.loads(path.read_text())["seconds"]
     faster = seconds["float32"] > precision.GAIN * seconds["bfloat16"]
     assert choice == ("bfloat16" if faster else "float32")
