@@ -46,7 +46,7 @@ VARIANTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededConfig):
+class Config(runner.SweepConfig):
     """Which runs of functa_jax.meta_train."""
 
     preset: str
@@ -77,17 +77,21 @@ def main(config, name):
     """Run what is missing, then write and print the table; returns what the JSON holds."""
     stem = f"inner_steps_{name}"
     out = config.folder(stem)
+    folders = {
+        variant: [out / f"{variant.replace(' ', '_').replace(',', '')}-{s}" for s in config.seeds]
+        for variant in config.variants
+    }
+    commands = {
+        folder: ["functa_jax.meta_train", config.preset, *flags_of(config, v), "--seed", seed]
+        for v in config.variants
+        for seed, folder in zip(config.seeds, folders[v], strict=True)
+    }
+    all_summaries = runner.all_finished(commands, config)
     rows = []
     for variant in config.variants:
         flags = flags_of(config, variant)
-        label = variant.replace(" ", "_").replace(",", "")
-        folders = [out / f"{label}-{seed}" for seed in config.seeds]
-        command = ["functa_jax.meta_train", config.preset, *flags]
-        summaries = [
-            runner.finished([*command, "--seed", seed], folder)
-            for seed, folder in zip(config.seeds, folders, strict=True)
-        ]
-        after = [last_validation_psnr(folder) for folder in folders]
+        summaries = [all_summaries[folder] for folder in folders[variant]]
+        after = [last_validation_psnr(folder) for folder in folders[variant]]
         rows.append(
             {
                 "variant": variant,

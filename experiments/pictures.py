@@ -208,7 +208,7 @@ def ranking(stem, result):
 DRAWN = {  # beginning of a result file's name; the longest that fits is taken
     "prune_cifar10": prune,
     "landscape": landscape,
-    "study_cifar10-cpu": study,
+    "study_cifar10": study,
     "dessilbi_bases": dessilbi_bases,
     "dessilbi_density": dessilbi_density,
     "compression_cifar10": compression,
