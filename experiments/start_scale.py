@@ -24,7 +24,7 @@ from functa_jax.single import fit_grid, sirens
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Seed
 from groundfloor.data import datasets
-from groundfloor.plots import WIDTH, figure, legend
+from groundfloor.plots import WIDTH, figure, legend, logarithmic, ordered
 from groundfloor.runs import Progress, read_json, spread, write_json
 
 SCALES = (1.0, 1.5, 2.0, 2.5, 3.0)
@@ -128,11 +128,14 @@ def draw(path, curves):
     names = list(dict.fromkeys(name for name, _ in curves))
     with figure(path, 1, len(names), size=(WIDTH, 2.9)) as (made, axes):
         for axis, name in zip(np.atleast_1d(axes), names, strict=True):
-            for (kind, scale), found in curves.items():
-                if kind == name:
-                    axis.plot(found["steps"][1:], np.mean(found["psnr"], 0)[1:], label=f"{scale:g}")
+            scales = [scale for kind, scale in curves if kind == name]
+            for number, scale in enumerate(scales):
+                found, colour = curves[name, scale], ordered(number, len(scales))
+                psnr = np.mean(found["psnr"], 0)[1:]
+                axis.plot(found["steps"][1:], psnr, color=colour, label=f"{scale:g}")
             axis.axhline(TARGET, color="black", linewidth=0.8, linestyle="--")
-            axis.set(xscale="log", xlabel="step", ylabel="PSNR, dB", title=name)
+            axis.set(xlabel="step", ylabel="PSNR (dB)", title=name)
+            logarithmic(axis, "x")
         legend(made, axes, title="weights at\nthe start times")
 
 
