@@ -286,7 +286,10 @@ def cores():
 
 
 def environment():
-    """Commit, versions, machine and time: what a result needs to be traced."""
+    """Commit, versions, machine and time: what a result needs to be traced.
+
+    Uncommitted changes are those of code: an experiment may have written its pictures by now.
+    """
     root = Path(__file__).parent.parent
     packages = ["numpy", "scikit-learn", "jax", "jaxlib", "flax", "optax", "torch", "timm"]
     versions = {"python": platform.python_version(), "functa-studies": __version__}
@@ -295,7 +298,7 @@ def environment():
             versions[package] = metadata.version(package)
     return {
         "commit": _git(root, "rev-parse", "HEAD") or "unknown",
-        "uncommitted_changes": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        "uncommitted_changes": bool(_git(root, "diff", "HEAD", "--name-only", "--", "*.py")),
         "versions": versions,
         "machine": f"{platform.machine()}, {cores()} cores",
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
