@@ -123,6 +123,7 @@ CLAIMS = (
     reconstruction("cifar10_spatial_gradient", 75),
     readers("grid", 40),
     readers("decoded", 200),
+    parts("cifar10-base", 60),
     parts("cifar10-94", 150),
     Claim(
         "functa",
@@ -227,7 +228,7 @@ CLAIMS = (
     ),
     Claim(
         "prune",
-        ("experiments.prune_memory",),
+        ("experiments.prune_memory cpu",),
         ("prune_memory_cpu.json",),
         ("experiments/prune_memory.py", *PRUNED),
         15,

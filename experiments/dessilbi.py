@@ -4,19 +4,16 @@ import shlex
 from dataclasses import dataclass
 
 from experiments import runner
-from groundfloor.checks import Count
 
 SGD = ["--optimizer", "sgd"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DessilbiConfig(runner.SeededConfig):
+class DessilbiConfig(runner.SweepConfig):
     """Which runs of optim_torch.train."""
 
     preset: str
     """Preset of optim_torch.train."""
-    jobs: Count = 1
-    """Runs side by side."""
 
 
 def train(config, out, words):
@@ -29,5 +26,5 @@ def train(config, out, words):
     for (kind, seed), own in words.items():
         command = ["optim_torch.train", config.preset, *own, *shlex.split(config.flags)]
         commands[out / f"{kind}-seed{seed}"] = [*command, "--seed", seed]
-    summaries = runner.all_finished(commands, config.jobs)
+    summaries = runner.all_finished(commands, config)
     return dict(zip(words, summaries.values(), strict=True))

@@ -19,7 +19,7 @@ overlap, their colours blended, 30.2 at four times the work. Gauss-Newton gains 
 conjugate gradient and 3.9 dB with three at 1.9 and 3.6 times the work; with equal work plain rates
 are ahead up to 13 GFLOP an image, Gauss-Newton beyond.
 FLOPs are those of the matrix products in one outer gradient and in one image's inner loop.
-Results: inner_steps_NAME.json and .png, validation PSNR against steps and against FLOPs.
+Results: inner_steps_NAME.json and .png, validation PSNR after each step and against FLOPs.
 """
 
 import math
@@ -27,10 +27,12 @@ import shlex
 from dataclasses import dataclass
 from functools import partial
 
+from matplotlib.ticker import MaxNLocator
+
 from experiments import runner
 from functa_jax import meta_train
 from groundfloor import checks, cli
-from groundfloor.plots import WIDTH, figure, legend, logarithmic
+from groundfloor.plots import WIDTH, figure, legend
 from groundfloor.runs import read_rows, spread
 
 GRADIENT = "--cg-iterations 1 --update rates"  # not the Gauss-Newton steps of spatial presets
@@ -44,7 +46,7 @@ VARIANTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededConfig):
+class Config(runner.SweepConfig):
     """Which runs of functa_jax.meta_train."""
 
     preset: str
@@ -75,24 +77,27 @@ def main(config, name):
     """Run what is missing, then write and print the table; returns what the JSON holds."""
     stem = f"inner_steps_{name}"
     out = config.folder(stem)
-    rows, curves = [], {}
+    folders = {
+        variant: [out / f"{variant.replace(' ', '_').replace(',', '')}-{s}" for s in config.seeds]
+        for variant in config.variants
+    }
+    commands = {
+        folder: ["functa_jax.meta_train", config.preset, *flags_of(config, v), "--seed", seed]
+        for v in config.variants
+        for seed, folder in zip(config.seeds, folders[v], strict=True)
+    }
+    all_summaries = runner.all_finished(commands, config)
+    rows = []
     for variant in config.variants:
         flags = flags_of(config, variant)
-        label = variant.replace(" ", "_").replace(",", "")
-        folders = [out / f"{label}-{seed}" for seed in config.seeds]
-        command = ["functa_jax.meta_train", config.preset, *flags]
-        summaries = [
-            runner.finished([*command, "--seed", seed], folder)
-            for seed, folder in zip(config.seeds, folders, strict=True)
-        ]
-        curves[variant] = [validation_psnr(folder) for folder in folders]
-        last = max(curves[variant][0])
+        summaries = [all_summaries[folder] for folder in folders[variant]]
+        after = [last_validation_psnr(folder) for folder in folders[variant]]
         rows.append(
             {
                 "variant": variant,
                 "flags": " ".join(flags),
-                "val_psnr": spread(curve[last][-1] for curve in curves[variant]),
-                "val_psnr_after_steps": curves[variant][0][last],
+                "val_psnr": spread(psnr[-1] for psnr in after),
+                "val_psnr_after_steps": after[0],
                 "train_seconds": [summary["train_seconds"] for summary in summaries],
                 "commits": sorted({summary["commit"] for summary in summaries}),
                 **flops(config.preset, flags),
@@ -101,7 +106,7 @@ def main(config, name):
     path = config.results / f"{stem}.json"
     facts = {"seeds": list(config.seeds), "rows": rows}
     result = runner.write(path, f"inner_steps {name}", facts)
-    draw(path.with_suffix(".png"), rows, curves)
+    draw(path.with_suffix(".png"), rows)
     print("\nvariant                      validation PSNR   MFLOP to fit   GFLOP a training image")
     for row in rows:
         psnr = runner.text(row["val_psnr"], "dB")
@@ -116,10 +121,10 @@ def flags_of(config, variant):
     return shlex.split(f"{config.flags} {VARIANTS[variant]}")
 
 
-def validation_psnr(folder):
-    """{outer step: validation PSNR after each inner step} of a run, of averaged weights."""
+def last_validation_psnr(folder):
+    """Validation PSNR of a finished run after each inner step, of averaged weights."""
     rows = read_rows(folder / "metrics.jsonl")
-    return {row["step"]: row["val_psnr"] for row in rows if "val_psnr" in row}
+    return [row["val_psnr"] for row in rows if "val_psnr" in row][-1]
 
 
 def flops(preset, flags):
@@ -174,18 +179,23 @@ def _contracted(product):
     return math.prod(product.invars[0].aval.shape[axis] for axis in left)
 
 
-def draw(path, rows, curves):
-    """Validation PSNR of the first seed against outer steps and against FLOPs per image slot."""
-    with figure(path, 1, 2, size=(WIDTH, 3.4), sharey=True) as (made, (by_steps, by_flops)):
+def draw(path, rows):
+    """Validation PSNR after each inner step, and at the end against FLOPs of training.
+
+    rows: those of the result file; what is no variant any more is left out.
+    """
+    with figure(path, 1, 2, size=(WIDTH, 3.4)) as (made, (by_step, by_flops)):
         for row in rows:
-            curve = curves[row["variant"]][0]
-            steps, psnr = list(curve), [values[-1] for values in curve.values()]
-            by_steps.plot(steps, psnr, "o-", ms=3, label=row["variant"])
-            by_flops.plot([s * row["outer_flops"] / 1e9 for s in steps], psnr, "o-", ms=3)
-        by_steps.set(xlabel="outer steps", ylabel="validation PSNR (dB)")
-        by_flops.set(xlabel="GFLOP per image of the batch")
-        logarithmic(by_flops, "x")
-        legend(made, by_steps, loc="outside lower center", ncols=3)
+            if row["variant"] not in VARIANTS:
+                continue
+            after, end = row["val_psnr_after_steps"], row["val_psnr"]
+            by_step.plot(range(len(after)), after, "o-", ms=3, label=row["variant"])
+            by_flops.errorbar(row["outer_flops"] / 1e6, end["mean"], end["std"], fmt="o", capsize=3)
+        by_step.set(xlabel="steps of the inner loop", ylabel="validation PSNR (dB)")
+        by_step.xaxis.set_major_locator(MaxNLocator(integer=True))
+        by_flops.set(xlabel="MFLOP of training, an image and step")
+        by_flops.set_xlim(left=0)
+        legend(made, by_step, loc="outside lower center", ncols=3)
 
 
 if __name__ == "__main__":

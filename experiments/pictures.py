@@ -132,6 +132,13 @@ def latent_classification(stem, result):
     latent_classification.draw(_path(stem), panels, 3)
 
 
+def inner_steps(stem, result):
+    """PSNR after each inner step and against FLOPs."""
+    from experiments import inner_steps
+
+    inner_steps.draw(_path(stem), result["rows"])
+
+
 def sizes(stem, result):
     """PSNR against numbers per image."""
     from functa_jax.training import figures
@@ -201,10 +208,11 @@ def ranking(stem, result):
 DRAWN = {  # beginning of a result file's name; the longest that fits is taken
     "prune_cifar10": prune,
     "landscape": landscape,
-    "study_cifar10-cpu": study,
+    "study_cifar10": study,
     "dessilbi_bases": dessilbi_bases,
     "dessilbi_density": dessilbi_density,
     "compression_cifar10": compression,
+    "inner_steps": inner_steps,
     "latent_classification": latent_classification,
     "reconstruction_mnist_sizes": sizes,
     "vectors": vectors,

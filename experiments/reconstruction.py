@@ -57,7 +57,7 @@ KEPT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededConfig):
+class Config(runner.SweepConfig):
     """Which runs of functa_jax.meta_train."""
 
     preset: str
@@ -107,11 +107,12 @@ def main(config, name):
     stem = f"reconstruction_{name}"
     out = config.folder(stem)
     command = ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)]
-    summaries = []
-    for size in config.sizes:
-        for seed in config.seeds:
-            words = [*command, "--latent-dim", size, "--seed", seed]
-            summaries.append(runner.finished(words, out / f"latent{size}-seed{seed}"))
+    commands = {
+        out / f"latent{size}-seed{seed}": [*command, "--latent-dim", size, "--seed", seed]
+        for size in config.sizes
+        for seed in config.seeds
+    }
+    summaries = list(runner.all_finished(commands, config).values())
     table = [mean_over_seeds(size, summaries) for size in config.sizes]
     path = config.results / f"{stem}.json"
     result = runner.write(

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundfloor import checks
-from groundfloor.checks import Flags, Seed
-from groundfloor.errors import UserError
+from groundfloor import checks, cluster
+from groundfloor.checks import Count, Flags, Seed
+from groundfloor.errors import UserError, first_line
 from groundfloor.runs import Stopping, atomic, cores, environment, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -45,6 +45,22 @@ class SeededConfig(RunsConfig):
     """Seeds of every run."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(SeededConfig):
+    """Settings of an experiment that runs a command with many settings."""
+
+    jobs: Count = 1
+    """Runs side by side, each with its share of the cores."""
+    ray: str | None = None
+    """Run them on a Ray cluster, one a GPU or core: its address, "auto", or "local". Its machines
+    must share the folder of --out."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        alone = self.ray is None or self.jobs == 1
+        checks.require(alone, "jobs", self.jobs, "is the cluster's business with --ray")
+
+
 def finished(command, folder, threads=None):
     """The summary of `python -m command --out folder`.
 
@@ -61,12 +77,16 @@ def finished(command, folder, threads=None):
     return read_json(folder / "summary.json")
 
 
-def all_finished(commands, jobs):
-    """The summaries of {folder: command}, `jobs` side by side: {folder: summary}."""
-    if jobs < 1:
-        raise UserError("--jobs must be at least 1")
-    threads = None if jobs == 1 else max(1, cores() // jobs)
+def all_finished(commands, config):
+    """The summaries of {folder: command}, as `finished`: {folder: summary}.
+
+    config: a SweepConfig, which says where they run. When one fails no other begins.
+    """
     program = next(iter(commands.values()))[0]
+    if config.ray is not None:
+        return _on_cluster(commands, config.ray, program)
+    jobs = config.jobs
+    threads = None if jobs == 1 else max(1, cores() // jobs)
     print(f"{len(commands)} runs of {program}, {jobs} at a time", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
         futures = {
@@ -78,6 +98,28 @@ def all_finished(commands, jobs):
         except BaseException:  # also Ctrl-C: nothing more begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _on_cluster(commands, address, program):
+    with cluster.connected(address) as ray:
+        gpus, places = cluster.places(ray)
+        print(f"{len(commands)} runs of {program}, {places} at a time on {address}", flush=True)
+        # A process of its own for each: JAX and PyTorch keep a GPU's memory until theirs ends.
+        task = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=0)(finished)
+        waiting = {
+            task.remote(command, folder.resolve(), None if gpus else 1): folder
+            for folder, command in commands.items()
+        }
+        summaries = dict.fromkeys(commands)
+        while waiting:
+            (reference,), _ = ray.wait(list(waiting))
+            folder = waiting.pop(reference)
+            try:
+                summaries[folder] = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise UserError(f"{folder}: {first_line(error.cause)}") from None
+            print(f"{folder} is finished, {len(waiting)} to come", flush=True)
+        return summaries
 
 
 def write(path, command, facts):
@@ -102,12 +144,13 @@ def keep(config, stem, command, folder, summary):
     return write(config.results / f"{stem}.json", command, {**settings, **summary})
 
 
-def run_and_keep(config, experiment, name):
-    """Run optim_torch.EXPERIMENT with the preset `name` where it is missing, and `keep` it."""
+def run_and_keep(config, experiment, name, preset=None):
+    """Run optim_torch.EXPERIMENT with a preset (default `name`) where it is missing, and `keep`
+    it."""
     stem = f"{experiment}_{name}"
     folder = config.folder(stem)
     flags = [*shlex.split(config.flags), "--seeds", *config.seeds]
-    summary = finished([f"optim_torch.{experiment}", name, *flags], folder)
+    summary = finished([f"optim_torch.{experiment}", preset or name, *flags], folder)
     return keep(config, stem, f"{experiment} {name}", folder, summary)
 
 

@@ -2,6 +2,8 @@
 
     python -m experiments.study digits         1 minute on 2 CPU cores; no result kept
     python -m experiments.study cifar10-cpu    45 minutes of one core
+    python -m experiments.study cifar10-base   an hour of one core: where other networks start from
+    python -m experiments.study cifar10-94     3 seeds, 2 hours each of a core with bfloat16
     python -m experiments.study cifar10        5 minutes on an H200; not yet run
     python -m experiments.study cifar10 --flags "--axes optimizers blocks --rates 0.7 2 6"
                                                on a GPU, 4 to 7 hours; not yet run
@@ -14,16 +16,32 @@ parameters has 94 % after 24 epochs (Page 2018); here 74 epochs.
 Results: study_NAME.csv, one row a trial, study_NAME.json, and its pictures study_NAME_*.png.
 """
 
+from dataclasses import dataclass
+
 from experiments import runner
 from groundfloor import cli
 
-Config = runner.SeededConfig
-PRESETS = {"cifar10-cpu": Config(), "cifar10": Config(seeds=(0,)), "digits": Config(seeds=(0, 1))}
+
+@dataclass(frozen=True, kw_only=True)
+class Config(runner.SeededConfig):
+    """Which study."""
+
+    preset: str | None = None
+    """Preset of optim_torch.study; default that of this name."""
+
+
+PRESETS = {
+    "cifar10-cpu": Config(),
+    "cifar10-94": Config(),
+    "cifar10-base": Config(preset="cifar10-94", flags="--width 0.5 --steps 423", seeds=(0,)),
+    "cifar10": Config(seeds=(0,)),
+    "digits": Config(seeds=(0, 1)),
+}
 
 
 def main(config, name):
     """Run what is missing, keep its table and pictures; returns what the JSON holds."""
-    return runner.run_and_keep(config, "study", name)
+    return runner.run_and_keep(config, "study", name, config.preset)
 
 
 if __name__ == "__main__":

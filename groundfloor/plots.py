@@ -102,6 +102,13 @@ def many(number):
     return {"color": PALETTE[place], "linestyle": ("-", "--", ":")[turn % 3]}
 
 
+def ordered(number, count):
+    """Colour of one of `count` lines whose order means something, from dark to light."""
+    import matplotlib as mpl
+
+    return mpl.colormaps["viridis"](0.85 * number / max(1, count - 1))
+
+
 def logarithmic(axes, which):
     """Make the "x" or "y" axis of what is drawn logarithmic, with plain numbers: 1, 10, 100 or, of
     less than two powers of ten, 1, 2, 5, 10, too."""

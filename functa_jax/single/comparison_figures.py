@@ -5,7 +5,7 @@ import numpy as np
 from functa_jax.evaluation.reconstruction import mean_psnr
 from functa_jax.images.gallery import gallery
 from functa_jax.single.fit_figures import EXACT, shown
-from groundfloor.plots import COLOURS, GREEN, GREY, ORANGE, RED, WIDTH, figure, legend, logarithmic
+from groundfloor.plots import COLOURS, GREY, WIDTH, figure, legend, logarithmic, ordered
 
 
 def comparison(path, result, data):
@@ -45,9 +45,7 @@ def comparison(path, result, data):
             label = f"SIREN, {course['numbers']} numbers"
             style = {"color": COLOURS["functa"], "marker": "*"}
             if siren:
-                place = networks.index(course)
-                colour, line = (GREEN, ORANGE, RED)[place % 3], ("-", "--")[place // 3 % 2]
-                style = {"color": colour, "ls": line}
+                style = {"color": ordered(networks.index(course), len(networks))}
             else:
                 label = "functa, 1 to 10 steps (its training, shared by all images, not counted)"
             start = int(siren)  # a network's first point took no time

@@ -177,11 +177,11 @@ def _enlarged(path, images, columns, rows):
     shown = [c for c in columns if c[3][0] is not None] or columns
     count = 1 + sum(3 if truth[0] is not None else 2 for *_, truth in shown)
     side = WIDTH / count
-    size = (WIDTH, (side * height / width + 0.25) * len(images) + 0.3)
+    size = (WIDTH, (side * height / width + 0.4) * len(images) + 0.3)
     with figure(path, len(images), count, size=size, squeeze=False) as (_, axes):
         for number, line in enumerate(axes):
             line = iter(line)
-            show(next(line), images[number], f"fitted: {height}×{width}")
+            show(next(line), images[number], f"fitted\n{height}×{width}")
             for factor, smooth, fitted, truth in shown:
                 row = scores[factor, number]
                 show(next(line), smooth[number], f"spline ×{factor}" + _dB(row["spline_psnr"]))
@@ -244,7 +244,7 @@ def _psnr(picture, original):
 
 
 def _dB(psnr):
-    return "" if psnr is None else f": {psnr:.2f} dB"
+    return "" if psnr is None else f"\n{psnr:.2f} dB"
 
 
 def shown(psnr):

@@ -1,9 +1,8 @@
 """Pictures of landscapes: the paper's panels, the course's bands, accuracy against rate."""
 
-import matplotlib as mpl
 import numpy as np
 
-from groundfloor.plots import BLACK, COLOURS, PALETTE, WIDTH, figure, legend, logarithmic
+from groundfloor.plots import BLACK, COLOURS, PALETTE, WIDTH, figure, legend, logarithmic, ordered
 from optim_torch.landscape.bands import across, edges, local, summary
 from optim_torch.models.vgg_a import NORMS
 
@@ -109,7 +108,7 @@ def edge(path, networks):
             for number, rate in enumerate(rates):
                 own = [t for s, t in networks.items() if (s.norm, s.rate) == (norm, rate)]
                 shares = [edges(trace, rate) for trace in own if not trace["diverged"]]
-                colour = mpl.colormaps["viridis"](0.85 * number / max(1, len(rates) - 1))
+                colour = ordered(number, len(rates))
                 for axis, name in zip(axes[:, column], names, strict=True):
                     lines = [share[name] for share in shares if name in share]
                     if lines:

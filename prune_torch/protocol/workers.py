@@ -12,15 +12,13 @@ from pathlib import Path
 
 import torch
 
-import prune_torch
+from groundfloor import cluster
 from groundfloor.errors import UserError
 from groundfloor.pytorch import batches
 from groundfloor.runs import atomic, cores
 from prune_torch.methods import METHODS
 from prune_torch.protocol.bench import Bench
 from prune_torch.protocol.cells import run_cell
-
-CODE = Path(prune_torch.__file__).parents[1]  # what machines of a Ray cluster get
 
 
 def make_bench(config, number=0, dense=None):
@@ -139,24 +137,10 @@ def _write(folder, files):
 
 
 def _by_ray(config, bench, dense, folder, parts):
-    try:
-        import ray
+    with cluster.connected(config.ray) as ray:
         from ray.util import ActorPool
-    except ImportError:
-        raise UserError("--ray needs Ray: pip install ray") from None
-    here = config.ray == "local"
-    try:
-        ray.init(
-            address=None if here else config.ray,
-            include_dashboard=False if here else None,
-            runtime_env=None if here else {"working_dir": str(CODE)},
-            log_to_driver=False,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"no Ray cluster at {config.ray}: {str(error).splitlines()[0]}") from None
-    try:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        places = gpus or int(ray.cluster_resources().get("CPU", 1))
+
+        gpus, places = cluster.places(ray)
         jobs = min(places, sum(map(len, parts)))
         contents = ray.put(dense.read_bytes())
         worker = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(Remote)
@@ -169,5 +153,3 @@ def _by_ray(config, bench, dense, folder, parts):
                 _write(folder, files)
                 yield key, row
         ray.get([actor.close.remote() for actor in workers])
-    finally:
-        ray.shutdown()

@@ -134,8 +134,6 @@ def test_a_finished_run_with_other_settings_is_refused(tmp_path, monkeypatch):
     assert first["epochs"] == 1
     with pytest.raises(UserError, match="did not end well"):
         runner.finished([*command, "--seed", 1], tmp_path / "run", threads=1)
-    with pytest.raises(UserError, match="--jobs must be at least 1"):
-        runner.all_finished({tmp_path: command}, 0)
 
 
 def test_a_failure_stops_the_queue(tmp_path, monkeypatch):
@@ -147,8 +145,30 @@ def test_a_failure_stops_the_queue(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runner, "finished", fail)
     with pytest.raises(UserError):
-        runner.all_finished({tmp_path / str(i): ["x"] for i in range(50)}, 1)
+        runner.all_finished({tmp_path / str(i): ["x"] for i in range(50)}, runner.SweepConfig())
     assert len(begun) < 50
+
+
+@pytest.mark.slow
+def test_runs_on_a_ray_cluster_are_those_of_one_machine(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.undo()
+    command = ["optim_torch.train", "digits", "--epochs", 1, "--device", "cpu", "--seed"]
+
+    def runs(out, ray):
+        commands = {tmp_path / out / str(seed): [*command, seed] for seed in range(2)}
+        summaries = runner.all_finished(commands, runner.SweepConfig(ray=ray))
+        return [summaries[folder]["test"] for folder in commands]
+
+    assert runs("spread", "local") == runs("alone", None)
+    wrong = {tmp_path / "wrong": [*command, "no seed"]}
+    with pytest.raises(UserError, match="did not end well"):
+        runner.all_finished(wrong, runner.SweepConfig(ray="local"))
+
+
+def test_the_cluster_decides_how_many_runs_stand_side_by_side():
+    with pytest.raises(ValueError, match="--jobs 2: is the cluster's business with --ray"):
+        runner.SweepConfig(ray="local", jobs=2)
 
 
 def test_spread_is_the_sample_deviation():

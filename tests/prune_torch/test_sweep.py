@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from groundfloor import plots
+from groundfloor import cluster, plots
 from groundfloor.errors import UserError
 from groundfloor.runs import Stopping, read_json
 from prune_torch import pack
@@ -225,7 +225,7 @@ def test_a_worker_elsewhere_gives_row_network_and_search_as_here(tmp_path, monke
     _, row, _ = remote.run(key._replace(density=0.8), searches)
     assert row["exact"]
     remote.close()
-    there = workers.CODE / "prune_torch" / "protocol" / "cells.py"
+    there = cluster.CODE / "prune_torch" / "protocol" / "cells.py"
     assert Path(cells.__file__) == there  # what machines of a cluster import
 
 
