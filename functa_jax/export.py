@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from functa_jax.training.config import ClusterConfig
 from groundfloor import checks, cli
 from groundfloor.checks import Count, CountOrZero, Seed
 from groundfloor.errors import UserError
 from groundfloor.runs import counted
 
 
-@dataclass(frozen=True)
-class Config(checks.Settings):
+@dataclass(frozen=True, kw_only=True)
+class Config(ClusterConfig):
     """What to encode, with which run, and where to write."""
 
     run: Path
@@ -60,24 +61,32 @@ def main(config):
     """
     from functa_jax.training import devices
 
+    if config.coordinator:
+        devices.join_cluster(config.coordinator, config.processes, config.process)
     devices.one_cpu_device_per_core()
     from functa_jax.functa import load
     from functa_jax.training import exporter
 
-    functa = load(config.run)
-    data = exporter.data_of(
-        functa,
-        config.run,
-        config.data_dir,
-        name=config.dataset,
-        download=config.download,
-        skip_damaged=config.skip_damaged,
-    )
+    def prepare():
+        functa = load(config.run)
+        data = exporter.data_of(
+            functa,
+            config.run,
+            config.data_dir,
+            name=config.dataset,
+            download=config.download,
+            skip_damaged=config.skip_damaged,
+        )
+        shape, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
+        if shape != made_for:
+            raise UserError(
+                f"images of {data.name} are {shape}; {config.run} was made for {made_for}"
+            )
+        return functa, data
+
+    functa, data = devices.everywhere(prepare)
     name, trained_on = data.name, functa.metadata.get("data", data.name)
-    shape, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
-    if shape != made_for:
-        raise UserError(f"images of {name} are {shape}; {config.run} was made for {made_for}")
-    side = min(shape[:2])
+    side = min(functa.resolution)
     checks.refuse_beyond("pad", config.pad, side - 1, f"images of {name} have only {side} pixels")
     copies = config.copies or 0
     augmentation = exporter.Augmentation.of(
@@ -91,20 +100,23 @@ def main(config):
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder, not a file")
     rows = len(data.train) * (1 + copies) + len(data.val) + len(data.test)
-    print(
+    place = process, processes = devices.place_in_cluster()
+    say = print if process == 0 else (lambda *_, **__: None)
+    together = f" in {processes} processes" if processes > 1 else ""
+    say(
         f"fitting {counted(rows, 'image')} of {name} ({copies} augmented copies of each training "
-        f"image) with {config.run}, {functa.inner_steps} steps each; writing {out}",
+        f"image) with {config.run}, {functa.inner_steps} steps each{together}; writing {out}",
         flush=True,
     )
     try:
         paths = exporter.export(
-            functa, data, out, augmentation, config.dtype, config.shard_megabytes
+            functa, data, out, augmentation, config.dtype, config.shard_megabytes, place
         )
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from None
     for path in paths:
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    print(f'load it: functa_jax.load_functaset("{out}")')
+        say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(f'load it: functa_jax.load_functaset("{out}")')
     return {"paths": [str(path) for path in paths], "images": rows, "checkpoint": functa.hash}
 
 
