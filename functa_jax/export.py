@@ -65,6 +65,7 @@ def main(config):
         devices.join_cluster(config.coordinator, config.processes, config.process)
     devices.one_cpu_device_per_core()
     from functa_jax.functa import load
+    from functa_jax.modalities import loading
     from functa_jax.training import exporter
 
     def prepare():
@@ -77,21 +78,24 @@ def main(config):
             download=config.download,
             skip_damaged=config.skip_damaged,
         )
-        shape, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
-        if shape != made_for:
-            raise UserError(
-                f"images of {data.name} are {shape}; {config.run} was made for {made_for}"
-            )
+        loading.refuse_other_kind(functa, config.run, data)
         return functa, data
 
     functa, data = devices.everywhere(prepare)
     name, trained_on = data.name, functa.metadata.get("data", data.name)
-    side = min(functa.resolution)
-    checks.refuse_beyond("pad", config.pad, side - 1, f"images of {name} have only {side} pixels")
     copies = config.copies or 0
-    augmentation = exporter.Augmentation.of(
-        data, config.flip, config.pad, copies=copies, seed=config.seed
-    )
+    if functa.of_images:
+        side = min(functa.resolution)
+        what = f"images of {name} have only {side} pixels"
+        checks.refuse_beyond("pad", config.pad, side - 1, what)
+        augmentation = exporter.Augmentation.of(
+            data, config.flip, config.pad, copies=copies, seed=config.seed
+        )
+    else:
+        if copies:
+            raise UserError(f"--copies {copies}: only images are augmented, not {name}")
+        augmentation = None
+    noun = "image" if functa.of_images else "function"
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"
     stem += f"-{Path(name).stem}" if name != trained_on else ""
@@ -104,8 +108,8 @@ def main(config):
     say = print if process == 0 else (lambda *_, **__: None)
     together = f" in {processes} processes" if processes > 1 else ""
     say(
-        f"fitting {counted(rows, 'image')} of {name} ({copies} augmented copies of each training "
-        f"image) with {config.run}, {functa.inner_steps} steps each{together}; writing {out}",
+        f"fitting {counted(rows, noun)} of {name} ({copies} augmented copies of each training "
+        f"{noun}) with {config.run}, {functa.inner_steps} steps each{together}; writing {out}",
         flush=True,
     )
     try:
