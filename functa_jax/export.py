@@ -29,6 +29,9 @@ class Config(ClusterConfig):
     """Let torchvision download the data set if it is missing."""
     skip_damaged: bool = False
     """Leave out the damaged files of a folder of images and name them, instead of refusing it."""
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """Images in memory, or (no) those of TFDS sets read from their files batch by batch; auto: from
+    their files beyond a quarter of the memory."""
     out: Path | None = None
     """File to write; default functaset[-DATA][-xCOPIES].npz in the run folder."""
     copies: Count | None = None
@@ -77,6 +80,7 @@ def main(config):
             name=config.dataset,
             download=config.download,
             skip_damaged=config.skip_damaged,
+            resident=config.resident,
         )
         loading.refuse_other_kind(functa, config.run, data)
         return functa, data

@@ -25,6 +25,8 @@ NOT_IDENTITY = {  # may differ when a run is resumed
     "name",
     "out",
     "dispatch",
+    "resident",
+    "workers",
     "coordinator",
     "processes",
     "process",
@@ -253,7 +255,7 @@ def main(config, preset="digits"):
     first = jax.process_index() == 0
 
     def prepare():
-        data = loading.load(config, config.images)
+        data = loading.load(config, config.images, config.resident)
         _check_data(config, data)
         devices.data_mesh(config.batch_size)
         model = loop.model_config(config, data)

@@ -18,6 +18,7 @@ from groundfloor.runs import atomic
 
 STEPS_SHOWN = (0, 1, 2, 3, 10)
 PIECE = 4096  # rows in memory at a time, in float64
+MOST_FOR_PCA, MOST_NUMBERS = 50_000, 12_288  # images, and numbers of each, of a streamed set
 
 
 def mean_psnr(errors):
@@ -27,8 +28,9 @@ def mean_psnr(errors):
 
 def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
     """{steps: mean of per-image PSNR in dB} over all images (n, h, w, C)."""
-    _, errors = functa.course(images, max(steps))
-    means = mean_psnr(errors)
+    pieces = range(0, max(len(images), 1), PIECE)
+    errors = [functa.course(images[start : start + PIECE], max(steps))[1] for start in pieces]
+    means = mean_psnr(np.concatenate(errors))
     return {step: float(means[step]) for step in steps}
 
 
@@ -40,9 +42,13 @@ def pca(train_images, components, folder=None):
     (n, ...) of other functions, uint8 or floats.
 
     None if an image has no more than that many numbers, so that PCA would be a copy. folder: of
-    the run, as in `whole_pca`.
+    the run, as in `whole_pca`. Of images that are not in memory the first MOST_FOR_PCA are taken,
+    and None where each has more than MOST_NUMBERS.
     """
-    if components >= min(len(train_images), np.prod(train_images.shape[1:])):
+    numbers = np.prod(train_images.shape[1:])
+    if not isinstance(train_images, np.ndarray):  # Records: too many for the memory
+        train_images = train_images[:MOST_FOR_PCA] if numbers <= MOST_NUMBERS else train_images[:0]
+    if components >= min(len(train_images), numbers):
         return None
     return first_components(whole_pca(train_images, folder), components)
 

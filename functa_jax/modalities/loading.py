@@ -11,10 +11,13 @@ COMPUTED = ("voxels", "stacks", "sphere", "sound", "video")  # files of functa_j
 SUFFIXES = (".nii", ".nii.gz", ".wav", ".npy")  # of functions in a folder
 
 
-def load(config, images=None):
-    """The Dataset or the FunctionSet that a DataConfig names, at most `images` of each split."""
+def load(config, images=None, resident="yes"):
+    """The Dataset or the FunctionSet that a DataConfig names, at most `images` of each split.
+
+    resident: of `datasets.load`, for images.
+    """
     if not is_of_functions(config.dataset):
-        return config.load(images=images)
+        return config.load(images=images, resident=resident)
     for name in ("resolution", "download", "skip_damaged"):
         if getattr(config, name):
             flag = f"--{name.replace('_', '-')}"

@@ -58,10 +58,12 @@ class Augmentation:
         return padded[np.arange(count)[:, None, None], rows, columns]
 
 
-def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damaged=False):
+def data_of(
+    functa, run, data_dir=None, *, name=None, download=False, skip_damaged=False, resident="yes"
+):
     """The Dataset or FunctionSet that a run (folder, or functa.npz) was trained on, as many images
     of it, or another one by name or path; images are brought to the functa's resolution if that can
-    be."""
+    be. resident: of `datasets.load`."""
     path = (run if run.is_dir() else run.parent) / "config.json"
     settings = read_dict(path, "settings") if path.exists() else {}
     own = settings.get("dataset", functa.metadata.get("data"))
@@ -80,6 +82,7 @@ def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damag
         size=functa.resolution if functa.of_images else None,
         images=images,
         skip_damaged=skip_damaged,
+        resident=resident,
     )
 
 

@@ -13,10 +13,9 @@ from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
 from functa_jax.model import refined_pca
 from functa_jax.model.config import ModelConfig
-from functa_jax.training import class_loss, devices, outer_loop
+from functa_jax.training import class_loss, devices, feed, outer_loop
 from functa_jax.training.checkpoints import Checkpoints
 from functa_jax.training.samples import Samples
-from groundfloor import seeds
 from groundfloor.data.datasets import Dataset
 from groundfloor.data.functions import FunctionSet
 from groundfloor.errors import UserError
@@ -46,14 +45,6 @@ def model_config(config, data):
     )
 
 
-def rows_of_step(seed, step, images, batch_size):
-    """Which training images step `step` sees (batch_size,): a function of seed and step alone."""
-    per_epoch = images // batch_size
-    epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng(seeds.fold(seed, "order", epoch)).permutation(images)
-    return order[place * batch_size : (place + 1) * batch_size]
-
-
 def train(config, data, run, weights=None):
     """Train to config.steps, from the newest good checkpoint if there is one.
 
@@ -63,7 +54,8 @@ def train(config, data, run, weights=None):
     """
     of_images = isinstance(data, Dataset)
     model = model_config(config, data)
-    samples = Samples.of(model, data.train)
+    streamed = of_images and feed.is_streamed(data.train, config.resident)
+    samples = Samples.of(model, data.train.take(slice(0)) if streamed else data.train)
     mesh = devices.data_mesh(config.batch_size)
     if run is not None:
         _announce(config, data, run, model, mesh)
@@ -94,15 +86,17 @@ def train(config, data, run, weights=None):
     resolution = data.train.images.shape[1:3] if of_images else data.lattice
     coords = None if of_images or not data.train.shared else samples.coords
     weights = devices.put(samples.weights, mesh)
-    fixed = (
-        devices.put(samples.coords, mesh),
-        devices.put(samples.values, mesh),
-        devices.put(np.int32(data.train.labels), mesh) if config.class_loss else None,
-    )
+    if streamed:
+        images = feed.Streamed(model, config, data.train, mesh)
+    else:
+        images = feed.Resident(
+            config, samples, data.train.labels if config.class_loss else None, mesh
+        )
+    points = devices.put(samples.coords, mesh)
     positions = devices.put(
         np.arange(config.batch_size, dtype=np.int32), mesh, PartitionSpec(devices.AXIS)
     )
-    run_steps = outer_loop.make_train(model, config, mesh)
+    run_steps = outer_loop.make_train(model, config, mesh, streamed)
 
     def functa_of(state):
         return Functa(
@@ -128,13 +122,8 @@ def train(config, data, run, weights=None):
         while step < config.steps:
             evaluated = (step // config.eval_every + 1) * config.eval_every
             until = min(step + config.dispatch, config.steps, evaluated)
-            rows = [
-                rows_of_step(config.seed, s, len(samples), config.batch_size)
-                for s in range(step, until)
-            ]
-            by_image = PartitionSpec(None, devices.AXIS)
-            rows = devices.put(np.array(rows, np.int32), mesh, by_image)
-            state, metrics = run_steps(state, *fixed, rows, positions, weights)
+            values, labels, rows = images.steps(step, until)
+            state, metrics = run_steps(state, points, values, labels, rows, positions, weights)
             metrics = devices.fetch(metrics)
             due = until % config.eval_every == 0 or until == config.steps
             fault = guard.fault(step, metrics, due)

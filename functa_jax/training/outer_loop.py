@@ -221,7 +221,7 @@ def outer_step(model_config, outer, state, coords, images, positions, labels=Non
     return state, metrics | {"gradient_norm": optax.tree.norm(gradient)}
 
 
-def make_train(model_config, outer, mesh):
+def make_train(model_config, outer, mesh, streamed=False):
     """A compiled `train(state, coords, images, labels, rows, positions, weights=None)` of many
     outer steps.
 
@@ -229,25 +229,28 @@ def make_train(model_config, outer, mesh):
     every device, as in `Samples`, which also has the weights of points; labels (n,) int32 for
     outer.class_loss, else None; rows (S, B) int32, the images of each of S steps. metrics are
     arrays (S,). The state given is consumed (its memory is used again).
+    streamed: instead images (S, B, N, C) and labels (S, B) are those of the S steps, rows None.
     """
 
     def train(state, coords, images, labels, rows, positions, weights):
         own, shared = apart(coords, images, weights)
 
         def step(state, rows):
-            batch, kinds, own_of_batch = jax.tree.map(lambda x: x[rows], (images, labels, own))
+            parts = rows if streamed else jax.tree.map(lambda x: x[rows], (images, labels, own))
+            batch, kinds, own_of_batch = parts
             if batch.dtype == jnp.uint8:
                 batch = batch.astype(coords.dtype) / 255
             at, weigh = joined(own_of_batch, shared)
             return outer_step(model_config, outer, state, at, batch, positions, kinds, weigh)
 
-        return lax.scan(step, state, rows)
+        return lax.scan(step, state, (images, labels, own) if streamed else rows)
 
     by_rows, by_position = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
+    of_images = by_rows if streamed else REPLICATED
     sharded = jax.shard_map(
         train,
         mesh=mesh,
-        in_specs=(*[REPLICATED] * 4, by_rows, by_position, REPLICATED),
+        in_specs=(REPLICATED, REPLICATED, of_images, of_images, by_rows, by_position, REPLICATED),
         out_specs=(REPLICATED, REPLICATED),
         check_vma=False,
     )

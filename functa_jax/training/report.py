@@ -62,11 +62,15 @@ def _images(config, data, run, functa):
     test_psnr = reconstruction.psnr_after_steps(functa, data.test.images, steps_shown)
     pca = reconstruction.pca(data.train.images, functa.config.numbers, run.folder)
     shown = data.test.take(np.linspace(0, len(data.test) - 1, 10).astype(int))
-    figures.reconstructions(run.path("figures/reconstructions.png"), functa, shown.images)
-    features = {
-        "pixels": [reconstruction.pixel_rows(getattr(data, name).images) for name in SPLITS]
-    }
-    if pca is not None:
+    figures.reconstructions(
+        run.path("figures/reconstructions.png"), functa, np.asarray(shown.images)
+    )
+    features = {}
+    if isinstance(data.train.images, np.ndarray):  # in memory
+        features["pixels"] = [
+            reconstruction.pixel_rows(getattr(data, name).images) for name in SPLITS
+        ]
+    if features and pca is not None:
         features = {"PCA": [pca.transform(rows) for rows in features["pixels"]], **features}
     return {
         "test_psnr": test_psnr[config.inner_steps],

@@ -30,7 +30,7 @@ class Samples:
             weights = point_weights(config.modality, split.coords, split.mask)
             return cls(split.values, split.coords, weights)
         points = np.asarray(siren.points(config, split.images.shape[1:3]))
-        return cls(siren.arrange(config, split.images), points)
+        return cls(siren.arrange(config, np.asarray(split.images)), points)
 
     def __len__(self):
         return len(self.values)
