@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from functa_jax.training.config import ClusterConfig
 from groundfloor import checks, cli
 from groundfloor.checks import Count, CountOrZero, Seed
 from groundfloor.errors import UserError
 from groundfloor.runs import counted
 
 
-@dataclass(frozen=True)
-class Config(checks.Settings):
+@dataclass(frozen=True, kw_only=True)
+class Config(ClusterConfig):
     """What to encode, with which run, and where to write."""
 
     run: Path
@@ -28,6 +29,9 @@ class Config(checks.Settings):
     """Let torchvision download the data set if it is missing."""
     skip_damaged: bool = False
     """Leave out the damaged files of a folder of images and name them, instead of refusing it."""
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """Images in memory, or (no) those of TFDS sets read from their files batch by batch; auto: from
+    their files beyond a quarter of the memory."""
     out: Path | None = None
     """File to write; default functaset[-DATA][-xCOPIES].npz in the run folder."""
     copies: Count | None = None
@@ -60,29 +64,42 @@ def main(config):
     """
     from functa_jax.training import devices
 
+    if config.coordinator:
+        devices.join_cluster(config.coordinator, config.processes, config.process)
     devices.one_cpu_device_per_core()
     from functa_jax.functa import load
+    from functa_jax.modalities import loading
     from functa_jax.training import exporter
 
-    functa = load(config.run)
-    data = exporter.data_of(
-        functa,
-        config.run,
-        config.data_dir,
-        name=config.dataset,
-        download=config.download,
-        skip_damaged=config.skip_damaged,
-    )
+    def prepare():
+        functa = load(config.run)
+        data = exporter.data_of(
+            functa,
+            config.run,
+            config.data_dir,
+            name=config.dataset,
+            download=config.download,
+            skip_damaged=config.skip_damaged,
+            resident=config.resident,
+        )
+        loading.refuse_other_kind(functa, config.run, data)
+        return functa, data
+
+    functa, data = devices.everywhere(prepare)
     name, trained_on = data.name, functa.metadata.get("data", data.name)
-    shape, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
-    if shape != made_for:
-        raise UserError(f"images of {name} are {shape}; {config.run} was made for {made_for}")
-    side = min(shape[:2])
-    checks.refuse_beyond("pad", config.pad, side - 1, f"images of {name} have only {side} pixels")
     copies = config.copies or 0
-    augmentation = exporter.Augmentation.of(
-        data, config.flip, config.pad, copies=copies, seed=config.seed
-    )
+    if functa.of_images:
+        side = min(functa.resolution)
+        what = f"images of {name} have only {side} pixels"
+        checks.refuse_beyond("pad", config.pad, side - 1, what)
+        augmentation = exporter.Augmentation.of(
+            data, config.flip, config.pad, copies=copies, seed=config.seed
+        )
+    else:
+        if copies:
+            raise UserError(f"--copies {copies}: only images are augmented, not {name}")
+        augmentation = None
+    noun = "image" if functa.of_images else "function"
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"
     stem += f"-{Path(name).stem}" if name != trained_on else ""
@@ -91,20 +108,23 @@ def main(config):
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder, not a file")
     rows = len(data.train) * (1 + copies) + len(data.val) + len(data.test)
-    print(
-        f"fitting {counted(rows, 'image')} of {name} ({copies} augmented copies of each training "
-        f"image) with {config.run}, {functa.inner_steps} steps each; writing {out}",
+    place = process, processes = devices.place_in_cluster()
+    say = print if process == 0 else (lambda *_, **__: None)
+    together = f" in {processes} processes" if processes > 1 else ""
+    say(
+        f"fitting {counted(rows, noun)} of {name} ({copies} augmented copies of each training "
+        f"{noun}) with {config.run}, {functa.inner_steps} steps each{together}; writing {out}",
         flush=True,
     )
     try:
         paths = exporter.export(
-            functa, data, out, augmentation, config.dtype, config.shard_megabytes
+            functa, data, out, augmentation, config.dtype, config.shard_megabytes, place
         )
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from None
     for path in paths:
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    print(f'load it: functa_jax.load_functaset("{out}")')
+        say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(f'load it: functa_jax.load_functaset("{out}")')
     return {"paths": [str(path) for path in paths], "images": rows, "checkpoint": functa.hash}
 
 

@@ -18,6 +18,7 @@ from groundfloor.runs import atomic
 
 STEPS_SHOWN = (0, 1, 2, 3, 10)
 PIECE = 4096  # rows in memory at a time, in float64
+MOST_FOR_PCA, MOST_NUMBERS = 50_000, 12_288  # images, and numbers of each, of a streamed set
 
 
 def mean_psnr(errors):
@@ -27,8 +28,9 @@ def mean_psnr(errors):
 
 def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
     """{steps: mean of per-image PSNR in dB} over all images (n, h, w, C)."""
-    _, errors = functa.course(images, max(steps))
-    means = mean_psnr(errors)
+    pieces = range(0, max(len(images), 1), PIECE)
+    errors = [functa.course(images[start : start + PIECE], max(steps))[1] for start in pieces]
+    means = mean_psnr(np.concatenate(errors))
     return {step: float(means[step]) for step in steps}
 
 
@@ -36,18 +38,23 @@ def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
 
 
 def pca(train_images, components, folder=None):
-    """PCA with `components` numbers an image, fitted on images (n, h, w, C) uint8.
+    """PCA with `components` numbers an image, fitted on images (n, h, w, C) uint8, or on values
+    (n, ...) of other functions, uint8 or floats.
 
     None if an image has no more than that many numbers, so that PCA would be a copy. folder: of
-    the run, as in `whole_pca`.
+    the run, as in `whole_pca`. Of images that are not in memory the first MOST_FOR_PCA are taken,
+    and None where each has more than MOST_NUMBERS.
     """
-    if components >= min(len(train_images), np.prod(train_images.shape[1:])):
+    numbers = np.prod(train_images.shape[1:])
+    if not isinstance(train_images, np.ndarray):  # Records: too many for the memory
+        train_images = train_images[:MOST_FOR_PCA] if numbers <= MOST_NUMBERS else train_images[:0]
+    if components >= min(len(train_images), numbers):
         return None
     return first_components(whole_pca(train_images, folder), components)
 
 
 def whole_pca(train_images, folder=None):
-    """The PCA of images (n, h, w, C) uint8 with all min(n, h*w*C) components.
+    """The PCA of images (n, h, w, C), or values, as in `pca`, with all min(n, h*w*C) components.
 
     folder: of the run, where it is kept as pca.npz, and found again while the images are the same.
     """
@@ -56,7 +63,7 @@ def whole_pca(train_images, folder=None):
     digest.update(np.ascontiguousarray(train_images))
     model = path and _kept(path, digest.hexdigest())
     if not model:
-        model = exact_pca(as_rows(train_images), 1 / 255)
+        model = exact_pca(as_rows(train_images), 1 / 255 if train_images.dtype == np.uint8 else 1)
         if path:
             # A copy, to spare time: where it cannot be written, nothing is lost.
             with contextlib.suppress(OSError, UserError), atomic(path) as temporary:
@@ -126,5 +133,5 @@ def as_rows(features):
 
 
 def pixel_rows(images):
-    """uint8 images (n, h, w, C) -> float32 (n, h*w*C) in [0, 1]."""
+    """Images or values (n, ...), uint8 or floats in [0, 1] -> float32 rows (n, d) in [0, 1]."""
     return as_rows(signals.to_float(images))

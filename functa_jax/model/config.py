@@ -7,13 +7,14 @@ are the ModelConfig of a trained functa.
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Literal
 
+from functa_jax.modalities.modality import MODALITIES
 from groundfloor import checks
 from groundfloor.checks import Count, Interval, Positive, Settings
 
 
 @dataclass(frozen=True)
 class NetworkConfig(Settings):
-    """The network that all images share."""
+    """The network that all images (or other functions) share."""
 
     decoder: Literal["siren", "refined_pca"] = field(default="siren", kw_only=True)
     """A modulated SIREN; or PCA's picture and convolutions that refine it, which starts as PCA."""
@@ -110,6 +111,8 @@ HASHED = (
     "coordinates",
     "decoder",
     "picture",
+    "inputs",
+    "modality",
 )
 
 
@@ -118,17 +121,29 @@ class ModelConfig(GridConfig, StepConfig, NetworkConfig, ImageConfig):
     """What fixes a modulated SIREN's shapes and its function, given its parameters.
 
     With step_rates = K the first K steps of the inner loop have learned rates of their own (later
-    ones that of step K). picture: (height, width) of what the decoder "refined_pca" makes.
+    ones that of step K). picture: (height, width) of what the decoder "refined_pca" makes. inputs:
+    coordinates of a point; modality: its name in `MODALITIES`, which has the loss.
     """
 
     step_rates: Count | None = None
     picture: tuple[Count, Count] | None = None
+    inputs: Count = 2
+    modality: str = "images"
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.require(self.modality in MODALITIES, "modality", self.modality, "no such modality")
 
     @classmethod
     def of(cls, config, **decided):
         """The ModelConfig with the settings of a command's Config and those `decided` otherwise."""
         names = [setting.name for setting in fields(cls) if hasattr(config, setting.name)]
         return cls(**{name: getattr(config, name) for name in names} | decided)
+
+    @property
+    def loss(self):
+        """What a prediction costs: see `training.losses`."""
+        return MODALITIES[self.modality].loss
 
     @property
     def latent_shape(self):

@@ -11,8 +11,8 @@ In spatial functa (Bauer et al. 2023) the latent is a grid of s x s cells, L num
 shift at a point comes from the cell that it lies in, or from the cells around by interpolation.
 A map over 3 x 3 cells lets neighbours share what they know.
 
-Shapes: N points, W width, D depth (all linear layers), L latent size (of one cell), C channels,
-s cells per side, p points per cell.
+Shapes: N points of d coordinates (2 of a picture), W width, D depth (all linear layers), L latent
+size (of one cell), C channels, s cells per side, p points per cell.
 """
 
 from functools import cache
@@ -73,31 +73,31 @@ def restore(config, pixels, resolution):
 
 
 class Siren(nnx.Module):
-    """A SIREN of `depth` linear layers, 2 -> width -> ... -> channels.
+    """A SIREN of `depth` linear layers, inputs -> width -> ... -> channels.
 
     Weights start as in Sitzmann et al. (2020), section 3.2: U(-1/fan_in, 1/fan_in) in the
     first layer, U(+-sqrt(6/fan_in)/w0) after it; biases at zero.
     """
 
-    def __init__(self, width, depth, channels, w0, *, rngs):
+    def __init__(self, width, depth, channels, w0, inputs=2, *, rngs):
         self.w0 = w0
-        sizes = [2, *[width] * (depth - 1), channels]
+        sizes = [inputs, *[width] * (depth - 1), channels]
 
         def uniform(bound):
             return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
                 key, shape, dtype, -bound, bound
             )
 
-        bounds = [1 / 2, *[(6 / width) ** 0.5 / w0] * (depth - 1)]
+        bounds = [1 / inputs, *[(6 / width) ** 0.5 / w0] * (depth - 1)]
         self.layers = nnx.List(
             nnx.Linear(fan_in, fan_out, kernel_init=uniform(bound), rngs=rngs)
             for fan_in, fan_out, bound in zip(sizes, sizes[1:], bounds, strict=False)
         )
 
     def __call__(self, coords, shifts=0.0, scales=1.0):
-        """Colours (N, C) at coords (N, 2); shifts and scales (D - 1, W), or one number for all.
+        """Colours (N, C) at coords (N, d); shifts and scales (D - 1, W), or one number for all.
 
-        With coords (..., 2), shifts may be (D - 1, ..., W): one for each point, broadcast.
+        With coords (..., d), shifts may be (D - 1, ..., W): one for each point, broadcast.
         Targets live in [0, 1], hence the 0.5 that is added to the last, linear, layer.
         """
         *hidden, last = self.layers
@@ -115,7 +115,9 @@ class ModulatedSiren(LatentSteps):
 
     def __init__(self, config: ModelConfig, *, rngs):
         self.config = config
-        self.siren = Siren(config.width, config.depth, config.channels, config.w0, rngs=rngs)
+        self.siren = Siren(
+            config.width, config.depth, config.channels, config.w0, config.inputs, rngs=rngs
+        )
         self.per_unit = 2 if config.modulation == "scale_shift" else 1
         # Lecun's truncated normal and zero biases: haiku's defaults, hence DeepMind's.
         self.latent_map = nnx.Linear(
@@ -128,7 +130,7 @@ class ModulatedSiren(LatentSteps):
     def __call__(self, coords, latent):
         """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
 
-        coords (N, 2) gives (N, C); for nearest cells (p, 1 or s*s, 2) gives (p, s*s, C).
+        coords (N, d) gives (N, C); for nearest cells (p, 1 or s*s, 2) gives (p, s*s, C).
         """
         if not self.config.by_cells:
             return self.at(coords, latent)
@@ -136,7 +138,8 @@ class ModulatedSiren(LatentSteps):
         return self._colours(coords, modulations.reshape(1, -1, modulations.shape[-1]))
 
     def at(self, coords, latent):
-        """Colours (N, C) of the image with this latent at any points (N, 2) in [0, 1]^2."""
+        """Colours (N, C) of the image with this latent at any points (N, d), in [0, 1]^2 if it is
+        one."""
         s = self.config.grid
         if s is None:
             return self._colours(coords, self.latent_map(latent))

@@ -37,6 +37,9 @@ class InnerConfig(StepConfig):
     """Ignore second derivatives in the outer gradient (cheaper, worse)."""
     inner_points: Count | None = None
     """Random pixels per inner loss; none uses all."""
+    fit_points: Count | None = None
+    """Random pixels (the same in all images) that latents are fitted to after training; none: all.
+    For functions of very many points."""
     penalty: NotNegative = 0.0
     """Weight of mean(latent^2) in both losses."""
 
@@ -105,6 +108,11 @@ class RunConfig(Settings):
     """Outer steps between validations; a checkpoint is written with each."""
     dispatch: Count = 50
     """Outer steps in one call of the device."""
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """Training images in memory and on every device, or (no) streamed: of TFDS sets read and
+    decoded as they are needed; auto: streamed beyond a quarter of the memory."""
+    workers: CountOrZero = 0
+    """Processes that read and decode streamed images; 0: threads."""
     on_divergence: Literal["stop", "rollback"] = "stop"
     """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate."""
     collapse: Positive = 4.0

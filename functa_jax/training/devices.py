@@ -83,6 +83,22 @@ def of_first(tree):
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
+def place_in_cluster():
+    """(number of this process, number of processes)."""
+    return jax.process_index(), jax.process_count()
+
+
+def gathered(array):
+    """The NumPy arrays of all processes, of one shape, as one (processes, ...)."""
+    array = np.asarray(array)
+    if jax.process_count() == 1:
+        return array[None]
+    # As bytes: JAX would make float32 of float64.
+    mine = np.frombuffer(array.tobytes(), np.uint8)
+    theirs = np.ascontiguousarray(multihost_utils.process_allgather(mine))
+    return np.frombuffer(theirs.tobytes(), array.dtype).reshape(-1, *array.shape)
+
+
 def everywhere(work):
     """work() of this process, once all have done theirs: a UserError on one ends all of them."""
     if jax.process_count() == 1:

@@ -8,12 +8,14 @@ shards, at the end.
 import json
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shards, shard_path
+from functa_jax.modalities import loading
+from functa_jax.training import devices
 from groundfloor import seeds
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
@@ -56,9 +58,12 @@ class Augmentation:
         return padded[np.arange(count)[:, None, None], rows, columns]
 
 
-def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damaged=False):
-    """The Dataset that a run (folder, or functa.npz) was trained on, as many images of it, or
-    another one by name or path; brought to the functa's resolution if that can be."""
+def data_of(
+    functa, run, data_dir=None, *, name=None, download=False, skip_damaged=False, resident="yes"
+):
+    """The Dataset or FunctionSet that a run (folder, or functa.npz) was trained on, as many images
+    of it, or another one by name or path; images are brought to the functa's resolution if that can
+    be. resident: of `datasets.load`."""
     path = (run if run.is_dir() else run.parent) / "config.json"
     settings = read_dict(path, "settings") if path.exists() else {}
     own = settings.get("dataset", functa.metadata.get("data"))
@@ -68,44 +73,85 @@ def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damag
     if name in (None, own):
         images = settings.get("images")
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)
+    if loading.is_of_functions(name or own):
+        return loading.functions(name or own, data_dir, images)
     return datasets.load(
         name or own,
         data_dir,
         download=download,
-        size=functa.resolution,
+        size=functa.resolution if functa.of_images else None,
         images=images,
         skip_damaged=skip_damaged,
+        resident=resident,
     )
 
 
-def export(functa, data, path, augmentation=None, dtype="float32", shard_megabytes=1000):
-    """Write the functaset of a Dataset (groundfloor.data) to `path`; returns the paths written.
+def export(
+    functa,
+    data,
+    path,
+    augmentation=None,
+    dtype="float32",
+    shard_megabytes=1000,
+    place=(0, 1),
+):
+    """Write the functaset of a Dataset or a FunctionSet to `path`; returns the paths written.
 
     dtype: "float32" or "float16" for the latents; shard_megabytes: latents in one file at most.
     Replaces what an earlier export wrote to `path`, in however many shards. UserError if another
     process is at it.
+    place: (process, processes) where those of a cluster (devices.join_cluster) share the work: each
+    fits a part of every split and writes it as shards of its own, in a folder that all must see.
+    Every process returns all paths; killed and started again, as many of them go on.
     """
     path, augmentation = Path(path), augmentation or Augmentation()
     metadata = {
         "data": data.name,
         "data_fingerprint": data.fingerprint,
-        "resolution": list(functa.resolution),
+        "resolution": functa.resolution and list(functa.resolution),
         "model": vars(functa.config),
         "checkpoint": functa.hash,
         "inner_steps": functa.inner_steps,
         "penalty": functa.penalty,
         "augmentation": vars(augmentation),
     }
-    partial = path.with_suffix(".partial")
-    with locked(partial):
+    process, processes = place
+    alone = processes == 1
+    everywhere = _here if alone else devices.everywhere
+    gathered = _alone if alone else devices.gathered
+    whole = path.with_suffix(".partial")
+    partial = whole if alone else whole / f"{process}-of-{processes}"
+
+    def fit():
         _begin(partial, [metadata, dtype, BATCH, [len(getattr(data, name)) for name in SPLITS]])
-        columns = _fit_all(functa, data, partial, augmentation, dtype)
-        paths = _write_shards(path, columns, metadata, shard_megabytes * 10**6)
-        for old in {path, *find_shards(path)} - set(paths):
-            old.unlink(missing_ok=True)
+        return _fit_all(functa, data, partial, augmentation, dtype, place)
+
+    with locked(partial):
+        columns = everywhere(fit)
+        total = sum(columns[f"{name}_latents"].nbytes for name in SPLITS)
+        counts = gathered(np.int64(max(1, math.ceil(total / (shard_megabytes * 10**6)))))
+        first, count = int(counts[:process].sum()), int(counts.sum())
+        paths = [shard_path(path, shard, count) for shard in range(count)]
+        mine = paths[first : first + counts[process]]
+        statistics = _statistics(columns["train_latents"], gathered)
+        everywhere(lambda: _write_shards(mine, columns, metadata, *statistics))
+        if process == 0:
+            for old in {path, *find_shards(path)} - set(paths):
+                old.unlink(missing_ok=True)
         _discard(partial)
-        shutil.rmtree(partial, ignore_errors=True)
+        everywhere(lambda: None)  # a folder is removed when nobody is at work in it
+        if process == 0:
+            shutil.rmtree(whole, ignore_errors=True)
     return paths
+
+
+def _here(work):
+    return work()
+
+
+def _alone(array):
+    """What `devices.gathered` makes of the array of a process without others."""
+    return np.asarray(array)[None]
 
 
 def _begin(partial, plan):
@@ -126,42 +172,56 @@ def _discard(partial):
         path.unlink()
 
 
-def _fit_all(functa, data, partial, augmentation, dtype):
-    """{"train_latents": array, ...}: fitted into memory maps, from where it was left."""
+def _fit_all(functa, data, partial, augmentation, dtype, place):
+    """{"train_latents": array, ...}: fitted into memory maps, from where it was left.
+
+    place: (process, processes); of each split the batches of this process alone.
+    """
+    process, processes = place
     columns, tasks = {}, []
     done_file = partial / "done.json"
     done = read_json(done_file) if done_file.exists() else 0
     for name in SPLITS:
         split = getattr(data, name)
         copies = 1 + (augmentation.copies if name == "train" else 0)
-        rows = len(split) * copies
+        batches = [(c, start) for c in range(copies) for start in range(0, len(split), BATCH)]
+        first, last = (len(batches) * number // processes for number in (process, process + 1))
+        rows = [
+            np.arange(start, min(start + BATCH, len(split))) for _, start in batches[first:last]
+        ]
+        rows = np.concatenate([np.zeros(0, np.int64), *rows])
         shapes = {
-            "latents": ((rows, *functa.config.latent_shape), dtype),
-            "psnr": ((rows,), "float32"),
+            "latents": ((len(rows), *functa.config.latent_shape), dtype),
+            "psnr": ((len(rows),), "float32"),
         }
         for column, (shape, kind) in shapes.items():
             file = partial / f"{name}_{column}.npy"
             columns[f"{name}_{column}"] = _memory_map(file, shape, kind, "r+" if done else "w+")
-        columns[f"{name}_labels"] = np.tile(split.labels, copies)
-        columns[f"{name}_ids"] = np.tile(split.ids, copies)
-        tasks += [(name, c, start) for c in range(copies) for start in range(0, len(split), BATCH)]
-    sizes = [min(BATCH, len(getattr(data, name)) - start) for name, _, start in tasks]
+        columns[f"{name}_labels"] = split.labels[rows]
+        columns[f"{name}_ids"] = split.ids[rows]
+        row = 0
+        for copy, start in batches[first:last]:
+            tasks.append((name, copy, start, row))
+            row += min(BATCH, len(split) - start)
+    sizes = [min(BATCH, len(getattr(data, name)) - start) for name, _, start, _ in tasks]
     if done:
         Stopping.kept = f"batch {done:,} in {partial}"
-    with Progress(sum(sizes), "image", start=sum(sizes[:done])) as progress:
-        for number, (name, copy, start) in enumerate(tasks[done:], done):
+    noun = "image" if functa.of_images else "function"
+    with Progress(sum(sizes), noun, start=sum(sizes[:done])) as progress:
+        for number, (name, copy, start, row) in enumerate(tasks[done:], done):
             split = getattr(data, name)
-            images = augmentation(split.images[start : start + BATCH], copy, start)
-            latents, psnr = functa.encode(images)
+            part = split.take(slice(start, start + BATCH))
+            if copy:
+                part = replace(part, images=augmentation(part.images, copy, start))
+            latents, psnr = functa.encode_of(part)
             wrong = ~np.isfinite(latents.reshape(len(latents), -1)).all(axis=1)
             if wrong.any():
                 raise UserError(
-                    f"the latents of {wrong.sum():,} of {len(wrong):,} images of {name} are not "
+                    f"the latents of {wrong.sum():,} of {len(wrong):,} {noun}s of {name} are not "
                     f"finite after {functa.inner_steps} steps: the inner loop diverges on them"
                 )
             if np.abs(latents).max(initial=0) > np.finfo(dtype).max:
                 raise UserError(f"latents of {name} are too large for {dtype}; use float32")
-            row = copy * len(split) + start
             for column, values in (("latents", latents), ("psnr", psnr)):
                 array = columns[f"{name}_{column}"]
                 array[row : row + len(values)] = values
@@ -179,27 +239,28 @@ def _memory_map(path, shape, dtype, mode):
     return np.lib.format.open_memmap(path, mode, dtype, shape)
 
 
-def _write_shards(path, columns, metadata, shard_bytes):
-    latents = columns["train_latents"]
-    total = sum(columns[f"{name}_latents"].nbytes for name in SPLITS)
-    count = max(1, math.ceil(total / shard_bytes))
-    mean, std = _statistics(latents)
-    paths = []
-    for shard in range(count):
+def _write_shards(paths, columns, metadata, mean, std):
+    for shard, path in enumerate(paths):
         splits = {}
         for name in SPLITS:
             rows = len(columns[f"{name}_latents"])
-            part = slice(rows * shard // count, rows * (shard + 1) // count)
+            part = slice(rows * shard // len(paths), rows * (shard + 1) // len(paths))
             splits[name] = Latents(*(columns[f"{name}_{column}"][part] for column in COLUMNS))
-        paths.append(shard_path(path, shard, count))
-        Functaset(**splits, mean=mean, std=std, metadata=metadata).save(paths[-1])
-    return paths
+        Functaset(**splits, mean=mean, std=std, metadata=metadata).save(path)
 
 
-def _statistics(latents):
-    """Mean and standard deviation of each number of a latent, float32; in pieces, in float64."""
-    count = max(len(latents), 1)
-    pieces = [slice(start, start + 65536) for start in range(0, len(latents), 65536)]
-    mean = sum(latents[p].astype(np.float64).sum(0) for p in pieces) / count
-    square = sum(((latents[p].astype(np.float64) - mean) ** 2).sum(0) for p in pieces) / count
+def _statistics(latents, gathered=_alone):
+    """Mean and standard deviation of each number of a latent, float32; in pieces, in float64.
+
+    gathered: `devices.gathered`, for latents of which each process has a part.
+    """
+
+    def total(of_piece):
+        pieces = (latents[start : start + 65536] for start in range(0, len(latents), 65536))
+        zero = np.zeros(latents.shape[1:])
+        return gathered(sum((of_piece(np.float64(p)).sum(0) for p in pieces), zero)).sum(0)
+
+    count = max(gathered(np.int64(len(latents))).sum(), 1)
+    mean = total(lambda piece: piece) / count
+    square = total(lambda piece: (piece - mean) ** 2) / count
     return np.float32(mean), np.float32(np.sqrt(square))

@@ -83,6 +83,7 @@ def load(
     skip_damaged=False,
     images=None,
     val_fraction=0.1,
+    resident="yes",
 ):
     """Load the data set `name`, or that at the path `name`, as a `Dataset`.
 
@@ -95,6 +96,9 @@ def load(
     skip_damaged: leave out the damaged files of one's own folder.
     images: None, or at most this many of each split, the first ones.
     val_fraction: share of train held out for validation, in [0, 1); stratified by label.
+    resident: "no" leaves the images of a TFDS set in their files, decoded where rows of them are
+        taken (`records.Records`), "auto" those that take more than a quarter of the memory; the
+        fingerprint is then one of the files. Other sets are kept in memory.
 
     `digits` (8x8, 17 grey levels spread over 0..255) has no official split: 1,437 / 360 here.
     `photos` (two of 427x640) is for fitting single images: both are train; val, test are empty.
@@ -116,13 +120,18 @@ def load(
         else:
             square = size is not None and size[0] == size[1]
             own = {"resolution": size[0] if square else resolution, "skip_damaged": skip_damaged}
-            name, splits, num_classes, keys = _find(name, data_dir, download, own)
+            name, splits, num_classes, keys = _find(name, data_dir, download, own, resident)
     except OSError as error:  # permissions, a stale handle: no damage
         raise unreadable(error.filename or name, error) from None
     height, width = splits["train"].images.shape[1:3]
     if size is not None and size[0] == size[1] < height == width and height % size[0] == 0:
         resolution = size[0]
     if resolution is not None and not Path(name).is_absolute():
+        if not isinstance(splits["train"].images, np.ndarray):
+            raise UserError(
+                f"{name} stays in its files, whose images are {height}x{width}: prepare it at that "
+                "resolution, or give --resident yes"
+            )
         splits = {
             part: Split(reduce_blocks(split.images, resolution), split.labels, split.ids)
             for part, split in splits.items()
@@ -201,7 +210,10 @@ def _fingerprint(*splits):
     digest = hashlib.sha256()
     for split in splits:
         digest.update(repr(split.images.shape).encode())
-        digest.update(np.ascontiguousarray(split.images))
+        if isinstance(split.images, np.ndarray):
+            digest.update(np.ascontiguousarray(split.images))
+        else:
+            digest.update(split.images.fingerprint.encode())
         digest.update(np.ascontiguousarray(split.labels))
     return digest.hexdigest()[:16]
 
@@ -253,7 +265,7 @@ def _refuse_namesake(name, data_dir, download):
 # ---- folders ----
 
 
-def _find(name, data_dir, download, own):
+def _find(name, data_dir, download, own, resident):
     """(name, {"train": Split, ...}, num_classes, None) of a set kept in files, in published order;
     of one's own images as `_own`, whose options are `own`.
     """
@@ -270,7 +282,7 @@ def _find(name, data_dir, download, own):
         versions = [p for p in numbered if p.is_dir()]
         if versions:
             newest = max(versions, key=lambda p: [int(part) for part in p.name.split(".")])
-            return _checked(name, newest, *tfds_folder.read(newest))
+            return _checked(name, newest, *tfds_folder.read(newest, resident))
     if name not in TORCHVISION and _own_path(name, data_dir).exists():
         return _own(_own_path(name, data_dir), **own)
     looked = " and ".join(f"{root}/<version>" for root in roots)

@@ -17,16 +17,26 @@ class Split:
     An id is the row of the image in the published train (or test) file, whatever was held out.
     """
 
-    images: np.ndarray
+    images: np.ndarray  # or records.Records, which is like one
     labels: np.ndarray
     ids: np.ndarray
 
     def __len__(self):
         return len(self.images)
 
+    @property
+    def values(self):
+        """The images, by the name that values of other functions have."""
+        return self.images
+
     def take(self, indices):
-        """The rows `indices` (integers, a slice or a mask) as a new Split."""
-        return Split(self.images[indices], self.labels[indices], self.ids[indices])
+        """The rows `indices` (integers, a slice or a mask) as a new Split.
+
+        Images that are in files (`records.Records`) stay there.
+        """
+        images = self.images
+        images = images[indices] if isinstance(images, np.ndarray) else images.take(indices)
+        return Split(images, self.labels[indices], self.ids[indices])
 
 
 def drawn(keys, share, use):

@@ -13,9 +13,9 @@ from functa_jax.training.config import OuterConfig
 def one_trace_for_equal_steps():
     make_train = cache(outer_loop.make_train)
 
-    def shared(model, outer, mesh):
+    def shared(model, outer, mesh, streamed=False):
         part = {field.name: getattr(outer, field.name) for field in fields(OuterConfig)}
-        return make_train(model, OuterConfig(**part), mesh)
+        return make_train(model, OuterConfig(**part), mesh, streamed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outer_loop, "make_train", shared)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functa_jax.model import siren
-from functa_jax.training import loop
+from functa_jax.training import feed, loop
 from functa_jax.training.checkpoints import Checkpoints
 from groundfloor.errors import UserError
 from groundfloor.runs import read_rows
@@ -19,14 +19,14 @@ from tests.functa_jax.training.tiny import DATA, TINY, assert_same, trained
 @given(st.integers(0, 5), st.integers(0, 3), st.integers(1, 9), st.integers(9, 40))
 def test_every_epoch_sees_whole_batches_of_different_images(seed, epoch, batch, images):
     steps = images // batch
-    rows = [loop.rows_of_step(seed, epoch * steps + i, images, batch) for i in range(steps)]
+    rows = [feed.rows_of_step(seed, epoch * steps + i, images, batch) for i in range(steps)]
     seen = np.concatenate(rows)
     assert len(np.unique(seen)) == steps * batch
     assert set(seen) <= set(range(images))
 
 
 def test_epochs_and_seeds_differ_in_order():
-    orders = [loop.rows_of_step(seed, step, 100, 100) for seed in (0, 1) for step in (0, 1)]
+    orders = [feed.rows_of_step(seed, step, 100, 100) for seed in (0, 1) for step in (0, 1)]
     assert len({tuple(order) for order in orders}) == 4
 
 

@@ -1,0 +1,143 @@
+"""Streamed images: the same training as with all of them on the device, from any step on."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functa_jax.training import devices, feed, loop
+from functa_jax.training.samples import Samples
+from groundfloor.data import datasets
+from groundfloor.data.records import Records
+from groundfloor.errors import UserError
+from groundfloor.runs import Run
+from tests.functa_jax.training.tiny import TINY, assert_same
+from tests.tfds import labelled, png, rewrite, shard, write_shard, write_small, write_tfds
+
+CONFIG = replace(TINY, dataset="small", batch_size=8, eval_every=6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_small(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def both(folder):
+    """The same data set in memory and in its files."""
+    return [datasets.load("small", folder, resident=resident) for resident in ("yes", "no")]
+
+
+def test_images_in_files_are_those_in_memory(both):
+    inside, outside = both
+    assert isinstance(outside.train.images, Records)
+    for part in ("train", "val", "test"):
+        one, other = getattr(inside, part), getattr(outside, part)
+        np.testing.assert_array_equal(np.asarray(other.images), one.images)
+        np.testing.assert_array_equal(other.labels, one.labels)
+        np.testing.assert_array_equal(other.ids, one.ids)
+    assert outside.num_classes == inside.num_classes
+
+
+@given(st.data())
+def test_rows_of_records_are_rows_of_the_array(both, data):
+    inside, outside = (dataset.train.images for dataset in both)
+    count = len(inside)
+    rows = data.draw(
+        st.one_of(
+            st.integers(-count, count - 1),
+            st.slices(count),
+            st.lists(st.integers(0, count - 1)).map(lambda x: np.array(x, np.int64)),
+            st.lists(st.booleans(), min_size=count, max_size=count).map(np.array),
+        )
+    )
+    np.testing.assert_array_equal(outside[rows], inside[rows])
+    if np.ndim(inside[rows]) == 4:
+        np.testing.assert_array_equal(np.asarray(outside.take(rows)), inside[rows])
+
+
+def test_the_fingerprint_is_of_the_content(folder, tmp_path, both):
+    write_small(tmp_path, shards=3)
+    same = datasets.load("small", tmp_path, resident="no")
+    assert same.fingerprint == both[1].fingerprint
+    assert len(same.fingerprint) == 16
+    other = write_small(tmp_path, "other")
+    write_shard(shard(other, "test", 0), labelled(10, seed=5)[2])
+    assert datasets.load("other", tmp_path, resident="no").fingerprint != same.fingerprint
+
+
+def trained(data, out, config):
+    return loop.train(config, data, Run(out, {}, data_fingerprint=data.fingerprint))[0]
+
+
+def test_streamed_and_resident_training_are_the_same_bit_for_bit(both, tmp_path):
+    resident = trained(both[0], tmp_path / "resident", replace(CONFIG, resident="yes"))
+    streamed = trained(both[1], tmp_path / "streamed", replace(CONFIG, resident="no"))
+    assert_same(streamed, resident)
+    half = replace(CONFIG, resident="no", steps=6, schedule="constant")
+    whole = replace(half, steps=12)
+    trained(both[1], tmp_path / "halved", half)
+    resumed = trained(both[1], tmp_path / "halved", whole)
+    assert_same(resumed, trained(both[1], tmp_path / "whole", whole))
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_feed_begins_at_any_step(both, workers):
+    config = replace(CONFIG, class_loss=True, workers=workers)
+    mesh = devices.data_mesh(config.batch_size)
+    model = loop.model_config(config, both[0])
+    resident = feed.Resident(config, Samples.of(model, both[0].train), both[0].train.labels, mesh)
+    streamed = feed.Streamed(model, config, both[1].train, mesh)
+    for step, until in ((5, 8), (8, 9), (2, 4)):
+        values, labels, rows = resident.steps(step, until)
+        images, kinds, none = streamed.steps(step, until)
+        assert none is None
+        np.testing.assert_array_equal(images, np.asarray(values)[np.asarray(rows)])
+        np.testing.assert_array_equal(kinds, np.asarray(labels)[np.asarray(rows)])
+
+
+def test_damage_is_one_line_that_names_the_row(tmp_path):
+    folder = write_small(tmp_path)
+    data = datasets.load("small", tmp_path, resident="no")
+    rewrite(shard(folder, "train", 0), lambda content: content[:-200])
+    with pytest.raises(UserError) as caught:
+        np.asarray(data.train.images)
+    assert "small" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_stays_in_its_files_cannot_be_reduced(folder):
+    with pytest.raises(UserError, match="prepare it at that resolution, or give --resident yes"):
+        datasets.load("small", folder, resident="no", resolution=4)
+
+
+MANY = """
+import resource
+import sys
+from functa_jax import meta_train
+from groundfloor import cli
+cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_with_200_000_images(tmp_path):
+    """32x32x3: 600 MB as arrays, twice that while they are arranged and sent."""
+    random = np.random.default_rng(0)
+    rows = [png(image) for image in random.integers(0, 256, (500, 32, 32, 3), np.uint8)]
+    train = [{"image": rows[i % 500], "label": i % 10} for i in range(200_000)]
+    test = [{"image": image, "label": 0} for image in rows[:100]]
+    write_tfds(tmp_path / "data", "many", {"train": train, "test": test}, shape=(32, 32, 3))
+    words = ["digits", "--dataset", "many", "--data-dir", tmp_path / "data", "--resident", "no"]
+    words += ["--steps", 20, "--eval-every", 20, "--width", 8, "--latent-dim", 4]
+    words += ["--out", tmp_path / "run", "--classifier-rows", 100]
+    command = [sys.executable, "-c", MANY, *map(str, words)]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert int(found.stdout.split()[-1]) < 1.5e6  # kB
