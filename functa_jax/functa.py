@@ -32,7 +32,8 @@ class Functa:
     the images it was trained on, or the lattice of other functions, None if they have none;
     inner_steps: steps of the inner loop; penalty: weight of mean(latent**2) in the inner loss;
     metadata: JSON-able dict (data set, training); coords: float32 (N, d), the points at which all
-    the functions were known, None for images and where each had its own.
+    the functions were known, None for images and where each had its own; fit_points: how many of a
+    function's points, drawn once and for all, its latent is fitted to, None for all.
     """
 
     config: siren.ModelConfig
@@ -42,6 +43,7 @@ class Functa:
     penalty: float = 0.0
     metadata: dict = field(default_factory=dict)
     coords: np.ndarray | None = None
+    fit_points: int | None = None
 
     @cached_property
     def hash(self):
@@ -81,6 +83,7 @@ class Functa:
     def _fitted(self, samples, steps, batch_size):
         steps = self.inner_steps if steps is None else whole("steps", steps, 0)
         encode_batch, *_ = _compiled(self.config, self.penalty)
+        samples = samples.thinned(self.fit_points)
         own, shared = apart(samples.coords, samples.values, samples.weights)
 
         def fitted(values, own):
@@ -156,6 +159,7 @@ class Functa:
             "penalty": self.penalty,
             "metadata": self.metadata,
             "coords": self.coords,
+            "fit_points": self.fit_points,
         }
         return about, siren.flatten(self.params)
 
