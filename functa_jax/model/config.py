@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Literal
 
 from groundfloor import checks
-from groundfloor.checks import Count, Interval, Positive, Settings
+from groundfloor.checks import AtLeastTwo, Count, Interval, NotNegative, Positive, Settings
 
 
 @dataclass(frozen=True)
 class NetworkConfig(Settings):
     """The network that all images share."""
 
-    decoder: Literal["siren", "refined_pca"] = field(default="siren", kw_only=True)
-    """A modulated SIREN; or PCA's picture and convolutions that refine it, which starts as PCA."""
+    decoder: Literal["siren", "refined_pca", "radiance"] = field(default="siren", kw_only=True)
+    """A modulated SIREN; or PCA's picture and convolutions that refine it, which starts as PCA; or
+    of scenes a SIREN in space that rays are rendered from."""
     width: Count = 64
     """Units in each sine layer."""
     depth: Annotated[int, Interval(2, 1000)] = 4
@@ -84,6 +85,27 @@ class GridConfig(Settings):
 
 
 @dataclass(frozen=True)
+class RayConfig(Settings):
+    """How a radiance field gives rays their colours (`model.radiance`). The defaults are
+    DeepMind's for SRN cars."""
+
+    ray_points: AtLeastTwo = 32
+    """Points of the field on a ray (of --decoder radiance)."""
+    near: NotNegative = 0.8
+    """Distance of the first of them from the camera, along its axis."""
+    far: Positive = 1.8
+    """Distance of the last of them."""
+    background: Literal["white", "black"] = "white"
+    """Colour of rays that meet nothing."""
+    max_density: Positive = 10.0
+    """Bound of the density, per unit of length."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.require(self.near < self.far, "far", self.far, f"--near is {self.near:g}")
+
+
+@dataclass(frozen=True)
 class ImageConfig(Settings):
     """What the training images decide."""
 
@@ -110,11 +132,16 @@ HASHED = (
     "coordinates",
     "decoder",
     "picture",
+    "ray_points",
+    "near",
+    "far",
+    "background",
+    "max_density",
 )
 
 
 @dataclass(frozen=True)
-class ModelConfig(GridConfig, StepConfig, NetworkConfig, ImageConfig):
+class ModelConfig(RayConfig, GridConfig, StepConfig, NetworkConfig, ImageConfig):
     """What fixes a modulated SIREN's shapes and its function, given its parameters.
 
     With step_rates = K the first K steps of the inner loop have learned rates of their own (later

@@ -15,12 +15,13 @@ Shapes: N points, W width, D depth (all linear layers), L latent size (of one ce
 s cells per side, p points per cell.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
+from functa_jax.model import radiance
 from functa_jax.model.config import ModelConfig
 from functa_jax.model.grid import coordinate_grid, hat_weights, neighbours
 from functa_jax.model.latent_steps import LatentSteps
@@ -73,31 +74,31 @@ def restore(config, pixels, resolution):
 
 
 class Siren(nnx.Module):
-    """A SIREN of `depth` linear layers, 2 -> width -> ... -> channels.
+    """A SIREN of `depth` linear layers, inputs -> width -> ... -> channels.
 
     Weights start as in Sitzmann et al. (2020), section 3.2: U(-1/fan_in, 1/fan_in) in the
     first layer, U(+-sqrt(6/fan_in)/w0) after it; biases at zero.
     """
 
-    def __init__(self, width, depth, channels, w0, *, rngs):
+    def __init__(self, width, depth, channels, w0, inputs=2, *, rngs):
         self.w0 = w0
-        sizes = [2, *[width] * (depth - 1), channels]
+        sizes = [inputs, *[width] * (depth - 1), channels]
 
         def uniform(bound):
             return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
                 key, shape, dtype, -bound, bound
             )
 
-        bounds = [1 / 2, *[(6 / width) ** 0.5 / w0] * (depth - 1)]
+        bounds = [1 / inputs, *[(6 / width) ** 0.5 / w0] * (depth - 1)]
         self.layers = nnx.List(
             nnx.Linear(fan_in, fan_out, kernel_init=uniform(bound), rngs=rngs)
             for fan_in, fan_out, bound in zip(sizes, sizes[1:], bounds, strict=False)
         )
 
     def __call__(self, coords, shifts=0.0, scales=1.0):
-        """Colours (N, C) at coords (N, 2); shifts and scales (D - 1, W), or one number for all.
+        """Colours (N, C) at coords (N, d); shifts and scales (D - 1, W), or one number for all.
 
-        With coords (..., 2), shifts may be (D - 1, ..., W): one for each point, broadcast.
+        With coords (..., d), shifts may be (D - 1, ..., W): one for each point, broadcast.
         Targets live in [0, 1], hence the 0.5 that is added to the last, linear, layer.
         """
         *hidden, last = self.layers
@@ -115,7 +116,8 @@ class ModulatedSiren(LatentSteps):
 
     def __init__(self, config: ModelConfig, *, rngs):
         self.config = config
-        self.siren = Siren(config.width, config.depth, config.channels, config.w0, rngs=rngs)
+        inputs, outputs = self.sides(config)
+        self.siren = Siren(config.width, config.depth, outputs, config.w0, inputs, rngs=rngs)
         self.per_unit = 2 if config.modulation == "scale_shift" else 1
         # Lecun's truncated normal and zero biases: haiku's defaults, hence DeepMind's.
         self.latent_map = nnx.Linear(
@@ -124,6 +126,11 @@ class ModulatedSiren(LatentSteps):
             rngs=rngs,
         )
         self.learn_rates(rngs)
+
+    @staticmethod
+    def sides(config):
+        """Inputs and outputs of the SIREN."""
+        return 2, config.channels
 
     def __call__(self, coords, latent):
         """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
@@ -161,7 +168,23 @@ class ModulatedSiren(LatentSteps):
         return self.siren(coords, shifts, *(1 + scale for scale in scales))
 
 
-DECODERS = {"siren": ModulatedSiren, "refined_pca": RefinedPca}
+class RadianceField(ModulatedSiren):
+    """A scene: the SIREN is a field of colour and density in space, and rays see it.
+
+    Its parameters have the names of an image's.
+    """
+
+    @staticmethod
+    def sides(config):
+        """Three coordinates; three colours and a density."""
+        return 3, 4
+
+    def at(self, coords, latent):
+        """Colours (N, 3) of rays (N, 6) = origin, direction, in the scene with this latent (L,)."""
+        return radiance.render(self.config, partial(super().at, latent=latent), coords)
+
+
+DECODERS = {"siren": ModulatedSiren, "refined_pca": RefinedPca, "radiance": RadianceField}
 
 
 def fresh(config, rngs):
