@@ -1,4 +1,5 @@
-"""A trained functa: the shared network with what it takes to encode and decode images."""
+"""A trained functa: the shared network with what it takes to encode and decode images, or other
+functions."""
 
 import hashlib
 import json
@@ -10,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from functa_jax import functions
 from functa_jax.functa_file import read, sides_of, whole
 from functa_jax.images import signals
 from functa_jax.model import siren
 from functa_jax.training.batches import in_batches
 from functa_jax.training.devices import AXIS, REPLICATED
-from functa_jax.training.inner_loop import encode
+from functa_jax.training.inner_loop import apart, encode, joined
+from functa_jax.training.losses import predictions
+from functa_jax.training.samples import Samples
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
@@ -25,16 +29,19 @@ class Functa:
     """Shared weights, their configuration, and how latents are fitted with them.
 
     config: siren.ModelConfig; params: nested dict of arrays; resolution: (height, width) of
-    the images it was trained on; inner_steps: steps of the inner loop; penalty: weight of
-    mean(latent**2) in the inner loss; metadata: JSON-able dict (data set, training).
+    the images it was trained on, or the lattice of other functions, None if they have none;
+    inner_steps: steps of the inner loop; penalty: weight of mean(latent**2) in the inner loss;
+    metadata: JSON-able dict (data set, training); coords: float32 (N, d), the points at which all
+    the functions were known, None for images and where each had its own.
     """
 
     config: siren.ModelConfig
     params: dict
-    resolution: tuple[int, int]
+    resolution: tuple[int, ...] | None
     inner_steps: int = 3
     penalty: float = 0.0
     metadata: dict = field(default_factory=dict)
+    coords: np.ndarray | None = None
 
     @cached_property
     def hash(self):
@@ -44,39 +51,64 @@ class Functa:
             digest.update(key.encode() + np.ascontiguousarray(value).tobytes())
         return digest.hexdigest()[:16]
 
-    def course(self, images, steps=None, batch_size=256):
+    @property
+    def of_images(self):
+        """Whether it knows images, not other functions."""
+        return self.config.modality == "images"
+
+    def course(self, images, steps=None, batch_size=256, coords=None, mask=None):
         """Fit images and keep the whole course.
 
         images (n, h, w, C) or, with one channel, (n, h, w): uint8 or floats in [0, 1]; noise may
         leave [0, 1] by a half, what is not finite or further out is a UserError.
+        Other functions: values (n, N, C), or on the lattice (n, *resolution, C), at coords (N, d)
+        or (n, N, d), default those of training; mask: bool (n, N), the points that count.
         Returns latents (n, steps + 1, *config.latent_shape) and mean squared errors
         (n, steps + 1), float32: [:, k] are those after k steps.
         """
+        if not self.of_images:
+            return self._fitted(functions.samples(self, images, coords, mask), steps, batch_size)
+        if coords is not None or mask is not None:
+            raise UserError("images have all their pixels, and neither coords nor mask")
+        pixels = siren.arrange(self.config, self._as_batch(images))
+        points = siren.points(self.config, self.resolution)
+        return self._fitted(Samples(pixels, points), steps, batch_size)
+
+    def course_of(self, split, steps=None, batch_size=256):
+        """As `course`, of a split of a data set: images, or `Functions`."""
+        return self._fitted(Samples.of(self.config, split), steps, batch_size)
+
+    def _fitted(self, samples, steps, batch_size):
         steps = self.inner_steps if steps is None else whole("steps", steps, 0)
-        images = self._as_batch(images)
-        coords = siren.points(self.config, self.resolution)
         encode_batch, *_ = _compiled(self.config, self.penalty)
+        own, shared = apart(samples.coords, samples.values, samples.weights)
 
-        def fitted(pixels):
-            return encode_batch(self.params, coords, signals.to_float(pixels), steps=steps)
+        def fitted(values, own):
+            values = signals.to_float(values)
+            return encode_batch(self.params, shared, (values, own), steps=steps)
 
-        pixels = siren.arrange(self.config, images)
-        return in_batches(fitted, [pixels], whole("batch_size", batch_size, 1))
+        return in_batches(fitted, [samples.values, own], whole("batch_size", batch_size, 1))
 
-    def encode(self, images, steps=None, batch_size=256):
+    def encode(self, images, steps=None, batch_size=256, coords=None, mask=None):
         """Images -> (latents float32, psnr float32 (n,) of their reconstructions in dB).
 
-        images as in `course`; latents (n, L), or (n, s, s, L) for a grid of cells. An image's
-        latent depends on that image alone.
+        images, or other functions, as in `course`; latents (n, L), or (n, s, s, L) for a grid of
+        cells. An image's latent depends on that image alone.
         """
-        latents, errors = self.course(images, steps, batch_size)
-        return latents[:, -1], signals.psnr(errors[:, -1])
+        return _ends(self.course(images, steps, batch_size, coords, mask))
+
+    def encode_of(self, split, steps=None, batch_size=256):
+        """As `encode`, of a split of a data set: images, or `Functions`."""
+        return _ends(self.course_of(split, steps, batch_size))
 
     def decode(self, latents, resolution=None, coords=None, batch_size=256):
         """Latents, as from `encode`, -> images float32 (n, h, w, C), about [0, 1], not clipped.
 
         resolution: a side or (height, width), default the training images'. With coords
         (M, 2) in [0, 1]^2, (row, column) order, colours (n, M, C) at these points instead.
+        Other functions: values on the lattice (n, *resolution, C), or at the points of training
+        (n, N, C), or at coords (M, d), or (n, M, d) of each; resolution: the sides of another
+        lattice in [0, 1]^d.
         UserError for other shapes, and for points outside, where nothing was learnt.
         """
         latents = np.asarray(latents, np.float32)
@@ -84,15 +116,18 @@ class Functa:
         if latents.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise UserError(f"latents have shape {latents.shape}, not (n, {wanted})")
-        shape = self.resolution if resolution is None else sides_of(resolution)
         _, decode_pixels, decode_points = _compiled(self.config, self.penalty)
 
-        def decoded(function, points):
-            def colours(batch):
-                return (function(self.params, points, batch),)
+        def decoded(function, points, own=None):
+            def colours(batch, own):
+                return (function(self.params, points, (batch, own)),)
 
-            return in_batches(colours, [latents], whole("batch_size", batch_size, 1))[0]
+            return in_batches(colours, [latents, own], whole("batch_size", batch_size, 1))[0]
 
+        if not self.of_images:
+            points, own, sides = functions.places(self, len(latents), resolution, coords)
+            return decoded(decode_points, points, own).reshape(len(latents), *sides, -1)
+        shape = self.resolution if resolution is None else sides_of(resolution)
         if coords is not None:
             return decoded(decode_points, jnp.asarray(_points(coords)))
         if siren.has_points(self.config, shape):
@@ -116,26 +151,31 @@ class Functa:
         """(about, arrays) as functa_file.read gives them."""
         about = {
             "config": self.config,
-            "resolution": tuple(self.resolution),
+            "resolution": None if self.resolution is None else tuple(self.resolution),
             "inner_steps": self.inner_steps,
             "penalty": self.penalty,
             "metadata": self.metadata,
+            "coords": self.coords,
         }
         return about, siren.flatten(self.params)
 
     def __repr__(self):
-        config, (height, width) = self.config, self.resolution
+        config = self.config
         shape = " x ".join(map(str, config.latent_shape))
+        sides = " x ".join(map(str, (*(self.resolution or ("any points",)), config.channels)))
         return (
-            f"Functa({self.metadata.get('data', 'images')} of {height} x {width} x "
-            f"{config.channels}, latents of {shape} numbers, width {config.width}, "
-            f"depth {config.depth}, {self.inner_steps} inner steps, {self.hash})"
+            f"Functa({self.metadata.get('data', config.modality)} of {sides}, latents of {shape} "
+            f"numbers, width {config.width}, depth {config.depth}, {self.inner_steps} inner steps, "
+            f"{self.hash})"
         )
 
     def save(self, path):
         """Write a `.npz` file (arrays and one JSON string, no pickle), whole or not at all."""
         about, arrays = self.contents()
         about["config"] = asdict(self.config)
+        coords = about.pop("coords")
+        if coords is not None:
+            arrays["coords"] = coords
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez(file, about=json.dumps(about), **arrays)
 
@@ -158,16 +198,23 @@ def load(path):
 def _compiled(config, penalty):
     """(encode, decode pixels, decode any points), data parallel on local devices.
 
-    Kept for all Functa of this kind.
+    Kept for all Functa of this kind. Each takes parameters, what all images share (coords, and for
+    encoding weights), and a batch of images or latents with what each has of these for itself.
     """
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     images = PartitionSpec(AXIS)
 
-    def decode_pixels(params, coords, latents):
-        return jax.lax.map(partial(siren.with_params(config, params), coords), latents)
+    def decode_pixels(params, coords, batch):
+        return jax.lax.map(partial(siren.with_params(config, params), coords), batch[0])
 
-    def decode_points(params, coords, latents):
-        return jax.lax.map(partial(siren.with_params(config, params).at, coords), latents)
+    def decode_points(params, coords, batch):
+        model = siren.with_params(config, params)
+
+        def decode_one(row):
+            latent, own = row
+            return predictions(config, model.at(coords if own is None else own, latent))
+
+        return jax.lax.map(decode_one, batch)
 
     def sharded(function, out_specs):
         return jax.shard_map(
@@ -179,13 +226,21 @@ def _compiled(config, penalty):
         )
 
     @partial(jax.jit, static_argnames="steps")
-    def encode_batch(params, coords, batch, steps):
-        def encode_share(params, coords, batch):
-            return encode(config, params, coords, batch, steps, penalty)
+    def encode_batch(params, shared, batch, steps):
+        def encode_share(params, shared, batch):
+            values, own = batch
+            coords, weights = joined(own, shared)
+            return encode(config, params, coords, values, steps, penalty, weights)
 
-        return sharded(encode_share, (images, images))(params, coords, batch)
+        return sharded(encode_share, (images, images))(params, shared, batch)
 
     return encode_batch, *(jax.jit(sharded(f, images)) for f in (decode_pixels, decode_points))
+
+
+def _ends(course):
+    """What `encode` returns, of what `course` does."""
+    latents, errors = course
+    return latents[:, -1], signals.psnr(errors[:, -1])
 
 
 def _points(coords):

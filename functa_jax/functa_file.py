@@ -1,6 +1,7 @@
 """What a functa.npz holds: arrays and one JSON string, no pickle; read with NumPy alone."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from groundfloor.errors import UserError
 def read(path, build):
     """build(about, arrays) of a run folder or a functa.npz.
 
-    about: dict of config (ModelConfig), resolution (height, width), inner_steps, penalty, metadata;
+    about: dict of config (ModelConfig), resolution (height, width), inner_steps, penalty, metadata,
+    coords (as of a Functa);
     arrays: dict such as {"siren/layers/0/kernel": array}. Raises UserError, in one line, if there
     is none, if it is damaged, or if nothing can be built of it.
     """
@@ -25,8 +27,23 @@ def read(path, build):
     with npz.reading(path, "a functa") as arrays:
         about = json.loads(str(arrays.pop("about")))
         about["config"] = _model_config(path, about["config"])
-        about["resolution"] = tuple(about["resolution"])
+        sides = about["resolution"]
+        about["resolution"] = None if sides is None else tuple(sides)
+        about["coords"] = _coords(about, arrays.pop("coords", None))
         return build(about, arrays)
+
+
+def _coords(about, coords):
+    """The coordinates in a file; ValueError where they are not what its settings ask for."""
+    config, sides = about["config"], about["resolution"]
+    if config.modality == "images":
+        if coords is not None or sides is None or len(sides) != config.inputs:
+            raise ValueError("images have a height and a width, and no coordinates")
+    elif coords is not None and (coords.ndim != 2 or coords.shape[1] != config.inputs):
+        raise ValueError(f"coords have shape {coords.shape}, not (N, {config.inputs})")
+    elif sides is not None and (coords is None or math.prod(sides) != len(coords)):
+        raise ValueError(f"coords do not fit a lattice of {sides}")
+    return coords
 
 
 def _model_config(path, settings):
@@ -41,12 +58,14 @@ def _model_config(path, settings):
     return ModelConfig(**settings)
 
 
-def sides_of(resolution):
-    """(height, width) of a side or of both; UserError for anything else."""
+def sides_of(resolution, inputs=2):
+    """(height, width), or as many sides as a point has coordinates, of one side or of all;
+    UserError for anything else."""
     sides = np.atleast_1d(np.asarray(resolution, object))
-    if sides.shape not in ((1,), (2,)):
-        raise UserError(f"resolution {resolution}: give a side, or (height, width)")
-    return tuple(whole("resolution", side, 1) for side in np.broadcast_to(sides, 2))
+    if sides.shape not in ((1,), (inputs,)):
+        all_sides = "(height, width)" if inputs == 2 else f"all {inputs}"
+        raise UserError(f"resolution {resolution}: give a side, or {all_sides}")
+    return tuple(whole("resolution", side, 1) for side in np.broadcast_to(sides, inputs))
 
 
 def whole(name, value, least):

@@ -18,7 +18,7 @@ from functa_jax.functaset import Functaset, Latents
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
-KINDS = {"siren": "image", "radiance": "scene"}  # decoders, and their words for what they decode
+KINDS = {"images": "image", "scenes": "scene"}  # our modalities and theirs
 RAYS = ("near", "far", "background", "max_density")  # which are not in their files
 ROOT = "latent_modulated_siren"
 START = f"{ROOT}/~/latent_vector/latent_vector"  # where the inner loop starts, (L,)
@@ -62,15 +62,17 @@ def save_weights(functa, path):
     """
     from functa_jax.model import siren
 
-    model, (height, width) = functa.config, functa.resolution
+    model = functa.config
+    plain = not (model.grid or model.step_rates) and model.update == "rates"
+    if model.modality not in KINDS or model.decoder != "siren" or not plain:
+        raise UserError(
+            "DeepMind's format has modulated SIRENs of images and scenes, one latent vector, one "
+            "rate per number and gradient steps"
+        )
+    sides = functa.resolution or functa.metadata.get("picture", (128, 128))
+    height, width = sides[-2:]  # of a scene's lattice: views, height, width
     if height != width:
         raise UserError(f"DeepMind's format has square images only, not {height} x {width}")
-    plain = not (model.grid or model.step_rates) and model.update == "rates"
-    if model.decoder not in KINDS or not plain:
-        raise UserError(
-            "DeepMind's format has modulated SIRENs of one latent vector, one rate per number and "
-            "gradient steps"
-        )
     for name in RAYS:
         value, only = getattr(model, name), getattr(siren.ModelConfig(1), name)
         if value != only:
@@ -83,8 +85,8 @@ def save_weights(functa, path):
     config = {
         "dataset": {
             "name": functa.metadata.get("data"),
-            "type": KINDS[model.decoder],
-            "num_channels": siren.DECODERS[model.decoder].sides(model)[1],
+            "type": KINDS[model.modality],
+            "num_channels": siren.decoder(model).sides(model)[1],
             "resolution": height,
         },
         "model": {
@@ -104,7 +106,7 @@ def save_weights(functa, path):
         "opt_inner": {"lr": 1e-2 if model.inner_rate is None else model.inner_rate},
         "training": {"inner_steps": functa.inner_steps},
     }
-    if model.decoder == "radiance":
+    if model.modality == "scenes":
         config["dataset"]["num_points_per_ray"] = model.ray_points
     with atomic(path) as temporary:
         temporary.write_bytes(pickle.dumps({"params": params, "config": config}, protocol=4))
@@ -148,8 +150,9 @@ def as_functa(contents, source):
     learned = _theirs("inner_rate") in arrays
     ours = siren.ModelConfig(
         channels=3 if points == 3 else last.shape[-1],
-        decoder="radiance" if points == 3 else "siren",
         ray_points=int(data.get("num_points_per_ray", 32)),
+        inputs=6 if points == 3 else 2,
+        modality="scenes" if points == 3 else "images",
         width=width,
         depth=depth,
         latent_dim=latent_dim,
@@ -178,6 +181,8 @@ def as_functa(contents, source):
         flat["latent_map/bias"] = np.float32(flat["latent_map/bias"] + shift)
         metadata["latent_offset"] = start.tolist()
     resolution = tuple(int(side) for side in np.broadcast_to(data.get("resolution", 64), 2))
+    if points == 3:  # of each scene, rays of its own
+        metadata["picture"], resolution = resolution, None
     steps = int(config.get("training", {}).get("inner_steps", 3))
     return Functa(ours, siren.unflatten(flat), resolution, steps, penalty, metadata)
 

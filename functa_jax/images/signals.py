@@ -7,17 +7,18 @@ from groundfloor.errors import UserError
 LOWEST, HIGHEST = -0.5, 1.5  # noise and overshoot are legal, other units (0..16, 0..255) are not
 
 
-def checked(images):
-    """`images` as an array; UserError unless uint8, or finite floats about [0, 1]."""
+def checked(images, name="images"):
+    """`images` as an array; UserError unless uint8, or finite floats about [0, 1]. name: of what is
+    given."""
     images = np.asarray(images)
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
-        raise UserError(f"images are {images.dtype}; give uint8, or floats in [0, 1]")
+        raise UserError(f"{name} are {images.dtype}; give uint8, or floats in [0, 1]")
     low, high = (float(end(images, initial=0.5)) for end in (np.min, np.max))  # NaN stays NaN
     if not LOWEST <= low <= high <= HIGHEST:
         span = f"{low:g} to {high:g}" if np.isfinite([low, high]).all() else "not finite"
-        raise UserError(f"images are {span}; give uint8, or floats in [0, 1]")
+        raise UserError(f"{name} are {span}; give uint8, or floats in [0, 1]")
     return images
 
 

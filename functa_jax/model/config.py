@@ -7,17 +7,17 @@ are the ModelConfig of a trained functa.
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Literal
 
+from functa_jax.modalities.modality import MODALITIES
 from groundfloor import checks
 from groundfloor.checks import AtLeastTwo, Count, Interval, NotNegative, Positive, Settings
 
 
 @dataclass(frozen=True)
 class NetworkConfig(Settings):
-    """The network that all images share."""
+    """The network that all images (or other functions) share."""
 
-    decoder: Literal["siren", "refined_pca", "radiance"] = field(default="siren", kw_only=True)
-    """A modulated SIREN; or PCA's picture and convolutions that refine it, which starts as PCA; or
-    of scenes a SIREN in space that rays are rendered from."""
+    decoder: Literal["siren", "refined_pca"] = field(default="siren", kw_only=True)
+    """A modulated SIREN; or PCA's picture and convolutions that refine it, which starts as PCA."""
     width: Count = 64
     """Units in each sine layer."""
     depth: Annotated[int, Interval(2, 1000)] = 4
@@ -86,11 +86,11 @@ class GridConfig(Settings):
 
 @dataclass(frozen=True)
 class RayConfig(Settings):
-    """How a radiance field gives rays their colours (`model.radiance`). The defaults are
+    """How rays get their colours from the SIREN of a scene (`model.radiance`). The defaults are
     DeepMind's for SRN cars."""
 
     ray_points: AtLeastTwo = 32
-    """Points of the field on a ray (of --decoder radiance)."""
+    """Points on a ray through a scene."""
     near: NotNegative = 0.8
     """Distance of the first of them from the camera, along its axis."""
     far: Positive = 1.8
@@ -98,7 +98,7 @@ class RayConfig(Settings):
     background: Literal["white", "black"] = "white"
     """Colour of rays that meet nothing."""
     max_density: Positive = 10.0
-    """Bound of the density, per unit of length."""
+    """Bound of a scene's density, per unit of length."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -132,6 +132,8 @@ HASHED = (
     "coordinates",
     "decoder",
     "picture",
+    "inputs",
+    "modality",
     "ray_points",
     "near",
     "far",
@@ -145,17 +147,29 @@ class ModelConfig(RayConfig, GridConfig, StepConfig, NetworkConfig, ImageConfig)
     """What fixes a modulated SIREN's shapes and its function, given its parameters.
 
     With step_rates = K the first K steps of the inner loop have learned rates of their own (later
-    ones that of step K). picture: (height, width) of what the decoder "refined_pca" makes.
+    ones that of step K). picture: (height, width) of what the decoder "refined_pca" makes. inputs:
+    coordinates of a point; modality: its name in `MODALITIES`, which has the loss.
     """
 
     step_rates: Count | None = None
     picture: tuple[Count, Count] | None = None
+    inputs: Count = 2
+    modality: str = "images"
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.require(self.modality in MODALITIES, "modality", self.modality, "no such modality")
 
     @classmethod
     def of(cls, config, **decided):
         """The ModelConfig with the settings of a command's Config and those `decided` otherwise."""
         names = [setting.name for setting in fields(cls) if hasattr(config, setting.name)]
         return cls(**{name: getattr(config, name) for name in names} | decided)
+
+    @property
+    def loss(self):
+        """What a prediction costs: see `training.losses`."""
+        return MODALITIES[self.modality].loss
 
     @property
     def latent_shape(self):

@@ -11,8 +11,8 @@ In spatial functa (Bauer et al. 2023) the latent is a grid of s x s cells, L num
 shift at a point comes from the cell that it lies in, or from the cells around by interpolation.
 A map over 3 x 3 cells lets neighbours share what they know.
 
-Shapes: N points, W width, D depth (all linear layers), L latent size (of one cell), C channels,
-s cells per side, p points per cell.
+Shapes: N points of d coordinates (2 of a picture), W width, D depth (all linear layers), L latent
+size (of one cell), C channels, s cells per side, p points per cell.
 """
 
 from functools import cache, partial
@@ -130,12 +130,12 @@ class ModulatedSiren(LatentSteps):
     @staticmethod
     def sides(config):
         """Inputs and outputs of the SIREN."""
-        return 2, config.channels
+        return config.inputs, config.channels
 
     def __call__(self, coords, latent):
         """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
 
-        coords (N, 2) gives (N, C); for nearest cells (p, 1 or s*s, 2) gives (p, s*s, C).
+        coords (N, d) gives (N, C); for nearest cells (p, 1 or s*s, 2) gives (p, s*s, C).
         """
         if not self.config.by_cells:
             return self.at(coords, latent)
@@ -143,7 +143,8 @@ class ModulatedSiren(LatentSteps):
         return self._colours(coords, modulations.reshape(1, -1, modulations.shape[-1]))
 
     def at(self, coords, latent):
-        """Colours (N, C) of the image with this latent at any points (N, 2) in [0, 1]^2."""
+        """Colours (N, C) of the image with this latent at any points (N, d), in [0, 1]^2 if it is
+        one."""
         s = self.config.grid
         if s is None:
             return self._colours(coords, self.latent_map(latent))
@@ -184,12 +185,17 @@ class RadianceField(ModulatedSiren):
         return radiance.render(self.config, partial(super().at, latent=latent), coords)
 
 
-DECODERS = {"siren": ModulatedSiren, "refined_pca": RefinedPca, "radiance": RadianceField}
+DECODERS = {"siren": ModulatedSiren, "refined_pca": RefinedPca}
+
+
+def decoder(config):
+    """The class of the ModelConfig's decoder."""
+    return RadianceField if config.modality == "scenes" else DECODERS[config.decoder]
 
 
 def fresh(config, rngs):
     """A decoder of the kind that the ModelConfig names, with initial parameters."""
-    return DECODERS[config.decoder](config, rngs=rngs)
+    return decoder(config)(config, rngs=rngs)
 
 
 @cache

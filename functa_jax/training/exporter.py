@@ -8,7 +8,7 @@ shards, at the end.
 import json
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,7 @@ def export(functa, data, path, augmentation=None, dtype="float32", shard_megabyt
     metadata = {
         "data": data.name,
         "data_fingerprint": data.fingerprint,
-        "resolution": list(functa.resolution),
+        "resolution": functa.resolution and list(functa.resolution),
         "model": vars(functa.config),
         "checkpoint": functa.hash,
         "inner_steps": functa.inner_steps,
@@ -151,8 +151,10 @@ def _fit_all(functa, data, partial, augmentation, dtype):
     with Progress(sum(sizes), "image", start=sum(sizes[:done])) as progress:
         for number, (name, copy, start) in enumerate(tasks[done:], done):
             split = getattr(data, name)
-            images = augmentation(split.images[start : start + BATCH], copy, start)
-            latents, psnr = functa.encode(images)
+            part = split.take(slice(start, start + BATCH))
+            if copy:
+                part = replace(part, images=augmentation(part.images, copy, start))
+            latents, psnr = functa.encode_of(part)
             wrong = ~np.isfinite(latents.reshape(len(latents), -1)).all(axis=1)
             if wrong.any():
                 raise UserError(

@@ -1,4 +1,4 @@
-"""The inner loop: K steps that turn one image into its latent.
+"""The inner loop: K steps that turn one image, or another function, into its latent.
 
     z_0 = 0,   z_{k+1} = z_k - rate * grad_z loss(z_k),   k = 0 .. K-1
 
@@ -7,40 +7,46 @@ nothing depends on the batch; in a grid of cells the losses of the cells are sum
 cell's gradient does not depend on how many there are.
 Everything here is written for one image and mapped over images by `jax.vmap`; coordinates and z_0
 are not mapped, so XLA computes the first forward pass once for all images. Coordinates and images
-come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C).
+come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C). Of other
+functions each may have its own coordinates, which are mapped then, and weights of its points.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from functa_jax.model.siren import with_params
+from functa_jax.training import losses
 
 
-def image_loss(model, coords, latent, image, penalty=0.0):
-    """The loss of one image (N, C): squared error, mean over points and channels, and penalty.
+def image_loss(model, coords, latent, image, penalty=0.0, weights=None):
+    """The loss of one image (N, C), mean over points (which weigh (N,)) and channels, and penalty.
 
-    Returns it with penalty * mean(latent**2), which keeps latents small, and without.
+    Returns it with penalty * mean(latent**2), which keeps latents small, and the mean squared
+    error of the predictions.
     """
-    error = jnp.mean((model(coords, latent) - image) ** 2)
-    return error + penalty * jnp.mean(latent**2), error
+    of_latent, judge = losses.judgement(model.config, partial(model, coords), image, weights)
+    loss, error = judge(of_latent(latent))
+    return loss + penalty * jnp.mean(latent**2), error
 
 
-def step(model, residuals, latent, number, *, penalty=0.0, first_order=False):
-    """One step of the inner loop: the latent after it, and the mean squared residual before it.
+def step(model, residuals, latent, number, *, penalty=0.0, first_order=False, judge=losses.squared):
+    """One step of the inner loop: the latent after it, and the mean squared error before it.
 
-    residuals: a function of a latent, rendered minus seen; number: of the step, 0 first. With
-    first_order the step's direction counts as constant in gradients taken through it.
+    residuals: a function of a latent, rendered minus seen, or else what `judge` takes (see
+    `losses.judgement`); number: of the step, 0 first. With first_order the step's direction counts
+    as constant in gradients taken through it.
     """
     if model.config.update == "gauss_newton":
         direction, error = _gauss_newton(model, residuals, latent, number, penalty)
         return latent - (lax.stop_gradient(direction) if first_order else direction), error
 
     def loss(latent):
-        error = jnp.mean(residuals(latent) ** 2)
-        return error + penalty * jnp.mean(latent**2), error
+        value, error = judge(residuals(latent))
+        return value + penalty * jnp.mean(latent**2), error
 
     gradient, error = jax.grad(loss, has_aux=True)(latent)
     if first_order:
@@ -85,47 +91,71 @@ def _gauss_newton(model, residuals, latent, number, penalty):
     return solution, jnp.mean(residual**2)
 
 
-def fit(model, coords, image, steps, *, penalty=0.0, first_order=False):
+def fit(model, coords, image, steps, *, penalty=0.0, first_order=False, weights=None):
     """Fit one image (N, C): its latent after `steps` steps, and the errors before each.
 
-    Returns (latent (L,) or (s, s, L), errors (steps,)). With first_order, gradients taken through
-    the result ignore how the inner gradients depend on the parameters (Finn et al. 2017, 5.2).
+    weights: of its points, (N,), or None. Returns (latent (L,) or (s, s, L), errors (steps,)).
+    With first_order, gradients taken through the result ignore how the inner gradients depend on
+    the parameters (Finn et al. 2017, 5.2).
     """
+    of_latent, judge = losses.judgement(model.config, partial(model, coords), image, weights)
     latent, errors = model.start(image), []
     for number in range(steps):
         latent, error = step(
             model,
-            lambda z: model(coords, z) - image,
+            of_latent,
             latent,
             number,
             penalty=penalty,
             first_order=first_order,
+            judge=judge,
         )
         errors.append(error)
     return latent, jnp.stack(errors) if errors else jnp.zeros(0, image.dtype)
 
 
-def encode(config, params, coords, images, steps, penalty=0.0):
+def encode(config, params, coords, images, steps, penalty=0.0, weights=None):
     """Fit images (B, N, C) and keep the whole course, for use without an outer gradient.
 
+    coords (N, d), or (B, N, d) of each; weights of the points (N,), or (B, N), or None.
     Returns latents (B, steps + 1, *latent_shape) and mean squared errors (B, steps + 1): [:, k] are
     those after k steps of `fit`.
     """
     model = with_params(config, params)
 
-    def fit_one(image):
-        def residuals(latent):
-            return model(coords, latent) - image
+    own, shared = apart(coords, images, weights)
+
+    def fit_one(row):
+        image, own = row
+        at, weigh = joined(own, shared)
+        of_latent, judge = losses.judgement(config, partial(model, at), image, weigh)
 
         def next_latent(latent, number):
-            after, error = step(model, residuals, latent, number, penalty=penalty)
+            after, error = step(model, of_latent, latent, number, penalty=penalty, judge=judge)
             return after, (latent, error)
 
         last, (latents, errors) = lax.scan(next_latent, model.start(image), jnp.arange(steps))
-        error = jnp.mean(residuals(last) ** 2)
+        _, error = judge(of_latent(last))
         return jnp.concatenate([latents, last[None]]), jnp.append(errors, error)
 
-    return lax.map(fit_one, images, batch_size=images_at_once(*points_and_batch(images)))
+    at_once = images_at_once(*points_and_batch(images))
+    return lax.map(fit_one, (images, own), batch_size=at_once)
+
+
+def apart(coords, images, weights):
+    """What each of images (B, N, C) has for itself, and what all share: two pairs of coords and
+    weights, None for what is not there."""
+    own_coords = coords.ndim == images.ndim
+    own_weights = weights is not None and weights.ndim == images.ndim - 1
+    own = (coords if own_coords else None, weights if own_weights else None)
+    return own, (None if own_coords else coords, None if own_weights else weights)
+
+
+def joined(own, shared):
+    """(coords, weights) of one image or of many, from what `apart` gave."""
+    return tuple(
+        one if one is not None else common for one, common in zip(own, shared, strict=True)
+    )
 
 
 def points_and_batch(images):

@@ -1,5 +1,6 @@
 """Outer training of a run: dispatches, validation, checkpoints, exact resume, divergence guard."""
 
+import math
 import time
 import timeit
 from functools import cache
@@ -10,11 +11,14 @@ from jax.sharding import PartitionSpec
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
-from functa_jax.model import refined_pca, siren
+from functa_jax.model import refined_pca
 from functa_jax.model.config import ModelConfig
 from functa_jax.training import class_loss, devices, outer_loop
 from functa_jax.training.checkpoints import Checkpoints
+from functa_jax.training.samples import Samples
 from groundfloor import seeds
+from groundfloor.data.datasets import Dataset
+from groundfloor.data.functions import FunctionSet
 from groundfloor.errors import UserError
 from groundfloor.runs import Progress, counted, duration
 
@@ -24,7 +28,15 @@ GUARDED_STEPS = 50  # outer steps whose mean PSNR is held against the best so fa
 
 
 def model_config(config, images):
-    """The ModelConfig of a meta_train.Config for images (n, h, w, C)."""
+    """The ModelConfig of a meta_train.Config for images (n, h, w, C), or for a FunctionSet."""
+    if isinstance(images, FunctionSet):
+        return ModelConfig.of(
+            config,
+            channels=images.train.values.shape[-1],
+            step_rates=config.inner_steps if config.rates_of_steps else None,
+            inputs=images.train.coords.shape[-1],
+            modality=images.modality,
+        )
     return ModelConfig.of(
         config,
         channels=images.shape[-1],
@@ -48,8 +60,9 @@ def train(config, data, run, weights=None):
     run: the Run to write to; None keeps all in memory (so do processes other than the first).
     Returns (Functa with averaged parameters, seconds spent training in all).
     """
-    model = model_config(config, data.train.images)
-    pixels = siren.arrange(model, data.train.images)
+    of_images = isinstance(data, Dataset)
+    model = model_config(config, data.train.images if of_images else data)
+    samples = Samples.of(model, data.train)
     mesh = devices.data_mesh(config.batch_size)
     if run is not None:
         _announce(config, data, run, model, mesh)
@@ -77,10 +90,12 @@ def train(config, data, run, weights=None):
     if run is not None:
         run.forget_after(step)
 
-    resolution = data.train.images.shape[1:3]
+    resolution = data.train.images.shape[1:3] if of_images else data.lattice
+    coords = None if of_images or not data.train.shared else samples.coords
+    weights = devices.put(samples.weights, mesh)
     fixed = (
-        devices.put(np.asarray(siren.points(model, resolution)), mesh),
-        devices.put(pixels, mesh),
+        devices.put(samples.coords, mesh),
+        devices.put(samples.values, mesh),
         devices.put(np.int32(data.train.labels), mesh) if config.class_loss else None,
     )
     positions = devices.put(
@@ -96,11 +111,12 @@ def train(config, data, run, weights=None):
             config.inner_steps,
             config.penalty,
             {"data": data.name, "data_fingerprint": data.fingerprint, "step": int(state["step"])},
+            coords,
         )
 
     def evaluate(state, row):
         functa = functa_of(state)
-        _, errors = functa.course(data.val.images[:VALIDATION_IMAGES])
+        _, errors = functa.course_of(data.val.take(slice(VALIDATION_IMAGES)))
         row["val_psnr"] = [round(float(p), 4) for p in reconstruction.mean_psnr(errors)]
         functa.save(run.path("functa.npz"))
 
@@ -111,12 +127,12 @@ def train(config, data, run, weights=None):
             evaluated = (step // config.eval_every + 1) * config.eval_every
             until = min(step + config.dispatch, config.steps, evaluated)
             rows = [
-                rows_of_step(config.seed, s, len(pixels), config.batch_size)
+                rows_of_step(config.seed, s, len(samples), config.batch_size)
                 for s in range(step, until)
             ]
             by_image = PartitionSpec(None, devices.AXIS)
             rows = devices.put(np.array(rows, np.int32), mesh, by_image)
-            state, metrics = run_steps(state, *fixed, rows, positions)
+            state, metrics = run_steps(state, *fixed, rows, positions, weights)
             metrics = devices.fetch(metrics)
             due = until % config.eval_every == 0 or until == config.steps
             fault = guard.fault(step, metrics, due)
@@ -203,11 +219,16 @@ def _stop_or_go_on(config, fault, damping):
 
 
 def _announce(config, data, run, model, mesh):
-    images, (height, width, _) = len(data.train), data.train.images.shape[1:]
+    if isinstance(data, Dataset):
+        sides, noun = data.train.images.shape[1:3], "train image"
+    else:
+        sides, noun = data.lattice or data.train.values.shape[1:2], "train function"
+    points = math.prod(sides)
     products = 1 + config.cg_iterations if config.update == "gauss_newton" else 1
     steps = config.inner_steps if config.training_steps is None else config.training_steps
-    passes = 3 + 5 * steps * products
-    flops = passes * forward_flops(model, height * width) * config.batch_size * config.steps
+    flops = 3 * forward_flops(model, config.outer_points or points)
+    flops += 5 * steps * products * forward_flops(model, config.inner_points or points)
+    flops *= config.batch_size * config.steps
     if config.first_order:
         flops /= 2
     kind = mesh.devices.flat[0].device_kind
@@ -215,7 +236,7 @@ def _announce(config, data, run, model, mesh):
     print(
         f"meta-learning {what[config.decoder]} (width {config.width}, depth {config.depth}, latent "
         f"{'x'.join(map(str, model.latent_shape))}) on {data.name}: "
-        f"{counted(images, 'train image')} of {height}x{width}, "
+        f"{counted(len(data.train), noun)} of {'x'.join(map(str, sides))}, "
         f"{counted(config.steps, 'step')} of {config.batch_size}"
     )
     count = jax.process_count()
@@ -226,7 +247,7 @@ def _announce(config, data, run, model, mesh):
 
 def forward_flops(model, points):
     """Multiply-adds of one forward pass of one image, twice their number."""
-    width, hidden, inputs, taps, latent_map = model.width, model.depth - 2, 2, 1, 0
+    width, hidden, inputs, taps, latent_map = model.width, model.depth - 2, model.inputs, 1, 0
     if model.decoder == "refined_pca":
         inputs, taps, latent_map = model.channels, 9, 2 * model.latent_dim * model.channels
     layers = inputs * width + hidden * width**2 + width * model.channels

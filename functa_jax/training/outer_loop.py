@@ -22,13 +22,21 @@ from functa_jax.images import signals
 from functa_jax.model import siren
 from functa_jax.training import class_loss
 from functa_jax.training.devices import AXIS, REPLICATED
-from functa_jax.training.inner_loop import fit, image_loss, images_at_once, points_and_batch
+from functa_jax.training.inner_loop import (
+    apart,
+    fit,
+    image_loss,
+    images_at_once,
+    joined,
+    points_and_batch,
+)
 from groundfloor import seeds
 
 
-def mean_loss(model_config, outer, params, coords, images, points, keys, labels=None):
+def mean_loss(model_config, outer, params, coords, images, points, keys, labels=None, weights=None):
     """Mean outer loss of images (B, N, C) and, from the same pass, their mean PSNR in dB.
 
+    coords (N, d) and weights (N,) of points are for all images, or of each: (B, N, d) and (B, N).
     points: None or (inner, outer), the indices of the coordinates that the inner and the outer
     loss see (in a grid of cells: of each cell); each None for all. keys: one random key per image,
     for the latent noise. With labels (B,) the first is the pair of outer loss and class loss, (2,).
@@ -38,7 +46,10 @@ def mean_loss(model_config, outer, params, coords, images, points, keys, labels=
     inner, outer_points = points
     steps = outer.inner_steps if outer.training_steps is None else outer.training_steps
 
-    def one_image(image, key):
+    own, shared = apart(coords, images, weights)
+
+    def one_image(image, key, own):
+        coords, weights = joined(own, shared)
         seen = slice(None) if inner is None else inner
         latent, _ = fit(
             model,
@@ -47,13 +58,16 @@ def mean_loss(model_config, outer, params, coords, images, points, keys, labels=
             steps,
             penalty=outer.penalty,
             first_order=outer.first_order,
+            weights=None if weights is None else weights[seen],
         )
         if outer.noise:
             latent = latent + outer.noise * jax.random.normal(key, latent.shape, latent.dtype)
         seen = slice(None) if outer_points is None else outer_points
-        return *image_loss(model, coords[seen], latent, image[seen], outer.penalty), latent
+        weights = None if weights is None else weights[seen]
+        loss = image_loss(model, coords[seen], latent, image[seen], outer.penalty, weights)
+        return *loss, latent
 
-    losses, errors, latents = jax.vmap(one_image)(images, keys)
+    losses, errors, latents = jax.vmap(one_image)(images, keys, own)
     loss, decibels = jnp.mean(losses), jnp.mean(signals.psnr(errors))
     if labels is None:
         return loss, decibels
@@ -61,12 +75,21 @@ def mean_loss(model_config, outer, params, coords, images, points, keys, labels=
 
 
 def outer_gradient(
-    model_config, outer, params, coords, images, points, keys, at_once=None, labels=None
+    model_config,
+    outer,
+    params,
+    coords,
+    images,
+    points,
+    keys,
+    at_once=None,
+    labels=None,
+    weights=None,
 ):
     """((loss, psnr), gradient of the loss in params) of a batch, `at_once` images at a time.
 
-    at_once must divide the batch; None is the whole batch. With labels (B,) there are two losses,
-    (2,), and their gradients, (2, ...).
+    The arguments of `mean_loss`. at_once must divide the batch; None is the whole batch. With
+    labels (B,) there are two losses, (2,), and their gradients, (2, ...).
     """
     differentiate = partial(jax.value_and_grad, has_aux=True)
     if labels is not None:
@@ -75,14 +98,16 @@ def outer_gradient(
     batch = len(images)
     at_once = at_once or batch
     if at_once == batch:
-        return loss_and_gradient(params, coords, images, points, keys, labels)
+        return loss_and_gradient(params, coords, images, points, keys, labels, weights)
+    own, shared = apart(coords, images, weights)
     pieces = jax.tree.map(
-        lambda x: x.reshape(batch // at_once, at_once, *x.shape[1:]), (images, keys, labels)
+        lambda x: x.reshape(batch // at_once, at_once, *x.shape[1:]), (images, keys, labels, own)
     )
 
     def gradient_of(piece):
-        images, keys, labels = piece
-        return loss_and_gradient(params, coords, images, points, keys, labels)
+        images, keys, labels, own = piece
+        coords, weights = joined(own, shared)
+        return loss_and_gradient(params, coords, images, points, keys, labels, weights)
 
     def add_piece(total, piece):
         part = gradient_of(piece)
@@ -148,11 +173,11 @@ def _single(x):
     return x.astype(jnp.float32) if x.dtype == jnp.float64 else x
 
 
-def outer_step(model_config, outer, state, coords, images, positions, labels=None):
+def outer_step(model_config, outer, state, coords, images, positions, labels=None, weights=None):
     """One step on this device's share of the batch, images (b, N, C) in [0, 1].
 
-    positions (b,): places of these images in the whole batch, which seed their noise. labels (b,):
-    for outer.class_loss.
+    coords and weights as in `mean_loss`. positions (b,): places of these images in the whole batch,
+    which seed their noise. labels (b,): for outer.class_loss.
     Returns the new state and {"loss", "psnr", "gradient_norm"}, means over all devices; with labels
     "class_loss", too.
     """
@@ -163,14 +188,14 @@ def outer_step(model_config, outer, state, coords, images, positions, labels=Non
 
     keys = jax.vmap(partial(jax.random.fold_in, key("noise")))(positions)
     points = tuple(
-        None if count is None else jax.random.permutation(key(use), len(coords))[:count]
+        None if count is None else jax.random.permutation(key(use), images.shape[1])[:count]
         for use, count in (("inner", outer.inner_points), ("outer", outer.outer_points))
     )
     at_once = images_at_once(*points_and_batch(images[:, : outer.inner_points]))
     while len(images) % at_once:
         at_once -= 1
     gradient = outer_gradient(
-        model_config, outer, state["params"], coords, images, points, keys, at_once, labels
+        model_config, outer, state["params"], coords, images, points, keys, at_once, labels, weights
     )
     (loss, decibels), gradient = lax.pmean(gradient, AXIS)
     metrics = {"loss": loss, "psnr": decibels}
@@ -197,19 +222,24 @@ def outer_step(model_config, outer, state, coords, images, positions, labels=Non
 
 
 def make_train(model_config, outer, mesh):
-    """A compiled `train(state, coords, images, labels, rows, positions)` of many outer steps.
+    """A compiled `train(state, coords, images, labels, rows, positions, weights=None)` of many
+    outer steps.
 
-    coords and images (n, N, C) uint8, the whole training set, resident on every device, as from
-    `siren.points` and `siren.arrange`; labels (n,) int32 for outer.class_loss, else None;
-    rows (S, B) int32, the images of each of S steps. metrics are arrays (S,). The state given
-    is consumed (its memory is used again).
+    coords and images (n, N, C), uint8 or floats about [0, 1], the whole training set, resident on
+    every device, as in `Samples`, which also has the weights of points; labels (n,) int32 for
+    outer.class_loss, else None; rows (S, B) int32, the images of each of S steps. metrics are
+    arrays (S,). The state given is consumed (its memory is used again).
     """
 
-    def train(state, coords, images, labels, rows, positions):
+    def train(state, coords, images, labels, rows, positions, weights):
+        own, shared = apart(coords, images, weights)
+
         def step(state, rows):
-            batch = images[rows].astype(coords.dtype) / 255
-            of_batch = None if labels is None else labels[rows]
-            return outer_step(model_config, outer, state, coords, batch, positions, of_batch)
+            batch, kinds, own_of_batch = jax.tree.map(lambda x: x[rows], (images, labels, own))
+            if batch.dtype == jnp.uint8:
+                batch = batch.astype(coords.dtype) / 255
+            at, weigh = joined(own_of_batch, shared)
+            return outer_step(model_config, outer, state, at, batch, positions, kinds, weigh)
 
         return lax.scan(step, state, rows)
 
@@ -217,8 +247,13 @@ def make_train(model_config, outer, mesh):
     sharded = jax.shard_map(
         train,
         mesh=mesh,
-        in_specs=(REPLICATED, REPLICATED, REPLICATED, REPLICATED, by_rows, by_position),
+        in_specs=(*[REPLICATED] * 4, by_rows, by_position, REPLICATED),
         out_specs=(REPLICATED, REPLICATED),
         check_vma=False,
     )
-    return jax.jit(sharded, donate_argnums=0)
+
+    @partial(jax.jit, donate_argnums=0)
+    def compiled(state, coords, images, labels, rows, positions, weights=None):
+        return sharded(state, coords, images, labels, rows, positions, weights)
+
+    return compiled

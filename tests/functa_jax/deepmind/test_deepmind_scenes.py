@@ -95,14 +95,21 @@ def test_names_and_settings_are_taken_over(imported_scene, tmp_path):
     for name, (module, leaf) in pairs(3).items():
         np.testing.assert_array_equal(ours[name], params[module][leaf], err_msg=name)
     assert functa.config == siren.ModelConfig(
-        channels=3, width=8, depth=3, latent_dim=5, w0=20.0, decoder="radiance", ray_points=POINTS
+        channels=3,
+        width=8,
+        depth=3,
+        latent_dim=5,
+        w0=20.0,
+        modality="scenes",
+        inputs=6,
+        ray_points=POINTS,
     )
     assert (functa.config.near, functa.config.far) == (NEAR, FAR)
-    assert functa.metadata["data"] == "srn_cars" and functa.resolution == (128, 128)
+    assert functa.metadata["data"] == "srn_cars" and functa.resolution is None
 
 
 def test_the_released_scenes_have_the_published_shapes():
-    config = siren.ModelConfig(3, 512, 15, 128, decoder="radiance")
+    config = siren.ModelConfig(3, 512, 15, 128, modality="scenes", inputs=6)
     ours = siren.flatten(jax.eval_shape(lambda: siren.init(config, 0)))
     theirs = table(512, 15, 128, 4)
     theirs["latent_modulated_siren/modulated_siren_layer/linear"]["w"] = (3, 512)

@@ -1,5 +1,7 @@
 """radiance: closed forms of volume rendering, and a decoder that the loops can use."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from functa_jax.model import radiance, siren
 
-CONFIG = siren.ModelConfig(3, 6, 3, 4, decoder="radiance", ray_points=8)
+CONFIG = siren.ModelConfig(3, 6, 3, 4, modality="scenes", inputs=6, ray_points=8)
 NEAR, FAR = CONFIG.near, CONFIG.far
 
 
@@ -36,7 +38,7 @@ def test_constant_density_passes_exp_of_minus_sigma_d(raw, direction):
 
 def test_empty_space_is_the_background_and_a_wall_hides_it():
     np.testing.assert_allclose(through(-100.0), 1, atol=1e-6)
-    wall = siren.ModelConfig(3, 6, 3, 4, decoder="radiance", background="black", max_density=1e4)
+    wall = replace(CONFIG, background="black", max_density=1e4)
     np.testing.assert_allclose(through(1e6, config=wall), [0.2, 0.4, 0.6], atol=1e-6)
     np.testing.assert_allclose(through(-100.0, config=wall), 0, atol=1e-6)
 
@@ -79,9 +81,8 @@ def params():
 def test_a_ray_is_the_sum_over_its_points_one_by_one(params):
     """Against a slow reference, one point after the other."""
     model = siren.with_params(CONFIG, params)
-    points_model = siren.with_params(
-        siren.ModelConfig(4, 6, 3, 4), {**params}
-    )  # the same network, as a function of points
+    as_function = siren.ModelConfig(4, 6, 3, 4, modality="functions", inputs=3)
+    points_model = siren.with_params(as_function, params)  # the same network, of points
     latent = jnp.array([0.3, -0.2, 0.5, 0.1])
     ray = np.array([0.1, 0.2, 1.3, -0.1, 0.1, -1.0], np.float32)
     t = np.linspace(NEAR, FAR, 8)
@@ -116,6 +117,6 @@ def test_gradients_are_finite_in_empty_full_and_mixed_space(params):
 def test_settings_of_rays_are_in_the_hash_and_checked():
     plain = siren.ModelConfig(3)
     assert "near" not in plain.named and "far" not in plain.named
-    assert siren.ModelConfig(3, decoder="radiance", far=2.0).named["far"] == 2.0
+    assert replace(CONFIG, far=2.0).named["far"] == 2.0
     with pytest.raises(ValueError, match="far"):
         siren.ModelConfig(3, near=2.0)

@@ -1,0 +1,45 @@
+"""What training sees of a split, images or functions: values at coordinates, and their weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from functa_jax.modalities.modality import MODALITIES
+from functa_jax.model import siren
+from groundfloor.data.functions import Functions
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """n functions in the shapes that the model and the loops take.
+
+    values (n, N, C), uint8 or floats about [0, 1]; coords float32 (N, d), or (n, N, d) of each;
+    weights of the points, float32 (N,), or (n, N) of each, or None. In a grid of cells values and
+    coords are as `siren.arrange` and `siren.points` make them.
+    """
+
+    values: np.ndarray
+    coords: np.ndarray
+    weights: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, config, split):
+        """Those of a Split of images, or of Functions, for a ModelConfig."""
+        if isinstance(split, Functions):
+            weights = point_weights(config.modality, split.coords, split.mask)
+            return cls(split.values, split.coords, weights)
+        points = np.asarray(siren.points(config, split.images.shape[1:3]))
+        return cls(siren.arrange(config, split.images), points)
+
+    def __len__(self):
+        return len(self.values)
+
+
+def point_weights(modality, coords, mask=None):
+    """What points (N, d) or (n, N, d) weigh, (N,) or (n, N), float32: by their modality, and 0
+    where a mask (n, N) leaves them out. None where all weigh alike."""
+    weigh = MODALITIES[modality].weigh
+    weights = None if weigh is None else weigh(coords)
+    if mask is not None:
+        weights = mask if weights is None else mask * weights
+    return None if weights is None else weights.astype(np.float32)
