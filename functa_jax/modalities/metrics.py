@@ -35,9 +35,9 @@ def rmse(prediction, values, weights=None):
 def snr(prediction, values, weights=None, silence=0.5):
     """Signal-to-noise ratios (n,) in dB, of sound whose silence is 0.5; at most 120."""
     values = np.asarray(values, np.float64)
-    power = mean_over_points((values - silence) ** 2, weights)
+    power = np.maximum(mean_over_points((values - silence) ** 2, weights), 1e-12)
     error = squared_error(prediction, values, weights)
-    return 10 * np.log10(np.maximum(power, 1e-12) / np.maximum(error, np.maximum(power, 1) * 1e-12))
+    return 10 * np.log10(power / np.maximum(error, 1e-12 * power))
 
 
 def iou(prediction, values, weights=None):

@@ -45,7 +45,7 @@ def read(folder, resolution=None, skip_damaged=False):
     Raises UserError for what is mixed up or damaged; damaged files are left out if asked to.
     """
     paths, ignored = _image_files(folder)
-    parts, labels, classes = _layout(folder, paths)
+    parts, labels, classes = layout(folder, paths)
     counts = Counter(parts)
     print(
         f"{folder}: {counted(len(paths), 'image')} "
@@ -91,7 +91,7 @@ def _image_files(folder):
             f"{folder} is a prepared TFDS set: give --dataset {folder.parent.name} "
             f"--data-dir {folder.parent.parent}"
         )
-    paths = list(_files(folder))
+    paths = list(files(folder))
     images = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not images:
         others = f", only {counted(len(paths), 'other file')}" if paths else ""
@@ -99,7 +99,7 @@ def _image_files(folder):
     return images, len(paths) - len(images)
 
 
-def _files(path, above=()):
+def files(path, above=()):
     """All files below a path that are not hidden, in the order of their names."""
     if not path.is_dir():
         yield path
@@ -110,10 +110,10 @@ def _files(path, above=()):
     for inner in sorted(path.iterdir()):
         usual = inner.is_dir() or inner.is_file() or inner.is_symlink()  # no pipe, no device
         if usual and not inner.name.startswith("."):
-            yield from _files(inner, (*above, real))
+            yield from files(inner, (*above, real))
 
 
-def _layout(folder, paths):
+def layout(folder, paths):
     """(part of each image, label of each, names of classes), by the folders that they lie in.
 
     `paths` are sorted in place: train, val, test.
