@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from functa_jax import functions
 from functa_jax.functa_file import read, sides_of, whole
 from functa_jax.images import signals
+from functa_jax.modalities.modality import MODALITIES
 from functa_jax.model import siren
 from functa_jax.training.batches import in_batches
 from functa_jax.training.devices import AXIS, REPLICATED
@@ -76,6 +77,9 @@ class Functa:
 
     def course_of(self, split, steps=None, batch_size=256):
         """As `course`, of a split of a data set: images, or `Functions`."""
+        most = MODALITIES[self.config.modality].fitted_points
+        if most is not None:
+            split = split.thinned(most)
         return self._fitted(Samples.of(self.config, split), steps, batch_size)
 
     def _fitted(self, samples, steps, batch_size):

@@ -27,7 +27,9 @@ class Modality:
     network's outputs their logits (training/losses.py). metric: the headline's name; measure(
     predictions, values, weights) of (n, N, c) gives it for each function (n,), in `unit`, the more
     the better. weigh: weights (...) of points (..., d), None where all weigh alike. unit_cube:
-    whether points lie in [0, 1]^d. computed: whether functa_jax.modalities has a data set of it.
+    whether points lie in [0, 1]^d. fitted_points: how many points of a function a latent is fitted
+    to where whole data sets are (validation, export); None for all. computed: whether
+    functa_jax.modalities has a data set of it.
     """
 
     loss: str = "squared"
@@ -36,6 +38,7 @@ class Modality:
     measure: Callable = metrics.psnr
     weigh: Callable | None = None
     unit_cube: bool = True
+    fitted_points: int | None = None
     computed: bool = True
 
 
@@ -45,7 +48,7 @@ MODALITIES = {
     "sphere": Modality(weigh=cosines_of_latitude, unit_cube=False),
     "sound": Modality("squared", "SNR", "dB", metrics.snr, unit_cube=False),
     "video": Modality(),
-    "scenes": Modality(unit_cube=False),
+    "scenes": Modality(unit_cube=False, fitted_points=1024),
     "functions": Modality(unit_cube=False, computed=False),
 }
 

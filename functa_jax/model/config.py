@@ -95,6 +95,9 @@ class RayConfig(Settings):
     """Distance of the first of them from the camera, along its axis."""
     far: Positive = 1.8
     """Distance of the last of them."""
+    ball: Positive | None = None
+    """Radius about the origin that holds the scene: points lie within it; none: from near to
+    far."""
     background: Literal["white", "black"] = "white"
     """Colour of rays that meet nothing."""
     max_density: Positive = 10.0
@@ -137,6 +140,7 @@ HASHED = (
     "ray_points",
     "near",
     "far",
+    "ball",
     "background",
     "max_density",
 )

@@ -8,6 +8,8 @@ A ray of origin o and direction d sees
 at the points o + t_i d (Mildenhall et al. 2020, "NeRF", equation 3). As in DeepMind's functa
 (minimal_nerf.py): t_i equally spaced from near to far, both included; l_i = |d| (t_{i+1} - t_i),
 the last one 0.001 |d|; sigma = min(elu(s, 0.1) + 0.1, 10); one set of points, no view direction.
+Where a ball is known to hold the scene, near and far are where a ray enters and leaves it, so that
+fewer points do.
 
 A ray is six numbers, origin and direction, so that to the loops a scene is a function of rays.
 Shapes: N rays, P points a ray. `config` is a ModelConfig.
@@ -27,7 +29,7 @@ def render(config, field, rays, key=None):
     key: as in `depths`.
     """
     origin, direction = jnp.split(rays[:, None], 2, axis=-1)  # (N, 1, 3)
-    t = depths(config, key, len(rays))
+    t = depths(config, origin, direction, key)
     values = field(origin + t[..., None] * direction)
     lengths = jnp.diff(t, append=t[:, -1:] + LAST_LENGTH) * jnp.linalg.norm(direction, axis=-1)
     weights = ray_weights(density(values[..., 3], config.max_density) * lengths)
@@ -36,16 +38,31 @@ def render(config, field, rays, key=None):
     return seen + empty * BACKGROUNDS[config.background]
 
 
-def depths(config, key=None, rays=1):
-    """Places t of the points: (1, P), equally spaced; or with a random key (rays, P), each at
-    random between the middles of its neighbours."""
-    t = jnp.linspace(config.near, config.far, config.ray_points)[None]
-    if key is None:
-        return t
-    middles = (t[:, 1:] + t[:, :-1]) / 2
-    low = jnp.concatenate([t[:, :1], middles], -1)
-    high = jnp.concatenate([middles, t[:, -1:]], -1)
-    return low + (high - low) * jax.random.uniform(key, (rays, config.ray_points))
+def depths(config, origin, direction, key=None):
+    """Places t (N, P), or (1, P) for all, of the points on rays (N, 1, 3).
+
+    Equally spaced; or with a random key each at random between the middles of its neighbours.
+    """
+    near, far = jnp.full((1, 1), config.near), jnp.full((1, 1), config.far)
+    if config.ball is not None:
+        near, far = _chord(origin, direction, config.ball)
+    share = jnp.linspace(0, 1, config.ray_points)
+    if key is not None:
+        middles = (share[1:] + share[:-1]) / 2
+        low, high = jnp.append(0.0, middles), jnp.append(middles, 1.0)
+        chance = jax.random.uniform(key, (len(origin), config.ray_points))
+        share = low + (high - low) * chance
+    return near + (far - near) * share
+
+
+def _chord(origin, direction, radius):
+    """Where rays (N, 1, 3) enter and leave the ball about the origin: t (N, 1) each; where they
+    miss it both are the place that is nearest to it."""
+    square = (direction**2).sum(-1)
+    middle = -(origin * direction).sum(-1) / square
+    apart = ((origin + middle[..., None] * direction) ** 2).sum(-1)
+    half = jnp.sqrt(jnp.maximum(radius**2 - apart, 0) / square)
+    return middle - half, middle + half
 
 
 def density(raw, most):

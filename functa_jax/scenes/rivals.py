@@ -15,7 +15,7 @@ Shapes: n training scenes, m others, d numbers of all views, s of the given ones
 
 import numpy as np
 
-NOISES = 10.0 ** np.arange(-5, 1)  # variances of the noise that are tried, colours being in [0, 1]
+NOISES = 10.0 ** np.arange(-4, 1.1, 0.5)  # variances that are tried, colours being in [0, 1]
 
 
 class LinearViews:
@@ -44,13 +44,17 @@ class LinearViews:
         weights = np.float32(self.weights(seen, given, noise))
         return self.mean[wanted] + weights @ self.basis[:, wanted]
 
-    def best_noise(self, val, given, wanted):
-        """Of NOISES the one whose predictions of val (m, d) have the best PSNR, and that PSNR."""
+    def best_noise(self, val, given, wanted, views=None):
+        """Of NOISES the one whose predictions of val (m, d) have the best PSNR, and that PSNR.
+
+        views: as in `view_psnr`.
+        """
         scores = {
-            noise: view_psnr(self.predict(val, given, wanted, noise), val[:, wanted])
+            float(noise): view_psnr(self.predict(val, given, wanted, noise), val[:, wanted], views)
             for noise in NOISES
         }
-        return max(scores, key=scores.get), max(scores.values())
+        best = max(scores, key=scores.get)
+        return best, scores[best]
 
 
 def nearest(train, seen, given, wanted):

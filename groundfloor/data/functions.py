@@ -54,6 +54,16 @@ class Functions:
         mask = None if self.mask is None else self.mask[rows]
         return Functions(self.values[rows], coords, self.labels[rows], self.ids[rows], mask)
 
+    def thinned(self, most):
+        """The same functions at `most` of their points, which chance chose once and for all."""
+        points = self.values.shape[1]
+        if points <= most:
+            return self
+        kept = np.sort(np.random.default_rng(0).permutation(points)[:most])
+        mask = None if self.mask is None else self.mask[:, kept]
+        coords = self.coords[..., kept, :]
+        return Functions(self.values[:, kept], coords, self.labels, self.ids, mask)
+
 
 @dataclass(frozen=True, eq=False)
 class FunctionSet:

@@ -64,13 +64,40 @@ def test_an_opaque_first_point_hides_all_behind_it():
     np.testing.assert_allclose(weights, [[0, 1, 0, 0]], atol=1e-6)
 
 
+RAYS = jnp.array([[0, 0, 1.3, 0, 0, -1], [0, 0, 1.3, 0, 0, -2], [0.4, 0, 1.3, 0, 0, -1]])
+MISSING = jnp.array([[0.6, 0, 1.3, 0, 0, -1.0]])
+
+
+def places(config, rays, key=None):
+    """Places (N, P) of points on rays (N, 6)."""
+    return np.asarray(radiance.depths(config, rays[:, None, :3], rays[:, None, 3:], key))
+
+
 def test_places_are_even_or_at_random_in_their_own_parts():
-    even = radiance.depths(CONFIG)[0]
+    (even,) = places(CONFIG, RAYS)
     np.testing.assert_allclose(even, np.linspace(NEAR, FAR, 8), rtol=1e-6)
-    drawn = radiance.depths(CONFIG, jax.random.key(0), 500)
+    drawn = places(CONFIG, jnp.tile(RAYS, (200, 1)), jax.random.key(0))
     edges = np.concatenate([[NEAR], (even[1:] + even[:-1]) / 2, [FAR]])
     assert (drawn >= edges[:-1] - 1e-6).all() and (drawn <= edges[1:] + 1e-6).all()
     np.testing.assert_allclose(drawn.mean(0), (edges[1:] + edges[:-1]) / 2, atol=0.02)
+
+
+def test_points_in_a_ball_lie_between_where_the_ray_enters_and_leaves_it():
+    t = places(replace(CONFIG, ball=0.5), RAYS)
+    ends = np.array([[0.8, 1.8], [0.4, 0.9], [1.0, 1.6]])
+    np.testing.assert_allclose(t[:, [0, -1]], ends, rtol=1e-5)
+    np.testing.assert_allclose(np.diff(t, 2), 0, atol=1e-6)
+
+
+def test_a_ray_that_misses_the_ball_is_background():
+    config = replace(CONFIG, ball=0.5)
+    np.testing.assert_allclose(places(config, MISSING), 1.3, rtol=1e-6)
+
+    def wall(points):
+        return jnp.full((*points.shape[:-1], 4), 10.0)
+
+    seen = radiance.render(config, wall, MISSING)
+    np.testing.assert_allclose(seen, 1, atol=0.1)  # but for the interval behind the last point
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def test_what_three_components_span_is_told_by_four_numbers(scenes):
     predicted = model.predict(scenes, GIVEN, WANTED, 1e-9)
     np.testing.assert_allclose(predicted, scenes[:, WANTED], atol=1e-3)
     noise, psnr = model.best_noise(scenes, GIVEN, WANTED)
-    assert noise == min(rivals.NOISES) and psnr > 50
+    assert noise == min(rivals.NOISES) and psnr > 35
 
 
 def test_much_noise_leaves_the_mean_and_nothing_given_too(scenes):

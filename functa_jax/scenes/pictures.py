@@ -1,0 +1,81 @@
+"""Pictures of scenes: given and novel views beside their rivals', and a turntable that turns."""
+
+import numpy as np
+from PIL import Image
+
+from functa_jax.images.gallery import gallery
+from functa_jax.images.signals import to_float
+from functa_jax.scenes import cameras, novel, renderer, rivals
+from functa_jax.scenes.views import body, split_views
+from groundfloor.runs import atomic
+
+SHOWN = 4  # given views
+FRAMES = 24  # once around
+LARGER = 3  # times, in a GIF
+
+
+def novel_views(path, functa, data, scenes=(0, 1, 2), views=3):
+    """Rows: the novel views of some test scenes, what the functa and the strongest linear rival
+    make of them from SHOWN other views, and these. `views` novel ones of each scene are shown."""
+    lattice, test = data.lattice, data.test.take(np.asarray(scenes))
+    given, unseen = split_views(lattice[0])
+    given = given[:SHOWN]
+    shape = (len(test), len(unseen), *lattice[1:], 3)
+    true = to_float(novel.of_views(test, lattice, unseen)[1]).reshape(shape)
+    pictures = {"truth": true}
+    pictures["functa"] = novel.predictions(functa, test, lattice, given, unseen)
+    if test.shared:
+        others = novel.Rivals.of(data, functa.config.numbers)
+        found = others.predictions(given, unseen)
+        for name in ("Wiener", "PCA"):
+            pictures[name] = found[name][np.asarray(scenes)].reshape(shape)
+    rows = {}
+    for name, of_scenes in pictures.items():
+        flat = of_scenes.reshape(len(test), -1), true.reshape(len(test), -1)
+        better = f"\n{rivals.view_psnr(flat[0], flat[1], len(unseen)):.1f} dB of these scenes"
+        shown = of_scenes[:, :views].reshape(-1, *lattice[1:], 3)
+        rows[name + ("" if name == "truth" else better)] = shown
+    seen = to_float(novel.of_views(test, lattice, given)[1])
+    seen = seen.reshape(len(test), len(given), *lattice[1:], 3)[:, :views]
+    rows[f"given\n(first {views} of {SHOWN})"] = seen.reshape(-1, *lattice[1:], 3)
+    gallery(path, rows)
+
+
+def turntable(path, functa, data, scenes=(0, 1, 2, 3, 4, 5), instances=None):
+    """A GIF of test scenes turning, from cameras that no training scene was seen from.
+
+    Latents are fitted to SHOWN given views. instances: of a class, for data of `scenes.views`: the
+    true views stand above the rendered ones; None: the rendered ones alone.
+    """
+    lattice, test = data.lattice, data.test.take(np.asarray(scenes))
+    side, given = lattice[1], split_views(lattice[0])[0][:SHOWN]
+    poses = cameras.look_at(cameras.turntable(FRAMES))
+    rays = cameras.rays(poses, side).reshape(-1, 6)
+    found = functa.decode(novel.latents(functa, test, lattice, given), coords=rays)
+    rows = [found.reshape(len(test), FRAMES, side, side, 3)]
+    if instances is not None:
+        rows.insert(0, true_views(test, poses, side, instances))
+    # (row, scene, frame, ...) -> frames of scenes side by side, rows below each other.
+    grid = np.stack(rows).transpose(2, 0, 3, 1, 4, 5)
+    frames = grid.reshape(FRAMES, len(rows) * side, len(test) * side, 3)
+    write_gif(path, frames)
+
+
+def true_views(test, poses, side, instances, seed=0):
+    """Views float32 (n, poses, side, side, 3) of scenes of `scenes.views`, from anywhere."""
+    return np.stack(
+        [
+            to_float(renderer.pictures(body(label, number % instances, seed), poses, side))
+            for label, number in zip(test.labels.tolist(), test.ids.tolist(), strict=True)
+        ]
+    )
+
+
+def write_gif(path, frames):
+    """Frames (n, h, w, 3), floats about [0, 1], as a GIF that repeats, LARGER times the size."""
+    pixels = np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
+    size = (LARGER * pixels.shape[2], LARGER * pixels.shape[1])
+    images = [Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in pixels]
+    first, *others = [image.quantize(128, dither=Image.Dither.NONE) for image in images]
+    with atomic(path) as temporary:
+        first.save(temporary, save_all=True, append_images=others, duration=90, loop=0)
