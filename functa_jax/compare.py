@@ -73,7 +73,12 @@ def row(run, summary, settings, differing):
         "PSNR (dB)": summary["test_psnr"],
         "PCA (dB)": summary["pca_test_psnr"],
     }
-    for features in ("latents", "PCA", "pixels"):
+    if "modality" in summary:  # of other functions than images
+        metric = f"{summary['metric']} ({summary['unit']})".removesuffix(" ()")
+        values[metric] = summary["test_metric"]
+        for name, rival in summary["rivals"].items():
+            values[f"{name}, {metric}"] = rival["metric"]
+    for features in ("latents", "PCA", "values" if "modality" in summary else "pixels"):
         judged = accuracy.get(features)
         values[f"{features} %"] = 100 * judged["test"] if judged else None
     values["seconds"] = summary["train_seconds"]

@@ -62,6 +62,7 @@ def main(config):
 
     devices.one_cpu_device_per_core()
     from functa_jax.functa import load
+    from functa_jax.modalities import loading
     from functa_jax.training import exporter
 
     functa = load(config.run)
@@ -74,15 +75,20 @@ def main(config):
         skip_damaged=config.skip_damaged,
     )
     name, trained_on = data.name, functa.metadata.get("data", data.name)
-    shape, made_for = data.train.images.shape[1:], (*functa.resolution, functa.config.channels)
-    if shape != made_for:
-        raise UserError(f"images of {name} are {shape}; {config.run} was made for {made_for}")
-    side = min(shape[:2])
-    checks.refuse_beyond("pad", config.pad, side - 1, f"images of {name} have only {side} pixels")
+    loading.refuse_other_kind(functa, config.run, data)
     copies = config.copies or 0
-    augmentation = exporter.Augmentation.of(
-        data, config.flip, config.pad, copies=copies, seed=config.seed
-    )
+    if functa.of_images:
+        side = min(functa.resolution)
+        what = f"images of {name} have only {side} pixels"
+        checks.refuse_beyond("pad", config.pad, side - 1, what)
+        augmentation = exporter.Augmentation.of(
+            data, config.flip, config.pad, copies=copies, seed=config.seed
+        )
+    else:
+        if copies:
+            raise UserError(f"--copies {copies}: only images are augmented, not {name}")
+        augmentation = None
+    noun = "image" if functa.of_images else "function"
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"
     stem += f"-{Path(name).stem}" if name != trained_on else ""
@@ -92,8 +98,8 @@ def main(config):
         raise UserError(f"--out {out}: is a folder, not a file")
     rows = len(data.train) * (1 + copies) + len(data.val) + len(data.test)
     print(
-        f"fitting {counted(rows, 'image')} of {name} ({copies} augmented copies of each training "
-        f"image) with {config.run}, {functa.inner_steps} steps each; writing {out}",
+        f"fitting {counted(rows, noun)} of {name} ({copies} augmented copies of each training "
+        f"{noun}) with {config.run}, {functa.inner_steps} steps each; writing {out}",
         flush=True,
     )
     try:

@@ -14,7 +14,6 @@ from jax.sharding import Mesh, PartitionSpec
 from functa_jax import functions
 from functa_jax.functa_file import read, sides_of, whole
 from functa_jax.images import signals
-from functa_jax.modalities.modality import MODALITIES
 from functa_jax.model import siren
 from functa_jax.training.batches import in_batches
 from functa_jax.training.devices import AXIS, REPLICATED
@@ -33,7 +32,8 @@ class Functa:
     the images it was trained on, or the lattice of other functions, None if they have none;
     inner_steps: steps of the inner loop; penalty: weight of mean(latent**2) in the inner loss;
     metadata: JSON-able dict (data set, training); coords: float32 (N, d), the points at which all
-    the functions were known, None for images and where each had its own.
+    the functions were known, None for images and where each had its own; fit_points: how many of a
+    function's points, drawn once and for all, its latent is fitted to, None for all.
     """
 
     config: siren.ModelConfig
@@ -43,6 +43,7 @@ class Functa:
     penalty: float = 0.0
     metadata: dict = field(default_factory=dict)
     coords: np.ndarray | None = None
+    fit_points: int | None = None
 
     @cached_property
     def hash(self):
@@ -77,14 +78,12 @@ class Functa:
 
     def course_of(self, split, steps=None, batch_size=256):
         """As `course`, of a split of a data set: images, or `Functions`."""
-        most = MODALITIES[self.config.modality].fitted_points
-        if most is not None:
-            split = split.thinned(most)
         return self._fitted(Samples.of(self.config, split), steps, batch_size)
 
     def _fitted(self, samples, steps, batch_size):
         steps = self.inner_steps if steps is None else whole("steps", steps, 0)
         encode_batch, *_ = _compiled(self.config, self.penalty)
+        samples = samples.thinned(self.fit_points)
         own, shared = apart(samples.coords, samples.values, samples.weights)
 
         def fitted(values, own):
@@ -160,6 +159,7 @@ class Functa:
             "penalty": self.penalty,
             "metadata": self.metadata,
             "coords": self.coords,
+            "fit_points": self.fit_points,
         }
         return about, siren.flatten(self.params)
 

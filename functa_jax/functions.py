@@ -44,7 +44,6 @@ def samples(functa, values, coords=None, mask=None):
 def places(functa, count, resolution=None, coords=None):
     """Where `count` functions are to be decoded: (coords (M, d) or None, those (count, M, d) of
     each or None, sides of the result between latents and channels)."""
-    modality = MODALITIES[functa.config.modality]
     if coords is not None:
         points = _finite(functa, coords)
         if points.ndim == 2:
@@ -52,13 +51,15 @@ def places(functa, count, resolution=None, coords=None):
         if len(points) != count:
             raise UserError(f"there are coords of {len(points):,} functions, latents of {count:,}")
         return None, points, points.shape[1:2]
-    if resolution is not None and modality.unit_cube:
-        sides = sides_of(resolution, functa.config.inputs)
-        return lattice_points(*sides), None, sides
-    if resolution is not None or functa.coords is None:
-        raise UserError(f"{functa.config.modality} have no lattice of their own: give coords")
-    sides = functa.resolution or (len(functa.coords),)
-    return functa.coords, None, sides
+    if functa.coords is None:
+        raise UserError("each of these functions has points of its own: give coords")
+    if resolution is None:
+        return functa.coords, None, functa.resolution or (len(functa.coords),)
+    lattice = functa.resolution
+    if lattice is None or not np.array_equal(functa.coords, lattice_points(*lattice)):
+        raise UserError("these functions are not known on a lattice in [0, 1]^d: give coords")
+    sides = sides_of(resolution, len(lattice))
+    return lattice_points(*sides), None, sides
 
 
 def _finite(functa, coords):

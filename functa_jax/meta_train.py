@@ -1,4 +1,4 @@
-"""Meta-learn a modulated SIREN on a data set, then turn every image into a latent.
+"""Meta-learn a modulated SIREN on a data set, then turn every image, or function, into a latent.
 
 One command does the whole job: train, evaluate beside PCA, draw, export functaset.npz, classify
 from the latents, and write summary.json. The same command on the same folder resumes; with more
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from functa_jax.modalities.modality import MODALITIES
 from functa_jax.model.config import GridConfig, NetworkConfig
 from functa_jax.training.config import ClusterConfig, OuterConfig, RunConfig
 from groundfloor import checks, cli
 from groundfloor.checks import AtLeastTwo
 from groundfloor.data.config import SOURCE, DataConfig
+from groundfloor.data.datasets import Dataset
 from groundfloor.errors import UserError
 from groundfloor.runs import counted, duration
 
@@ -35,6 +37,7 @@ REFINED_PCA_ONLY = {  # one picture, of all pixels, whose latents start at PCA's
     "grid": None,
     "inner_points": None,
     "outer_points": None,
+    "fit_points": None,
 }
 
 
@@ -42,8 +45,12 @@ REFINED_PCA_ONLY = {  # one picture, of all pixels, whose latents start at PCA's
 class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig, DataConfig):
     """What to train on, the model, the two loops, and where to write."""
 
+    dataset: str = "digits"
+    """Data set: digits, mnist, cifar10, any prepared TFDS image set in --data-dir; voxels, stacks,
+    sphere, sound, video; or a path: a folder of images, of volumes (.npy, .nii) or of .wav files, a
+    .npy or .npz file of images, a .npz file with coords and values of any functions."""
     images: AtLeastTwo | None = None
-    """Use only this many images of each split; none uses all."""
+    """Use only this many images (or functions) of each split; none uses all."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -79,6 +86,14 @@ REFINED_PCA = {  # one vector, a decoder that starts as PCA, trained at PCA's la
     "optimizer": "muon",
     "outer_rate": 2e-3,
     "on_divergence": "rollback",
+}
+FUNCTIONS = {
+    "optimizer": "muon",
+    "outer_rate": 2e-3,
+    "eval_every": 250,
+    "dispatch": 10,
+    "on_divergence": "rollback",
+    "classifier_rows": 2000,
 }
 PRESETS = {
     "digits": Config(w0=20.0),
@@ -157,6 +172,49 @@ PRESETS = {
         eval_every=1000,
         dispatch=20,
     ),
+    # Functions other than images.
+    "voxels": Config(
+        dataset="voxels",
+        latent_dim=128,
+        w0=20.0,
+        inner_points=1024,
+        outer_points=1024,
+        fit_points=2048,
+        batch_size=8,
+        steps=1000,
+        **FUNCTIONS,
+    ),
+    "sphere": Config(
+        dataset="sphere",
+        latent_dim=64,
+        w0=10.0,
+        inner_points=512,
+        outer_points=512,
+        fit_points=1024,
+        batch_size=16,
+        steps=1000,
+        **FUNCTIONS,
+    ),
+    "sound": Config(
+        dataset="sound",
+        latent_dim=64,
+        inner_points=512,
+        outer_points=512,
+        batch_size=16,
+        steps=1000,
+        **FUNCTIONS,
+    ),
+    "video": Config(
+        dataset="video",
+        latent_dim=128,
+        w0=20.0,
+        inner_points=1024,
+        outer_points=1024,
+        fit_points=2048,
+        batch_size=8,
+        steps=1000,
+        **FUNCTIONS,
+    ),
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
     # neither clipping nor averaging.
     "celeba64": Config(
@@ -189,15 +247,16 @@ def main(config, preset="digits"):
     devices.one_cpu_device_per_core()
     import jax
 
+    from functa_jax.modalities import loading
     from functa_jax.training import loop, report, starting
 
     first = jax.process_index() == 0
 
     def prepare():
-        data = config.load(images=config.images)
+        data = loading.load(config, config.images)
         _check_data(config, data)
         devices.data_mesh(config.batch_size)
-        model = loop.model_config(config, data.train.images)
+        model = loop.model_config(config, data)
         weights = starting.weights_of(config.init, model) if config.init else None
         run = starting.open_run(preset, config, data, NOT_IDENTITY) if first else None
         return data, weights, run
@@ -242,11 +301,23 @@ def _say_what_has_no_effect(config):
 
 
 def _check_data(config, data):
+    noun = "image" if isinstance(data, Dataset) else "function"
     if len(data.val) == 0 or len(data.test) == 0 or len(data.train) < 2:
         raise UserError(
             f"{data.name} has {len(data.train)} train, {len(data.val)} validation and "
-            f"{len(data.test)} test images: too few to learn about images from"
+            f"{len(data.test)} test {noun}s: too few to learn about {noun}s from"
         )
+    if isinstance(data, Dataset):
+        _check_images(config, data)
+    else:
+        _check_functions(config, data)
+    if config.class_loss:
+        data.require(classes=2)
+    what = f"{data.name} has only {counted(len(data.train), f'train {noun}')}"
+    checks.refuse_beyond("batch_size", config.batch_size, len(data.train), what)
+
+
+def _check_images(config, data):
     height, width, channels = data.train.images.shape[1:]
     if min(height, width) < 1 or channels not in (1, 3, 4):
         raise UserError(
@@ -258,7 +329,7 @@ def _check_data(config, data):
             f"--grid {config.grid} does not divide {data.name} images of {height}x{width}"
         )
     points = height * width // (config.cells if config.by_cells else 1)
-    for field in ("inner_points", "outer_points"):
+    for field in ("inner_points", "outer_points", "fit_points"):
         kind = "cells" if config.by_cells else "images"
         what = f"{data.name} {kind} have only {points} pixels"
         checks.refuse_beyond(field, getattr(config, field), points, what)
@@ -266,10 +337,24 @@ def _check_data(config, data):
         most = min(len(data.train), height * width * channels) - 1
         what = f"PCA of {data.name} has no more than {most} components of use"
         checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
-    if config.class_loss:
-        data.require(classes=2)
-    what = f"{data.name} has only {counted(len(data.train), 'train image')}"
-    checks.refuse_beyond("batch_size", config.batch_size, len(data.train), what)
+
+
+def _check_functions(config, data):
+    kinds = {
+        "grid": (config.grid, "cells are of images"),
+        "decoder": (config.decoder == "refined_pca", "its pictures are images"),
+        "update": (
+            config.update == "gauss_newton" and MODALITIES[data.modality].loss != "squared",
+            f"a Gauss-Newton step is of squared errors, the loss of {data.modality} is another",
+        ),
+    }
+    for name, (given, why) in kinds.items():
+        if given:
+            raise UserError(f"--{name} {getattr(config, name)}: {why}; not for {data.name}")
+    points = data.train.values.shape[1]
+    for field in ("inner_points", "outer_points", "fit_points"):
+        what = f"functions of {data.name} are known at only {points} points"
+        checks.refuse_beyond(field, getattr(config, field), points, what)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,11 @@ class FunctaTransformer(TransformerMixin, BaseEstimator):
 
     def _images(self, X):
         """Rows as images of the network's own shape; images as they are."""
-        images = np.asarray(X)
-        shape = (*self.functa_.resolution, self.functa_.config.channels)
+        images, functa = np.asarray(X), self.functa_
+        sides = functa.resolution or (() if functa.coords is None else functa.coords.shape[:1])
+        if not sides:
+            raise UserError(f"{functa!r} is of functions with points of their own: no rows of X")
+        shape = (*sides, functa.config.channels)
         if images.ndim == 2 and images.shape[1] == np.prod(shape):
             return images.reshape(-1, *shape)
         if images.ndim == 2:

@@ -69,6 +69,10 @@ def main(config):
             f"{config.run} has --decoder {functa.config.decoder}; the viewer decodes modulated "
             "SIRENs only"
         )
+    if not functa.of_images:
+        raise UserError(
+            f"{config.run} is of {functa.config.modality}; the viewer shows images only"
+        )
     if functa.config.width > WIDEST:
         raise UserError(
             f"{config.run} has width {functa.config.width}; the viewer decodes in the browser and "

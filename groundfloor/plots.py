@@ -25,6 +25,7 @@ COLOURS = {
     "PCA": BLACK,
     "whole PCA": GREY,
     "pixels": ORANGE,
+    "values": ORANGE,
     "rebuilt": GREEN,
     "SIREN": GREEN,
     # optim_torch: what a network has, and what became of a group of weights

@@ -36,7 +36,8 @@ def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
 
 
 def pca(train_images, components, folder=None):
-    """PCA with `components` numbers an image, fitted on images (n, h, w, C) uint8.
+    """PCA with `components` numbers an image, fitted on images (n, h, w, C) uint8, or on values
+    (n, ...) of other functions, uint8 or floats.
 
     None if an image has no more than that many numbers, so that PCA would be a copy. folder: of
     the run, as in `whole_pca`.
@@ -47,7 +48,7 @@ def pca(train_images, components, folder=None):
 
 
 def whole_pca(train_images, folder=None):
-    """The PCA of images (n, h, w, C) uint8 with all min(n, h*w*C) components.
+    """The PCA of images (n, h, w, C), or values, as in `pca`, with all min(n, h*w*C) components.
 
     folder: of the run, where it is kept as pca.npz, and found again while the images are the same.
     """
@@ -56,7 +57,7 @@ def whole_pca(train_images, folder=None):
     digest.update(np.ascontiguousarray(train_images))
     model = path and _kept(path, digest.hexdigest())
     if not model:
-        model = exact_pca(as_rows(train_images), 1 / 255)
+        model = exact_pca(as_rows(train_images), 1 / 255 if train_images.dtype == np.uint8 else 1)
         if path:
             # A copy, to spare time: where it cannot be written, nothing is lost.
             with contextlib.suppress(OSError, UserError), atomic(path) as temporary:
@@ -126,5 +127,5 @@ def as_rows(features):
 
 
 def pixel_rows(images):
-    """uint8 images (n, h, w, C) -> float32 (n, h*w*C) in [0, 1]."""
+    """Images or values (n, ...), uint8 or floats in [0, 1] -> float32 rows (n, d) in [0, 1]."""
     return as_rows(signals.to_float(images))

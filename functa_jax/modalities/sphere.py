@@ -15,7 +15,7 @@ from scipy.special import sph_harm_y_all
 from functa_jax.modalities import sets
 from groundfloor.errors import UserError
 
-EXPONENTS = (1.5, 2.0, 2.5, 3.0, 3.5)  # of the power law: the classes, from rough to smooth
+EXPONENTS = (2.0, 2.5, 3.0, 3.5, 4.0)  # of the power law: the classes, from rough to smooth
 DEGREES = 24  # the highest one of the fields
 
 

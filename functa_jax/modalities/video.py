@@ -39,8 +39,8 @@ def load(data_dir=None, images=None, dataset=None, count=2000, frames=8, side=32
         parts += [part] * total
     values = np.stack(values).reshape(len(values), -1, 1)
     coords, lattice = lattice_points(frames, side, side), (frames, side, side)
-    name, labels = f"video of {data.name}", np.concatenate(labels)
-    return sets.gathered(name, "video", values, coords, labels, np.array(parts), lattice, images)
+    labels, parts = np.concatenate(labels), np.array(parts)
+    return sets.gathered("video", "video", values, coords, labels, parts, lattice, images)
 
 
 def film(digit, frames, side, random):

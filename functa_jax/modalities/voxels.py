@@ -1,21 +1,19 @@
-"""Solids in a cube: 64 classes of computed shapes, and solids that digits sweep.
+"""Solids in a cube: 64 classes of computed shapes in random poses.
 
 No wheel among the requirements has a real volume (scikit-image's are downloaded, matplotlib has one
-slice of a head), so that the shapes are computed, and `stacks` are made of real digits. Values are
-occupancies, 0 or 255, at the centres of cubes; coordinates are those of [0, 1]^3.
+slice of a head), so that the shapes are computed; modalities/stacks.py makes others of real digits.
+Values are occupancies, 0 or 255, at the centres of cubes; coordinates are those of [0, 1]^3.
 """
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from functa_jax.modalities import sets, shapes
-from groundfloor.data import datasets
 from groundfloor.data.functions import lattice_points
 from groundfloor.errors import UserError
 from groundfloor.runs import counted
 
 TURN = 45.0  # degrees
-KEYS = 4  # digits in a stack
 
 
 def load(
@@ -60,39 +58,3 @@ def occupancy(inside, side):
     votes = inside(points[edge][:, None] + eighths) < 0
     full.reshape(-1)[edge] = votes.mean(1) >= 0.5
     return full
-
-
-def load_stacks(data_dir=None, images=None, dataset="mnist", count=2000, seed=0):
-    """A FunctionSet of solids that four real digits of one class sweep, one morphing into the next.
-
-    dataset: name of a set of square images, looked for in data_dir as by `datasets.load`, of which
-    each split has its own digits. The solid is where the signed distance to the digits' outlines,
-    interpolated linearly from slice to slice, is inside. count: of train; val and test have a tenth
-    each. The cube's side is that of the images.
-    """
-    data = datasets.load(dataset, data_dir)
-    side = data.train.images.shape[1]
-    random = np.random.default_rng(seed)
-    values, labels, parts = [], [], []
-    for part, total in zip(sets.PARTS, (count, -(-count // 10), -(-count // 10)), strict=True):
-        split = getattr(data, part)
-        rows = {label: np.flatnonzero(split.labels == label) for label in np.unique(split.labels)}
-        for label in random.choice(list(rows), total):
-            keys = split.images[random.choice(rows[label], KEYS), :, :, 0] >= 128
-            values.append(255 * (_swept(keys, side) > 0).astype(np.uint8).reshape(-1, 1))
-            labels.append(label)
-            parts.append(part)
-    coords, lattice = lattice_points(side, side, side), (side, side, side)
-    name = f"stacks of {data.name}"
-    return sets.gathered(
-        name, "voxels", np.stack(values), coords, np.array(labels), np.array(parts), lattice, images
-    )
-
-
-def _swept(keys, depth):
-    """Signed distances (depth, h, w), positive inside, between outlines bool (k, h, w)."""
-    signed = np.stack([distance_transform_edt(k) - distance_transform_edt(~k) for k in keys])
-    place = np.linspace(0, len(keys) - 1, depth)
-    lower = np.minimum(place.astype(int), len(keys) - 2)
-    share = (place - lower)[:, None, None]
-    return (1 - share) * signed[lower] + share * signed[lower + 1]

@@ -113,6 +113,10 @@ def torch_decoder(run, resolution=None):
     """
 
     def decoder_of(about, arrays):
+        if about["config"].modality != "images":
+            raise UserError(
+                f"the PyTorch decoder makes images; this functa is of {about['config'].modality}"
+            )
         sides = about["resolution"] if resolution is None else sides_of(resolution)
         return DECODERS[about["config"].decoder](about["config"], arrays, sides)
 

@@ -157,7 +157,7 @@ class Plan:
     def __init__(self, config, material):
         self.names = [name for name in TASKS if name in (config.only or TASKS)]
         self.out, self.origin, self.data = material.out, material.origin, material.data.name
-        self.values = material.data.train.images[0].size  # numbers in one image
+        self.values = material.data.train.values[0].size  # numbers in one image
         self.shared = {key: value for key, value in asdict(config).items() if key != "only"}
 
     def settings(self, name):

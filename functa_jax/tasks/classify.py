@@ -113,9 +113,12 @@ def main(config):
     material = task.load(config)
     data = material.data
     task.require(data, "nothing to classify", classes=2, test=1)
-    side = min(data.train.images.shape[1:3])
-    why = f"images of {data.name} have only {side} pixels on a side"
-    checks.refuse_beyond("pad", config.pad, side - 1, why)
+    if material.functa.of_images:
+        side = min(data.train.images.shape[1:3])
+        why = f"images of {data.name} have only {side} pixels on a side"
+        checks.refuse_beyond("pad", config.pad, side - 1, why)
+    elif config.augment:
+        raise UserError(f"--augment {config.augment}: {data.name} are no images, only these are")
     kinds = features.of_images(material, config.augment)
     planned = [(k, name) for k in kinds for name in config.classifiers if applies(name, k)]
     if not any(kind.name == "latents" for kind, _ in planned):

@@ -42,7 +42,7 @@ class Config(RestorationConfig):
 
 def main(config):
     """Fit, measure, draw; returns the report."""
-    study = Study(task.load(config), config)
+    study = Study(task.load(config, images_only=True), config)
     study.announce("denoising", len(config.noise))
     for noise in config.noise:
         name = f"noise {noise:g}"

@@ -19,6 +19,7 @@ from typing import Annotated
 
 import numpy as np
 
+from functa_jax.images.signals import to_float
 from functa_jax.tasks import task
 from functa_jax.tasks.generation import codes, pictures
 from functa_jax.tasks.generation.classifier import FEATURES, train_classifier
@@ -47,7 +48,7 @@ def main(config):
     material = task.load(config)
     data, judged = material.data, f"nothing to judge samples of {material.data.name} by"
     task.require(data, judged, classes=2, val=2, test=2)
-    if min(data.train.images.shape[1:3]) < 4:
+    if material.functa.of_images and min(data.train.images.shape[1:3]) < 4:
         raise task.NotForThese(f"{judged}: its images are smaller than 4x4")
     count = min(config.samples, len(data.test))
     both = codes.codes_of(material)
@@ -66,7 +67,7 @@ def main(config):
     judge = Judge(classifier, data, data.test.take(tested), data.val.take(held), config.seed)
 
     shown = data.train.take(taken)
-    rows = [judge.row("train images", as_floats(shown.images), shown.labels)]
+    rows = [judge.row("train images", to_float(shown.values), shown.labels)]
     rows[0]["distance to train"] = None  # they are their own nearest
     # Classes are asked for in the proportions of train.
     classes = _random(config, "classes").choice(data.train.labels, count)
@@ -83,23 +84,17 @@ def main(config):
         chosen.append(samples)
     guidance, numbers, _ = chosen[0]
 
-    names = [f"generate{part}.png" for part in ("", "_resolutions", "_neighbours", "_distances")]
-    files = [material.path(name) for name in names]
-    pictures.draw_classes(files[0], both[0], priors[0], guidance, config.seed)
-    pictures.draw_resolutions(files[1], material.functa, numbers)
-    pictures.draw_neighbours(files[2], both[0], judge, numbers)
-    ratio = pictures.draw_distances(files[3], both[0], judge, numbers)
+    names = pictures.draw_classes(material, both[0], priors[0], guidance, config.seed)
+    names += pictures.draw_resolutions(material, numbers)
+    names += pictures.draw_neighbours(material, both[0], judge, numbers)
+    ratio, drawn = pictures.draw_distances(material, both[0], judge, numbers)
+    names += drawn
     remarks = _remarks(config, material, judge, priors[0], chosen, rows, ratio, count)
     return task.report(material, "generate", config, rows, names, remarks)
 
 
 def _random(config, use):
     return np.random.default_rng(seeds.fold(config.seed, use))
-
-
-def as_floats(images):
-    """uint8 images as float32 in [0, 1]."""
-    return images / np.float32(255)
 
 
 def _remarks(config, material, judge, prior, chosen, rows, ratio, count):

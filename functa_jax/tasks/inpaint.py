@@ -41,7 +41,7 @@ class Config(RestorationConfig):
 
 def main(config):
     """Fit, measure, draw; returns the report."""
-    material = task.load(config)
+    material = task.load(config, images_only=True)
     kinds = masks(config, material.functa.resolution)
     study = Study(material, config)
     study.announce(f"inpainting, {', '.join(kinds)}", len(kinds))

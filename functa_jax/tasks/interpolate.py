@@ -16,8 +16,7 @@ from sklearn.neural_network import MLPClassifier
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.images import signals
-from functa_jax.images.gallery import gallery
-from functa_jax.tasks import task
+from functa_jax.tasks import drawing, task
 from functa_jax.tasks.film import animate
 from functa_jax.tasks.restoration.estimates import Models
 from groundfloor import checks, cli, seeds
@@ -25,6 +24,7 @@ from groundfloor.checks import Count, Interval
 from groundfloor.errors import UserError
 
 CLASSIFIER_ROWS = 10_000
+MOST_NUMBERS = 2**25  # of all pictures on all ways of one kind: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,12 @@ def main(config):
     material = task.load(config)
     test, latents = material.data.test, material.functaset.test.latents.astype(np.float32)
     random = np.random.default_rng(seeds.fold(config.seed, "pairs"))
-    ends = pairs(test.labels, config.count, random)
+    most = max(config.shown, MOST_NUMBERS // (config.frames * test.values[0].size))
+    ends = pairs(test.labels, min(config.count, most), random)
     models = Models.of(material)
     print(f"interpolating between {len(ends)} pairs of test images", flush=True)
-    ways = _ways(models, reconstruction.pixel_rows(test.images)[ends], latents[ends])
-    shape = (len(ends), *test.images.shape[1:])
+    ways = _ways(models, reconstruction.pixel_rows(test.values[ends.ravel()]), latents[ends])
+    shape = (len(ends), *test.values.shape[1:])
 
     places = np.linspace(0, 1, config.frames)
     paths = {}
@@ -61,12 +62,17 @@ def main(config):
         paths[name] = np.stack(frames, axis=1).astype(np.float32)
     rows, accuracy = _rows(material, paths, ends, config.seed)
 
-    figures = [f"interpolate_{number}.png" for number in range(min(config.shown, len(ends)))]
-    few = task.spaced(config.frames, 9)
-    for number, figure in enumerate(figures):
-        gallery(material.path(figure), {name: path[number, few] for name, path in paths.items()})
-    films = {name: path[: len(figures)] for name, path in paths.items()}
-    animate(material.path("interpolate.gif"), films)
+    figures, shown = [], range(min(config.shown, len(ends)))
+    few = task.spaced(config.frames, 9 if material.functa.of_images else 5)
+    for number in shown:
+        strips = {name: path[number, few] for name, path in paths.items()}
+        figures += drawing.draw(material, material.path(f"interpolate_{number}.png"), strips)
+    films = {
+        name: drawing.films(material.functa, path[: len(shown)]) for name, path in paths.items()
+    }
+    if all(film is not None for film in films.values()):
+        animate(material.path("interpolate.gif"), films)
+        figures.append("interpolate.gif")
 
     remarks = [
         f"Means over {len(ends)} pairs of test images ({config.count} asked), {config.frames} "
@@ -84,7 +90,6 @@ def main(config):
             "likeliest class of the middle, and how often that is the class of an end."
         )
     remarks += models.remarks()
-    figures.append("interpolate.gif")
     return task.report(material, "interpolate", config, rows, figures, remarks)
 
 
@@ -122,13 +127,15 @@ def spherical(a, b, t):
 def _ways(models, pixels, latents):
     """{name: function of t in [0, 1] that gives the pictures at t} from ends of m pairs.
 
-    pixels (m, 2, d) in [0, 1], latents (m, 2, *latent_shape).
+    pixels (2 m, d) in [0, 1], latents (m, 2, *latent_shape).
     """
     functa, gaussian, pca, prior = models[:4]
     ends, shape = np.moveaxis(latents, 1, 0), functa.config.latent_shape
-    ways = {"pixels, cross-fade": lambda t: linear(*np.moveaxis(pixels, 1, 0), t)}
+    pixels = pixels[::2], pixels[1::2]
+    what = "pixels" if functa.of_images else "values"
+    ways = {f"{what}, cross-fade": lambda t: linear(*pixels, t)}
     if pca is not None:
-        coefficients = [pca.transform(rows) for rows in np.moveaxis(pixels, 1, 0)]
+        coefficients = [pca.transform(rows) for rows in pixels]
         ways["PCA"] = lambda t: pca.inverse_transform(linear(*coefficients, t))
     white = [gaussian.whiten(z) for z in ends]
     ways["latents, linear"] = lambda t: functa.decode(linear(*ends, t))
@@ -146,7 +153,7 @@ def _ways(models, pixels, latents):
 def _rows(material, paths, ends, seed):
     """(rows of the table, accuracy of the classifier on validation or None)."""
     data = material.data
-    train = reconstruction.pixel_rows(data.train.images)
+    train = reconstruction.pixel_rows(data.train.values)
     near = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
 
     def distance(rows):
@@ -166,13 +173,13 @@ def _rows(material, paths, ends, seed):
 
     rows = []
     for name, path in paths.items():
-        errors = ((path[:, 1:] - path[:, :-1]) ** 2).mean((2, 3, 4))
-        dB = signals.psnr(errors)
+        changes = (path[:, 1:] - path[:, :-1]).reshape(len(path), path.shape[1] - 1, -1)
+        dB = signals.psnr((changes**2).mean(2))
         middle = reconstruction.as_rows(path[:, path.shape[1] // 2])
         row = {"between": name, "neighbours, dB": float(dB.mean())}
         row |= {"largest step, dB": float(dB.min(axis=1).mean()), "to train": distance(middle)}
         rows.append(row | judged(middle, data.test.labels[ends]))
-    images, labels = data.test.images[ends[:, 0]], data.test.labels[ends[:, :1]]
+    images, labels = data.test.values[ends[:, 0]], data.test.labels[ends[:, :1]]
     pixels = reconstruction.pixel_rows(images)
     last = {"between": "test images themselves", "to train": distance(pixels)}
     return [*rows, last | judged(pixels, labels)], accuracy
@@ -191,7 +198,7 @@ def _classifier(data, train, seed):
     model.fit(train[rows], labels)
     if not len(data.val):
         return model, None
-    return model, float(model.score(reconstruction.pixel_rows(data.val.images), data.val.labels))
+    return model, float(model.score(reconstruction.pixel_rows(data.val.values), data.val.labels))
 
 
 if __name__ == "__main__":

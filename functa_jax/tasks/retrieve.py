@@ -40,12 +40,13 @@ def main(config):
         print(f"neighbours by {kind.name}", flush=True)
         row, best[kind.name] = measure(kind, data, config.queries)
         rows.append(row)
-    names = ["retrieve_neighbours.png", "retrieve_classes.png", "retrieve_map.png"]
-    files = [material.path(name) for name in names]
-    figures.neighbour_figure(files[0], best, data)
-    figures.class_figure(files[1], best, data.num_classes)
+    names = ["retrieve_classes.png", "retrieve_map.png"]
+    if material.functa.of_images:
+        names.insert(0, "retrieve_neighbours.png")
+        figures.neighbour_figure(material.path(names[0]), best, data)
+    figures.class_figure(material.path("retrieve_classes.png"), best, data.num_classes)
     print("t-SNE", flush=True)
-    figures.map_figure(files[2], best, data, config.points, config.seed)
+    figures.map_figure(material.path("retrieve_map.png"), best, data, config.points, config.seed)
     chosen = best["latents"].labels
     error = np.nanstd(best["latents"].precisions) / np.sqrt(len(chosen))
     remarks = [

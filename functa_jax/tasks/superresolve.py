@@ -47,7 +47,7 @@ class Config(RestorationConfig):
 
 def main(config):
     """Fit, measure, draw; returns the report."""
-    material = task.load(config)
+    material = task.load(config, images_only=True)
     sides = material.functa.resolution
     for factor in config.factor:
         if any(side % factor for side in sides):

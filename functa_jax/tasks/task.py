@@ -40,6 +40,7 @@ from functa_jax.functaset import COLUMNS, SPLITS, Functaset, find_shards, load_f
 from groundfloor import checks, plots, tables
 from groundfloor.checks import Seed
 from groundfloor.data import datasets
+from groundfloor.data.functions import FunctionSet
 from groundfloor.errors import UserError
 from groundfloor.runs import content_hash, environment, write_json
 
@@ -68,15 +69,15 @@ class TaskConfig(checks.Settings):
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A Functa, its Functaset, and the groundfloor.data.datasets.Dataset that both were made from.
+    """A Functa, its Functaset, and the Dataset or FunctionSet that both were made from.
 
-    data.SPLIT.images and labels belong to functaset.SPLIT row by row, but for augmented copies of
+    data.SPLIT.values and labels belong to functaset.SPLIT row by row, but for augmented copies of
     train, which follow after the images themselves in the same order.
     """
 
     functa: "Functa"  # noqa: F821 -- JAX is imported when a task begins
     functaset: Functaset
-    data: datasets.Dataset
+    data: datasets.Dataset | FunctionSet
     out: Path
     folder: Path | None = None  # of the run, if there is one; keeps the PCA of its images
 
@@ -103,8 +104,8 @@ class NotForThese(UserError):
     """A task has no answer for data of this kind, whatever the flags: no classes, say."""
 
 
-def load(config):
-    """The Material of a TaskConfig.
+def load(config, images_only=False):
+    """The Material of a TaskConfig. images_only: NotForThese where it is of other functions.
 
     Raises UserError, in one line, if the run is not finished, if functaset or data are others
     than those of the run, or if train has no two images that differ.
@@ -116,6 +117,8 @@ def load(config):
     from functa_jax.training.exporter import data_of
 
     functa = load_functa(config.run)
+    if images_only and not functa.of_images:
+        raise NotForThese(f"{config.run} is of {functa.config.modality}: this task is for images")
     folder = config.run if config.run.is_dir() else config.run.parent
     path = config.functaset or folder / "functaset.npz"
     try:
@@ -130,16 +133,17 @@ def load(config):
     if functaset.metadata.get("checkpoint") != functa.hash:
         raise UserError(f"{path} was made by another functa than {config.run}; export it again")
     data = data_of(functa, config.run, config.data_dir)
+    noun = "images" if functa.of_images else "functions"
     same = functaset.metadata.get("data_fingerprint", data.fingerprint) == data.fingerprint
     for name in SPLITS:
         ids, split = getattr(functaset, name).ids, getattr(data, name)
         copies = len(ids) // max(len(split), 1) if name == "train" else 1
         same &= np.array_equal(ids, np.tile(split.ids, copies))
     if not same:
-        raise UserError(f"{path} was made from other images than those of {data.name} found")
-    images = data.train.images
-    if len(images) < 2 or (images == images[0]).all():
-        raise UserError(f"{data.name} has no two train images that differ: nothing to compare")
+        raise UserError(f"{path} was made from other {noun} than those of {data.name} found")
+    values = data.train.values
+    if len(values) < 2 or (values == values[0]).all():
+        raise UserError(f"{data.name} has no two train {noun} that differ: nothing to compare")
     out = config.out or folder / "tasks"
     if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
         raise UserError(f"--out {out}: a file lies where the report's folder should be")

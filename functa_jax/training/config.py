@@ -37,6 +37,9 @@ class InnerConfig(StepConfig):
     """Ignore second derivatives in the outer gradient (cheaper, worse)."""
     inner_points: Count | None = None
     """Random pixels per inner loss; none uses all."""
+    fit_points: Count | None = None
+    """Random pixels (the same in all images) that latents are fitted to after training; none: all.
+    For functions of very many points."""
     penalty: NotNegative = 0.0
     """Weight of mean(latent^2) in both losses."""
 

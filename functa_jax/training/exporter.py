@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shards, shard_path
+from functa_jax.modalities import loading
 from groundfloor import seeds
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
@@ -57,8 +58,9 @@ class Augmentation:
 
 
 def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damaged=False):
-    """The Dataset that a run (folder, or functa.npz) was trained on, as many images of it, or
-    another one by name or path; brought to the functa's resolution if that can be."""
+    """The Dataset or FunctionSet that a run (folder, or functa.npz) was trained on, as many images
+    of it, or another one by name or path; images are brought to the functa's resolution if that can
+    be."""
     path = (run if run.is_dir() else run.parent) / "config.json"
     settings = read_dict(path, "settings") if path.exists() else {}
     own = settings.get("dataset", functa.metadata.get("data"))
@@ -68,18 +70,20 @@ def data_of(functa, run, data_dir=None, *, name=None, download=False, skip_damag
     if name in (None, own):
         images = settings.get("images")
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)
+    if loading.is_of_functions(name or own):
+        return loading.functions(name or own, data_dir, images)
     return datasets.load(
         name or own,
         data_dir,
         download=download,
-        size=functa.resolution,
+        size=functa.resolution if functa.of_images else None,
         images=images,
         skip_damaged=skip_damaged,
     )
 
 
 def export(functa, data, path, augmentation=None, dtype="float32", shard_megabytes=1000):
-    """Write the functaset of a Dataset (groundfloor.data) to `path`; returns the paths written.
+    """Write the functaset of a Dataset or a FunctionSet to `path`; returns the paths written.
 
     dtype: "float32" or "float16" for the latents; shard_megabytes: latents in one file at most.
     Replaces what an earlier export wrote to `path`, in however many shards. UserError if another
@@ -148,7 +152,8 @@ def _fit_all(functa, data, partial, augmentation, dtype):
     sizes = [min(BATCH, len(getattr(data, name)) - start) for name, _, start in tasks]
     if done:
         Stopping.kept = f"batch {done:,} in {partial}"
-    with Progress(sum(sizes), "image", start=sum(sizes[:done])) as progress:
+    noun = "image" if functa.of_images else "function"
+    with Progress(sum(sizes), noun, start=sum(sizes[:done])) as progress:
         for number, (name, copy, start) in enumerate(tasks[done:], done):
             split = getattr(data, name)
             part = split.take(slice(start, start + BATCH))
@@ -158,7 +163,7 @@ def _fit_all(functa, data, partial, augmentation, dtype):
             wrong = ~np.isfinite(latents.reshape(len(latents), -1)).all(axis=1)
             if wrong.any():
                 raise UserError(
-                    f"the latents of {wrong.sum():,} of {len(wrong):,} images of {name} are not "
+                    f"the latents of {wrong.sum():,} of {len(wrong):,} {noun}s of {name} are not "
                     f"finite after {functa.inner_steps} steps: the inner loop diverges on them"
                 )
             if np.abs(latents).max(initial=0) > np.finfo(dtype).max:

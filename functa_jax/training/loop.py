@@ -27,16 +27,17 @@ MAX_ROLLBACKS = 10
 GUARDED_STEPS = 50  # outer steps whose mean PSNR is held against the best so far
 
 
-def model_config(config, images):
-    """The ModelConfig of a meta_train.Config for images (n, h, w, C), or for a FunctionSet."""
-    if isinstance(images, FunctionSet):
+def model_config(config, data):
+    """The ModelConfig of a meta_train.Config for a Dataset, images (n, h, w, C), a FunctionSet."""
+    if isinstance(data, FunctionSet):
         return ModelConfig.of(
             config,
-            channels=images.train.values.shape[-1],
+            channels=data.train.values.shape[-1],
             step_rates=config.inner_steps if config.rates_of_steps else None,
-            inputs=images.train.coords.shape[-1],
-            modality=images.modality,
+            inputs=data.train.coords.shape[-1],
+            modality=data.modality,
         )
+    images = data.train.images if isinstance(data, Dataset) else data
     return ModelConfig.of(
         config,
         channels=images.shape[-1],
@@ -61,7 +62,7 @@ def train(config, data, run, weights=None):
     Returns (Functa with averaged parameters, seconds spent training in all).
     """
     of_images = isinstance(data, Dataset)
-    model = model_config(config, data.train.images if of_images else data)
+    model = model_config(config, data)
     samples = Samples.of(model, data.train)
     mesh = devices.data_mesh(config.batch_size)
     if run is not None:
@@ -112,6 +113,7 @@ def train(config, data, run, weights=None):
             config.penalty,
             {"data": data.name, "data_fingerprint": data.fingerprint, "step": int(state["step"])},
             coords,
+            config.fit_points,
         )
 
     def evaluate(state, row):

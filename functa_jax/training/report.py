@@ -5,13 +5,15 @@ import os
 import jax
 import numpy as np
 
-from functa_jax.evaluation import classification, reconstruction
+from functa_jax.evaluation import classification, functions, reconstruction
 from functa_jax.functaset import SPLITS, load_functaset
+from functa_jax.modalities.modality import MODALITIES
 from functa_jax.training import exporter, figures
 from groundfloor.errors import UserError
 from groundfloor.runs import duration, read_json
 
 SAME_IMAGES = ("data", "data_fingerprint", "train_images")  # of summaries to compare
+MOST_VALUES = 1024  # of a function, that classifiers are chosen on; PCA stands for more
 DRAWN = ("numbers", "test_psnr", "pca_test_psnr")
 LOADING = """import functa_jax
 functaset = functa_jax.load_functaset("{path}")
@@ -20,37 +22,30 @@ x, y = functaset.train.latents, functaset.train.labels"""
 
 def write(config, data, run, functa, train_seconds):
     """Everything after training; summary.json last, so that its presence means all is there."""
-    print("evaluating on test, beside PCA with as many numbers", flush=True)
-    steps_shown = sorted({*reconstruction.STEPS_SHOWN, config.inner_steps})
-    test_psnr = reconstruction.psnr_after_steps(functa, data.test.images, steps_shown)
-    numbers = functa.config.numbers
-    pca = reconstruction.pca(data.train.images, numbers, run.folder)
-    pca_psnr = None if pca is None else reconstruction.pca_psnr(pca, data.test.images)
+    evaluated = _images if functa.of_images else _functions
+    found, features = evaluated(config, data, run, functa)
+    curves = run.path("figures/learning_curves.png")
+    figures.learning_curves(curves, run.rows(), found["pca_test_psnr"])
 
-    shown = data.test.take(np.linspace(0, len(data.test) - 1, 10).astype(int))
-    figures.reconstructions(run.path("figures/reconstructions.png"), functa, shown.images)
-    figures.learning_curves(run.path("figures/learning_curves.png"), run.rows(), pca_psnr)
-
-    print("fitting every image for functaset.npz", flush=True)
+    print(
+        f"fitting every {'image' if functa.of_images else 'function'} for functaset.npz", flush=True
+    )
     path = run.path("functaset.npz")
     exporter.export(functa, data, path)
     print(f"three lines load it:\n\n{LOADING.format(path=path)}\n", flush=True)
 
-    accuracy = _accuracy(config, data, load_functaset(path), pca)
+    accuracy = _accuracy(config, data, load_functaset(path), features)
     run.write_summary(
         data=data.name,
         data_fingerprint=data.fingerprint,
         train_images=len(data.train),
         latent_dim=config.latent_dim,
-        numbers=numbers,
+        numbers=functa.config.numbers,
         seed=config.seed,
         rollbacks=sum(row.get("event") == "rollback" for row in run.rows()),
         raised_at=sorted({row["step"] for row in run.rows() if row.get("event") == "raised"}),
         outer_steps=config.steps,
-        test_psnr=test_psnr[config.inner_steps],
-        test_psnr_after_steps={str(step): psnr for step, psnr in test_psnr.items()},
-        psnr_is="mean of per-image PSNR over the whole test split, dB",
-        pca_test_psnr=pca_psnr,
+        **found,
         accuracy=accuracy,
         train_seconds=round(train_seconds, 1),
         checkpoint=functa.hash,
@@ -60,18 +55,69 @@ def write(config, data, run, functa, train_seconds):
     _panel_of_sizes(run)
 
 
-def _accuracy(config, data, functaset, pca):
-    """What `classification.compare` finds on latents, PCA and pixels; {} if it cannot be done."""
+def _images(config, data, run, functa):
+    """(results on test images, {name: rows of train, val and test} for classifiers); a figure."""
+    print("evaluating on test, beside PCA with as many numbers", flush=True)
+    steps_shown = sorted({*reconstruction.STEPS_SHOWN, config.inner_steps})
+    test_psnr = reconstruction.psnr_after_steps(functa, data.test.images, steps_shown)
+    pca = reconstruction.pca(data.train.images, functa.config.numbers, run.folder)
+    shown = data.test.take(np.linspace(0, len(data.test) - 1, 10).astype(int))
+    figures.reconstructions(run.path("figures/reconstructions.png"), functa, shown.images)
+    features = {
+        "pixels": [reconstruction.pixel_rows(getattr(data, name).images) for name in SPLITS]
+    }
+    if pca is not None:
+        features = {"PCA": [pca.transform(rows) for rows in features["pixels"]], **features}
+    return {
+        "test_psnr": test_psnr[config.inner_steps],
+        "test_psnr_after_steps": {str(step): psnr for step, psnr in test_psnr.items()},
+        "psnr_is": "mean of per-image PSNR over the whole test split, dB",
+        "pca_test_psnr": None if pca is None else reconstruction.pca_psnr(pca, data.test.images),
+    }, features
+
+
+def _functions(config, data, run, functa):
+    """As `_images`, of other functions: their modality's metric, too, and all rivals."""
+    modality = MODALITIES[functa.config.modality]
+    print(f"evaluating {modality.metric} on test, beside rivals with as many numbers", flush=True)
+    steps_shown = sorted({*reconstruction.STEPS_SHOWN, config.inner_steps})
+    psnr, predictions = functions.course(functa, data.test, steps_shown)
+    metric, decibels = functions.measure(functa, data.test, predictions)
+    rebuilt = functions.rebuilt(functa, data)
+    rivals = {}
+    for name, found in rebuilt.items():
+        of_rival = functions.measure(functa, data.test, found)
+        rivals[name] = {"metric": float(of_rival[0].mean()), "psnr": float(of_rival[1].mean())}
+    picture = run.path("figures/reconstructions.png")
+    functions.draw(picture, functa, data, {"functa": predictions, **rebuilt})
+    pca, features = functions.pca_features(functa, data), {}
+    if pca is not None:
+        features["PCA"] = pca
+        if data.train.values[0].size <= MOST_VALUES:
+            splits = [getattr(data, name) for name in SPLITS]
+            features["values"] = [reconstruction.pixel_rows(split.values) for split in splits]
+    return {
+        "modality": functa.config.modality,
+        "metric": modality.metric,
+        "unit": modality.unit,
+        "test_metric": float(metric.mean()),
+        "metric_is": "mean over the functions of the whole test split",
+        "rivals": rivals,
+        "test_psnr": float(decibels.mean()),
+        "test_psnr_after_steps": {str(step): value for step, value in psnr.items()},
+        "psnr_is": "mean of per-function PSNR over the whole test split, dB, by points' weights",
+        "pca_test_psnr": rivals["PCA"]["psnr"] if rivals else None,
+    }, features
+
+
+def _accuracy(config, data, functaset, features):
+    """What `classification.compare` finds on latents and other features; {} if it has nothing."""
     labels = [getattr(data, name).labels for name in SPLITS]
     if not data.num_classes or not classification.possible(np.concatenate(labels[:2])):
         print(f"no classifiers: {data.name} has no two classes with two images each", flush=True)
         return {}
-    pixels = [reconstruction.pixel_rows(getattr(data, name).images) for name in SPLITS]
     latents = [reconstruction.as_rows(getattr(functaset, name).latents) for name in SPLITS]
-    features = {"latents": latents}
-    if pca is not None:
-        features["PCA"] = [pca.transform(rows) for rows in pixels]
-    features["pixels"] = pixels
+    features = {"latents": latents, **features}
     print("choosing classifiers by cross-validation on train and validation", flush=True)
     return classification.compare(features, labels, config.classifier_rows, config.seed)
 
@@ -95,15 +141,20 @@ def table(run):
     """The closing table of a finished run: what was reached, and what lies where."""
     s = run.summary()
     steps = s["test_psnr_after_steps"]
-    pca = s["pca_test_psnr"]
+    noun, pca = "function" if "modality" in s else "image", s["pca_test_psnr"]
     lines = [
         "",
-        f"{s['data']}, {s['numbers']} numbers per image, {s['outer_steps']:,} outer steps in "
+        f"{s['data']}, {s['numbers']} numbers per {noun}, {s['outer_steps']:,} outer steps in "
         f"{duration(s['train_seconds'])}, seed {s['seed']}, {s['device']}",
-        "test PSNR (mean of per-image)  "
+        f"test PSNR (mean of per-{noun})  "
         + "  ".join(f"{k} steps {v:.2f} dB" for k, v in steps.items()),
         f"PCA with as many numbers       {'-' if pca is None else f'{pca:.2f} dB'}",
     ]
+    if "modality" in s:
+        unit = f" {s['unit']}" if s["unit"] else ""
+        lines.append(f"test {s['metric']}, {s['test_metric']:.3f}{unit}")
+        for name, rival in s["rivals"].items():
+            lines.append(f"{name}, as many numbers: {rival['metric']:.3f}{unit}")
     for name, result in s["accuracy"].items():
         low, high = result.get("interval", (np.nan, np.nan))  # older runs have none
         p = f"   p {result['p']:.2g} against latents" if "p" in result else ""

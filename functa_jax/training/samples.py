@@ -6,6 +6,7 @@ import numpy as np
 
 from functa_jax.modalities.modality import MODALITIES
 from functa_jax.model import siren
+from groundfloor import seeds
 from groundfloor.data.functions import Functions
 
 
@@ -33,6 +34,18 @@ class Samples:
 
     def __len__(self):
         return len(self.values)
+
+    def thinned(self, count):
+        """At most `count` points of each, the same ones in all, drawn once and for all; None for
+        all, which it also is where functions weigh points each in its own way."""
+        points = self.values.shape[1]
+        own_weights = self.weights is not None and self.weights.ndim > 1
+        if count is None or count >= points or own_weights:
+            return self
+        rows = np.sort(np.random.default_rng(seeds.fold(0, "points")).permutation(points)[:count])
+        coords = self.coords[:, rows] if self.coords.ndim == self.values.ndim else self.coords[rows]
+        weights = None if self.weights is None else self.weights[rows]
+        return Samples(self.values[:, rows], coords, weights)
 
 
 def point_weights(modality, coords, mask=None):

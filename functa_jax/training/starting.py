@@ -17,7 +17,7 @@ def weights_of(path, model):
     """
     functa = load(path)
     settings = [field.name for field in fields(NetworkConfig) + fields(GridConfig)]
-    for name in ("channels", "picture", *settings):
+    for name in ("channels", "inputs", "picture", *settings):
         theirs, ours = getattr(functa.config, name), getattr(model, name)
         if theirs != ours:
             raise UserError(f"--init {path}: it has {name} {theirs}, this run {ours}")

@@ -54,16 +54,6 @@ class Functions:
         mask = None if self.mask is None else self.mask[rows]
         return Functions(self.values[rows], coords, self.labels[rows], self.ids[rows], mask)
 
-    def thinned(self, most):
-        """The same functions at `most` of their points, which chance chose once and for all."""
-        points = self.values.shape[1]
-        if points <= most:
-            return self
-        kept = np.sort(np.random.default_rng(0).permutation(points)[:most])
-        mask = None if self.mask is None else self.mask[:, kept]
-        coords = self.coords[..., kept, :]
-        return Functions(self.values[:, kept], coords, self.labels, self.ids, mask)
-
 
 @dataclass(frozen=True, eq=False)
 class FunctionSet:
@@ -82,14 +72,21 @@ class FunctionSet:
     fingerprint: str
     lattice: tuple[int, ...] | None = None
 
-    def require(self, *, classes=0):
-        """UserError where the data lack what a command needs: `classes` different labels."""
+    def require(self, *, classes=0, val=0, test=0):
+        """UserError where the data lack what a command needs: `classes` different labels in train,
+        so many functions in val and test."""
         found = len(np.unique(self.train.labels)) if self.num_classes else 0
         if found < classes:
             raise UserError(
                 f"{self.name} has {counted(found, 'class', 'classes')} in train, "
                 f"at least {classes} are needed"
             )
+        for part, split, least in (("val", self.val, val), ("test", self.test, test)):
+            if len(split) < least:
+                raise UserError(
+                    f"{self.name} has {counted(len(split), 'function')} in {part}, "
+                    f"at least {least} needed"
+                )
 
 
 def lattice_points(*sides):

@@ -24,6 +24,11 @@ class Split:
     def __len__(self):
         return len(self.images)
 
+    @property
+    def values(self):
+        """The images, by the name that values of other functions have."""
+        return self.images
+
     def take(self, indices):
         """The rows `indices` (integers, a slice or a mask) as a new Split."""
         return Split(self.images[indices], self.labels[indices], self.ids[indices])

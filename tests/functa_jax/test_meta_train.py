@@ -10,6 +10,7 @@ import functa_jax
 from functa_jax import meta_train
 from functa_jax.evaluation import classification
 from functa_jax.meta_train import PRESETS, Config
+from functa_jax.modalities.loading import COMPUTED
 from functa_jax.training import loop
 from groundfloor import cli
 from groundfloor.data import datasets
@@ -68,6 +69,7 @@ def put_beside(folder):
     [
         preset if preset in ("digits", "digits-spatial") else pytest.param(preset, marks=SLOW)
         for preset in PRESETS
+        if PRESETS[preset].dataset not in COMPUTED
     ],
 )
 def test_every_preset_does_the_whole_job(preset, tmp_path, capsys):

@@ -1,4 +1,7 @@
-"""What the classifiers see: latents, PCA and pixels of the same images, also of augmented ones."""
+"""What the classifiers see: latents, PCA and pixels of the same images, also of augmented ones.
+
+Of other functions than images, the values stand where pixels do.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.images.signals import to_float
+
+MOST_VALUES = 8192  # of a function: beyond, whole PCA, which turns them, stands for them alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +36,8 @@ class Features:
 
 
 def of_images(material, augment=0, whole=True):
-    """Latents, PCA with as many numbers (if an image has more) and with all, and pixels: a list of
-    Features.
+    """Latents, PCA with as many numbers (if an image has more) and with all, and pixels (of other
+    functions, values, up to MOST_VALUES of them): a list of Features.
 
     augment: augmented images to be fitted before every 50 steps. If the functaset has augmented
     copies, PCA and pixels see augmented images too, made as training goes: that costs nothing.
@@ -42,7 +48,7 @@ def of_images(material, augment=0, whole=True):
     latents = (getattr(functaset, name).latents for name in splits)
     kinds = [Features("latents", *latents, lambda x: material.functa.encode(x)[0], augment)]
     rows = augment or 2048 * copies
-    images = [getattr(material.data, name).images for name in splits]
+    images = [getattr(material.data, name).values for name in splits]
     models = {"PCA": reconstruction.pca(images[0], kinds[0].numbers, material.folder)}
     if whole:
         models["whole PCA"] = reconstruction.whole_pca(images[0], material.folder)
@@ -54,10 +60,12 @@ def of_images(material, augment=0, whole=True):
 
             kinds.append(Features(name, *map(reduced, images), reduced, rows))
 
-    def pixels(x):
-        return x.astype(np.float32) / 255
-
-    return [*kinds, Features("pixels", *map(pixels, images), pixels, rows)]
+    if material.functa.of_images:
+        return [*kinds, Features("pixels", *map(to_float, images), to_float, rows)]
+    if images[0][0].size <= MOST_VALUES:
+        rows_of = reconstruction.pixel_rows
+        kinds.append(Features("values", *map(rows_of, images), rows_of, rows))
+    return kinds
 
 
 def scales(x, how):

@@ -55,7 +55,7 @@ class Labelled:
     """
 
     def __init__(self, data, seed):
-        self.images = np.concatenate([data.train.images, data.val.images])
+        self.images = np.concatenate([data.train.values, data.val.values])
         self.labels = np.concatenate([data.train.labels, data.val.labels])
         self.train, self.classes = len(data.train), np.arange(data.num_classes)
         everything = np.arange(len(self.labels))

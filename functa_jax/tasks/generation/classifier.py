@@ -1,9 +1,12 @@
 """The classifier by whose features generated images are judged."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from functa_jax.images.signals import to_float
 from functa_jax.tasks.classification import training
 from functa_jax.tasks.classification.networks import halved, patches
 from groundfloor import seeds
@@ -40,18 +43,45 @@ class ConvNet(nnx.Module):
         return jnp.concatenate([features, self.last(features)], axis=1)
 
 
+class Dense(nnx.Module):
+    """Three dense layers, for values (B, N, C) of other functions than images."""
+
+    def __init__(self, numbers, num_classes, *, rngs):
+        self.first = nnx.Linear(numbers, 2 * FEATURES, rngs=rngs)
+        self.second = nnx.Linear(2 * FEATURES, FEATURES, rngs=rngs)
+        self.last = nnx.Linear(FEATURES, num_classes, rngs=rngs)
+
+    def features(self, values):
+        """(B, FEATURES), before the last layer."""
+        return jnp.tanh(self.second(nnx.relu(self.first(values.reshape(len(values), -1) - 0.5))))
+
+    def __call__(self, values, key=None):
+        """Logits (B, classes)."""
+        return self.last(self.features(values))
+
+    def features_and_logits(self, values):
+        """Both in one array (B, FEATURES + classes)."""
+        features = self.features(values)
+        return jnp.concatenate([features, self.last(features)], axis=1)
+
+
 def train_classifier(train, num_classes, steps, seed):
     """A function of images (n, h, w, C), floats in [0, 1], that gives features and classes.
 
-    It is a ConvNet trained on a Split: `steps` batches of 128, AdamW without decay.
+    It is a ConvNet trained on a Split, or dense layers on the values (n, N, C) of Functions:
+    `steps` batches of 128, AdamW without decay.
     """
-    resolution, channels = train.images.shape[1:3], train.images.shape[3]
+    shape = train.values.shape[1:]
     key = jax.random.fold_in(jax.random.key(seed), seeds.number("judge's weights"))
-    network = training.fresh(
-        lambda rngs: ConvNet(resolution, channels, num_classes, rngs=rngs), key
-    )
+
+    def build(rngs):
+        if len(shape) == 3:
+            return ConvNet(shape[:2], shape[2], num_classes, rngs=rngs)
+        return Dense(math.prod(shape), num_classes, rngs=rngs)
+
+    network = training.fresh(build, key)
     recipe = training.Recipe(steps, rate=RATE, decay=0.0, smoothing=0.0, ema=0.0)
-    images = train.images.astype("float32") / 255
+    images = to_float(train.values)
     with Progress(steps, "classifier step") as progress:
         trained = training.train(
             network,
@@ -64,6 +94,7 @@ def train_classifier(train, num_classes, steps, seed):
         )
 
     def classify(images):
+        images = images.reshape(-1, *shape)  # values may come on their lattice
         outputs = trained.outputs(images, "features_and_logits")
         return outputs[:, :FEATURES], outputs[:, FEATURES:].argmax(axis=1)
 

@@ -46,15 +46,15 @@ def codes_of(material):
     splits = [getattr(functaset, split) for split in ("train", "val", "test")]
     latents = [split.latents.astype(np.float32) for split in splits]
     codes = [Code("functa", *latents, splits[0].labels, decode, "prior.npz")]
-    pca = reconstruction.pca(data.train.images, functa.config.numbers, material.folder)
+    pca = reconstruction.pca(data.train.values, functa.config.numbers, material.folder)
     if pca is not None:
-        shape = data.train.images.shape[1:]
+        shape = data.train.values.shape[1:]
 
         def rebuild(scores):
             return np.clip(pca.inverse_transform(scores), 0, 1).reshape(-1, *shape)
 
         pixels = [
-            reconstruction.pixel_rows(getattr(data, s).images) for s in ("train", "val", "test")
+            reconstruction.pixel_rows(getattr(data, s).values) for s in ("train", "val", "test")
         ]
         scores = [pca.transform(rows).astype(np.float32) for rows in pixels]
         codes.append(Code("PCA", *scores, data.train.labels, rebuild, "prior_pca.npz"))

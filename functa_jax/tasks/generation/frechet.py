@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.images.signals import to_float
 from functa_jax.tasks.generation.classifier import FEATURES
 from groundfloor import seeds
 
@@ -44,7 +45,8 @@ def nearest(train, rows, count=1):
 
 
 class Judge:
-    """Scores sets of images (n, h, w, C), floats in [0, 1], against a data set's own images.
+    """Scores sets of images (n, h, w, C), floats in [0, 1], against a data set's own images; or of
+    other functions, values (n, ...) at the same points.
 
     test, val: Splits to compare with. accuracy: of the classifier on all of data.test, in %;
     components: principal components of train images' features that FID takes, and `explained`, the
@@ -54,22 +56,22 @@ class Judge:
 
     def __init__(self, classifier, data, test, val, seed=0):
         self.classifier, self.seed, self.draws = classifier, seed, {}
-        self.pixels = reconstruction.pixel_rows(data.train.images)
-        features = classifier(data.train.images / np.float32(255))[0]
+        self.pixels = reconstruction.pixel_rows(data.train.values)
+        features = classifier(to_float(data.train.values))[0]
         enough = max(1, min(len(test), len(val)) // IMAGES_PER_FEATURE)
         self.components = min(FEATURES, enough, len(features))
         self.axes = PCA(self.components, svd_solver="full").fit(features.astype(np.float64))
         self.explained = float(self.axes.explained_variance_ratio_.sum())
-        images = test.images / np.float32(255)
+        images = to_float(test.values)
         self.references = [
-            self.axes.transform(classifier(x)[0]) for x in (images, val.images / np.float32(255))
+            self.axes.transform(classifier(x)[0]) for x in (images, to_float(val.values))
         ]
         self.resampled = [
             self._places(f"reference {number}", len(reference))
             for number, reference in enumerate(self.references)
         ]
         self.reference_distances = self.distances(images)
-        _, classes = classifier(data.test.images / np.float32(255))
+        _, classes = classifier(to_float(data.test.values))
         self.accuracy = 100 * float(np.mean(classes == data.test.labels))
 
     def _places(self, stream, count):

@@ -36,7 +36,7 @@ class Models(NamedTuple):
     def of(cls, material):
         """Those of a task's Material; UserError if its prior.npz belongs to another functa."""
         functa, train = material.functa, material.functaset.train.latents
-        images = material.data.train.images
+        images = material.data.train.values
         pca = reconstruction.pca(images, functa.config.numbers, material.folder)
         return cls(functa, Gaussian.of(train), pca, find_prior(material, "prior.npz"))
 

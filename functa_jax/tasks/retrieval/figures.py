@@ -70,7 +70,7 @@ def class_figure(path, best, classes):
 def map_figure(path, best, data, points, seed):
     """t-SNE maps of test images, by latents, PCA (where there is one) and pixels, coloured by
     class."""
-    names = [name for name in ("latents", "PCA", "pixels") if name in best]
+    names = [name for name in ("latents", "PCA", "pixels", "values") if name in best]
     with figure(path, 1, len(names), size=(WIDTH, 2.9)) as (whole, axes):
         for ax, name in zip(axes, names, strict=True):
             answers = best[name]

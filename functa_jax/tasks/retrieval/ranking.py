@@ -63,7 +63,7 @@ def measure(kind, data, queries):
 
     scores = {}
     for distance in DISTANCES:
-        if not (kind.name == "pixels" and distance in NOT_FOR_PIXELS):
+        if not (kind.name in ("pixels", "values") and distance in NOT_FOR_PIXELS):
             *_, precisions = ask(distance, kind.val, data.val, queries // 2)
             scores[distance] = float(np.nanmean(precisions))
     best = max(scores, key=scores.get)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from functa_jax.modalities import shapes, voxels
+from functa_jax.modalities import shapes, stacks, voxels
 from groundfloor.data.functions import lattice_points
 from groundfloor.errors import UserError
 
@@ -95,13 +95,13 @@ def test_a_shape_depends_on_seed_class_and_number_alone(data):
 def test_stacks_begin_and_end_with_their_digits():
     keys = np.zeros((2, 9, 9), bool)
     keys[0, 2:5, 3:6] = keys[1, 4:8, 1:8] = True
-    swept = voxels._swept(keys, 9) > 0
+    swept = stacks.swept(keys, 9) > 0
     assert np.array_equal(swept[0], keys[0]) and np.array_equal(swept[-1], keys[1])
     assert (np.diff(swept.sum((1, 2))) >= 0).all()  # from a smaller to a larger one
 
 
 def test_stacks_of_embedded_digits():
-    data = voxels.load_stacks(dataset="digits", count=20)
+    data = stacks.load(dataset="digits", count=20)
     assert data.lattice == (8, 8, 8) and len(data.train) == 20 and len(data.test) == 2
     assert data.train.values.dtype == np.uint8 and 0.05 < (data.train.values > 0).mean() < 0.9
 

@@ -76,7 +76,7 @@ def test_films_of_embedded_digits(tmp_path, capsys):
     data = video.load(tmp_path, count=20, frames=3, side=8)
     assert "scikit-learn" in capsys.readouterr().out
     assert data.train.values.shape == (20, 192, 1) and data.train.values.dtype == np.uint8
-    assert data.lattice == (3, 8, 8) and data.name == "video of digits"
+    assert data.lattice == (3, 8, 8) and data.name == "video"
     assert len(data.val) == len(data.test) == 2
     again = video.load(tmp_path, dataset="digits", count=20, frames=3, side=8)
     assert again.fingerprint == data.fingerprint

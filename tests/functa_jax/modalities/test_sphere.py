@@ -57,7 +57,7 @@ def test_fields_have_the_variance_and_the_law_of_their_class():
     areas = sphere.areas(LATTICE)
     assert ((fields**2) @ areas).mean() == pytest.approx(1, abs=0.05)
     basis = sphere.harmonics(data.train.coords, 4)
-    for label, exponent in ((0, 1.5), (4, 3.5)):
+    for label, exponent in ((0, 2.0), (4, 4.0)):
         coefficients = 4 * np.pi * (fields[data.train.labels == label] * areas) @ basis
         power = (coefficients**2).mean(0)
         first, third = power[1:4].mean(), power[9:16].mean()

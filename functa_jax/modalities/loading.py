@@ -1,0 +1,71 @@
+"""Data sets by name or path: images, or functions of any modality."""
+
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+from groundfloor.data import datasets
+from groundfloor.errors import UserError
+
+COMPUTED = ("voxels", "stacks", "sphere", "sound", "video")  # files of functa_jax.modalities
+SUFFIXES = (".nii", ".nii.gz", ".wav", ".npy")  # of functions in a folder
+
+
+def load(config, images=None):
+    """The Dataset or the FunctionSet that a DataConfig names, at most `images` of each split."""
+    if not is_of_functions(config.dataset):
+        return config.load(images=images)
+    for name in ("resolution", "download", "skip_damaged"):
+        if getattr(config, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} is for images; {config.dataset} are other functions")
+    return functions(config.dataset, config.data_dir, images)
+
+
+def functions(name, data_dir=None, images=None):
+    """The FunctionSet of a name in COMPUTED, or of one's own files."""
+    if name in COMPUTED:
+        return import_module(f"functa_jax.modalities.{name}").load(data_dir, images)
+    from functa_jax.modalities import files
+
+    return files.load(name, images)
+
+
+def is_of_functions(name):
+    """Whether a data set's name or path is one of functions other than images.
+
+    A file that cannot be looked into is left to the reader of images, who says so.
+    """
+    if name in COMPUTED:
+        return True
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return any(file.name.lower().endswith(SUFFIXES) for file in path.rglob("*"))
+        if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return {"values.npy", "train_values.npy"} & set(archive.namelist()) != set()
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def refuse_other_kind(functa, run, data):
+    """UserError where a run's functa and a data set are not of one kind."""
+    name = data.name
+    if isinstance(data, datasets.Dataset) != functa.of_images:
+        kind = "images" if functa.of_images else "other functions"
+        raise UserError(f"{run} was made for {kind}, which {name} has none of")
+    if functa.of_images:
+        shape = data.train.images.shape[1:]
+        made_for = (*functa.resolution, functa.config.channels)
+        if shape != made_for:
+            raise UserError(f"images of {name} are {shape}; {run} was made for {made_for}")
+        return
+    kinds = [
+        (data.train.coords.shape[-1], data.train.values.shape[-1]),
+        (functa.config.inputs, functa.config.channels),
+    ]
+    if kinds[0] != kinds[1]:
+        given, made_for = (f"from {inputs} to {channels} numbers" for inputs, channels in kinds)
+        raise UserError(f"functions of {name} are {given}; {run} was made for those {made_for}")
