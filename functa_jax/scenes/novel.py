@@ -4,6 +4,8 @@ A latent is fitted to the rays of a few given views of a scene; then the rays of
 rendered. A figure is a mean over pictures of their PSNR, in dB, of scenes and novel views alike.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from functa_jax.images import signals
@@ -25,10 +27,7 @@ def of_views(split, lattice, views):
 def latents(functa, split, lattice, views, most=MOST_RAYS):
     """Latents (n, L) fitted to given views of the scenes of a split, to `most` of their rays."""
     coords, values = of_views(split, lattice, views)
-    if values.shape[1] > most:
-        kept = np.sort(np.random.default_rng(0).permutation(values.shape[1])[:most])
-        coords, values = coords[..., kept, :], values[:, kept]
-    found, _ = functa.encode(values, coords=coords)
+    found, _ = replace(functa, fit_points=most).encode(values, coords=coords)
     return found
 
 

@@ -87,7 +87,7 @@ def load(path, images=None, views=VIEWS, side=32):
     objects each is drawn for val and test by their content. UserError, in one line, for what cannot
     be read.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     folders = _splits(path)
     objects = {part: [Object.of(folder) for folder in folders[part]] for part in PARTS}
     if images:
@@ -123,6 +123,12 @@ def load(path, images=None, views=VIEWS, side=32):
         fingerprint=digest,
         lattice=(views, side, side),
     )
+
+
+def is_folder(path):
+    """Whether a path is a folder in this layout."""
+    path = Path(path).expanduser()
+    return any(any(path.glob(f"{above}/intrinsics.txt")) for above in ("*", "*/*"))
 
 
 def _splits(path):

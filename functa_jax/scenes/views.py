@@ -20,10 +20,11 @@ from groundfloor.runs import Progress, atomic, counted
 CLASSES = (1, 4, 11, 12, 22, 33, 37, 47, 58, 28)
 SHARES = (10 / 12, 1 / 12, 1 / 12)
 TURN = 45.0  # degrees, at most, about a random axis
+INSTANCES = 60  # of a class
 VERSION = 1  # another number when the same settings give other pictures
 
 
-def load(data_dir=None, images=None, instances=60, views=24, side=32, seed=0):
+def load(data_dir=None, images=None, instances=INSTANCES, views=24, side=32, seed=0):
     """A FunctionSet of `instances` scenes of each class: colours uint8 (n, views * side * side, 3)
     of rays float32 (views * side * side, 6), the same for all; lattice (views, side, side).
 
