@@ -8,14 +8,8 @@ from functa_jax.scenes import srn
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 
-COMPUTED = (
-    "voxels",
-    "stacks",
-    "sphere",
-    "sound",
-    "video",
-    "scenes",
-)  # files of functa_jax.modalities
+# Files of functa_jax.modalities.
+COMPUTED = ("voxels", "stacks", "sphere", "sound", "video", "scenes")
 SUFFIXES = (".nii", ".nii.gz", ".wav", ".npy")  # of functions in a folder
 
 
@@ -51,9 +45,8 @@ def is_of_functions(name):
     try:
         path = Path(name).expanduser()
         if path.is_dir():
-            return srn.is_folder(path) or any(
-                file.name.lower().endswith(SUFFIXES) for file in path.rglob("*")
-            )
+            names = (file.name.lower() for file in path.rglob("*"))
+            return srn.is_folder(path) or any(name.endswith(SUFFIXES) for name in names)
         if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:

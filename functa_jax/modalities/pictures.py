@@ -29,10 +29,8 @@ def draw(path, modality, lattice, rows, texts=None):
     rows = {
         name: to_float(values).reshape(len(values), *lattice, -1) for name, values in rows.items()
     }
-    own = {"voxels": solids, "sphere": maps, "sound": waves, "video": strips, "scenes": views}.get(
-        modality
-    )
-    own = own or {1: waves, 2: pictures, 3: slices}[len(lattice)]
+    kinds = {"voxels": solids, "sphere": maps, "sound": waves, "video": strips, "scenes": views}
+    own = kinds.get(modality) or {1: waves, 2: pictures, 3: slices}[len(lattice)]
     own(path, rows, texts or {})
     return True
 
