@@ -6,12 +6,12 @@ from the latents, and write summary.json. The same command on the same folder re
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from functa_jax.modalities.modality import MODALITIES
-from functa_jax.model.config import GridConfig, NetworkConfig
+from functa_jax.model.config import GridConfig, NetworkConfig, RayConfig
 from functa_jax.training.config import ClusterConfig, OuterConfig, RunConfig
 from groundfloor import checks, cli
 from groundfloor.checks import AtLeastTwo
@@ -44,13 +44,16 @@ REFINED_PCA_ONLY = {  # one picture, of all pixels, whose latents start at PCA's
 
 
 @dataclass(frozen=True)
-class Config(ClusterConfig, RunConfig, OuterConfig, GridConfig, NetworkConfig, DataConfig):
+class Config(
+    ClusterConfig, RunConfig, OuterConfig, RayConfig, GridConfig, NetworkConfig, DataConfig
+):
     """What to train on, the model, the two loops, and where to write."""
 
     dataset: str = "digits"
     """Data set: digits, mnist, cifar10, any prepared TFDS image set in --data-dir; voxels, stacks,
-    sphere, sound, video; or a path: a folder of images, of volumes (.npy, .nii) or of .wav files, a
-    .npy or .npz file of images, a .npz file with coords and values of any functions."""
+    sphere, sound, video, scenes; or a path: a folder of images, of volumes (.npy, .nii), of .wav
+    files or of scenes as SRN cars has them, a .npy or .npz file of images, a .npz file with coords
+    and values of any functions."""
     images: AtLeastTwo | None = None
     """Use only this many images (or functions) of each split; none uses all."""
 
@@ -217,6 +220,23 @@ PRESETS = {
         steps=1000,
         **FUNCTIONS,
     ),
+    "scenes": Config(
+        dataset="scenes",
+        width=64,
+        depth=4,
+        latent_dim=128,
+        w0=15.0,
+        ball=0.5,
+        ray_points=12,
+        rate_start=1.0,
+        rate_range=(0.0, 10.0),
+        inner_points=128,
+        outer_points=256,
+        fit_points=1024,
+        batch_size=8,
+        steps=1000,
+        **FUNCTIONS,
+    ),
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
     # neither clipping nor averaging.
     "celeba64": Config(
@@ -286,18 +306,23 @@ def main(config, preset="digits"):
             print(report.table(run))
         return summary
     if first:
-        _say_what_has_no_effect(config)
+        _say_what_has_no_effect(config, data)
     functa, seconds = loop.train(config, data, run, weights)
     return devices.everywhere(finish)
 
 
-def _say_what_has_no_effect(config):
+def _say_what_has_no_effect(config, data):
+    scenes = getattr(data, "modality", "images") == "scenes"
+    rays = tuple(field.name for field in fields(RayConfig))
+    ends = ("near", "far")
     constant = config.inner_rate is not None
     rules = (
         (config.update != "gauss_newton", ("cg_iterations",), "without --update gauss_newton"),
         (constant, ("rate_range",), "on rates that are not learned"),
         (constant, ("rate_start",), "beside --inner-rate"),
         (config.training_steps == 0, ("rates_of_steps",), "with --training-steps 0"),
+        (not scenes, rays, f"on {data.name}: they are of rays through scenes"),
+        (scenes and config.ball is not None, ends, "beside --ball"),
     )
     checks.say_idle(config, Config(), rules)
 

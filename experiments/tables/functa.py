@@ -124,6 +124,7 @@ LATENTS = (
         rows="rows",
     ),
     Table(
+<<<<<<< HEAD
         "functions_voxels.json",
         "Solids of 64 classes, occupancies of 32x32x32 voxels, 128 numbers; metric: IoU",
         FUNCTIONS,
@@ -148,6 +149,18 @@ LATENTS = (
         "functions_video.json",
         "Films of moving digits, 8x32x32; metric: PSNR, dB",
         FUNCTIONS,
+=======
+        "functions_scenes.json",
+        "Novel views of scenes, 32x32, from so many given ones; dB",
+        (
+            Column("given views", "views", 0),
+            Column("128 latent numbers", "functa"),
+            Column("Gaussian prior of all training views", "Wiener"),
+            Column("PCA with as many numbers", "PCA"),
+            Column("nearest training scene", "nearest"),
+            Column("mean of the training scenes", "mean"),
+        ),
+>>>>>>> scenes
         rows="rows",
     ),
     Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),

@@ -18,6 +18,8 @@ from functa_jax.functaset import Functaset, Latents
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
+KINDS = {"images": "image", "scenes": "scene"}  # our modalities and theirs
+RAYS = ("near", "far", "ball", "background", "max_density")  # which are not in their files
 ROOT = "latent_modulated_siren"
 START = f"{ROOT}/~/latent_vector/latent_vector"  # where the inner loop starts, (L,)
 
@@ -31,8 +33,10 @@ def load_weights(path):
     steps unchanged and makes latents z - z0; z0 is kept as metadata["latent_offset"].
     noise_std, noise on fitted latents, is not applied.
 
+    A network of points in space is a scene, whose rays are rendered as DeepMind's are.
+
     Raises UserError for a damaged or unsafe file, a config that contradicts the arrays, and
-    models that functa_jax lacks: scenes, scales without shifts, an MLP from latents to shifts.
+    models that functa_jax lacks: scales without shifts, an MLP from latents to shifts.
     """
     with refusing(path):
         return as_functa(*read(path))
@@ -54,18 +58,25 @@ def save_weights(functa, path):
 
     load_weights gives the parameters back bit for bit; metadata is lost. Raises UserError for what
     the format cannot express: images that are not square, grids of cells, rates of their own for
-    each step, Gauss-Newton steps.
+    each step, Gauss-Newton steps, rays other than those of their scenes.
     """
     from functa_jax.model import siren
 
-    model, (height, width) = functa.config, functa.resolution
+    model = functa.config
+    plain = not (model.grid or model.step_rates) and model.update == "rates"
+    if model.modality not in KINDS or model.decoder != "siren" or not plain:
+        raise UserError(
+            "DeepMind's format has modulated SIRENs of images and scenes, one latent vector, one "
+            "rate per number and gradient steps"
+        )
+    sides = functa.resolution or functa.metadata.get("picture", (128, 128))
+    height, width = sides[-2:]  # of a scene's lattice: views, height, width
     if height != width:
         raise UserError(f"DeepMind's format has square images only, not {height} x {width}")
-    if model.decoder != "siren" or model.grid or model.step_rates or model.update != "rates":
-        raise UserError(
-            "DeepMind's format has modulated SIRENs of one latent vector, one rate per number and "
-            "gradient steps"
-        )
+    for name in RAYS:
+        value, only = getattr(model, name), getattr(siren.ModelConfig(1), name)
+        if value != only:
+            raise UserError(f"DeepMind's scenes have {name} {only} only, not {value}")
     named = {_theirs(name): value for name, value in siren.flatten(functa.params).items()}
     params = {}
     for name, value in {**named, START: np.zeros(model.latent_dim, np.float32)}.items():
@@ -74,8 +85,8 @@ def save_weights(functa, path):
     config = {
         "dataset": {
             "name": functa.metadata.get("data"),
-            "type": "image",
-            "num_channels": model.channels,
+            "type": KINDS[model.modality],
+            "num_channels": siren.decoder(model).sides(model)[1],
             "resolution": height,
         },
         "model": {
@@ -95,6 +106,8 @@ def save_weights(functa, path):
         "opt_inner": {"lr": 1e-2 if model.inner_rate is None else model.inner_rate},
         "training": {"inner_steps": functa.inner_steps},
     }
+    if model.modality == "scenes":
+        config["dataset"]["num_points_per_ray"] = model.ray_points
     with atomic(path) as temporary:
         temporary.write_bytes(pickle.dumps({"params": params, "config": config}, protocol=4))
 
@@ -131,12 +144,15 @@ def as_functa(contents, source):
         for module in ("siren/layers/0", f"siren/layers/{depth - 1}", "latent_map")
     )
     (points, width), (latent_dim, units) = first.shape, latent_map.shape
-    if points != 2:
-        raise ValueError(f"it maps {points}-D points (a scene), not images")
+    if points not in (2, 3):
+        raise ValueError(f"it maps {points}-D points, of neither images nor scenes")
     scaled = model.get("modulate_scale", units == 2 * (depth - 1) * width)
     learned = _theirs("inner_rate") in arrays
     ours = siren.ModelConfig(
-        channels=last.shape[-1],
+        channels=3 if points == 3 else last.shape[-1],
+        ray_points=int(data.get("num_points_per_ray", 32)),
+        inputs=6 if points == 3 else 2,
+        modality="scenes" if points == 3 else "images",
         width=width,
         depth=depth,
         latent_dim=latent_dim,
@@ -144,9 +160,10 @@ def as_functa(contents, source):
         modulation="scale_shift" if scaled else "shift",
         inner_rate=None if learned else float(config.get("opt_inner", {}).get("lr", 1e-2)),
     )
-    for name, said in {**model, "channels": data.get("num_channels", ours.channels)}.items():
-        if vars(ours).get(name, said) != said:
-            raise ValueError(f"its config says {name} {said}, its arrays {vars(ours)[name]}")
+    for name, said in {**model, "channels": data.get("num_channels", last.shape[-1])}.items():
+        found = last.shape[-1] if name == "channels" else vars(ours).get(name, said)
+        if found != said:
+            raise ValueError(f"its config says {name} {said}, its arrays {found}")
     flat = {}
     for name, like in siren.flatten(jax.eval_shape(lambda: siren.init(ours, 0))).items():
         flat[name] = np.array(arrays.pop(_theirs(name)), np.float32, order="C")
@@ -164,6 +181,8 @@ def as_functa(contents, source):
         flat["latent_map/bias"] = np.float32(flat["latent_map/bias"] + shift)
         metadata["latent_offset"] = start.tolist()
     resolution = tuple(int(side) for side in np.broadcast_to(data.get("resolution", 64), 2))
+    if points == 3:  # of each scene, rays of its own
+        metadata["picture"], resolution = resolution, None
     steps = int(config.get("training", {}).get("inner_steps", 3))
     return Functa(ours, siren.unflatten(flat), resolution, steps, penalty, metadata)
 

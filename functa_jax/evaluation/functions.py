@@ -12,7 +12,8 @@ from functa_jax.modalities import metrics, pictures, rivals
 from functa_jax.modalities.modality import MODALITIES
 from functa_jax.training.samples import point_weights
 
-SHOWN = {"voxels": 6, "sphere": 3, "sound": 3, "video": 2}  # columns of a picture; others: 4
+# Columns of a picture; others have 4.
+SHOWN = {"voxels": 6, "sphere": 3, "sound": 3, "video": 2, "scenes": 3}
 
 
 def measure(functa, split, predictions):

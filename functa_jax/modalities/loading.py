@@ -4,10 +4,12 @@ import zipfile
 from importlib import import_module
 from pathlib import Path
 
+from functa_jax.scenes import srn
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 
-COMPUTED = ("voxels", "stacks", "sphere", "sound", "video")  # files of functa_jax.modalities
+# Files of functa_jax.modalities.
+COMPUTED = ("voxels", "stacks", "sphere", "sound", "video", "scenes")
 SUFFIXES = (".nii", ".nii.gz", ".wav", ".npy")  # of functions in a folder
 
 
@@ -29,6 +31,8 @@ def functions(name, data_dir=None, images=None):
     """The FunctionSet of a name in COMPUTED, or of one's own files."""
     if name in COMPUTED:
         return import_module(f"functa_jax.modalities.{name}").load(data_dir, images)
+    if srn.is_folder(name):
+        return srn.load(name, images)
     from functa_jax.modalities import files
 
     return files.load(name, images)
@@ -44,7 +48,8 @@ def is_of_functions(name):
     try:
         path = Path(name).expanduser()
         if path.is_dir():
-            return any(file.name.lower().endswith(SUFFIXES) for file in path.rglob("*"))
+            names = (file.name.lower() for file in path.rglob("*"))
+            return srn.is_folder(path) or any(name.endswith(SUFFIXES) for name in names)
         if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:

@@ -43,5 +43,6 @@ MODALITIES = {
     "sphere": Modality(weigh=cosines_of_latitude, unit_cube=False),
     "sound": Modality("squared", "SNR", "dB", metrics.snr, unit_cube=False),
     "video": Modality(),
+    "scenes": Modality(unit_cube=False),
     "functions": Modality(unit_cube=False),
 }

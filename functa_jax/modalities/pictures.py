@@ -29,8 +29,8 @@ def draw(path, modality, lattice, rows, texts=None):
     rows = {
         name: to_float(values).reshape(len(values), *lattice, -1) for name, values in rows.items()
     }
-    own = {"voxels": solids, "sphere": maps, "sound": waves, "video": strips}.get(modality)
-    own = own or {1: waves, 2: pictures, 3: slices}[len(lattice)]
+    kinds = {"voxels": solids, "sphere": maps, "sound": waves, "video": strips, "scenes": views}
+    own = kinds.get(modality) or {1: waves, 2: pictures, 3: slices}[len(lattice)]
     own(path, rows, texts or {})
     return True
 
@@ -75,6 +75,15 @@ def _middle_slices(volume):
         np.pad(cut, ((0, tall - len(cut)), (0, 1), (0, 0)), constant_values=1) for cut in cuts
     ]
     return np.concatenate(padded, 1)
+
+
+def views(path, rows, texts):
+    """Scenes, four views of each, evenly spread."""
+    shown = {}
+    for name, scenes in rows.items():
+        some = scenes[:, :: max(1, scenes.shape[1] // 4)][:, :4]
+        shown[name] = some.reshape(-1, *scenes.shape[2:])
+    gallery(path, shown)
 
 
 def strips(path, rows, texts):

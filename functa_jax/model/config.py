@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from functa_jax.modalities.modality import MODALITIES
 from groundfloor import checks
-from groundfloor.checks import Count, Interval, Positive, Settings
+from groundfloor.checks import AtLeastTwo, Count, Interval, NotNegative, Positive, Settings
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,30 @@ class GridConfig(Settings):
 
 
 @dataclass(frozen=True)
+class RayConfig(Settings):
+    """How rays get their colours from the SIREN of a scene (`model.radiance`). The defaults are
+    DeepMind's for SRN cars."""
+
+    ray_points: AtLeastTwo = 32
+    """Points on a ray through a scene."""
+    near: NotNegative = 0.8
+    """Distance of the first of them from the camera, along its axis."""
+    far: Positive = 1.8
+    """Distance of the last of them."""
+    ball: Positive | None = None
+    """Radius about the origin that holds the scene: points lie within it; none: from near to
+    far."""
+    background: Literal["white", "black"] = "white"
+    """Colour of rays that meet nothing."""
+    max_density: Positive = 10.0
+    """Bound of a scene's density, per unit of length."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.require(self.near < self.far, "far", self.far, f"--near is {self.near:g}")
+
+
+@dataclass(frozen=True)
 class ImageConfig(Settings):
     """What the training images decide."""
 
@@ -113,11 +137,17 @@ HASHED = (
     "picture",
     "inputs",
     "modality",
+    "ray_points",
+    "near",
+    "far",
+    "ball",
+    "background",
+    "max_density",
 )
 
 
 @dataclass(frozen=True)
-class ModelConfig(GridConfig, StepConfig, NetworkConfig, ImageConfig):
+class ModelConfig(RayConfig, GridConfig, StepConfig, NetworkConfig, ImageConfig):
     """What fixes a modulated SIREN's shapes and its function, given its parameters.
 
     With step_rates = K the first K steps of the inner loop have learned rates of their own (later

@@ -15,12 +15,13 @@ Shapes: N points of d coordinates (2 of a picture), W width, D depth (all linear
 size (of one cell), C channels, s cells per side, p points per cell.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
+from functa_jax.model import radiance
 from functa_jax.model.config import ModelConfig
 from functa_jax.model.grid import coordinate_grid, hat_weights, neighbours
 from functa_jax.model.latent_steps import LatentSteps
@@ -115,9 +116,8 @@ class ModulatedSiren(LatentSteps):
 
     def __init__(self, config: ModelConfig, *, rngs):
         self.config = config
-        self.siren = Siren(
-            config.width, config.depth, config.channels, config.w0, config.inputs, rngs=rngs
-        )
+        inputs, outputs = self.sides(config)
+        self.siren = Siren(config.width, config.depth, outputs, config.w0, inputs, rngs=rngs)
         self.per_unit = 2 if config.modulation == "scale_shift" else 1
         # Lecun's truncated normal and zero biases: haiku's defaults, hence DeepMind's.
         self.latent_map = nnx.Linear(
@@ -126,6 +126,11 @@ class ModulatedSiren(LatentSteps):
             rngs=rngs,
         )
         self.learn_rates(rngs)
+
+    @staticmethod
+    def sides(config):
+        """Inputs and outputs of the SIREN."""
+        return config.inputs, config.channels
 
     def __call__(self, coords, latent):
         """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
@@ -164,12 +169,33 @@ class ModulatedSiren(LatentSteps):
         return self.siren(coords, shifts, *(1 + scale for scale in scales))
 
 
+class RadianceField(ModulatedSiren):
+    """A scene: the SIREN is a field of colour and density in space, and rays see it.
+
+    Its parameters have the names of an image's.
+    """
+
+    @staticmethod
+    def sides(config):
+        """Three coordinates; three colours and a density."""
+        return 3, 4
+
+    def at(self, coords, latent):
+        """Colours (N, 3) of rays (N, 6) = origin, direction, in the scene with this latent (L,)."""
+        return radiance.render(self.config, partial(super().at, latent=latent), coords)
+
+
 DECODERS = {"siren": ModulatedSiren, "refined_pca": RefinedPca}
+
+
+def decoder(config):
+    """The class of the ModelConfig's decoder."""
+    return RadianceField if config.modality == "scenes" else DECODERS[config.decoder]
 
 
 def fresh(config, rngs):
     """A decoder of the kind that the ModelConfig names, with initial parameters."""
-    return DECODERS[config.decoder](config, rngs=rngs)
+    return decoder(config)(config, rngs=rngs)
 
 
 @cache

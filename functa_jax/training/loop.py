@@ -238,10 +238,13 @@ def _announce(config, data, run, model, mesh):
 
 def forward_flops(model, points):
     """Multiply-adds of one forward pass of one image, twice their number."""
-    width, hidden, inputs, taps, latent_map = model.width, model.depth - 2, model.inputs, 1, 0
+    width, hidden, taps, latent_map = model.width, model.depth - 2, 1, 0
+    inputs, outputs = model.inputs, model.channels
     if model.decoder == "refined_pca":
         inputs, taps, latent_map = model.channels, 9, 2 * model.latent_dim * model.channels
-    layers = inputs * width + hidden * width**2 + width * model.channels
+    if model.modality == "scenes":  # of the points on rays
+        points, inputs, outputs = points * model.ray_points, 3, 4
+    layers = inputs * width + hidden * width**2 + width * outputs
     return 2 * points * (taps * layers + latent_map)
 
 

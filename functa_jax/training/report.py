@@ -8,6 +8,7 @@ import numpy as np
 from functa_jax.evaluation import classification, functions, reconstruction
 from functa_jax.functaset import SPLITS, load_functaset
 from functa_jax.modalities.modality import MODALITIES
+from functa_jax.scenes import report as scenes
 from functa_jax.training import exporter, figures
 from groundfloor.errors import UserError
 from groundfloor.runs import duration, read_json
@@ -94,6 +95,7 @@ def _functions(config, data, run, functa):
         rivals[name] = {"metric": float(of_rival[0].mean()), "psnr": float(of_rival[1].mean())}
     picture = run.path("figures/reconstructions.png")
     functions.draw(picture, functa, data, {"functa": predictions, **rebuilt})
+    novel = scenes.write(run, functa, data) if functa.config.modality == "scenes" else {}
     pca, features = functions.pca_features(functa, data), {}
     if pca is not None:
         features["PCA"] = pca
@@ -111,6 +113,7 @@ def _functions(config, data, run, functa):
         "test_psnr_after_steps": {str(step): value for step, value in psnr.items()},
         "psnr_is": "mean of per-function PSNR over the whole test split, dB, by points' weights",
         "pca_test_psnr": rivals["PCA"]["psnr"] if rivals else None,
+        **novel,
     }, features
 
 
@@ -159,6 +162,7 @@ def table(run):
         lines.append(f"test {s['metric']}, {s['test_metric']:.3f}{unit}")
         for name, rival in s["rivals"].items():
             lines.append(f"{name}, as many numbers: {rival['metric']:.3f}{unit}")
+    lines += scenes.lines(s)
     for name, result in s["accuracy"].items():
         low, high = result.get("interval", (np.nan, np.nan))  # older runs have none
         p = f"   p {result['p']:.2g} against latents" if "p" in result else ""

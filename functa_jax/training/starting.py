@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 from functa_jax.functa import load
 from functa_jax.model import siren
-from functa_jax.model.config import GridConfig, NetworkConfig
+from functa_jax.model.config import GridConfig, NetworkConfig, RayConfig
 from functa_jax.training import outer_loop
 from groundfloor.errors import UserError
 from groundfloor.runs import Run, read_json, run_folder, write_json
@@ -17,7 +17,8 @@ def weights_of(path, model):
     """
     functa = load(path)
     settings = [field.name for field in fields(NetworkConfig) + fields(GridConfig)]
-    for name in ("channels", "inputs", "picture", *settings):
+    settings += [field.name for field in fields(RayConfig)]
+    for name in ("channels", "inputs", "modality", "picture", *settings):
         theirs, ours = getattr(functa.config, name), getattr(model, name)
         if theirs != ours:
             raise UserError(f"--init {path}: it has {name} {theirs}, this run {ours}")

@@ -261,10 +261,7 @@ UNSUPPORTED = {
         lambda: without(weights(), MAP),
         MODEL,
     ),
-    "scene": (
-        lambda: weights(points=3),
-        MODEL,
-    ),
+    "4-D points": (lambda: weights(points=4), MODEL),
     "could not convert": (weights, settings_of(w0="fast")),
 }
 

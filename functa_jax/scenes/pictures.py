@@ -1,0 +1,66 @@
+"""Pictures of scenes: given and novel views beside their rivals', and a turntable that turns."""
+
+import numpy as np
+
+from functa_jax.images.gallery import gallery
+from functa_jax.images.signals import to_float
+from functa_jax.scenes import cameras, novel, renderer, rivals
+from functa_jax.scenes.views import body, split_views
+from functa_jax.tasks import film
+
+SHOWN = 4  # given views
+FRAMES = 24  # once around
+
+
+def novel_views(path, functa, data, scenes=(0, 1, 2), views=3):
+    """Rows: the novel views of some test scenes, what the functa and the strongest linear rival
+    make of them from SHOWN other views, and these. `views` novel ones of each scene are shown."""
+    lattice, test = data.lattice, data.test.take(np.asarray(scenes))
+    given, unseen = split_views(lattice[0])
+    given = given[:SHOWN]
+    shape = (len(test), len(unseen), *lattice[1:], 3)
+    true = to_float(novel.of_views(test, lattice, unseen)[1]).reshape(shape)
+    pictures = {"truth": true}
+    pictures["functa"] = novel.predictions(functa, test, lattice, given, unseen)
+    if test.shared:
+        others = novel.Rivals.of(data, functa.config.numbers)
+        found = others.predictions(given, unseen)
+        for name in ("Wiener", "PCA"):
+            pictures[name] = found[name][np.asarray(scenes)].reshape(shape)
+    rows = {}
+    for name, of_scenes in pictures.items():
+        flat = of_scenes.reshape(len(test), -1), true.reshape(len(test), -1)
+        better = f"\n{rivals.view_psnr(flat[0], flat[1], len(unseen)):.1f} dB of these scenes"
+        shown = of_scenes[:, :views].reshape(-1, *lattice[1:], 3)
+        rows[name + ("" if name == "truth" else better)] = shown
+    seen = to_float(novel.of_views(test, lattice, given)[1])
+    seen = seen.reshape(len(test), len(given), *lattice[1:], 3)[:, :views]
+    rows[f"given\n(first {views} of {SHOWN})"] = seen.reshape(-1, *lattice[1:], 3)
+    gallery(path, rows)
+
+
+def turntable(path, functa, data, scenes=(0, 1, 2, 3, 4, 5), instances=None):
+    """A GIF of test scenes turning, from cameras that no training scene was seen from.
+
+    Latents are fitted to SHOWN given views. instances: of a class, for data of `scenes.views`: the
+    true views stand above the rendered ones; None: the rendered ones alone.
+    """
+    lattice, test = data.lattice, data.test.take(np.asarray(scenes))
+    side, given = lattice[1], split_views(lattice[0])[0][:SHOWN]
+    poses = cameras.look_at(cameras.turntable(FRAMES))
+    rays = cameras.rays(poses, side).reshape(-1, 6)
+    rows = {} if instances is None else {"truth": true_views(test, poses, side, instances)}
+    found = functa.decode(novel.latents(functa, test, lattice, given), coords=rays)
+    found = np.clip(found.reshape(len(test), FRAMES, side, side, 3), 0, 1)
+    rows[f"from {len(given)} views"] = found
+    film.animate(path, rows, back=False)
+
+
+def true_views(test, poses, side, instances, seed=0):
+    """Views float32 (n, poses, side, side, 3) of scenes of `scenes.views`, from anywhere."""
+    return np.stack(
+        [
+            to_float(renderer.pictures(body(label, number % instances, seed), poses, side))
+            for label, number in zip(test.labels.tolist(), test.ids.tolist(), strict=True)
+        ]
+    )
