@@ -216,13 +216,11 @@ CLAIMS = (
         ("experiments/start_scale.py", "functa_jax/single", "functa_jax/model"),
         8,
     ),
-<<<<<<< HEAD
     functions("voxels", 30),
     functions("sphere", 30),
     functions("sound", 30),
     functions("video", 30),
     functions("stacks", 30),
-=======
     Claim(
         "functa",
         ("experiments.functions_scenes --out {out}",),
@@ -230,7 +228,6 @@ CLAIMS = (
         ("experiments/functions_scenes.py", "functa_jax/scenes", "functa_jax/modalities", *FITTED),
         70,
     ),
->>>>>>> scenes
     tasks("digits-spatial", 30),
     tasks("cifar10-spatial-cpu", 240),
     reconstruction("cifar10_cpu", 10),

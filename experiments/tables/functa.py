@@ -124,7 +124,6 @@ LATENTS = (
         rows="rows",
     ),
     Table(
-<<<<<<< HEAD
         "functions_voxels.json",
         "Solids of 64 classes, occupancies of 32x32x32 voxels, 128 numbers; metric: IoU",
         FUNCTIONS,
@@ -149,7 +148,9 @@ LATENTS = (
         "functions_video.json",
         "Films of moving digits, 8x32x32; metric: PSNR, dB",
         FUNCTIONS,
-=======
+        rows="rows",
+    ),
+    Table(
         "functions_scenes.json",
         "Novel views of scenes, 32x32, from so many given ones; dB",
         (
@@ -160,7 +161,6 @@ LATENTS = (
             Column("nearest training scene", "nearest"),
             Column("mean of the training scenes", "mean"),
         ),
->>>>>>> scenes
         rows="rows",
     ),
     Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
