@@ -168,12 +168,13 @@ def test_a_command_that_a_kill_left_behind_is_not_run_beside_itself(repository, 
 @pytest.mark.parametrize("claim", [*CLAIMS, *GPU_CLAIMS], ids=lambda claim: claim.name)
 def test_commands_are_such_as_their_experiments_take(claim):
     for command in claim.commands:
-        words = shlex.split(command.format(out="o", results="r"))
-        module = importlib.import_module(words[0])
+        program, *flags = shlex.split(command.format(out="o", results="r"))
+        module, preset = importlib.import_module(program), None
         presets = getattr(module, "PRESETS", None)
         if presets is None and hasattr(module, "BENCHES"):
             presets = dict.fromkeys(module.BENCHES, module.Config())
-        preset, flags = (presets[words[1]], words[2:]) if presets else (None, words[1:])
+        if presets:
+            preset = presets[flags.pop(0)] if flags[0] in presets else next(iter(presets.values()))
         config = cli.parse(module.Config, preset, flags)
         if claim in GPU_CLAIMS:
             assert config.results == Path("r")
