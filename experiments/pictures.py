@@ -90,8 +90,9 @@ def study(stem, result):
 
     names = insights.NAMES[result["dataset"]]
     counts = np.array(result["insights"]["confusion"])
-    figures.accuracy(_path(stem, "_accuracy"), result["table"])
-    figures.cost(_path(stem, "_cost"), result["table"])
+    if len(result["table"]) > 1:
+        figures.accuracy(_path(stem, "_accuracy"), result["table"])
+        figures.cost(_path(stem, "_cost"), result["table"])
     figures.confusion(_path(stem, "_confusion"), counts, names)
 
 

@@ -72,17 +72,20 @@ CHAPTERS = {
         "dots left of the dotted line are worse than the base. No BatchNorm costs most.",
         "study_cifar10-cpu_cost": "The same accuracies against size and time: the names mark what "
         "is best, worst or apart.",
-        "study_cifar10-cpu_confusion": "The test images of each class by what the best network "
-        "says: cats are taken for dogs, trucks for cars.",
-        "study_cifar10-cpu_training": "Accuracy on training batches of each setting.",
-        "study_cifar10-cpu_filters": "The filters of the first convolution: edges and spots of "
-        "opposite colours.",
-        "study_cifar10-cpu_maximisation": "Images that raise a class (first row) or a channel: "
-        "stripes and textures, no objects, after so short a training.",
-        "study_cifar10-cpu_mistakes": "The most confident mistakes: above each image what the "
-        "network says, below it what is true.",
-        "study_cifar10-cpu_surface": "The loss around the trained network on a plane of random "
-        "directions: one smooth bowl, the network at its lowest point.",
+        "study_cifar10-cpu_confusion": "The test images of each class by what the best of these "
+        "short trainings says: cats are taken for dogs, trucks for cars.",
+        "study_cifar10-base_training": "Accuracy on training batches of the base: half a million "
+        "parameters, nine epochs.",
+        "study_cifar10-base_confusion": "The test images of each class by what the base says: of "
+        "its mistakes cats and dogs are the most.",
+        "study_cifar10-base_filters": "The base's first convolution, which is computed, not "
+        "learned: the principal directions of 2x2 pixels, each with both signs.",
+        "study_cifar10-base_maximisation": "Images that raise a class of the base (first row) or a "
+        "channel: parts of objects for some classes, stripes and textures for channels.",
+        "study_cifar10-base_mistakes": "The base's most confident mistakes: above each image what "
+        "it says, below what is true. Some labels are doubtful.",
+        "study_cifar10-base_surface": "The loss around the base on a plane of random directions: "
+        "one bowl, the network at its lowest point.",
     },
     "Robust statistics": {
         "linear_path": "Coefficients against time for scikit-learn's diabetes data: the lasso and "

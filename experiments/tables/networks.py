@@ -45,6 +45,8 @@ TESTED = (Column("network", "name"), accuracy("test, %", "value"), Column("seeds
 STUDY = (
     Table("study_cifar10-cpu.json", "CIFAR-10: one part of the base changed at a time", PARTS),
     Table("study_cifar10-cpu.json", "The chosen network on test", TESTED, rows="test"),
+    Table("study_cifar10-base.json", "CIFAR-10: the base of longer trainings", PARTS),
+    Table("study_cifar10-base.json", "That base on test", TESTED, rows="test"),
     Table("study_cifar10-94.json", "CIFAR-10: one network for 94 %", PARTS),
     Table("study_cifar10-94.json", "That network on test", TESTED, rows="test"),
 )

@@ -213,6 +213,7 @@ def surface(path, steps, loss):
         axis.plot(steps[j], steps[i], "x", color=RED, ms=6, label="lowest of the grid")
         axis.set(xlabel="first direction, in norms of the filters", ylabel="second direction")
         axis.set_aspect("equal")
+        axis.locator_params(nbins=5)
         axis.grid(visible=False)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=2)
 

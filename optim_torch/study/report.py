@@ -20,8 +20,9 @@ def write(run, table, results):
     ]
     tables.write(run.path("results"), trials, "csv")
     shown = [summarised(entry) for entry in table]
-    figures.accuracy(run.path("figures", "accuracy.png"), shown)
-    figures.cost(run.path("figures", "cost.png"), shown)
+    if len(shown) > 1:  # there is something to compare
+        figures.accuracy(run.path("figures", "accuracy.png"), shown)
+        figures.cost(run.path("figures", "cost.png"), shown)
     figures.training(run.path("figures", "training.png"), table)
     run.write_summary(**results, table=shown)
 
