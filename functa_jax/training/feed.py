@@ -88,6 +88,7 @@ class Streamed:
 
     def _from(self, step):
         import grain
+        from absl import flags
 
         config = self.config
         process, processes = devices.place_in_cluster()
@@ -96,6 +97,8 @@ class Streamed:
         images = grain.MapDataset.range(step * share, config.steps * share).map(read)
         stream = images.to_iter_dataset(grain.ReadOptions(THREADS, AHEAD)).batch(share)
         if config.workers:
+            if not flags.FLAGS.is_parsed():  # grain asks them; our commands have none of them
+                flags.FLAGS.mark_as_parsed()
             stream = stream.mp_prefetch(grain.MultiprocessingOptions(config.workers))
         return stream
 

@@ -119,10 +119,14 @@ def test_what_stays_in_its_files_cannot_be_reduced(folder):
 MANY = """
 import resource
 import sys
-from functa_jax import meta_train
-from groundfloor import cli
-cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, sys.argv[1:])
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+from dataclasses import replace
+from functa_jax.training import loop
+from groundfloor.data import datasets
+from tests.functa_jax.training.tiny import TINY
+data = datasets.load("many", sys.argv[1], resident="no")
+assert len(data.train) == 180_000
+loop.train(replace(TINY, dataset="many", images=None, resident="no"), data, None)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
@@ -130,14 +134,11 @@ print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_memory_stays_flat_with_200_000_images(tmp_path):
     """32x32x3: 600 MB as arrays, twice that while they are arranged and sent."""
     random = np.random.default_rng(0)
-    rows = [png(image) for image in random.integers(0, 256, (500, 32, 32, 3), np.uint8)]
-    train = [{"image": rows[i % 500], "label": i % 10} for i in range(200_000)]
-    test = [{"image": image, "label": 0} for image in rows[:100]]
-    write_tfds(tmp_path / "data", "many", {"train": train, "test": test}, shape=(32, 32, 3))
-    words = ["digits", "--dataset", "many", "--data-dir", tmp_path / "data", "--resident", "no"]
-    words += ["--steps", 20, "--eval-every", 20, "--width", 8, "--latent-dim", 4]
-    words += ["--out", tmp_path / "run", "--classifier-rows", 100]
-    command = [sys.executable, "-c", MANY, *map(str, words)]
+    stored = [png(image) for image in random.integers(0, 256, (500, 32, 32, 3), np.uint8)]
+    train = [{"image": stored[i % 500], "label": i % 10} for i in range(200_000)]
+    test = [{"image": image, "label": 0} for image in stored[:100]]
+    write_tfds(tmp_path, "many", {"train": train, "test": test}, shape=(32, 32, 3))
+    command = [sys.executable, "-c", MANY, str(tmp_path)]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert int(found.stdout.split()[-1]) < 1.5e6  # kB
