@@ -52,7 +52,7 @@ def compare(functa, data, counts=COUNTS):
     true = signals.to_float(true).reshape(len(test), -1)
     others = Rivals.of(data, functa.config.numbers) if test.shared else None
     results = {}
-    for count in counts:
+    for count in (count for count in counts if count <= len(given)):
         seen = given[:count]
         found = predictions(functa, test, lattice, seen, novel).reshape(len(test), -1)
         results[count] = {"functa": rivals.view_psnr(found, true, len(novel))}

@@ -22,7 +22,7 @@ from groundfloor.runs import Progress, counted
 
 PARTS = ("train", "val", "test")
 AXES = np.diag([1.0, -1.0, -1.0, 1.0])
-VIEWS = 24  # of an object, at most
+VIEWS, SIDE = 24, 32  # of an object, at most; pixels of a picture's side
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,16 @@ def _pose(path):
         return pose.reshape(4, 4)
 
 
-def load(path, images=None, views=VIEWS, side=32):
+def load(path, images=None, views=VIEWS, side=None):
     """A FunctionSet of the objects in a folder: colours of rays, each object's own.
 
     images: at most this many objects of each split; views: of an object, as many as the one with
-    fewest has at most; side: of the pictures, which are cut square and made smaller. Where the
-    folder has no cars_train, cars_val and cars_test (or other names that end so), an eighth of the
-    objects each is drawn for val and test by their content. UserError, in one line, for what cannot
-    be read.
+    fewest has at most; side: of the pictures, which are cut square and made smaller (SIDE). Where
+    the folder has no cars_train, cars_val and cars_test (or other names that end so), an eighth of
+    the objects each is drawn for val and test by their content. UserError, in one line, for what
+    cannot be read.
     """
-    path = Path(path).expanduser()
+    path, side = Path(path).expanduser(), side or SIDE
     folders = _splits(path)
     objects = {part: [Object.of(folder) for folder in folders[part]] for part in PARTS}
     if images:
