@@ -47,6 +47,13 @@ def reconstruction(preset, minutes):
     return Claim("functa", (command,), (f"reconstruction_{preset}.json",), code, minutes)
 
 
+def functions(modality, minutes):
+    """How well latents hold functions of one modality."""
+    command = f"experiments.functions {modality} --out {{out}}"
+    code = ("experiments/functions.py", "functa_jax/modalities", *FITTED)
+    return Claim("functa", (command,), (f"functions_{modality}.json",), code, minutes)
+
+
 def tasks(preset, minutes):
     """What the latents of one preset are good for."""
     command = f"experiments.functa_tasks {preset} --out {{out}}"
@@ -208,6 +215,11 @@ CLAIMS = (
         ("experiments/start_scale.py", "functa_jax/single", "functa_jax/model"),
         8,
     ),
+    functions("voxels", 30),
+    functions("sphere", 30),
+    functions("sound", 30),
+    functions("video", 30),
+    functions("stacks", 30),
     Claim(
         "functa",
         ("experiments.functions_scenes --out {out}",),

@@ -49,7 +49,16 @@ def finished(command, folder, threads=None):
     """The summary of `python -m command --out folder`.
 
     The command itself sees to it that a finished run is not made again, and one with other settings
-    refused. command: list of words after `-m`. threads: cores of this one; none leaves it all.
+    refused. command, threads: as of `ended`.
+    """
+    ended(command, folder, threads)
+    return read_json(folder / "summary.json")
+
+
+def ended(command, folder, threads=None):
+    """Run `python -m command --out folder`; UserError if it does not end well.
+
+    command: list of words after `-m`. threads: cores of this one; none leaves it all.
     """
     variables = dict(os.environ)
     if threads is not None:
@@ -58,7 +67,6 @@ def finished(command, folder, threads=None):
     Stopping.kept = f"what its runs kept in {folder.parent}"  # how far: the run itself says
     if subprocess.run(words, env=variables).returncode:
         raise UserError(f"the run in {folder} did not end well; see above")
-    return read_json(folder / "summary.json")
 
 
 def all_finished(commands, jobs):

@@ -19,6 +19,12 @@ READERS = (
     Column("parameters", "parameters"),
     Column("seconds", "seconds", 0),
 )
+FUNCTIONS = (
+    Column("what", "kind"),
+    Column("metric", "metric", 3),
+    Column("PSNR, dB", "psnr"),
+    accuracy("classes read, %", "accuracy"),
+)
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
 LATENTS = (
@@ -115,6 +121,33 @@ LATENTS = (
             Column("PSNR after 500 steps, dB", "psnr"),
             Column("steps to 40 dB", "steps_to_40_dB", 1),
         ),
+        rows="rows",
+    ),
+    Table(
+        "functions_voxels.json",
+        "Solids of 64 classes, occupancies of 32x32x32 voxels, 128 numbers; metric: IoU",
+        FUNCTIONS,
+        rows="rows",
+    ),
+    Table(
+        "functions_stacks.json",
+        "Solids that digits sweep, 28x28x28 voxels, 128 numbers; metric: IoU",
+        FUNCTIONS,
+        rows="rows",
+    ),
+    Table(
+        "functions_sphere.json",
+        "Relief on a sphere; metric: PSNR by areas, dB",
+        FUNCTIONS,
+        rows="rows",
+    ),
+    Table(
+        "functions_sound.json", "Vowels; metric: signal-to-noise ratio, dB", FUNCTIONS, rows="rows"
+    ),
+    Table(
+        "functions_video.json",
+        "Films of moving digits, 8x32x32; metric: PSNR, dB",
+        FUNCTIONS,
         rows="rows",
     ),
     Table(

@@ -5,7 +5,8 @@ train latents; everybody has the network and the codec, as everybody has a JPEG 
 them, through the same codec with all its parts: PCA of whole images and of blocks of 8 x 8 pixels.
 And JPEG, JPEG 2000 and WebP, which code each image alone. Their headers outweigh such small images,
 so that both is told: whole files, and without what is the same in every file. For CIFAR-10 the
-published points of others (compression/published_cifar10.json) are drawn, too.
+published points of others (compression/published_cifar10.json) are drawn, too. Other functions
+than images are measured as latents and as PCA (compression/functions.py), and not packed.
 
     python -m functa_jax.tasks.compress --run RUN
     python -m functa_jax.tasks.compress --run RUN --pack images.npy --to images.functa
@@ -20,7 +21,7 @@ from pathlib import Path
 import jax
 
 from functa_jax.tasks import task
-from functa_jax.tasks.compression import curves, files, methods, published
+from functa_jax.tasks.compression import curves, files, functions, methods, published
 from functa_jax.tasks.compression.figures import picture_figure, rate_figure
 from groundfloor import checks, cli
 from groundfloor.checks import Count, CountOrZero, Positive
@@ -76,6 +77,10 @@ def main(config):
 
 def _measure(config):
     material = task.load(config)
+    if not material.functa.of_images:
+        if config.decoder:
+            raise UserError(f"--decoder {config.decoder}: {config.run} is not of images")
+        return functions.measure(config, material, STEPS)
     decoder = files.decoder_of(config, material)
     test = material.data.test.images
     if not len(test):

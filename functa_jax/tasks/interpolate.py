@@ -52,7 +52,8 @@ def main(config):
     ends = pairs(test.labels, min(config.count, most), random)
     models = Models.of(material)
     print(f"interpolating between {len(ends)} pairs of test images", flush=True)
-    ways = _ways(models, reconstruction.pixel_rows(test.values[ends.ravel()]), latents[ends])
+    pixels = reconstruction.pixel_rows(test.values[ends.ravel()]).reshape(*ends.shape, -1)
+    ways = _ways(models, pixels, latents[ends])
     shape = (len(ends), *test.values.shape[1:])
 
     places = np.linspace(0, 1, config.frames)
@@ -127,11 +128,11 @@ def spherical(a, b, t):
 def _ways(models, pixels, latents):
     """{name: function of t in [0, 1] that gives the pictures at t} from ends of m pairs.
 
-    pixels (2 m, d) in [0, 1], latents (m, 2, *latent_shape).
+    pixels (m, 2, d) in [0, 1], latents (m, 2, *latent_shape).
     """
     functa, gaussian, pca, prior = models[:4]
     ends, shape = np.moveaxis(latents, 1, 0), functa.config.latent_shape
-    pixels = pixels[::2], pixels[1::2]
+    pixels = np.moveaxis(pixels, 1, 0)
     what = "pixels" if functa.of_images else "values"
     ways = {f"{what}, cross-fade": lambda t: linear(*pixels, t)}
     if pca is not None:

@@ -23,6 +23,7 @@ SMALL = [
     *("--batch-size", "4", "--eval-every", "2", "--dispatch", "2", "--warmup", "0"),
 ]
 LATTICE = (3, 4)
+GRIDS = {"logistic regression": {"C": (1.0,)}, "SVM": {"C": (10.0,), "gamma": (0.3,)}}
 
 
 def run(*args):
@@ -62,8 +63,7 @@ def file(tmp_path_factory):
 def finished(file, tmp_path_factory):
     """(folder of a finished run, its summary)."""
     with pytest.MonkeyPatch.context() as patch:
-        grids = {"logistic regression": {"C": (1.0,)}}
-        patch.setattr(classification, "GRIDS", grids)
+        patch.setattr(classification, "GRIDS", GRIDS)
         patch.setattr(classification, "FOLDS", 2)
         out = tmp_path_factory.mktemp("runs") / "run"
         return out, run("digits", "--dataset", file, *SMALL, "--fit-points", 10, "--out", out)
@@ -184,7 +184,7 @@ def test_names_and_paths_of_functions_are_told_from_those_of_images(tmp_path, fi
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["voxels", "sphere", "sound", "video"])
 def test_every_preset_of_functions_does_the_whole_job(preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(classification, "GRIDS", {"logistic regression": {"C": (1.0,)}})
+    monkeypatch.setattr(classification, "GRIDS", GRIDS)
     monkeypatch.setattr(classification, "FOLDS", 2)
     monkeypatch.setenv("FUNCTA_DATA", str(tmp_path / "nothing"))  # video has digits, then
     flags = ["--images", "40", "--inner-points", "50", "--outer-points", "50", "--fit-points", "60"]

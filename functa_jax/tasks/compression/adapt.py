@@ -56,7 +56,7 @@ def main(config):
 
     Both are means over steps of the quantiser. The same command goes on where it was stopped.
     """
-    material = task.load(config)
+    material = task.load(config, images_only=True)
     functa, data = material.functa, material.data
     settings = {name: getattr(config, name) for name in SETTINGS}
     about = f"{material.origin} {settings}"

@@ -51,7 +51,7 @@ def decoder_of(config, material):
 def pack(config):
     """Fit the images of config.pack and write config.to; returns what is printed."""
     images = _read_images(config.pack)
-    material = task.load(config)
+    material = task.load(config, images_only=True)
     material.functa.encode(images[:1])  # refuses images of another shape before any work
     settings = {"steps": config.training, "seed": config.seed}
     coder = Latents(material.functa, decoder_of(config, material), material.functaset, settings)
@@ -82,7 +82,10 @@ def unpack(config):
     devices.one_cpu_device_per_core()
     from functa_jax.functa import load
 
-    images = decode_file(config.unpack, load(config.decoder or config.run))
+    functa = load(config.decoder or config.run)
+    if not functa.of_images:
+        raise UserError(f"{config.run} is of {functa.config.modality}: only images are unpacked")
+    images = decode_file(config.unpack, functa)
     with atomic(config.to) as temporary, temporary.open("wb") as file:
         np.save(file, images)
     print(f"{config.to}: uint8 images {images.shape}")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.images.signals import to_float
 from functa_jax.tasks import generate
 from functa_jax.tasks.generation import codes, frechet
 from functa_jax.tasks.prior.diffusion import load_prior
@@ -63,13 +64,13 @@ def test_few_images_take_few_features_and_chance_has_its_interval():
     variances = np.var(reconstruction.pixel_rows(data.train.images), axis=0)
     np.testing.assert_allclose(judge.explained, variances[:2].sum() / variances.sum(), atol=0.02)
     alike, other, far = (
-        judge.row(name, generate.as_floats(split(300, shift).images))
+        judge.row(name, to_float(split(300, shift).images))
         for name, shift in (("alike", 0), ("other", 0), ("far", 30))
     )
     assert not judge.told_apart(alike, other) and judge.told_apart(alike, far)
     assert not judge.told_apart(alike, alike)
     assert judge.told_apart(alike, far, "FID to validation")
-    same = judge.row("same", generate.as_floats(data.test.images), same=True)
+    same = judge.row("same", to_float(data.test.images), same=True)
     np.testing.assert_allclose([same["FID"], same["FID ±"]], 0, atol=1e-6)
     # As a standard error: over new draws of both sides FID spreads as its resamples say.
     again = [
