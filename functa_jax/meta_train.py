@@ -317,7 +317,7 @@ def _say_what_has_no_effect(config, data):
         (constant, ("rate_range",), "on rates that are not learned"),
         (constant, ("rate_start",), "beside --inner-rate"),
         (config.training_steps == 0, ("rates_of_steps",), "with --training-steps 0"),
-        (not scenes, rays, f"on {data.name}: they are of rays through scenes"),
+        (not scenes, rays, f"on {data.name}, which are no scenes"),
         (scenes and config.ball is not None, ends, "beside --ball"),
     )
     checks.say_idle(config, Config(), rules)

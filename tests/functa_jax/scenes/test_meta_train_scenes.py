@@ -12,6 +12,7 @@ from functa_jax.meta_train import PRESETS, Config
 from functa_jax.modalities import loading
 from functa_jax.scenes import novel, srn
 from groundfloor import cli
+from groundfloor.data import datasets
 from tests.functa_jax.scenes.test_srn import SIDE, write_object
 
 SMALL = [
@@ -50,6 +51,31 @@ def test_a_folder_of_scenes_does_the_whole_job(cars, tmp_path, monkeypatch, caps
     for name in ("novel_views.png", "turntable.gif"):
         with Image.open(out / "figures" / name) as image:
             assert image.width > 100
+
+
+def test_settings_of_rays_without_effect_are_said(capsys):
+    config = Config(ray_points=4)
+    meta_train._say_what_has_no_effect(config, datasets.load("digits", images=2))
+    assert capsys.readouterr().out == (
+        "--ray-points has no effect on digits, which are no scenes\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "phrase"),
+    [
+        (["--near", "2"], "--far 1.8: --near is 2"),
+        (["--ray-points", "1"], "--ray-points 1"),
+        (["--ball", "0"], "--ball 0"),
+        (["--max-density", "-1"], "--max-density"),
+    ],
+)
+def test_impossible_rays_are_one_line(flags, phrase, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(meta_train.main, Config, PRESETS, ["scenes", *flags])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert phrase in line
 
 
 def test_names_and_folders_of_scenes_are_told_from_images(cars, tmp_path):
