@@ -12,9 +12,9 @@ SHOWN = 4  # given views
 FRAMES = 24  # once around
 
 
-def novel_views(path, functa, data, scenes=3, views=3):
-    """Rows: novel views of so many test scenes, so many of each; what the functa and linear rivals
-    make of them from SHOWN other views, and these."""
+def novel_views(path, functa, data, others=None, scenes=3, views=3):
+    """Rows: novel views of so many test scenes, so many of each; what the functa, and `others`, the
+    novel.Rivals of the data, make of them from SHOWN other views; and these."""
     lattice, rows = data.lattice, _spread(data.test, scenes)
     test = data.test.take(rows)
     given, unseen = split_views(lattice[0])
@@ -23,8 +23,7 @@ def novel_views(path, functa, data, scenes=3, views=3):
     true = to_float(novel.of_views(test, lattice, unseen)[1]).reshape(shape)
     pictures = {"truth": true}
     pictures["functa"] = novel.predictions(functa, test, lattice, given, unseen)
-    if test.shared:
-        others = novel.Rivals.of(data, functa.config.numbers)
+    if others:
         found = others.predictions(given, unseen)
         for name in ("Wiener", "PCA"):
             pictures[name] = found[name][rows].reshape(shape)
