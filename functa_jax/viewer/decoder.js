@@ -185,7 +185,7 @@ class Decoder {
       for (let c = 0; c < channels; c++) {
         let sum = bias[c] + 0.5;
         for (let k = 0; k < n; k++) sum += memory[inputs + k * BLOCK + p] * kernel[k * channels + c];
-        if (loss === "bernoulli") sum = 1 / (1 + Math.exp(-sum)); // of a logit
+        if (loss === "bernoulli") sum = 1 / (1 + Math.exp(10 * (0.5 - sum))); // training/losses.py
         colours[(start + p) * channels + c] = sum;
       }
     }
