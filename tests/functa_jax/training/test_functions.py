@@ -8,7 +8,7 @@ import pytest
 
 from functa_jax.functa import Functa, load
 from functa_jax.model import siren
-from functa_jax.training import loop
+from functa_jax.training import loop, losses
 from functa_jax.training.samples import Samples
 from groundfloor.data.functions import Functions, FunctionSet, fingerprint, lattice_points
 from groundfloor.runs import Run
@@ -131,8 +131,8 @@ def test_probabilities_are_decoded_as_such():
     latents = np.random.default_rng(0).normal(0, 1, (3, 4)).astype(np.float32)
     values = functa.decode(latents)
     model = siren.with_params(config, functa.params)
-    logits = [model(functa.coords, latent).reshape(2, 2, 2, 1) for latent in latents]
-    np.testing.assert_allclose(values, jax.nn.sigmoid(np.stack(logits)), atol=1e-5)
+    outputs = [model(functa.coords, latent).reshape(2, 2, 2, 1) for latent in latents]
+    np.testing.assert_allclose(values, jax.nn.sigmoid(losses.logits(np.stack(outputs))), atol=1e-5)
     same = functa.decode(latents, coords=functa.coords), functa.decode(latents, 2)
     np.testing.assert_allclose(same[0].reshape(values.shape), values, atol=1e-6)
     np.testing.assert_allclose(same[1], values, atol=1e-6)
