@@ -7,6 +7,7 @@ intrinsics.txt is the focal length in pixels. Read as DeepMind's functa does (sr
 turned to y up and z backward, and objects with a view of one colour left out.
 """
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,16 +79,16 @@ def _pose(path):
         return pose.reshape(4, 4)
 
 
-def load(path, images=None, views=VIEWS, side=None):
+def load(path, images=None, views=VIEWS, side=SIDE):
     """A FunctionSet of the objects in a folder: colours of rays, each object's own.
 
     images: at most this many objects of each split; views: of an object, as many as the one with
-    fewest has at most; side: of the pictures, which are cut square and made smaller (SIDE). Where
+    fewest has at most; side: of the pictures, which are cut square and made smaller. Where
     the folder has no cars_train, cars_val and cars_test (or other names that end so), an eighth of
     the objects each is drawn for val and test by their content. UserError, in one line, for what
     cannot be read.
     """
-    path, side = Path(path).expanduser(), side or SIDE
+    path = Path(path).expanduser()
     folders = _splits(path)
     objects = {part: [Object.of(folder) for folder in folders[part]] for part in PARTS}
     if images:
@@ -127,8 +128,10 @@ def load(path, images=None, views=VIEWS, side=None):
 
 def is_folder(path):
     """Whether a path is a folder in this layout."""
-    path = Path(path).expanduser()
-    return any(any(path.glob(f"{above}/intrinsics.txt")) for above in ("*", "*/*"))
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # of a name that is no path
+        path = Path(path).expanduser()
+        return any(any(path.glob(f"{above}/intrinsics.txt")) for above in ("*", "*/*"))
+    return False
 
 
 def _splits(path):

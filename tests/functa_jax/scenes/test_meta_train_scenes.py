@@ -10,7 +10,8 @@ import functa_jax
 from functa_jax import meta_train
 from functa_jax.meta_train import PRESETS, Config
 from functa_jax.modalities import loading
-from functa_jax.scenes import novel, srn
+from functa_jax.scenes import novel
+from functa_jax.training import exporter
 from groundfloor import cli
 from groundfloor.data import datasets
 from tests.functa_jax.scenes.test_srn import SIDE, write_object
@@ -32,16 +33,16 @@ def cars(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_folder_of_scenes_does_the_whole_job(cars, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(srn, "SIDE", SIDE)
+def test_a_folder_of_scenes_does_the_whole_job(cars, tmp_path, capsys):
     out = tmp_path / "run"
-    args = ["scenes", "--dataset", str(cars), *SMALL, "--out", str(out)]
+    args = ["scenes", "--dataset", str(cars), "--resolution", "8", *SMALL, "--out", str(out)]
     summary = cli.run(meta_train.main, Config, PRESETS, args)
     assert summary == json.loads((out / "summary.json").read_text())
     assert summary["modality"] == "scenes" and summary["rivals"] == {}
     assert list(summary["novel_views"]) == ["1", "2", "4"]
     assert "novel views from 4 given    functa" in capsys.readouterr().out
-    functa, data = functa_jax.load(out), loading.functions(str(cars))
+    functa, data = functa_jax.load(out), exporter.data_of(functa_jax.load(out), out)
+    assert data.lattice == (6, SIDE, SIDE)
     assert functa.coords is None and functa.config.ball == PRESETS["scenes"].ball
     again = novel.compare(functa, data, counts=(1,))
     assert again[1] == pytest.approx(summary["novel_views"]["1"])
@@ -84,3 +85,5 @@ def test_names_and_folders_of_scenes_are_told_from_images(cars, tmp_path):
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / "a.png")
     assert not loading.is_of_functions(str(tmp_path))
+    for name in ("a\0b", "x" * 5000, "~nobody-at-all/cars", "digits"):
+        assert not loading.is_of_scenes(name)
