@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from functa_jax.images import film
 from functa_jax.images.gallery import gallery
 from functa_jax.images.signals import to_float
 from functa_jax.scenes import cameras, novel, renderer, rivals
 from functa_jax.scenes.views import body, split_views
-from functa_jax.tasks import film
 
 SHOWN = 4  # given views
 FRAMES = 24  # once around

@@ -115,7 +115,7 @@ def load(path, images=None, views=VIEWS, side=SIDE):
         splits[part] = Functions(values, coords, np.full(len(kept), -1), np.arange(len(kept)))
     digest = fingerprint(*splits.values())
     return FunctionSet(
-        path.name,
+        str(path.resolve()),  # by which it is found again
         "scenes",
         splits["train"],
         splits["val"],
