@@ -222,19 +222,17 @@ PRESETS = {
     ),
     "scenes": Config(
         dataset="scenes",
-        width=64,
-        depth=4,
         latent_dim=128,
-        w0=15.0,
+        w0=20.0,
         ball=0.5,
         ray_points=12,
         rate_start=1.0,
         rate_range=(0.0, 10.0),
         inner_points=128,
-        outer_points=256,
+        outer_points=128,
         fit_points=1024,
         batch_size=8,
-        steps=1000,
+        steps=2000,
         **FUNCTIONS,
     ),
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
@@ -321,7 +319,7 @@ def _say_what_has_no_effect(config, data):
         (constant, ("rate_range",), "on rates that are not learned"),
         (constant, ("rate_start",), "beside --inner-rate"),
         (config.training_steps == 0, ("rates_of_steps",), "with --training-steps 0"),
-        (not scenes, rays, f"on {data.name}: they are of rays through scenes"),
+        (not scenes, rays, f"on {data.name}, which are no scenes"),
         (scenes and config.ball is not None, ends, "beside --ball"),
     )
     checks.say_idle(config, Config(), rules)

@@ -2,7 +2,8 @@
 
 The file holds the weights, the latents and originals of some test images, and the principal
 directions of the train latents; its JavaScript (folder `viewer`) decodes in the browser, at
-any zoom, whatever latent the sliders make. It works offline and asks nothing of any network.
+any zoom, whatever latent the sliders make. It works offline and asks nothing of any network. Of
+volumes and films it shows one slice, the one that a slider picks.
 """
 
 import base64
@@ -16,6 +17,7 @@ import numpy as np
 from functa_jax.functaset import load_functaset
 from groundfloor import checks, cli
 from groundfloor.checks import Count
+from groundfloor.data.functions import lattice_points
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic, counted
 
@@ -69,9 +71,10 @@ def main(config):
             f"{config.run} has --decoder {functa.config.decoder}; the viewer decodes modulated "
             "SIRENs only"
         )
-    if not functa.of_images:
+    if not shown_by_slices(functa):
         raise UserError(
-            f"{config.run} is of {functa.config.modality}; the viewer shows images only"
+            f"{config.run} is of {functa.config.modality}; the viewer shows images, and slices of "
+            "what lies on a lattice of two or three dimensions in the unit cube"
         )
     if functa.config.width > WIDEST:
         raise UserError(
@@ -102,8 +105,19 @@ def main(config):
     return {"path": str(out), "images": count, "originals": images is not None}
 
 
+def shown_by_slices(functa):
+    """Whether a functa's functions are images, or have slices that are."""
+    if functa.of_images:
+        return True
+    lattice = functa.resolution
+    if functa.coords is None or lattice is None or len(lattice) not in (2, 3):
+        return False
+    return np.allclose(functa.coords, lattice_points(*lattice), atol=1e-5)
+
+
 def originals(functa, run, functaset, rows, data_dir=None):
-    """(uint8 images (n, h, w, C) of these test rows, None), or (None, why there are none)."""
+    """(uint8 images (n, h, w, C) of these test rows, or values (n, N, C) of other functions, None),
+    or (None, why there are none)."""
     from functa_jax.training import exporter
 
     made_from = functaset.metadata
@@ -115,7 +129,10 @@ def originals(functa, run, functaset, rows, data_dir=None):
     ids = functaset.test.ids[rows].tolist()
     if data.fingerprint != made_from["data_fingerprint"] or not place.keys() >= set(ids):
         return None, f"{data.name} is not what the functaset was made from"
-    return data.test.images[[place[number] for number in ids]], None
+    values = data.test.values[[place[number] for number in ids]]
+    if values.dtype != np.uint8:
+        values = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+    return values, None
 
 
 def directions(latents, count=DIRECTIONS):
@@ -137,14 +154,14 @@ def directions(latents, count=DIRECTIONS):
 def write(path, functa, functaset, rows, images=None):
     """Write the viewer of these test rows (n,), whole or not at all.
 
-    images: their originals, uint8 (n, h, w, C), or None.
+    images: their originals, uint8 (n, h, w, C) or (n, N, C) as of `originals`, or None.
     """
     vectors, deviations, shares = directions(functaset.train.latents)
     test = functaset.test
     data = {
         "name": functaset.metadata.get("data") or "unnamed images",
         "hash": functa.hash,
-        "config": asdict(functa.config),
+        "config": asdict(functa.config) | {"loss": functa.config.loss},
         "resolution": list(functa.resolution),
         "params": {name: _floats(value) for name, value in decoding(functa).items()},
         "latents": _floats(test.latents[rows]),

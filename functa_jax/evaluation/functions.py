@@ -60,7 +60,8 @@ def splits_of(data):
 
 def draw(path, functa, data, predictions):
     """A picture of some test functions, the truth above {name: predictions of all of test}, each
-    with its mean over all of test; whether there is one of such functions."""
+    with its mean over all of test; whether there is one of such functions. Films and solids move in
+    a GIF beside it."""
     modality = MODALITIES[functa.config.modality]
     count = SHOWN.get(functa.config.modality, 4)
     rows = np.linspace(0, len(data.test) - 1, min(count, len(data.test))).astype(int)
@@ -68,4 +69,6 @@ def draw(path, functa, data, predictions):
     for name, found in predictions.items():
         values, _ = measure(functa, data.test, found)
         shown[pictures.described(name, modality.metric, modality.unit, values)] = found[rows]
-    return pictures.draw(path, functa.config.modality, data.lattice, shown)
+    about = functa.config.modality, data.lattice, shown
+    pictures.animate(path.with_suffix(".gif"), *about)
+    return pictures.draw(path, *about)

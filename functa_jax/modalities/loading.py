@@ -4,12 +4,12 @@ import zipfile
 from importlib import import_module
 from pathlib import Path
 
-from functa_jax.scenes import srn
+from functa_jax.scenes import srn, views
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 
 # Files of functa_jax.modalities.
-COMPUTED = ("voxels", "stacks", "sphere", "sound", "video", "scenes")
+COMPUTED = ("voxels", "stacks", "sphere", "sound", "video")
 SUFFIXES = (".nii", ".nii.gz", ".wav", ".npy")  # of functions in a folder
 
 
@@ -20,22 +20,34 @@ def load(config, images=None, resident="yes"):
     """
     if not is_of_functions(config.dataset):
         return config.load(images=images, resident=resident)
-    for name in ("resolution", "download", "skip_damaged"):
+    scenes = is_of_scenes(config.dataset)
+    for name in (*(() if scenes else ("resolution",)), "download", "skip_damaged"):
         if getattr(config, name):
             flag = f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} is for images; {config.dataset} are other functions")
-    return functions(config.dataset, config.data_dir, images)
+    return functions(config.dataset, config.data_dir, images, config.resolution)
 
 
-def functions(name, data_dir=None, images=None):
-    """The FunctionSet of a name in COMPUTED, or of one's own files."""
+def functions(name, data_dir=None, images=None, side=None):
+    """The FunctionSet of a name in COMPUTED, or of one's own files.
+
+    side: of the views of scenes, in pixels; None for their usual one.
+    """
+    if is_of_scenes(name):
+        options = {} if side is None else {"side": side}
+        if name == "scenes":
+            return views.load(data_dir, images, **options)
+        return srn.load(name, images, **options)
     if name in COMPUTED:
         return import_module(f"functa_jax.modalities.{name}").load(data_dir, images)
-    if srn.is_folder(name):
-        return srn.load(name, images)
     from functa_jax.modalities import files
 
     return files.load(name, images)
+
+
+def is_of_scenes(name):
+    """Whether a data set's name or path is one of scenes."""
+    return name == "scenes" or srn.is_folder(name)
 
 
 def is_of_functions(name):
@@ -43,13 +55,12 @@ def is_of_functions(name):
 
     A file that cannot be looked into is left to the reader of images, who says so.
     """
-    if name in COMPUTED:
+    if name in COMPUTED or is_of_scenes(name):
         return True
     try:
         path = Path(name).expanduser()
         if path.is_dir():
-            names = (file.name.lower() for file in path.rglob("*"))
-            return srn.is_folder(path) or any(name.endswith(SUFFIXES) for name in names)
+            return any(file.name.lower().endswith(SUFFIXES) for file in path.rglob("*"))
         if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:

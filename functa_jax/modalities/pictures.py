@@ -1,6 +1,6 @@
 """Pictures of functions on a lattice: each row a way to know them, each column a function.
 
-    draw(path, "voxels", (32, 32, 32), {"truth": values, "functa\n0.82 IoU": rebuilt})
+    draw(path, "voxels", (32, 32, 32), {"truth": values, "functa\nIoU 0.82": rebuilt})
 
 Solids are shaded surfaces, fields maps in Mollweide's equal-area projection, sound waves above
 their spectrograms, films strips of frames. Names of rows say how good they are, and of what.
@@ -9,6 +9,7 @@ their spectrograms, films strips of frames. Names of rows say how good they are,
 import numpy as np
 from scipy.signal import spectrogram
 
+from functa_jax.images import film
 from functa_jax.images.gallery import gallery, wrapped
 from functa_jax.images.signals import to_float
 from functa_jax.modalities import isosurface
@@ -16,23 +17,38 @@ from groundfloor.plots import COLOURS, WIDTH, bare, figure
 
 LOWEST_DB = 50  # of a spectrogram, below its loudest
 WINDOW = 128  # samples of a spectrum in it
+TURN = 16  # pictures of a solid that turns
 
 
-def draw(path, modality, lattice, rows, texts=None):
+def draw(path, modality, lattice, rows):
     """Write a picture of {name: values (m, N, c), uint8 or floats about [0, 1]} in C order.
 
-    texts: {name: [m lines to stand above its pictures]}. Returns whether such functions have a
-    picture: of one, two or three dimensions on a lattice.
+    Returns whether such functions have one: of one, two or three dimensions on a lattice.
     """
     if lattice is None or len(lattice) > 3:
         return False
-    rows = {
+    kinds = {"voxels": solids, "sphere": maps, "sound": waves, "video": strips, "scenes": views}
+    own = kinds.get(modality) or {1: waves, 2: gallery, 3: slices}[len(lattice)]
+    own(path, on_lattice(rows, lattice))
+    return True
+
+
+def animate(path, modality, lattice, rows):
+    """Write a GIF of the same, of films and of solids, which turn; returns whether there is one."""
+    if modality not in ("video", "voxels"):
+        return False
+    rows = on_lattice(rows, lattice)
+    if modality == "voxels":
+        rows = {name: _turned(fields) for name, fields in rows.items()}
+    film.animate(path, {name.splitlines()[0]: np.clip(films, 0, 1) for name, films in rows.items()})
+    return True
+
+
+def on_lattice(rows, lattice):
+    """{name: floats (m, *lattice, c)} of {name: values (m, N, c)}."""
+    return {
         name: to_float(values).reshape(len(values), *lattice, -1) for name, values in rows.items()
     }
-    kinds = {"voxels": solids, "sphere": maps, "sound": waves, "video": strips, "scenes": views}
-    own = kinds.get(modality) or {1: waves, 2: pictures, 3: slices}[len(lattice)]
-    own(path, rows, texts or {})
-    return True
 
 
 def described(name, metric, unit, values):
@@ -41,43 +57,35 @@ def described(name, metric, unit, values):
     return f"{name}\n{metric} {np.mean(values):.{digits}f} {unit}".rstrip()
 
 
-# ---- by modality: (path, {name: (m, *lattice, c)}, {name: [text]}) ----
+# ---- by modality: (path, {name: (m, *lattice, c)}) ----
 
 
-def solids(path, rows, texts):
+def solids(path, rows):
     """Shaded surfaces at one half."""
-    shown = {
-        name: np.stack([isosurface.picture(field[..., 0]) for field in fields])
-        for name, fields in rows.items()
-    }
-    _grid(path, shown, texts, 1.15)
+
+    def shaded(fields):
+        return np.stack([isosurface.picture(field[..., 0]) for field in fields]) / 255
+
+    _grid(path, {name: shaded(fields) for name, fields in rows.items()}, 1.15)
 
 
-def pictures(path, rows, texts):
-    """Functions of two dimensions, as images."""
-    gallery(path, rows)
+def _turned(fields):
+    """Films (m, TURN, h, w, 3) in [0, 1] of solids that turn."""
+    return np.stack([isosurface.turntable(field[..., 0], 64, TURN) for field in fields]) / 255
 
 
-def slices(path, rows, texts):
+def slices(path, rows):
     """The middle slice of each dimension, side by side."""
-    shown = {
-        name: np.stack([_middle_slices(volume) for volume in volumes])
-        for name, volumes in rows.items()
-    }
-    _grid(path, shown, texts, 1.6)
+
+    def cuts(volumes):
+        return [
+            np.take(volumes, side // 2, 1 + axis) for axis, side in enumerate(volumes.shape[1:4])
+        ]
+
+    _grid(path, {name: side_by_side(cuts(volumes)) for name, volumes in rows.items()}, 1.6)
 
 
-def _middle_slices(volume):
-    sides = volume.shape[:3]
-    cuts = [np.take(volume, side // 2, axis) for axis, side in enumerate(sides)]
-    tall = max(cut.shape[0] for cut in cuts)
-    padded = [
-        np.pad(cut, ((0, tall - len(cut)), (0, 1), (0, 0)), constant_values=1) for cut in cuts
-    ]
-    return np.concatenate(padded, 1)
-
-
-def views(path, rows, texts):
+def views(path, rows):
     """Scenes, four views of each, evenly spread."""
     shown = {}
     for name, scenes in rows.items():
@@ -86,55 +94,37 @@ def views(path, rows, texts):
     gallery(path, shown)
 
 
-def strips(path, rows, texts):
+def strips(path, rows):
     """Films, their frames from left to right: all rows of the first, then of the second, ..."""
-    films = len(next(iter(rows.values())))
-    with figure(path, films * len(rows), size=(WIDTH, 0.62 * films * len(rows)), squeeze=False) as (
-        _,
-        axes,
-    ):
-        for number in range(films):
-            for place, (name, frames) in enumerate(rows.items()):
-                ax = axes[number * len(rows) + place, 0]
-                gap = ((0, 0), (0, 0), (0, 1), (0, 0))
-                strip = np.concatenate(
-                    np.pad(frames[number], gap[: frames[number].ndim], constant_values=1), 1
-                )
-                ax.imshow(_colours(strip))
-                bare(ax)
-                own = texts.get(name, [""] * films)[number]
-                label = f"{name.splitlines()[0]} {own}" if own else name
-                ax.set_ylabel(wrapped(label), rotation=0, ha="right", va="center", fontsize=7)
+    names, films = list(rows), len(next(iter(rows.values())))
+    lines = films * len(names)
+    with figure(path, lines, size=(WIDTH, 0.62 * lines), squeeze=False) as (_, axes):
+        for line, ax in enumerate(axes[:, 0]):
+            number, name = line // len(names), names[line % len(names)]
+            frames = [frame[None] for frame in rows[name][number]]
+            _show(ax, side_by_side(frames)[0])
+            _name(ax, name, "center")
 
 
-def maps(path, rows, texts):
+def maps(path, rows):
     """Fields on the sphere in Mollweide's projection, which keeps areas."""
     columns = len(next(iter(rows.values())))
     size = (WIDTH, 0.5 * WIDTH / columns * len(rows) + 0.25)
     options = {"subplot_kw": {"projection": "mollweide"}, "squeeze": False}
+    look = {"cmap": "gist_earth", "vmin": 0, "vmax": 1, "rasterized": True}
     with figure(path, len(rows), columns, size=size, **options) as (_, axes):
         for line, (name, fields) in zip(axes, rows.items(), strict=True):
-            for number, (ax, field) in enumerate(zip(line, fields, strict=True)):
+            for ax, field in zip(line, fields, strict=True):
                 height, width = field.shape[:2]
                 latitude = np.pi / 2 - np.pi * np.arange(height + 1) / height
                 longitude = 2 * np.pi * np.arange(width + 1) / width - np.pi
-                ax.pcolormesh(
-                    longitude,
-                    latitude,
-                    field[..., 0],
-                    cmap="gist_earth",
-                    vmin=0,
-                    vmax=1,
-                    rasterized=True,
-                )
+                ax.pcolormesh(longitude, latitude, field[..., 0], **look)
                 ax.set(xticks=[], yticks=[])
                 ax.grid(visible=False)
-                if texts.get(name):
-                    ax.set_title(texts[name][number], fontsize=7, pad=2)
-            line[0].set_ylabel(wrapped(name), rotation=0, ha="right", va="center", fontsize=8)
+            _name(line[0], name, "center")
 
 
-def waves(path, rows, texts):
+def waves(path, rows):
     """Waves, and below each its spectrogram where it is long enough for one."""
     count, samples = next(iter(rows.values())).shape[:2]
     heard = samples >= 2 * WINDOW
@@ -148,14 +138,12 @@ def waves(path, rows, texts):
                 ax.plot(curve, lw=0.5, color=COLOURS["latents" if place else "PCA"])
                 bare(ax)
                 ax.set(ylim=(0, 1), xlim=(0, samples - 1))
-                if texts.get(name):
-                    ax.set_title(texts[name][number], fontsize=7, pad=2)
                 if heard:
                     top, below = loudest[number], axes[2 * place + 1, number]
                     level = _level(curve)[::-1]
                     below.imshow(level, cmap="magma", vmin=top - LOWEST_DB, vmax=top, aspect="auto")
                     bare(below)
-            upper[0].set_ylabel(wrapped(name), rotation=0, ha="right", va="top", fontsize=8)
+            _name(upper[0], name, "top")
 
 
 def _level(curve):
@@ -170,23 +158,36 @@ def _level(curve):
 # ---- what they are made of ----
 
 
-def _grid(path, rows, texts, inches):
-    """{name: pictures (m, h, w, c)}, texts above the pictures, names at the left."""
+def side_by_side(pictures):
+    """Pictures [(m, h, w, c)] of any sizes as (m, highest h, all w, c), white between them."""
+    tall = max(picture.shape[1] for picture in pictures)
+    padded = [
+        np.pad(picture, ((0, 0), (0, tall - picture.shape[1]), (0, 1), (0, 0)), constant_values=1)
+        for picture in pictures
+    ]
+    return np.concatenate(padded, 2)
+
+
+def _grid(path, rows, inches):
+    """{name: pictures (m, h, w, c)}, names at the left."""
     count = len(next(iter(rows.values())))
     height, width = next(iter(rows.values())).shape[1:3]
     inches = min(inches, (WIDTH - 1.2) / count)
-    size = (count * inches + 1.2, len(rows) * (inches * height / width + 0.15 * bool(texts)))
+    size = (count * inches + 1.2, len(rows) * inches * height / width)
     with figure(path, len(rows), count, size=size, squeeze=False) as (_, axes):
         for line, (name, shown) in zip(axes, rows.items(), strict=True):
-            for number, (ax, one) in enumerate(zip(line, shown, strict=True)):
-                ax.imshow(_colours(one))
-                bare(ax)
-                if texts.get(name):
-                    ax.set_title(texts[name][number], fontsize=7, pad=1)
-            line[0].set_ylabel(wrapped(name), rotation=0, ha="right", va="center", fontsize=8)
+            for ax, one in zip(line, shown, strict=True):
+                _show(ax, one)
+            _name(line[0], name, "center")
 
 
-def _colours(picture):
-    """uint8 or floats (h, w, 1 or 3) as what imshow shows alike."""
-    picture = to_float(picture)
-    return np.clip(np.broadcast_to(picture[..., :3], (*picture.shape[:2], 3)), 0, 1)
+def _show(ax, picture):
+    """A picture (h, w, c), floats; one channel is grey, of more the first three are shown."""
+    channels = picture[..., : 3 if picture.shape[-1] >= 3 else 1]
+    ax.imshow(np.clip(np.broadcast_to(channels, (*picture.shape[:2], 3)), 0, 1))
+    bare(ax)
+
+
+def _name(ax, name, at):
+    """The name of a row, at the left of its first picture."""
+    ax.set_ylabel(wrapped(name), rotation=0, ha="right", va=at, fontsize=8)

@@ -39,20 +39,18 @@ def predictions(functa, split, lattice, given, wanted):
     return functa.decode(found, coords=coords).reshape(-1, len(wanted), *lattice[1:], 3)
 
 
-def compare(functa, data, counts=COUNTS):
+def compare(functa, data, others=None, counts=COUNTS):
     """{count: {"functa": dB, "Wiener": ..., "PCA": ..., "nearest": ..., "mean": ...}} on the test
     scenes of a FunctionSet, from that many given views.
 
-    The noise of the linear rivals is chosen on validation scenes. They need cameras that all scenes
-    share; without, there is the functa alone.
+    others: the Rivals of the data, None for the functa alone.
     """
     lattice, test = data.lattice, data.test
     given, novel = split_views(lattice[0])
     true = of_views(test, lattice, novel)[1]
     true = signals.to_float(true).reshape(len(test), -1)
-    others = Rivals.of(data, functa.config.numbers) if test.shared else None
     results = {}
-    for count in counts:
+    for count in (count for count in counts if count <= len(given)):
         seen = given[:count]
         found = predictions(functa, test, lattice, seen, novel).reshape(len(test), -1)
         results[count] = {"functa": rivals.view_psnr(found, true, len(novel))}
@@ -66,23 +64,20 @@ def compare(functa, data, counts=COUNTS):
 
 
 class Rivals:
-    """All linear rivals, fitted on the training scenes of a FunctionSet with shared cameras."""
+    """All linear rivals, fitted on the training scenes of a FunctionSet, PCA with as many `numbers`
+    as a latent has. The noise that they reckon with is chosen on its validation scenes.
 
-    def __init__(self, train, val, test, lattice, numbers):
-        self.train, self.val, self.test, self.lattice = train, val, test, lattice
-        self.models = {
-            "Wiener": rivals.LinearViews(train),
-            "PCA": rivals.LinearViews(train, numbers),
-        }
+    They need cameras that all scenes share.
+    """
 
-    @classmethod
-    def of(cls, data, numbers):
-        """Those of a data set, PCA with as many `numbers` as a latent has."""
-        rows = [
+    def __init__(self, data, numbers):
+        self.train, self.val, self.test = (
             signals.to_float(split.values).reshape(len(split), -1)
             for split in (data.train, data.val, data.test)
-        ]
-        return cls(rows[0], rows[1], rows[2], data.lattice, numbers)
+        )
+        whole = rivals.LinearViews.of(self.train)
+        self.models = {"Wiener": whole, "PCA": whole.first(numbers)}
+        self.lattice = data.lattice
 
     def predictions(self, given, wanted):
         """{name: colours (n, all of the wanted views)} for the test scenes, from given views."""

@@ -7,8 +7,9 @@ def write(run, functa, data):
     """{"novel_views": of `novel.compare`} for the summary of a Run; figures/novel_views.png and
     figures/turntable.gif."""
     print("rendering novel views of the test scenes from few given ones", flush=True)
-    compared = novel.compare(functa, data)
-    pictures.novel_views(run.path("figures/novel_views.png"), functa, data)
+    others = novel.Rivals(data, functa.config.numbers) if data.test.shared else None
+    compared = novel.compare(functa, data, others)
+    pictures.novel_views(run.path("figures/novel_views.png"), functa, data, others)
     instances = views.INSTANCES if data.name == "scenes" else None
     pictures.turntable(run.path("figures/turntable.gif"), functa, data, instances=instances)
     return {

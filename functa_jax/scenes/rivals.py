@@ -19,19 +19,27 @@ NOISES = 10.0 ** np.arange(-4, 1.1, 0.5)  # variances that are tried, colours be
 
 
 class LinearViews:
-    """Gaussian prior of scenes, float32 (n, d), in the basis of the training scenes.
+    """A Gaussian prior of scenes: their mean (d,) and c components (c, d), float32.
 
-    All is done with n x n matrices: the covariance of n scenes has rank n - 1 at most.
+    All is done with c x c matrices: the covariance of n scenes has rank n - 1 at most.
     """
 
-    def __init__(self, scenes, components=None):
-        self.mean = scenes.mean(0)
-        centred = scenes - self.mean
-        variances, vectors = np.linalg.eigh(np.float64(centred @ centred.T) / (len(scenes) - 1))
-        count = min(components or len(scenes), len(scenes) - 1)
-        variances, vectors = variances[::-1][:count], vectors[:, ::-1][:, :count]
+    def __init__(self, mean, basis):
+        self.mean, self.basis = mean, basis
+
+    @classmethod
+    def of(cls, scenes):
+        """The prior of training scenes (n, d), with all n - 1 components."""
+        mean = scenes.mean(0)
+        centred = scenes - mean
+        _, vectors = np.linalg.eigh(np.float64(centred @ centred.T))
         # Components times their standard deviations, so that the prior of their weights is N(0, 1).
-        self.basis = np.float32(vectors.T @ centred / np.sqrt(len(scenes) - 1))
+        basis = vectors[:, :0:-1].T @ centred / np.sqrt(len(scenes) - 1)
+        return cls(mean, np.float32(basis))
+
+    def first(self, components):
+        """The same with the first components alone."""
+        return LinearViews(self.mean, self.basis[:components])
 
     def weights(self, seen, given, noise):
         """Means (m, c) of the components' weights from given numbers (columns) of seen (m, d)."""

@@ -7,6 +7,7 @@ intrinsics.txt is the focal length in pixels. Read as DeepMind's functa does (sr
 turned to y up and z backward, and objects with a view of one colour left out.
 """
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from groundfloor.runs import Progress, counted
 
 PARTS = ("train", "val", "test")
 AXES = np.diag([1.0, -1.0, -1.0, 1.0])
-VIEWS = 24  # of an object, at most
+VIEWS, SIDE = 24, 32  # of an object, at most; pixels of a picture's side
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ def _pose(path):
         return pose.reshape(4, 4)
 
 
-def load(path, images=None, views=VIEWS, side=32):
+def load(path, images=None, views=VIEWS, side=SIDE):
     """A FunctionSet of the objects in a folder: colours of rays, each object's own.
 
     images: at most this many objects of each split; views: of an object, as many as the one with
-    fewest has at most; side: of the pictures, which are cut square and made smaller. Where the
-    folder has no cars_train, cars_val and cars_test (or other names that end so), an eighth of the
-    objects each is drawn for val and test by their content. UserError, in one line, for what cannot
-    be read.
+    fewest has at most; side: of the pictures, which are cut square and made smaller. Where
+    the folder has no cars_train, cars_val and cars_test (or other names that end so), an eighth of
+    the objects each is drawn for val and test by their content. UserError, in one line, for what
+    cannot be read.
     """
     path = Path(path).expanduser()
     folders = _splits(path)
@@ -114,7 +115,7 @@ def load(path, images=None, views=VIEWS, side=32):
         splits[part] = Functions(values, coords, np.full(len(kept), -1), np.arange(len(kept)))
     digest = fingerprint(*splits.values())
     return FunctionSet(
-        path.name,
+        str(path.resolve()),  # by which it is found again
         "scenes",
         splits["train"],
         splits["val"],
@@ -127,8 +128,10 @@ def load(path, images=None, views=VIEWS, side=32):
 
 def is_folder(path):
     """Whether a path is a folder in this layout."""
-    path = Path(path).expanduser()
-    return any(any(path.glob(f"{above}/intrinsics.txt")) for above in ("*", "*/*"))
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # of a name that is no path
+        path = Path(path).expanduser()
+        return any(any(path.glob(f"{above}/intrinsics.txt")) for above in ("*", "*/*"))
+    return False
 
 
 def _splits(path):

@@ -1,7 +1,7 @@
 """The data set "scenes": views of computed solids from the same cameras around each.
 
 500 train, 50 validation and 50 test scenes of ten classes, 24 views of 32 x 32 pixels each. All
-scenes share their cameras, so that a linear rival (`scenes.rival`) can be had; the field could do
+scenes share their cameras, so that a linear rival (`scenes.rivals`) can be had; the field could do
 without. A fourth of the views is never given at test: those are the novel ones.
 """
 
@@ -29,7 +29,7 @@ def load(data_dir=None, images=None, instances=INSTANCES, views=24, side=32, see
     of rays float32 (views * side * side, 6), the same for all; lattice (views, side, side).
 
     images: at most this many scenes of each split. Every scene depends on (seed, class, number)
-    alone. Rendering takes a quarter of a second a scene; the pictures are kept beside decoded data
+    alone. Rendering takes an eighth of a second a scene; the pictures are kept beside decoded data
     sets. data_dir is not needed.
     """
     if instances < 12 or views < 4 or side < 4:

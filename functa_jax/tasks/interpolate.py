@@ -16,8 +16,8 @@ from sklearn.neural_network import MLPClassifier
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.images import signals
+from functa_jax.images.film import animate
 from functa_jax.tasks import drawing, task
-from functa_jax.tasks.film import animate
 from functa_jax.tasks.restoration.estimates import Models
 from groundfloor import checks, cli, seeds
 from groundfloor.checks import Count, Interval

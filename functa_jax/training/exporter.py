@@ -69,12 +69,12 @@ def data_of(
     own = settings.get("dataset", functa.metadata.get("data"))
     if not isinstance(name or own, str):
         raise UserError(f"{run} does not say which data set (--dataset) it was trained on")
-    images = None
+    images = side = None
     if name in (None, own):
-        images = settings.get("images")
+        images, side = settings.get("images"), settings.get("resolution")
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)
     if loading.is_of_functions(name or own):
-        return loading.functions(name or own, data_dir, images)
+        return loading.functions(name or own, data_dir, images, side)
     return datasets.load(
         name or own,
         data_dir,

@@ -83,8 +83,11 @@ def train(config, data, run, weights=None):
     if run is not None:
         run.forget_after(step)
 
-    resolution = data.train.images.shape[1:3] if of_images else data.lattice
-    coords = None if of_images or not data.train.shared else samples.coords
+    coords = resolution = None  # where each function has points of its own
+    if of_images:
+        resolution = data.train.images.shape[1:3]
+    elif data.train.shared:
+        coords, resolution = samples.coords, data.lattice
     weights = devices.put(samples.weights, mesh)
     if streamed:
         images = feed.Streamed(model, config, data.train, mesh)

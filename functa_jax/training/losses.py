@@ -1,21 +1,30 @@
 """What a function's fit costs: squared error, or the likelihood of probabilities.
 
     squared:    mean of (f(x) - y)^2
-    bernoulli:  mean of log(1 + exp(f(x))) - y f(x) = -log p(y),   p = sigmoid(f(x))
+    bernoulli:  mean of log(1 + exp(g(x))) - y g(x) = -log p(y),   p = sigmoid(g(x))
 
 Means over points and channels. With weights w of the points they are sums of w times that, over the
 sum of w: areas on a sphere, or 0 for points that do not count and 1 for the others. f is the
-network's output; of probabilities y it is the logit (cross-entropy of a sigmoid: Bishop 2006,
-equation 4.90, and as occupancy networks have it: Mescheder et al. 2019, equation 2).
+network's output, which starts at about one half; of probabilities y its distance from there, GAIN
+times, is the logit g = GAIN (f - 1/2) (cross-entropy of a sigmoid: Bishop 2006, equation 4.90, and
+as occupancy networks have it: Mescheder et al. 2019, equation 2). So outputs of [0, 1] are nearly
+sure, as they are values where the error is squared, and one setting of the network suits both.
 """
 
 import jax
 import jax.numpy as jnp
 
+GAIN = 10.0  # sigmoid(GAIN / 2) is 0.993
+
 
 def predictions(config, outputs):
     """What a network's outputs say of values about [0, 1]."""
-    return jax.nn.sigmoid(outputs) if config.loss == "bernoulli" else outputs
+    return jax.nn.sigmoid(logits(outputs)) if config.loss == "bernoulli" else outputs
+
+
+def logits(outputs):
+    """Of a network's outputs, where values are probabilities."""
+    return GAIN * (outputs - 0.5)
 
 
 def squared(residuals):
@@ -46,6 +55,7 @@ def judgement(config, outputs_of, values, weights=None):
 
     def judge(outputs):
         error = mean((predictions(config, outputs) - values) ** 2)
-        return mean(jax.nn.softplus(outputs) - values * outputs), error
+        logit = logits(outputs)
+        return mean(jax.nn.softplus(logit) - values * logit), error
 
     return outputs_of, judge

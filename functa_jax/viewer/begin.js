@@ -3,7 +3,7 @@
 const grids = config.grid ? `${GRID} × ${GRID} cells of ${CELL} numbers` : `${CELL} numbers`;
 element("title").textContent = `functa: ${data.name}`;
 element("about").textContent =
-  `${grids} per image, ${WIDTH} × ${HEIGHT} pixels; a SIREN of width ${config.width} and depth ` +
+  `${grids} per ${DEPTH > 1 ? "function" : "image"}, ${data.resolution.slice().reverse().join(" × ")} pixels; a SIREN of width ${config.width} and depth ` +
   `${config.depth}, weights ${data.hash}, decoded in this page.`;
 if (!originals) {
   element("beside").hidden = true;
@@ -13,6 +13,7 @@ element("size").textContent = `Original resolution, ${WIDTH} × ${HEIGHT}`;
 element("native").checked = Math.max(HEIGHT, WIDTH) <= SMALL;
 makeGallery();
 makeNumbers();
+showSlice();
 latentChanged();
 new ResizeObserver(resize).observe(picture.parentElement);
 resize();

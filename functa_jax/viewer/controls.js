@@ -119,6 +119,19 @@ function makeNumbers() {
   }
 }
 
+element("slicing").hidden = DEPTH === 1;
+element("slice").max = DEPTH - 1;
+element("slice").value = state.slice;
+element("slice").oninput = () => {
+  state.slice = element("slice").valueAsNumber;
+  native = psnr = null;
+  showSlice();
+  refresh();
+};
+function showSlice() {
+  element("sliced").textContent = `${state.slice + 1} of ${DEPTH}`;
+}
+
 element("blend").oninput = () => {
   state.blend = element("blend").valueAsNumber;
   latentChanged();

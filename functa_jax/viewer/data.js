@@ -6,7 +6,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const config = data.config;
-const [HEIGHT, WIDTH] = data.resolution;
+const [HEIGHT, WIDTH] = data.resolution.slice(-2);
+const DEPTH = data.resolution.length === 3 ? data.resolution[0] : 1; // slices
 const [CHANNELS, CELL] = [config.channels, config.latent_dim];
 const GRID = config.grid || 1;
 const NUMBERS = CELL * GRID * GRID;

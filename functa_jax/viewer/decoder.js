@@ -3,7 +3,10 @@
    A latent is a vector (L) or a grid of cells (s, s, L), flat and row-major. A linear map turns it
    (or a cell with its neighbours) into modulations, a shift and perhaps a scale for each unit of
    each sine layer. Points are worked on in blocks; a block's activations are stored unit by unit,
-   with the points side by side, which is what the kernel wants. */
+   with the points side by side, which is what the kernel wants.
+
+   Of functions of three coordinates, such as volumes and films, one slice is a picture: its first
+   coordinate is the same for all points, and the first layer takes it into its bias. */
 
 "use strict";
 
@@ -32,7 +35,9 @@ class Decoder {
       bias: padded(params[`siren/layers/${i}/bias`], 1, fanOut, 1, columns),
     });
     const { width, depth, channels } = config;
-    this.first = layer(0, 2, width, 2, this.padded);
+    const inputs = config.inputs || 2;
+    this.first = layer(0, inputs, width, inputs, this.padded);
+    this.slice = 0; // the first of three coordinates
     this.last = layer(depth - 1, width, channels, this.padded, channels);
     const size = this.padded ** 2;
     const hidden = depth - 2;
@@ -150,11 +155,12 @@ class Decoder {
 
   firstLayer() {
     const { kernel, bias } = this.first, { y, x, scale, shift, memory, padded: n } = this;
+    const sliced = this.config.inputs === 3, down = sliced ? n : 0;
     for (let o = 0; o < n; o++) {
       this.modulate(0, o);
-      const at = this.inputs + o * BLOCK;
+      const at = this.inputs + o * BLOCK, start = bias[o] + (sliced ? this.slice * kernel[o] : 0);
       for (let p = 0; p < BLOCK; p++) {
-        const sum = y[p] * kernel[o] + x[p] * kernel[n + o] + bias[o];
+        const sum = y[p] * kernel[down + o] + x[p] * kernel[down + n + o] + start;
         memory[at + p] = sine(this.config.w0 * (scale[p] * sum + shift[p]));
       }
     }
@@ -174,11 +180,12 @@ class Decoder {
 
   lastLayer(colours, start, count) {
     const { kernel, bias } = this.last, { memory, inputs, padded: n } = this;
-    const { channels } = this.config;
+    const { channels, loss } = this.config;
     for (let p = 0; p < count; p++) {
       for (let c = 0; c < channels; c++) {
         let sum = bias[c] + 0.5;
         for (let k = 0; k < n; k++) sum += memory[inputs + k * BLOCK + p] * kernel[k * channels + c];
+        if (loss === "bernoulli") sum = 1 / (1 + Math.exp(10 * (0.5 - sum))); // training/losses.py
         colours[(start + p) * channels + c] = sum;
       }
     }

@@ -20,12 +20,13 @@ async function refresh() {
 }
 
 async function render() {
-  const { top, left, size } = state.view, now = latent;
+  const { top, left, size } = state.view, now = latent, number = state.slice;
   const pass = (block) => {
     const rows = Math.ceil(picture.height / block), columns = Math.ceil(picture.width / block);
     const context = picture.getContext("2d");
     context.imageSmoothingEnabled = false;
-    const rectangle = { top, left, height: size, width: size, rows, columns };
+    const slice = sliceAt(number);
+    const rectangle = { top, left, height: size, width: size, rows, columns, slice };
     const [dy, dx] = [picture.height / rows, picture.width / columns];
     return decodeStrips(now, rectangle, (colours, from, to) => {
       const strip = painted(colours, to - from, columns);
@@ -35,8 +36,8 @@ async function render() {
   };
   const measured = async () => {
     if (native) return;
-    const image = await decode(now, HEIGHT, WIDTH);
-    if (!image || now !== latent) return;
+    const image = await decode(now, HEIGHT, WIDTH, true, number);
+    if (!image || now !== latent || number !== state.slice) return;
     native = image;
     psnr = quality(image);
     describe();
@@ -66,7 +67,7 @@ function drawPixels(canvas, image) {
   );
 }
 
-const originalOf = (i) => rowOf(originals, i, HEIGHT * WIDTH * CHANNELS);
+const originalOf = (i) => rowOf(originals, i * DEPTH + state.slice, HEIGHT * WIDTH * CHANNELS);
 
 function drawOriginal() {
   if (!originals) return;
@@ -129,7 +130,7 @@ function describe() {
   const name = t === 0 ? nameOf(a) : t === 1 ? nameOf(b) : "between A and B";
   element("what").textContent = "Decoded: " + name + (changed ? ", changed" : "");
   element("whose").textContent = nearer() === MEAN ? "No original" : `Original: ${nameOf(nearer())}`;
-  element("psnr").textContent = psnr === null ? "" : `PSNR ${psnr.toFixed(2)} dB, measured at ${WIDTH} × ${HEIGHT}`;
+  element("psnr").textContent = psnr === null ? "" : `PSNR ${psnr.toFixed(2)} dB, measured at ${WIDTH} × ${HEIGHT}${DEPTH > 1 ? ", of this slice" : ""}`;
   const zoom = 1 / state.view.size;
   element("zoom").textContent = "× " + (zoom < 1e6 ? +zoom.toPrecision(3) : zoom.toExponential(1));
   element("blended").textContent = t.toFixed(2);

@@ -7,6 +7,7 @@ const state = {
   edits: new Float32Array(NUMBERS),
   view: { top: 0, left: 0, size: 1 }, // the visible part: `size` of the image's height and width
   cell: 0,
+  slice: Math.floor(DEPTH / 2), // which one is shown, of volumes and films
 };
 let latent = new Float32Array(NUMBERS);
 let native = null; // the current latent's image at the resolution of the training images

@@ -10,6 +10,7 @@ onmessage = ({ data }) => {
   if (!data.strip) return;
   if (data.version !== version) decoder.setLatent(data.latent);
   version = data.version;
+  decoder.slice = data.strip.slice;
   const colours = decoder.colours(pixelCentres(data.strip));
   postMessage({ job: data.job, colours }, [colours.buffer]);
 };

@@ -77,10 +77,14 @@ async function decodeStrips(latent, rectangle, shown, urgent) {
   return (await Promise.all(work)).every(Boolean);
 }
 
-/** The whole image as Float32Array (rows * columns * channels). */
-async function decode(latent, rows, columns, urgent = true) {
+/** The first coordinate of a slice. */
+const sliceAt = (number) => (number + 0.5) / DEPTH;
+
+/** The whole image as Float32Array (rows * columns * channels); of a volume or a film, a slice. */
+async function decode(latent, rows, columns, urgent = true, number = Math.floor(DEPTH / 2)) {
   const result = new Float32Array(rows * columns * CHANNELS);
-  const rectangle = { top: 0, left: 0, height: 1, width: 1, rows, columns };
+  const slice = sliceAt(number);
+  const rectangle = { top: 0, left: 0, height: 1, width: 1, rows, columns, slice };
   const place = (colours, from) => result.set(colours, from * columns * CHANNELS);
   return (await decodeStrips(latent, rectangle, place, urgent)) ? result : null;
 }

@@ -1,4 +1,4 @@
-"""experiments.functions_scenes gathers novel views of runs; its preset is the main job's."""
+"""experiments.functions_scenes gathers novel views of several runs of the main job."""
 
 import pytest
 

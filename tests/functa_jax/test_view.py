@@ -12,10 +12,12 @@ import pytest
 
 from functa_jax import view
 from functa_jax.functaset import SPLITS, Functaset, Latents, load_functaset
+from functa_jax.modalities import files
 from functa_jax.model import siren
 from functa_jax.model.config import ModelConfig
 from groundfloor import cli
 from groundfloor.data import datasets
+from groundfloor.data.functions import lattice_points
 from tests.browser import CHROMIUM, Browser, canvas
 from tests.functa_jax.random_functa import RANDOM, functa_of, latents_of
 from tests.refusals import refusal
@@ -128,6 +130,44 @@ def test_a_set_of_another_name_does_without_originals_and_cannot_break_the_page(
     assert summary == {"path": str(out), "images": len(data["ids"]), "originals": False}
     assert data["name"] == "</script><b>&" and data["originals"] is None
     assert "<b>" not in out.read_text()
+
+
+def test_a_volume_is_shown_by_its_slices(tmp_path, capsys):
+    lattice, values = (2, 3, 4), RANDOM.random((40, 24, 1)).astype(np.float32)
+    np.savez(tmp_path / "own.npz", values=values, coords=lattice_points(*lattice))
+    data = files.load(tmp_path / "own.npz")
+    config = ModelConfig(1, width=8, depth=3, latent_dim=4, inputs=3, modality="functions")
+    about = {"data": data.name, "data_fingerprint": data.fingerprint}
+    functa = replace(functa_of(config, lattice), metadata=about, coords=lattice_points(*lattice))
+    functa.save(tmp_path / "functa.npz")
+    splits = {
+        name: Latents(
+            latents_of(config, len(getattr(data, name))),
+            getattr(data, name).labels,
+            getattr(data, name).ids,
+            np.zeros(len(getattr(data, name)), np.float32),
+        )
+        for name in SPLITS
+    }
+    mean = splits["train"].latents.mean(0)
+    Functaset(**splits, mean=mean, std=mean, metadata=about | {"checkpoint": functa.hash}).save(
+        tmp_path / "functaset.npz"
+    )
+    command("--run", tmp_path)()
+    assert "with their originals" in capsys.readouterr().out
+    page = content(tmp_path / "viewer.html")
+    assert page["resolution"] == [2, 3, 4] and page["config"]["loss"] == "squared"
+    originals = array(page["originals"], len(page["ids"]), 24, 1, dtype=np.uint8)
+    np.testing.assert_array_equal(originals, np.rint(255 * data.test.values))
+    replace(functa, coords=lattice_points(*lattice)[::-1]).save(tmp_path / "functa.npz")
+    *_, said = _error(capsys, command("--run", tmp_path))
+    assert "slices of what lies on a lattice" in said
+
+
+def _error(capsys, run):
+    with pytest.raises(SystemExit):
+        run()
+    return capsys.readouterr().err.splitlines()
 
 
 @plain_only

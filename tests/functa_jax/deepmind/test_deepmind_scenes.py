@@ -10,6 +10,7 @@ import pytest
 
 from experiments.haiku_functa import LATENT, RATES, haiku_model, with_latent
 from functa_jax.deepmind import load_weights, save_weights
+from functa_jax.functa import load
 from functa_jax.model import siren
 from functa_jax.training import inner_loop
 from groundfloor.errors import UserError
@@ -106,6 +107,19 @@ def test_names_and_settings_are_taken_over(imported_scene, tmp_path):
     )
     assert (functa.config.near, functa.config.far) == (NEAR, FAR)
     assert functa.metadata["data"] == "srn_cars" and functa.resolution is None
+
+
+def test_an_imported_scene_is_saved_loaded_and_fitted_as_any_functa(imported_scene, tmp_path):
+    functa, _ = imported_scene
+    rays, colours = scene()
+    functa.save(tmp_path / "functa.npz")
+    again = load(tmp_path / "functa.npz")
+    assert again.hash == functa.hash and again.config == functa.config
+    latents, psnr = again.encode(colours[None], coords=rays)
+    seen = again.decode(latents, coords=rays)
+    np.testing.assert_allclose(psnr, -10 * np.log10(np.mean((seen - colours) ** 2)), rtol=1e-4)
+    with pytest.raises(UserError, match="give their coords"):
+        again.encode(colours[None])
 
 
 def test_the_released_scenes_have_the_published_shapes():

@@ -65,8 +65,13 @@ def test_every_lattice_has_its_picture(tmp_path, modality, lattice):
     values = np.random.default_rng(0).random((2, np.prod(lattice), 1), np.float32)
     rows = {"truth": (255 * values).astype(np.uint8), "functa\nPSNR 9.0 dB": values}
     path = tmp_path / "a.png"
-    assert pictures.draw(path, modality, lattice, rows, {"functa\nPSNR 9.0 dB": ["8.0", "10.0"]})
+    assert pictures.draw(path, modality, lattice, rows)
     assert np.asarray(Image.open(path)).std() > 5
+    moving = modality in ("video", "voxels")
+    assert pictures.animate(path.with_suffix(".gif"), modality, lattice, rows) == moving
+    if moving:
+        frames = Image.open(path.with_suffix(".gif")).n_frames
+        assert frames == (4 if modality == "video" else 2 * pictures.TURN - 2)
 
 
 def test_what_has_no_picture(tmp_path):

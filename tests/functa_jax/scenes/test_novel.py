@@ -59,7 +59,7 @@ def test_latents_see_the_given_views_alone(data, functa):
 
 
 def test_all_ways_are_compared_on_the_same_pictures(data, functa):
-    results = novel.compare(functa, data, counts=(1, 2))
+    results = novel.compare(functa, data, novel.Rivals(data, 3), counts=(1, 2))
     assert list(results) == [1, 2]
     assert all(
         list(row) == ["functa", "Wiener", "PCA", "nearest", "mean"] for row in results.values()
@@ -76,8 +76,9 @@ def test_all_ways_are_compared_on_the_same_pictures(data, functa):
 
 
 def test_pictures_are_drawn_and_the_table_turns(data, functa, tmp_path):
-    pictures.novel_views(tmp_path / "novel.png", functa, data, scenes=(0, 1), views=2)
-    pictures.turntable(tmp_path / "turn.gif", functa, data, scenes=(0, 1, 2))
+    others = novel.Rivals(data, 3)
+    pictures.novel_views(tmp_path / "novel.png", functa, data, others, scenes=2, views=2)
+    pictures.turntable(tmp_path / "turn.gif", functa, data, scenes=3)
     with Image.open(tmp_path / "novel.png") as image:
         assert image.width > 100
     with Image.open(tmp_path / "turn.gif") as image:

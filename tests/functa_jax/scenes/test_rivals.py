@@ -15,7 +15,7 @@ def scenes():
 
 
 def test_wiener_is_the_conditional_mean_of_the_gaussian(scenes):
-    model, noise = rivals.LinearViews(scenes), 1e-2
+    model, noise = rivals.LinearViews.of(scenes), 1e-2
     covariance = np.cov(np.float64(scenes), rowvar=False)
     seen = scenes[:2] + 0.05
     inner = covariance[np.ix_(GIVEN, GIVEN)] + noise * np.eye(4)
@@ -26,7 +26,7 @@ def test_wiener_is_the_conditional_mean_of_the_gaussian(scenes):
 
 
 def test_what_three_components_span_is_told_by_four_numbers(scenes):
-    model = rivals.LinearViews(scenes, components=3)
+    model = rivals.LinearViews.of(scenes).first(3)
     predicted = model.predict(scenes, GIVEN, WANTED, 1e-9)
     np.testing.assert_allclose(predicted, scenes[:, WANTED], atol=1e-3)
     noise, psnr = model.best_noise(scenes, GIVEN, WANTED)
@@ -34,7 +34,7 @@ def test_what_three_components_span_is_told_by_four_numbers(scenes):
 
 
 def test_much_noise_leaves_the_mean_and_nothing_given_too(scenes):
-    model = rivals.LinearViews(scenes)
+    model = rivals.LinearViews.of(scenes)
     mean = np.broadcast_to(scenes.mean(0)[WANTED], (9, 6))
     np.testing.assert_allclose(model.predict(scenes, GIVEN, WANTED, 1e6), mean, atol=1e-4)
     np.testing.assert_allclose(model.predict(scenes, GIVEN[:0], WANTED, 1e-2), mean, atol=1e-6)

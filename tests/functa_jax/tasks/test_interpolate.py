@@ -12,8 +12,9 @@ from PIL import Image
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
+from functa_jax.images import film
 from functa_jax.model import siren
-from functa_jax.tasks import film, interpolate
+from functa_jax.tasks import interpolate
 from functa_jax.tasks.restoration.estimates import Models
 from functa_jax.tasks.restoration.fitting import Gaussian
 from groundfloor import cli

@@ -8,7 +8,7 @@ import pytest
 
 from functa_jax.functa import Functa, load
 from functa_jax.model import siren
-from functa_jax.training import loop
+from functa_jax.training import loop, losses
 from functa_jax.training.samples import Samples
 from groundfloor.data.functions import Functions, FunctionSet, fingerprint, lattice_points
 from groundfloor.runs import Run
@@ -131,13 +131,14 @@ def test_probabilities_are_decoded_as_such():
     latents = np.random.default_rng(0).normal(0, 1, (3, 4)).astype(np.float32)
     values = functa.decode(latents)
     model = siren.with_params(config, functa.params)
-    logits = [model(functa.coords, latent).reshape(2, 2, 2, 1) for latent in latents]
-    np.testing.assert_allclose(values, jax.nn.sigmoid(np.stack(logits)), atol=1e-5)
+    outputs = [model(functa.coords, latent).reshape(2, 2, 2, 1) for latent in latents]
+    np.testing.assert_allclose(values, jax.nn.sigmoid(losses.logits(np.stack(outputs))), atol=1e-5)
     same = functa.decode(latents, coords=functa.coords), functa.decode(latents, 2)
     np.testing.assert_allclose(same[0].reshape(values.shape), values, atol=1e-6)
     np.testing.assert_allclose(same[1], values, atol=1e-6)
     assert "points lie in [0, 1]^3" in fault(functa.decode, latents, coords=2 * functa.coords)
     assert "give a side, or all 3" in fault(functa.decode, latents, (2, 2))
+    assert functa.decode(latents[:0]).shape == (0, 2, 2, 2, 1)
     occupancy = np.rint(values)[..., 0]
     assert functa.encode(occupancy)[0].shape == (3, 4)
     np.testing.assert_array_equal(
@@ -145,6 +146,21 @@ def test_probabilities_are_decoded_as_such():
     )
     assert "(8, 1) or (2, 2, 2, 1)" in fault(functa.encode, occupancy[:, :1])
     assert "values are int64; give uint8" in fault(functa.encode, occupancy.astype(int))
+
+
+def test_thinned_are_some_points_the_same_in_all():
+    values = np.arange(24, dtype=np.float32).reshape(2, 12, 1)
+    coords, weights = lattice_points(3, 4), np.arange(12, dtype=np.float32)
+    few = Samples(values, coords, weights).thinned(5)
+    rows = few.weights.astype(int)
+    assert len(set(rows)) == 5 and (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(few.values, values[:, rows])
+    np.testing.assert_array_equal(few.coords, coords[rows])
+    own = Samples(values, np.stack([coords, coords])).thinned(5)
+    np.testing.assert_array_equal(own.coords, [few.coords] * 2)
+    for whole in (Samples(values, coords), Samples(values, coords, values[..., 0])):
+        assert whole.thinned(None) is whole.thinned(12) is whole
+    assert whole.thinned(5) is whole  # each has weights of its own: a mask, perhaps
 
 
 def test_wrong_points_and_masks_are_refused_in_one_line(waves):

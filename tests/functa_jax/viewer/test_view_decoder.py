@@ -101,6 +101,30 @@ def test_every_kind_decodes_as_in_jax(kind, kernel, v8):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("modality", ["video", "voxels"])
+def test_a_slice_is_at_the_first_of_three_coordinates(modality, v8):
+    functa = functa_of(replace(PLAIN, inputs=3, modality=modality), (4, 5, 6))
+    latents = latents_of(functa.config, 1)
+    points = np.concatenate([np.full((70, 1), 0.3), POINTS], axis=1)
+    expected = functa.decode(latents, coords=points)
+    assert expected.std() > 0.01
+    logits = functa.config.loss == "bernoulli"
+    source = "Object.assign({loss: 'bernoulli'}, config)" if logits else "config"
+    v8.eval(
+        f"""var decode2D = decode;
+        decode = (latent, points) => {{
+          const config = decoder.config;
+          decoder.config = {source};
+          decoder.slice = 0.3;
+          return decode2D(latent, points);
+        }};"""
+    )
+    try:
+        np.testing.assert_allclose(decoded(v8, functa, latents, POINTS), expected, atol=1e-4)
+    finally:
+        v8.eval("decode = decode2D")
+
+
 @pytest.mark.parametrize("s", [2, 6])
 def test_points_between_cells_belong_to_the_same_as_in_jax(s, v8):
     """Corners, borders of cells, and the pixel centres of odd resolutions, which lie on some."""

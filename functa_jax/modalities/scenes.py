@@ -1,5 +1,0 @@
-"""Views of computed solids: see `scenes.views`."""
-
-from functa_jax.scenes.views import load
-
-__all__ = ["load"]
