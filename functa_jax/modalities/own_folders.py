@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import sys
 import warnings
 
 import numpy as np
