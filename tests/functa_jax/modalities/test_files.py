@@ -331,3 +331,11 @@ def test_damaged_sounds_are_one_line(tmp_path_factory, place, byte):
     except UserError as error:
         assert "\n" not in str(error)
     shutil.rmtree(folder)
+
+
+def test_silent_windows_are_left_out_and_said(tmp_path, capsys):
+    wave = np.concatenate([np.zeros(WINDOW), np.sin(np.arange(WINDOW)) / 2])
+    write_wav(tmp_path / "a.wav", wave)
+    data = files.load(tmp_path)
+    assert len(data.train) == 1 and data.train.mask is None
+    assert "1 silent window left out" in capsys.readouterr().err
