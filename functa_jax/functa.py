@@ -129,7 +129,8 @@ class Functa:
 
         if not self.of_images:
             points, own, sides = functions.places(self, len(latents), resolution, coords)
-            return decoded(decode_points, points, own).reshape(len(latents), *sides, -1)
+            values = decoded(decode_points, points, own)
+            return values.reshape(len(latents), *sides, self.config.channels)
         shape = self.resolution if resolution is None else sides_of(resolution)
         if coords is not None:
             return decoded(decode_points, jnp.asarray(_points(coords)))

@@ -219,15 +219,15 @@ def interrupt(monkeypatch, path, call, model=FUNCTA, data=DATA, augmentation=TWI
     """Export, and stop at the beginning of the `call`-th batch."""
     calls = []
 
-    def encode(self, images, **kwargs):
-        calls.append(len(images))
+    def encode_of(self, split, **kwargs):
+        calls.append(len(split))
         if len(calls) == call:
             raise KeyboardInterrupt
-        return whole(self, images, **kwargs)
+        return whole(self, split, **kwargs)
 
-    whole = functa.Functa.encode
+    whole = functa.Functa.encode_of
     with monkeypatch.context() as patch:
-        patch.setattr(functa.Functa, "encode", encode)
+        patch.setattr(functa.Functa, "encode_of", encode_of)
         with pytest.raises(KeyboardInterrupt):
             exporter.export(model, data, path, augmentation)
     assert not path.exists()
@@ -235,9 +235,9 @@ def interrupt(monkeypatch, path, call, model=FUNCTA, data=DATA, augmentation=TWI
 
 def counted(monkeypatch):
     """A list that grows by the number of images in each batch that is encoded from now on."""
-    encode, sizes = functa.Functa.encode, []
+    encode, sizes = functa.Functa.encode_of, []
     monkeypatch.setattr(
-        functa.Functa, "encode", lambda *args: sizes.append(len(args[1])) or encode(*args)
+        functa.Functa, "encode_of", lambda *args: sizes.append(len(args[1])) or encode(*args)
     )
     return sizes
 

@@ -138,6 +138,7 @@ def test_probabilities_are_decoded_as_such():
     np.testing.assert_allclose(same[1], values, atol=1e-6)
     assert "points lie in [0, 1]^3" in fault(functa.decode, latents, coords=2 * functa.coords)
     assert "give a side, or all 3" in fault(functa.decode, latents, (2, 2))
+    assert functa.decode(latents[:0]).shape == (0, 2, 2, 2, 1)
     occupancy = np.rint(values)[..., 0]
     assert functa.encode(occupancy)[0].shape == (3, 4)
     np.testing.assert_array_equal(
@@ -145,6 +146,21 @@ def test_probabilities_are_decoded_as_such():
     )
     assert "(8, 1) or (2, 2, 2, 1)" in fault(functa.encode, occupancy[:, :1])
     assert "values are int64; give uint8" in fault(functa.encode, occupancy.astype(int))
+
+
+def test_thinned_are_some_points_the_same_in_all():
+    values = np.arange(24, dtype=np.float32).reshape(2, 12, 1)
+    coords, weights = lattice_points(3, 4), np.arange(12, dtype=np.float32)
+    few = Samples(values, coords, weights).thinned(5)
+    rows = few.weights.astype(int)
+    assert len(set(rows)) == 5 and (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(few.values, values[:, rows])
+    np.testing.assert_array_equal(few.coords, coords[rows])
+    own = Samples(values, np.stack([coords, coords])).thinned(5)
+    np.testing.assert_array_equal(own.coords, [few.coords] * 2)
+    for whole in (Samples(values, coords), Samples(values, coords, values[..., 0])):
+        assert whole.thinned(None) is whole.thinned(12) is whole
+    assert whole.thinned(5) is whole  # each has weights of its own: a mask, perhaps
 
 
 def test_wrong_points_and_masks_are_refused_in_one_line(waves):
