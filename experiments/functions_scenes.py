@@ -12,8 +12,8 @@ The hour's run sees more rays in both loops, and has denser solids.
 Results: experiments/results/functions_NAME.json, .png (novel views of three test scenes) and .gif
 (six test scenes that turn, seen from cameras that no training scene was seen from).
 
-Expected: 22 dB from 8 views is the aim of the hour. DeepMind's functa has 23 dB on SRN cars (Dupont et al.
-2022, of 128 x 128 pixels, after days on accelerators).
+Expected: 22 dB from 8 views is the aim of the hour. DeepMind's functa has about 23 dB on SRN cars,
+128 x 128 pixels, from one view (Dupont et al. 2022).
 """
 
 import shlex
