@@ -54,6 +54,13 @@ def functions(modality, minutes):
     return Claim("functa", (command,), (f"functions_{modality}.json",), code, minutes)
 
 
+def scenes(preset, minutes):
+    """Novel views of scenes."""
+    command = f"experiments.functions_scenes {preset} --out {{out}}"
+    code = ("experiments/functions_scenes.py", "functa_jax/scenes", "functa_jax/modalities")
+    return Claim("functa", (command,), (f"functions_{preset}.json",), (*code, *FITTED), minutes)
+
+
 def tasks(preset, minutes):
     """What the latents of one preset are good for."""
     command = f"experiments.functa_tasks {preset} --out {{out}}"
@@ -221,13 +228,8 @@ CLAIMS = (
     functions("sound", 30),
     functions("video", 30),
     functions("stacks", 30),
-    Claim(
-        "functa",
-        ("experiments.functions_scenes --out {out}",),
-        ("functions_scenes.json",),
-        ("experiments/functions_scenes.py", "functa_jax/scenes", "functa_jax/modalities", *FITTED),
-        70,
-    ),
+    scenes("scenes", 12),
+    scenes("scenes_hour", 70),
     tasks("digits-spatial", 30),
     tasks("cifar10-spatial-cpu", 240),
     reconstruction("cifar10_cpu", 10),

@@ -25,6 +25,14 @@ FUNCTIONS = (
     Column("PSNR, dB", "psnr"),
     accuracy("classes read, %", "accuracy"),
 )
+NOVEL_VIEWS = (
+    Column("given views", "views", 0),
+    Column("128 latent numbers", "functa"),
+    Column("Gaussian prior of all training views", "Wiener"),
+    Column("PCA with as many numbers", "PCA"),
+    Column("nearest training scene", "nearest"),
+    Column("mean of the training scenes", "mean"),
+)
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
 LATENTS = (
@@ -153,14 +161,13 @@ LATENTS = (
     Table(
         "functions_scenes.json",
         "Novel views of scenes, 32x32, from so many given ones; dB",
-        (
-            Column("given views", "views", 0),
-            Column("128 latent numbers", "functa"),
-            Column("Gaussian prior of all training views", "Wiener"),
-            Column("PCA with as many numbers", "PCA"),
-            Column("nearest training scene", "nearest"),
-            Column("mean of the training scenes", "mean"),
-        ),
+        NOVEL_VIEWS,
+        rows="rows",
+    ),
+    Table(
+        "functions_scenes_hour.json",
+        "Novel views of scenes after an hour; dB",
+        NOVEL_VIEWS,
         rows="rows",
     ),
     Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),

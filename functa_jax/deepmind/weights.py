@@ -19,7 +19,14 @@ from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
 KINDS = {"images": "image", "scenes": "scene"}  # our modalities and theirs
-RAYS = ("near", "far", "ball", "background", "max_density")  # which are not in their files
+RAYS = (
+    "near",
+    "far",
+    "ball",
+    "background",
+    "density_gain",
+    "max_density",
+)  # which are not in their files
 ROOT = "latent_modulated_siren"
 START = f"{ROOT}/~/latent_vector/latent_vector"  # where the inner loop starts, (L,)
 

@@ -100,6 +100,9 @@ class RayConfig(Settings):
     far."""
     background: Literal["white", "black"] = "white"
     """Colour of rays that meet nothing."""
+    density_gain: Positive = 1.0
+    """Factor of the density in the network's output; 1 is DeepMind's. A last layer that starts for
+    colours takes long to reach the densities of solids."""
     max_density: Positive = 10.0
     """Bound of a scene's density, per unit of length."""
 
@@ -142,6 +145,7 @@ HASHED = (
     "far",
     "ball",
     "background",
+    "density_gain",
     "max_density",
 )
 

@@ -9,7 +9,7 @@ at the points o + t_i d (Mildenhall et al. 2020, "NeRF", equation 3). As in Deep
 (minimal_nerf.py): t_i equally spaced from near to far, both included; l_i = |d| (t_{i+1} - t_i),
 the last one 0.001 |d|; sigma = min(elu(s, 0.1) + 0.1, 10); one set of points, no view direction.
 Where a ball is known to hold the scene, near and far are where a ray enters and leaves it, so that
-fewer points do.
+fewer points do. A density_gain g makes s the network's output as g (s - 0.5) + 0.5.
 
 A ray is six numbers, origin and direction, so that to the loops a scene is a function of rays.
 Shapes: N rays, P points a ray. `config` is a ModelConfig.
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 LAST_LENGTH = 1e-3  # of the interval behind the last point, in units of t
+OFFSET = 0.5  # that a SIREN adds to its outputs
 BACKGROUNDS = {"white": 1.0, "black": 0.0}
 
 
@@ -32,7 +33,8 @@ def render(config, field, rays, key=None):
     t = depths(config, origin, direction, key)
     values = field(origin + t[..., None] * direction)
     lengths = jnp.diff(t, append=t[:, -1:] + LAST_LENGTH) * jnp.linalg.norm(direction, axis=-1)
-    weights = ray_weights(density(values[..., 3], config.max_density) * lengths)
+    raw = (values[..., 3] - OFFSET) * config.density_gain + OFFSET
+    weights = ray_weights(density(raw, config.max_density) * lengths)
     empty = 1 - weights.sum(-1, keepdims=True)
     seen = (weights[..., None] * values[..., :3]).sum(-2)
     return seen + empty * BACKGROUNDS[config.background]

@@ -43,6 +43,12 @@ def test_empty_space_is_the_background_and_a_wall_hides_it():
     np.testing.assert_allclose(through(-100.0, config=wall), 0, atol=1e-6)
 
 
+def test_a_gain_multiplies_what_the_network_adds_to_one_half():
+    gained = replace(CONFIG, density_gain=4.0)
+    np.testing.assert_allclose(through(0.8, config=gained), through(4 * 0.3 + 0.5), atol=1e-6)
+    np.testing.assert_allclose(through(0.5, config=gained), through(0.5), atol=1e-7)
+
+
 def test_density_is_bounded_soft_at_zero_and_never_negative():
     raw = jnp.array([-50.0, -0.1, 0.0, 1e-3, 5.0, 9.9, 20.0])
     sigma = radiance.density(raw, 10.0)
