@@ -92,8 +92,8 @@ REFINED_PCA = {  # one vector, a decoder that starts as PCA, trained at PCA's la
 }
 FUNCTIONS = {
     "optimizer": "muon",
-    "outer_rate": 2e-3,
-    "eval_every": 250,
+    "outer_rate": 5e-3,
+    "eval_every": 500,
     "dispatch": 10,
     "on_divergence": "rollback",
     "classifier_rows": 2000,
@@ -195,7 +195,7 @@ PRESETS = {
         outer_points=512,
         fit_points=1024,
         batch_size=16,
-        steps=1000,
+        steps=3000,
         **FUNCTIONS,
     ),
     "sound": Config(
@@ -215,7 +215,7 @@ PRESETS = {
         outer_points=1024,
         fit_points=2048,
         batch_size=8,
-        steps=1000,
+        steps=2000,
         **FUNCTIONS,
     ),
     "scenes": Config(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from functa_jax.modalities import files, sound
+from functa_jax.modalities.own_folders import WINDOW
 from groundfloor.data.functions import lattice_points
 from groundfloor.errors import UserError
 
@@ -276,7 +277,7 @@ def test_nifti_volumes(tmp_path):
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 def test_sound_of_any_width_comes_back(tmp_path, width):
-    samples = np.random.default_rng(0).uniform(-0.9, 0.9, (12, files.WINDOW))
+    samples = np.random.default_rng(0).uniform(-0.9, 0.9, (12, WINDOW))
     for number, one in enumerate(samples):
         write_wav(tmp_path / "ab"[number % 2] / f"{number:02}.wav", one, width=width)
     data = files.load(tmp_path)
@@ -284,11 +285,11 @@ def test_sound_of_any_width_comes_back(tmp_path, width):
     order = [*range(0, 12, 2), *range(1, 12, 2)]
     assert np.allclose(2 * found[..., 0] - 1, samples[order], atol=2.0 ** -(8 * width - 1) + 1e-6)
     assert data.modality == "sound" and data.train.mask is None and labels.tolist().count(1) == 6
-    assert np.array_equal(data.train.coords, sound.times(files.WINDOW))
+    assert np.array_equal(data.train.coords, sound.times(WINDOW))
 
 
 def test_windows_of_one_recording_stay_together(tmp_path):
-    random, length = np.random.default_rng(0), files.WINDOW * 2 + 100
+    random, length = np.random.default_rng(0), WINDOW * 2 + 100
     waves = random.uniform(-1, 1, (12, length, 2)) * 0.5
     for number, one in enumerate(waves):
         write_wav(tmp_path / f"{number:02}.wav", one, channels=2)
@@ -330,3 +331,11 @@ def test_damaged_sounds_are_one_line(tmp_path_factory, place, byte):
     except UserError as error:
         assert "\n" not in str(error)
     shutil.rmtree(folder)
+
+
+def test_silent_windows_are_left_out_and_said(tmp_path, capsys):
+    wave = np.concatenate([np.zeros(WINDOW), np.sin(np.arange(WINDOW)) / 2])
+    write_wav(tmp_path / "a.wav", wave)
+    data = files.load(tmp_path)
+    assert len(data.train) == 1 and data.train.mask is None
+    assert "1 silent window left out" in capsys.readouterr().err

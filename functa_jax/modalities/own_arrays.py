@@ -1,0 +1,149 @@
+"""Functions of one's own in a .npz file (modalities/files.py has its form), and values' scale."""
+
+import hashlib
+import sys
+
+import numpy as np
+
+from functa_jax.images.signals import HIGHEST, LOWEST
+from groundfloor import npz
+from groundfloor.data.arrays import MOST_CLASSES
+from groundfloor.data.functions import Functions
+from groundfloor.errors import UserError
+
+PARTS = ("train", "val", "test")
+
+
+def read(path):
+    """("functions", {part: (Functions, keys)}, lattice or None) of a file."""
+    with npz.reading(path, "a file of functions") as arrays:
+        if "values" in arrays and "train_values" in arrays:
+            raise UserError(f"{path} holds values and train_values; give one of them")
+        prefixes = {part: f"{part}_" for part in PARTS if f"{part}_values" in arrays}
+        if "values" in arrays:
+            prefixes = {"train": ""}
+        if "train" not in prefixes:
+            raise UserError(
+                f"{path} holds {', '.join(arrays) or 'nothing'}; values and coords are needed"
+            )
+        found = {part: _checked(path, arrays, prefix) for part, prefix in prefixes.items()}
+        for name in ("labels", "mask"):
+            have = [part for part, columns in found.items() if columns[name] is not None]
+            if have and len(have) < len(found):
+                raise UserError(f"{path} has {name} of {', '.join(have)} alone; give all or none")
+        scale = scale_of(path, found["train"]["values"], found["train"]["mask"])
+        parts, first = {}, 0
+        for part, columns in found.items():
+            parts[part] = functions_of(columns, scale, 0 if part == "test" else first)
+            first += len(columns["values"])
+    shapes = {(s.values.shape[1:], s.coords.shape[-1], s.shared) for s, _ in parts.values()}
+    if len(shapes) > 1:
+        raise UserError(f"{path}: its splits differ in points, dimensions or channels")
+    train = parts["train"][0]
+    return "functions", parts, _lattice(train.coords) if train.shared else None
+
+
+def _checked(path, arrays, prefix):
+    """{values (n, N, c), coords, labels, mask} of one split, the last two perhaps None."""
+    name = f"{path}: {prefix}values"
+    values = arrays[f"{prefix}values"]
+    values = values[..., None] if values.ndim == 2 else values
+    if values.ndim != 3 or 0 in values.shape:
+        raise UserError(f"{name} has the shape {values.shape}; (n, points, channels) is needed")
+    n, points, _ = values.shape
+    coords = arrays[f"{prefix}coords"] if f"{prefix}coords" in arrays else arrays["coords"]
+    if coords.ndim not in (2, 3) or coords.shape[:-1] not in ((points,), (n, points)):
+        raise UserError(
+            f"{path}: {prefix}coords has the shape {coords.shape}; ({points}, d) or "
+            f"({n}, {points}, d) is needed beside values {values.shape}"
+        )
+    if not 1 <= coords.shape[-1] <= 6:
+        raise UserError(f"{path}: {prefix}coords has {coords.shape[-1]} dimensions; 1 to 6 can be")
+    mask = arrays.get(f"{prefix}mask")
+    if mask is not None:
+        if mask.shape != (n, points) or mask.dtype != bool:
+            raise UserError(
+                f"{path}: {prefix}mask is {mask.dtype} {mask.shape}; bool ({n}, {points}) is needed"
+            )
+        if not mask.any(1).all():
+            raise UserError(f"{path}: {prefix}mask leaves function {mask.any(1).argmin()} no point")
+    for column, array in (("values", values), ("coords", coords)):
+        if array.dtype != bool and not np.issubdtype(array.dtype, np.number):
+            raise UserError(f"{path}: {prefix}{column} is {array.dtype}; numbers are needed")
+        if np.iscomplexobj(array):
+            raise UserError(f"{path}: {prefix}{column} is complex; give parts as channels")
+    values = values if mask is None else np.where(mask[..., None], values, values.dtype.type(0))
+    if mask is not None and coords.ndim == 3:
+        coords = np.where(mask[..., None], coords, coords.dtype.type(0))
+    for column, array in (("values", values), ("coords", coords)):
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{path}: {prefix}{column} is not finite everywhere; a mask can leave points out"
+            )
+    labels = arrays.get(f"{prefix}labels")
+    if labels is not None:
+        labels = _classes(f"{path}: {prefix}labels", labels, n)
+    return {"values": values, "coords": coords, "labels": labels, "mask": mask}
+
+
+def _classes(what, labels, count):
+    """int64 (count,)."""
+    if labels.shape not in ((count,), (count, 1)):
+        raise UserError(f"{what} has the shape {labels.shape}; there are {count:,} functions")
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if not whole or labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise UserError(f"{what} must be whole numbers of classes, 0, 1, ...")
+    return labels.reshape(count).astype(np.int64)
+
+
+def functions_of(columns, scale, first):
+    """(Functions with ids from `first` on, digests of their contents)."""
+    values = scaled(columns["values"], scale)
+    with np.errstate(over="ignore"):  # which is said
+        coords = columns["coords"].astype(np.float32)
+    if not np.isfinite(coords).all():
+        raise UserError("coords are beyond what 32-bit floats can hold")
+    n, labels, mask = len(values), columns["labels"], columns["mask"]
+    own = [values, *([coords] if coords.ndim == 3 else []), *([] if mask is None else [mask])]
+    keys = [_digest([array[row] for array in own]) for row in range(n)]
+    labels = np.full(n, -1, np.int64) if labels is None else labels
+    return Functions(values, coords, labels, first + np.arange(n, dtype=np.int64), mask), keys
+
+
+def _digest(arrays):
+    return hashlib.sha256(b"".join(map(np.ndarray.tobytes, arrays))).digest()
+
+
+def scale_of(what, values, mask=None):
+    """(offset, factor) that bring the values of train to [0, 1]; None where they stay."""
+    if values.dtype in (np.uint8, bool):
+        return None
+    counted_values = values if mask is None else values[mask]
+    low, high = float(counted_values.min()), float(counted_values.max())
+    if np.issubdtype(values.dtype, np.floating) and LOWEST <= low <= high <= HIGHEST:
+        return None
+    if not low < high or not np.isfinite(high - low):
+        raise UserError(f"{what}: values go from {low:g} to {high:g}: nothing to learn")
+    print(f"{what}: values from {low:g} to {high:g} become 0 to 1", file=sys.stderr)
+    return low, 1 / (high - low)
+
+
+def scaled(values, scale):
+    """uint8, or float32."""
+    if values.dtype == bool:
+        return 255 * values.astype(np.uint8)
+    if values.dtype == np.uint8 and scale is None:
+        return values
+    if scale is None:
+        return values.astype(np.float32)
+    return ((values.astype(np.float64) - scale[0]) * scale[1]).astype(np.float32)
+
+
+def _lattice(coords):
+    """Sides of the regular lattice whose points coords (N, d) are, in C order; None if of none."""
+    axes = [np.unique(column) for column in coords.T]
+    sides = tuple(map(len, axes))
+    if np.prod(sides, dtype=float) != len(coords):
+        return None
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(coords.shape)
+    return sides if np.array_equal(points, coords) else None
