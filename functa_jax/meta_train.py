@@ -184,7 +184,7 @@ PRESETS = {
         outer_points=1024,
         fit_points=2048,
         batch_size=8,
-        steps=1000,
+        steps=2000,
         **FUNCTIONS,
     ),
     "sphere": Config(
@@ -200,11 +200,10 @@ PRESETS = {
     ),
     "sound": Config(
         dataset="sound",
-        latent_dim=64,
-        inner_points=512,
-        outer_points=512,
+        latent_dim=32,
+        w0=15.0,
         batch_size=16,
-        steps=1000,
+        steps=3000,
         **FUNCTIONS,
     ),
     "video": Config(

@@ -3,8 +3,9 @@
 The wheels among the requirements hold no speech (scipy's .wav files are tests, a tenth of a second
 long at most), so that it is synthesised as by Klatt (1980): pulses of the glottis through
 resonances of the vocal tract. Formants are the means of men and women in Peterson and Barney
-(1952), Table II; speakers lie between and somewhat beyond them. Values are float32 in [0, 1], 0.5
-is silence.
+(1952), Table II; speakers lie between and somewhat beyond them. A window begins with a pulse, as in
+pitch-synchronous analysis, so that vowels of one pitch are alike from its first sample on. Values
+are float32 in [0, 1], 0.5 is silence.
 
 Coordinates, (N, 1), are samples from the middle of the window, times pi / 60: a SIREN of w0 30,
 whose first layer draws weights in [-1, 1] for one input, starts with frequencies up to a quarter of
@@ -31,11 +32,12 @@ VOWELS = {  # formants in Hz: of men, of women
     "hud": ((640, 1190, 2390), (760, 1400, 2780)),
     "heard": ((490, 1350, 1690), (500, 1640, 1960)),
 }
+BEFORE = 400  # samples until the filters have forgotten that there was nothing before
 BANDWIDTHS = (60, 90, 150)  # of the formants, Hz
 PITCHES = (110, 220)  # of a man's and a woman's voice, Hz
 
 
-def load(data_dir=None, images=None, speakers=200, samples=1024, seed=0):
+def load(data_dir=None, images=None, speakers=200, samples=256, seed=0):
     """A FunctionSet of ten vowels, classes VOWELS, by each of `speakers`.
 
     images: at most this many of each split. samples: in a window, 8,000 a second. Speakers of
@@ -80,27 +82,29 @@ def vowel(formants, voice, samples, random):
     low, high = np.log(np.array(formants, float))
     frequencies = np.exp(low + voice * (high - low) + 0.04 * random.standard_normal(3))
     pitch = PITCHES[0] * (PITCHES[1] / PITCHES[0]) ** voice * random.uniform(0.9, 1.1)
-    before = RATE // 20  # until the filters have forgotten where they began
-    wave = glottis(pitch, before + samples, random)
+    wave = glottis(pitch, samples, random)
     for frequency, bandwidth in zip(frequencies, BANDWIDTHS, strict=True):
         feedback = resonance(frequency, bandwidth * random.uniform(0.8, 1.2))
         wave = lfilter([feedback.sum()], feedback, wave)
-    wave = np.diff(wave, prepend=0)[before:]  # what lips radiate is the flow's derivative
+    wave = np.diff(wave, prepend=0)[BEFORE:]  # what lips radiate is the flow's derivative
     course = np.linspace(-1, 1, samples)
     wave *= 1 - random.uniform(0, 0.5) * (course - random.uniform(-1, 1)) ** 2 / 4  # loudness
     return wave / np.abs(wave).max() * random.uniform(0.3, 0.9)
 
 
 def glottis(pitch, samples, random):
-    """The flow (samples,) of pulses at `pitch` Hz, whose periods and heights vary by 1 and 5 %.
+    """The flow (BEFORE + samples,) of pulses at `pitch` Hz, whose periods and heights vary by 1 and
+    5 %; one begins at sample BEFORE.
 
     A pulse is open for 0.6 of its period: flow 6.75 t^2 (1 - t), as in Klatt and Klatt (1990).
     """
-    count = int(2 * samples * pitch / RATE) + 3
+    total = BEFORE + samples
+    count = int(2 * total * pitch / RATE) + 3
     periods = RATE / pitch * (1 + 0.01 * random.standard_normal(count))
-    starts = np.cumsum(periods) - periods.mean() * (1 + random.uniform())
+    starts = np.cumsum(periods)
+    starts += BEFORE - starts[np.searchsorted(starts, BEFORE)]
     heights = 1 + 0.05 * random.standard_normal(count)
-    now = np.arange(samples)
+    now = np.arange(total)
     pulse = np.maximum(np.searchsorted(starts, now, side="right") - 1, 0)
     phase = np.clip((now - starts[pulse]) / (0.6 * periods[pulse]), 0, 1)
     return heights[pulse] * 6.75 * phase**2 * (1 - phase)
