@@ -42,6 +42,8 @@ class Shape:
     channels: int
     batch: int
     decoder: str = "siren"
+    inputs: int = 2
+    modality: str = "images"
 
 
 FUNCTA_SHAPES = (

@@ -67,6 +67,13 @@ CHAPTERS = {
         "stability). Without normalisation it rises to the edge and stays near it; with BatchNorm "
         "it falls below.",
     },
+    "Functions other than images": {
+        "functions_scenes": "Views of three test scenes that nobody gave: what the functa makes of "
+        "four given views, beside linear rivals, which know the cameras. After ten minutes of "
+        "training it has the mass and the colour, not yet the edges.",
+        "functions": "Test functions, and what latents and their rivals with as many numbers make "
+        "of them.",
+    },
     "The parts of a network": {
         "study_cifar10-cpu_accuracy": "One thing changed at a time, each at its own best rate: "
         "dots left of the dotted line are worse than the base. No BatchNorm costs most.",

@@ -139,7 +139,7 @@ def test_results_that_are_still_to_come_are_told_when_they_are_there(results):
     change("latent_readers_decoded.json", add_psnr, source="latent_readers_grid.json")
     change("study_cifar10-94.json", lambda contents: None, source="study_cifar10-cpu.json")
     page = build.page(facts.gather(folder))
-    assert "Read through the decoder" in page and "The recipe for 94" in page
+    assert "Read through the decoder" in page and "A recipe for longer trainings" in page
 
 
 def test_quoted_code_is_that_of_the_files(tmp_path, monkeypatch):

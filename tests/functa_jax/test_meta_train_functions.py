@@ -113,7 +113,6 @@ def test_what_is_for_images_alone_is_refused_in_one_line(finished, capsys, tmp_p
     out, _ = finished
     for task in (inpaint, superresolve, denoise):
         assert "functions: this task is for images" in fault(task.main, task.Config(run=out))
-    assert "the viewer shows" in fault(view.main, view.Config(run=out))
     assert "makes images; this functa is of functions" in fault(functa_jax.torch_decoder, out)
     copies = export.Config(run=out, copies=2, out=tmp_path / "x.npz")
     assert "--copies 2: only images are augmented" in fault(export.main, copies)
