@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.images import signals
@@ -24,6 +26,7 @@ from groundfloor.checks import Count, Interval
 from groundfloor.errors import UserError
 
 CLASSIFIER_ROWS = 10_000
+MOST_INPUTS, COMPONENTS = 4096, 256  # of the classifier; more are turned into so many of PCA
 MOST_NUMBERS = 2**25  # of all pictures on all ways of one kind: 128 MiB
 
 
@@ -196,6 +199,9 @@ def _classifier(data, train, seed):
     early = counts.min() > 1 and len(rows) // 10 >= len(counts)
     state = seeds.fold(seed, "classifier") % 2**31
     model = MLPClassifier((128,), early_stopping=early, random_state=state, max_iter=100)
+    if train.shape[1] > MOST_INPUTS:
+        few = PCA(min(COMPONENTS, *train[rows].shape), random_state=state)
+        model = make_pipeline(few, model)
     model.fit(train[rows], labels)
     if not len(data.val):
         return model, None

@@ -13,7 +13,7 @@ from functa_jax.tasks.__main__ import module_of
 from functa_jax.tasks.compression import functions
 from functa_jax.training import exporter
 from groundfloor import cli
-from groundfloor.data.functions import lattice_points
+from groundfloor.data.functions import Functions, FunctionSet, lattice_points
 from groundfloor.runs import write_json
 
 LATTICE = (3, 4, 5)
@@ -136,3 +136,14 @@ def test_only_images_are_packed(flags, said, volumes, capsys):
 
 def test_other_functions_are_not_augmented(volumes, capsys):
     assert "--augment 8" in refused(capsys, classify, "--run", volumes, "--augment", 8)
+
+
+def test_the_judge_of_many_values_sees_their_principal_components(monkeypatch):
+    monkeypatch.setattr(interpolate, "MOST_INPUTS", 20)
+    random, labels = np.random.default_rng(0), np.arange(80) % 2
+    rows = (labels[:, None] + 0.1 * random.standard_normal((80, 30))).astype(np.float32)
+    split = Functions(rows[..., None], lattice_points(30), labels, np.arange(80))
+    data = FunctionSet("lines", "functions", split, split, split, 2, "")
+    model, accuracy = interpolate._classifier(data, rows, 0)
+    assert accuracy > 0.8 and model.predict_proba(rows).shape == (80, 2)
+    assert model[0].n_components_ == 30
