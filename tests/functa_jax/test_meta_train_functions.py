@@ -104,6 +104,11 @@ def test_exports_and_transformers_know_functions(finished, file, tmp_path):
     assert transformer.inverse_transform(rows).shape == (8, *LATTICE, 1)
 
 
+def test_functions_on_a_lattice_of_two_dimensions_are_viewed(finished, tmp_path):
+    shown = view.main(view.Config(run=finished[0], out=tmp_path / "viewer.html"))
+    assert shown["images"] == 8 and shown["originals"]
+
+
 def test_two_runs_are_compared(finished, tmp_path):
     rows = compare.main(compare.Config((finished[0], finished[0]), tmp_path))
     assert rows[0]["PSNR (dB)"] == pytest.approx(finished[1]["test_metric"])
