@@ -126,6 +126,8 @@ def _on_cluster(commands, address, program):
                 summaries[folder] = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 raise UserError(f"{folder}: {first_line(error.cause)}") from None
+            except ray.exceptions.RayError as error:  # its process or its machine died
+                raise UserError(f"{folder}: {first_line(error)}") from None
             print(f"{folder} is finished, {len(waiting)} to come", flush=True)
         return summaries
 

@@ -33,6 +33,7 @@ NOT_IDENTITY = {  # may differ when a run is resumed
 }
 
 
+LEAST_VIEWS = 3  # of a scene
 REFINED_PCA_ONLY = {  # one picture, of all pixels, whose latents start at PCA's
     "update": "gauss_newton",
     "modulation": "shift",
@@ -311,7 +312,8 @@ def main(config, preset="digits"):
 def _say_what_has_no_effect(config, data):
     scenes = getattr(data, "modality", "images") == "scenes"
     rays = tuple(field.name for field in fields(RayConfig))
-    ends = ("near", "far")
+    ends, streams = ("near", "far"), ("resident", "workers")
+    images = isinstance(data, Dataset)
     constant = config.inner_rate is not None
     rules = (
         (config.update != "gauss_newton", ("cg_iterations",), "without --update gauss_newton"),
@@ -319,6 +321,7 @@ def _say_what_has_no_effect(config, data):
         (constant, ("rate_start",), "beside --inner-rate"),
         (config.training_steps == 0, ("rates_of_steps",), "with --training-steps 0"),
         (not scenes, rays, f"on {data.name}, which are no scenes"),
+        (not images, streams, f"on {data.name}: functions other than images stay in memory"),
         (scenes and config.ball is not None, ends, "beside --ball"),
     )
     checks.say_idle(config, Config(), rules)
@@ -375,6 +378,11 @@ def _check_functions(config, data):
     for name, (given, why) in kinds.items():
         if given:
             raise UserError(f"--{name} {getattr(config, name)}: {why}; not for {data.name}")
+    if data.modality == "scenes" and data.lattice[0] < LEAST_VIEWS:
+        raise UserError(
+            f"{data.name} has {counted(data.lattice[0], 'view')} of an object; at least "
+            f"{LEAST_VIEWS} are needed, so that one can be novel"
+        )
     points = data.train.values.shape[1]
     for field in ("inner_points", "outer_points", "fit_points"):
         what = f"functions of {data.name} are known at only {points} points"

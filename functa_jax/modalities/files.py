@@ -12,7 +12,8 @@ without, split by hand or not. NIfTI needs the package nibabel. Volumes' coordin
 [0, 1]^3.
 
 Values are uint8, or numbers that become floats about [0, 1]: others than those in [-0.5, 1.5] are
-scaled by the least and the greatest value of train, which is said. Sound is 0.5 in silence.
+scaled by the least and the greatest value of train (of all, where splits are yet to be drawn),
+which is said. Sound is 0.5 in silence.
 """
 
 import sys

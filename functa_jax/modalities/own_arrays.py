@@ -34,7 +34,8 @@ def read(path):
         scale = scale_of(path, found["train"]["values"], found["train"]["mask"])
         parts, first = {}, 0
         for part, columns in found.items():
-            parts[part] = functions_of(columns, scale, 0 if part == "test" else first)
+            ids_from = 0 if part == "test" else first
+            parts[part] = functions_of(path, columns, scale, ids_from)
             first += len(columns["values"])
     shapes = {(s.values.shape[1:], s.coords.shape[-1], s.shared) for s, _ in parts.values()}
     if len(shapes) > 1:
@@ -96,13 +97,13 @@ def _classes(what, labels, count):
     return labels.reshape(count).astype(np.int64)
 
 
-def functions_of(columns, scale, first):
-    """(Functions with ids from `first` on, digests of their contents)."""
+def functions_of(path, columns, scale, first):
+    """(Functions with ids from `first` on, digests of their contents); path: for errors."""
     values = scaled(columns["values"], scale)
     with np.errstate(over="ignore"):  # which is said
         coords = columns["coords"].astype(np.float32)
     if not np.isfinite(coords).all():
-        raise UserError("coords are beyond what 32-bit floats can hold")
+        raise UserError(f"{path}: coords are beyond what 32-bit floats can hold")
     n, labels, mask = len(values), columns["labels"], columns["mask"]
     own = [values, *([coords] if coords.ndim == 3 else []), *([] if mask is None else [mask])]
     keys = [_digest([array[row] for array in own]) for row in range(n)]

@@ -57,7 +57,8 @@ def pca(rows, count, weights=None):
     last = len(small) - 1
     variances, vectors = eigh(small, subset_by_index=(last - count + 1, last))
     if n < d:
-        vectors = centred.T @ vectors / np.sqrt(np.maximum(variances, 1e-12 * variances[-1]))
+        least = max(1e-12 * variances[-1], 1e-30)  # where all are alike, too
+        vectors = centred.T @ vectors / np.sqrt(np.maximum(variances, least))
     return mean, vectors[:, ::-1] / np.broadcast_to(root, d)[:, None]
 
 
@@ -93,8 +94,10 @@ def _cosines(lattice, kept, functions):
 def _largest(lattice, count, functions):
     spectrum, back = _transformed(lattice, functions)
     sizes = np.abs(spectrum).reshape(len(spectrum), -1)
-    least = np.partition(sizes, -count, axis=1)[:, -count].reshape(-1, *(1,) * (spectrum.ndim - 1))
-    return back(spectrum * (np.abs(spectrum) >= least))
+    kept = np.zeros(sizes.shape, bool)
+    first = max(sizes.shape[1] - count, 0)
+    np.put_along_axis(kept, np.argsort(sizes, axis=1)[:, first:], True, axis=1)
+    return back(spectrum * kept.reshape(spectrum.shape))
 
 
 def _transformed(lattice, functions):

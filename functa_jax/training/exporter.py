@@ -5,6 +5,7 @@ images, and a killed export goes on from its last batch. The files become one `.
 shards, at the end.
 """
 
+import contextlib
 import json
 import math
 import shutil
@@ -63,7 +64,11 @@ def data_of(
 ):
     """The Dataset or FunctionSet that a run (folder, or functa.npz) was trained on, as many images
     of it, or another one by name or path; images are brought to the functa's resolution if that can
-    be. resident: of `datasets.load`."""
+    be. resident: of `datasets.load`.
+
+    A run whose images stayed in their files knows these by the files' fingerprint: images in memory
+    that are those of the same files have it, too.
+    """
     path = (run if run.is_dir() else run.parent) / "config.json"
     settings = read_dict(path, "settings") if path.exists() else {}
     own = settings.get("dataset", functa.metadata.get("data"))
@@ -75,15 +80,24 @@ def data_of(
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)
     if loading.is_of_functions(name or own):
         return loading.functions(name or own, data_dir, images, side)
-    return datasets.load(
-        name or own,
-        data_dir,
-        download=download,
-        size=functa.resolution if functa.of_images else None,
-        images=images,
-        skip_damaged=skip_damaged,
-        resident=resident,
-    )
+
+    def loaded(resident):
+        return datasets.load(
+            name or own,
+            data_dir,
+            download=download,
+            size=functa.resolution if functa.of_images else None,
+            images=images,
+            skip_damaged=skip_damaged,
+            resident=resident,
+        )
+
+    data, known = loaded(resident), functa.metadata.get("data_fingerprint")
+    if name in (None, own) and known not in (None, data.fingerprint):
+        with contextlib.suppress(UserError):
+            if loaded("no").fingerprint == known:
+                return replace(data, fingerprint=known)
+    return data
 
 
 def export(
@@ -169,7 +183,11 @@ def _discard(partial):
     # The plan first: a kill halfway must not leave a plan without the files that belong to it.
     (partial / "plan.json").unlink(missing_ok=True)
     for path in [path for path in partial.glob("*") if path.name != ".lock"]:
-        path.unlink()
+        if path.is_dir():  # of an export by several processes
+            with locked(path):
+                shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _fit_all(functa, data, partial, augmentation, dtype, place):

@@ -41,6 +41,7 @@ def write(config, data, run, functa, train_seconds):
         data_fingerprint=data.fingerprint,
         train_images=len(data.train),
         latent_dim=config.latent_dim,
+        fit_points=config.fit_points,
         numbers=functa.config.numbers,
         seed=config.seed,
         rollbacks=sum(row.get("event") == "rollback" for row in run.rows()),
@@ -149,17 +150,19 @@ def table(run):
     s = run.summary()
     steps = s["test_psnr_after_steps"]
     noun, pca = "function" if "modality" in s else "image", s["pca_test_psnr"]
+    where = ", at the points fitted to" if s.get("fit_points") and "modality" in s else ""
     lines = [
         "",
         f"{s['data']}, {s['numbers']} numbers per {noun}, {s['outer_steps']:,} outer steps in "
         f"{duration(s['train_seconds'])}, seed {s['seed']}, {s['device']}",
-        f"test PSNR (mean of per-{noun})  "
+        f"test PSNR (mean of per-{noun}{where})  "
         + "  ".join(f"{k} steps {v:.2f} dB" for k, v in steps.items()),
         f"PCA with as many numbers       {'-' if pca is None else f'{pca:.2f} dB'}",
     ]
     if "modality" in s:
         unit = f" {s['unit']}" if s["unit"] else ""
-        lines.append(f"test {s['metric']}, {s['test_metric']:.3f}{unit}")
+        everywhere = f" (PSNR at all points {s['test_psnr']:.2f} dB)" if where else ""
+        lines.append(f"test {s['metric']}, {s['test_metric']:.3f}{unit}{everywhere}")
         for name, rival in s["rivals"].items():
             lines.append(f"{name}, as many numbers: {rival['metric']:.3f}{unit}")
     lines += scenes.lines(s)

@@ -47,6 +47,14 @@ def test_psnr_after_steps_is_the_mean_over_the_course():
     assert psnr[3] == pytest.approx(functa.encode(IMAGES[:7])[1].mean(), rel=1e-5)
 
 
+def test_psnr_is_over_all_pixels_where_latents_are_fitted_to_some():
+    config = siren.ModelConfig(channels=1, width=8, depth=3, latent_dim=4, w0=5.0)
+    functa = Functa(config, siren.init(config, 0), (4, 6), fit_points=5)
+    (psnr,) = reconstruction.psnr_after_steps(functa, IMAGES[:7], steps=(3,)).values()
+    errors = functa.decode(functa.encode(IMAGES[:7])[0]) - np.float32(IMAGES[:7]) / 255
+    assert psnr == pytest.approx(np.mean(-10 * np.log10((errors**2).mean((1, 2, 3)))), rel=1e-5)
+
+
 # ---- PCA ----
 
 

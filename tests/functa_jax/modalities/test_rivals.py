@@ -6,6 +6,7 @@ from scipy.fft import dct, idct
 from sklearn.decomposition import PCA
 
 from functa_jax.modalities import metrics, rivals, sound, video
+from groundfloor.data.functions import Functions
 
 
 def test_metrics_of_small_examples():
@@ -87,3 +88,21 @@ def test_all_numbers_rebuild_all(tmp_path):
 def test_lowest_frequencies_of_a_film_are_a_ball_about_zero():
     kept = rivals._lowest((4, 4, 4), 4)
     assert np.array_equal(np.argwhere(kept), [[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 8, 20])
+def test_the_largest_cosines_are_as_many_as_allowed(count):
+    lattice = (8,)
+    values = np.random.default_rng(0).random((2, 8, 1)).astype(np.float32)
+    functions = Functions(values, np.zeros((8, 1), np.float32), np.zeros(2, int), np.arange(2))
+    rebuilt = rivals._largest(lattice, count, functions)
+    kept = np.abs(dct(rebuilt - 0.5, axis=1, norm="ortho")) > 1e-6
+    assert (kept.sum((1, 2)) == min(count, 8)).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
+def test_pca_of_functions_that_are_all_alike_is_their_mean(shape):
+    rows = np.full(shape, 0.25)
+    mean, basis = rivals.pca(rows, 3)
+    assert np.isfinite(basis).all()
+    np.testing.assert_allclose(mean + (rows - mean) @ basis @ basis.T, rows)

@@ -325,3 +325,11 @@ def test_latents_that_are_not_finite_are_refused_and_not_written(tmp_path):
     with pytest.raises(UserError, match="of 3 images of train are not finite after 3 steps"):
         exporter.export(replace(DIGITS, params=endless), data, tmp_path / "functaset.npz")
     assert not (tmp_path / "functaset.npz").exists()
+
+
+def test_what_several_processes_left_gives_way_to_one(tmp_path):
+    whole = tmp_path / "f.partial"
+    exporter._begin(whole / "0-of-2", ["another plan"])
+    (whole / "0-of-2" / "train_latents.npy").write_bytes(b"half")
+    exporter._begin(whole, ["plan"])
+    assert sorted(path.name for path in whole.iterdir()) == ["plan.json"]

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functa_jax.training import devices, feed, loop
+from functa_jax.training import devices, exporter, feed, loop
 from functa_jax.training.samples import Samples
 from groundfloor.data import datasets
 from groundfloor.data.records import Records
@@ -70,6 +71,19 @@ def test_the_fingerprint_is_of_the_content(folder, tmp_path, both):
     other = write_small(tmp_path, "other")
     write_shard(shard(other, "test", 0), labelled(10, seed=5)[2])
     assert datasets.load("other", tmp_path, resident="no").fingerprint != same.fingerprint
+
+
+def test_a_run_knows_its_images_by_their_files_or_in_memory(folder, tmp_path, both):
+    for known in (both[0].fingerprint, both[1].fingerprint):
+        functa = SimpleNamespace(
+            metadata={"data": "small", "data_fingerprint": known},
+            of_images=True,
+            resolution=both[0].train.images.shape[1:3],
+        )
+        data = exporter.data_of(functa, tmp_path, folder)
+        assert isinstance(data.train.images, np.ndarray) and data.fingerprint == known
+    functa.metadata["data_fingerprint"] = "of others"
+    assert exporter.data_of(functa, tmp_path, folder).fingerprint == both[0].fingerprint
 
 
 def trained(data, out, config):
