@@ -104,6 +104,11 @@ def test_exports_and_transformers_know_functions(finished, file, tmp_path):
     assert transformer.inverse_transform(rows).shape == (8, *LATTICE, 1)
 
 
+def test_functions_on_a_lattice_of_two_dimensions_are_viewed(finished, tmp_path):
+    shown = view.main(view.Config(run=finished[0], out=tmp_path / "viewer.html"))
+    assert shown["images"] == 8 and shown["originals"]
+
+
 def test_two_runs_are_compared(finished, tmp_path):
     rows = compare.main(compare.Config((finished[0], finished[0]), tmp_path))
     assert rows[0]["PSNR (dB)"] == pytest.approx(finished[1]["test_metric"])
@@ -113,7 +118,6 @@ def test_what_is_for_images_alone_is_refused_in_one_line(finished, capsys, tmp_p
     out, _ = finished
     for task in (inpaint, superresolve, denoise):
         assert "functions: this task is for images" in fault(task.main, task.Config(run=out))
-    assert "the viewer shows" in fault(view.main, view.Config(run=out))
     assert "makes images; this functa is of functions" in fault(functa_jax.torch_decoder, out)
     copies = export.Config(run=out, copies=2, out=tmp_path / "x.npz")
     assert "--copies 2: only images are augmented" in fault(export.main, copies)
