@@ -196,3 +196,10 @@ def test_every_preset_of_functions_does_the_whole_job(preset, tmp_path, monkeypa
     assert summary["modality"] == preset and "PCA" in summary["rivals"]
     assert np.isfinite(summary["test_metric"])
     assert (tmp_path / "run" / "figures" / "reconstructions.png").stat().st_size > 1000
+
+
+def test_functions_are_not_streamed_which_is_said(file, capsys):
+    config = Config(dataset=str(file), resident="no", workers=2)
+    meta_train._say_what_has_no_effect(config, loading.functions(str(file)))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["--resident", "--workers"]

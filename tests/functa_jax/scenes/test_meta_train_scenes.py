@@ -62,6 +62,16 @@ def test_settings_of_rays_without_effect_are_said(capsys):
     )
 
 
+def test_two_views_leave_none_that_is_novel(tmp_path, capsys):
+    for number, part in enumerate(("train", "train", "val", "test")):
+        write_object(tmp_path / f"cars_{part}" / f"object{number}", number, views=2)
+    with pytest.raises(SystemExit) as stop:
+        args = ["scenes", "--dataset", str(tmp_path), *SMALL, "--out", str(tmp_path / "run")]
+        cli.run(meta_train.main, Config, PRESETS, args)
+    assert stop.value.code == 2
+    assert "has 2 views of an object; at least 3 are needed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "phrase"),
     [
