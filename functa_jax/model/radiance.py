@@ -23,14 +23,13 @@ OFFSET = 0.5  # that a SIREN adds to its outputs
 BACKGROUNDS = {"white": 1.0, "black": 0.0}
 
 
-def render(config, field, rays, key=None):
+def render(config, field, rays):
     """Colours (N, 3) of rays (N, 6).
 
     field: a function of points (N, P, 3); its (N, P, 4) are colours and what `density` takes.
-    key: as in `depths`.
     """
     origin, direction = jnp.split(rays[:, None], 2, axis=-1)  # (N, 1, 3)
-    t = depths(config, origin, direction, key)
+    t = depths(config, origin, direction)
     values = field(origin + t[..., None] * direction)
     lengths = jnp.diff(t, append=t[:, -1:] + LAST_LENGTH) * jnp.linalg.norm(direction, axis=-1)
     raw = (values[..., 3] - OFFSET) * config.density_gain + OFFSET
@@ -40,20 +39,12 @@ def render(config, field, rays, key=None):
     return seen + empty * BACKGROUNDS[config.background]
 
 
-def depths(config, origin, direction, key=None):
-    """Places t (N, P), or (1, P) for all, of the points on rays (N, 1, 3).
-
-    Equally spaced; or with a random key each at random between the middles of its neighbours.
-    """
+def depths(config, origin, direction):
+    """Places t (N, P), or (1, P) for all, of the points on rays (N, 1, 3): equally spaced."""
     near, far = jnp.full((1, 1), config.near), jnp.full((1, 1), config.far)
     if config.ball is not None:
         near, far = _chord(origin, direction, config.ball)
     share = jnp.linspace(0, 1, config.ray_points)
-    if key is not None:
-        middles = (share[1:] + share[:-1]) / 2
-        low, high = jnp.append(0.0, middles), jnp.append(middles, 1.0)
-        chance = jax.random.uniform(key, (len(origin), config.ray_points))
-        share = low + (high - low) * chance
     return near + (far - near) * share
 
 
