@@ -53,8 +53,11 @@ def is_of_scenes(name):
 def is_of_functions(name):
     """Whether a data set's name or path is one of functions other than images.
 
-    A file that cannot be looked into is left to the reader of images, who says so.
+    A name of images stays one, whatever lies in the working folder. A file that cannot be looked
+    into is left to the reader of images, who says so.
     """
+    if name in datasets.EMBEDDED or name in datasets.TORCHVISION:
+        return False
     if name in COMPUTED or is_of_scenes(name):
         return True
     try:

@@ -46,6 +46,7 @@ class Config(task.TaskConfig):
 def main(config):
     """Train or load the priors, sample, judge, draw; returns the report."""
     material = task.load(config)
+    task.require_common_points(material.data)
     data, judged = material.data, f"nothing to judge samples of {material.data.name} by"
     task.require(data, judged, classes=2, val=2, test=2)
     if material.functa.of_images and min(data.train.images.shape[1:3]) < 4:

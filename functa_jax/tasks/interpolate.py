@@ -49,6 +49,7 @@ class Config(task.TaskConfig):
 def main(config):
     """Walk, measure, draw; returns the report."""
     material = task.load(config)
+    task.require_common_points(material.data)
     test, latents = material.data.test, material.functaset.test.latents.astype(np.float32)
     random = np.random.default_rng(seeds.fold(config.seed, "pairs"))
     most = max(config.shown, MOST_NUMBERS // (config.frames * test.values[0].size))

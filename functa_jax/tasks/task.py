@@ -152,6 +152,12 @@ def load(config, images_only=False):
     return Material(functa, functaset, data, out, run)
 
 
+def require_common_points(data):
+    """NotForThese where functions are not all known at the same points."""
+    if isinstance(data, FunctionSet) and not (data.train.shared and data.train.mask is None):
+        raise NotForThese(f"functions of {data.name} have no points in common")
+
+
 def require(data, why, **needs):
     """NotForThese, "WHY: what is missing", where a Dataset lacks what `Dataset.require` asks."""
     try:

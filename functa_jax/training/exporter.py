@@ -127,6 +127,7 @@ def export(
         "checkpoint": functa.hash,
         "inner_steps": functa.inner_steps,
         "penalty": functa.penalty,
+        "fit_points": functa.fit_points,
         "augmentation": vars(augmentation),
     }
     process, processes = place

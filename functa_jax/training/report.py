@@ -68,7 +68,9 @@ def _images(config, data, run, functa):
         run.path("figures/reconstructions.png"), functa, np.asarray(shown.images)
     )
     features = {}
-    if isinstance(data.train.images, np.ndarray):  # in memory
+    if not isinstance(data.train.images, np.ndarray):
+        print("images are not in memory: no classifiers on PCA and pixels beside the latents'")
+    else:
         features["pixels"] = [
             reconstruction.pixel_rows(getattr(data, name).images) for name in SPLITS
         ]

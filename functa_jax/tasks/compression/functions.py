@@ -54,8 +54,7 @@ class Coder:
 def measure(config, material, steps):
     """Measure latents and PCA at steps in grey levels; draws, writes and returns the report."""
     functa, data = material.functa, material.data
-    if not data.train.shared or data.train.mask is not None:
-        raise task.NotForThese(f"functions of {data.name} have no points in common to compress at")
+    task.require_common_points(data)
     rows = task.spaced(len(data.test), config.images or MOST)
     test, settings = data.test.take(rows), {"steps": config.training, "seed": config.seed}
     coders = _Coders(material, rows, config.seed).all()
