@@ -1,5 +1,6 @@
 """Images that stay in their array_record files until rows of them are taken."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -52,20 +53,38 @@ class Records:
         return Records(self.source, self.shape[1:], self.rows[rows], self.name, self.fingerprint)
 
     def _decoded(self, place, record):
-        try:
-            image, *_ = parsed(record)
-            image = pictures.decode(image, self.shape[3])
-        except UserError as error:
-            raise UserError(f"{self.name}: row {place} of the split {error}") from None
-        except Exception as error:  # what a damaged picture raises is its decoder's choice
-            damaged(self.name, f"row {place} of the split is unusable ({first_line(error)})")
-        if image.shape != self.shape[1:]:
-            found, needed = ("x".join(map(str, s)) for s in (image.shape, self.shape[1:]))
-            raise UserError(
-                f"{self.name}: row {place} of the split is {found} where {needed} is needed: all "
-                "of one size"
-            )
+        with damage(self.name, place):
+            stored, *_ = parsed(record)
+            image = pictures.decode(stored, self.shape[3])
+            require_size(image, self.shape[1:])
         return image
+
+
+@contextlib.contextmanager
+def damage(path, number):
+    """A context that makes a UserError, which names the row, of what goes wrong with it."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: row {number} of the split {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        known = {
+            IndexError: "lacks image or label",
+            UnidentifiedImageError: f"no {', '.join(pictures.FORMATS)}",
+        }
+        why = known.get(type(error)) or first_line(error)
+        damaged(path, f"row {number} of the split is unusable ({why})")
+
+
+def require_size(image, shape):
+    """UserError, the end of a sentence, where an image is not of the shape (h, w, c)."""
+    if image.shape != shape:
+        found, needed = ("x".join(map(str, s)) for s in (image.shape, shape))
+        raise UserError(f"is {found} where {needed} is needed: all of one size")
 
 
 def parsed(record):

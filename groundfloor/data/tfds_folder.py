@@ -1,6 +1,5 @@
 """TFDS image sets as NumPy arrays, read from their array_record files without TensorFlow."""
 
-import contextlib
 import hashlib
 import re
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from groundfloor.data import decoded, pictures
-from groundfloor.data.records import Records, parsed, too_many
+from groundfloor.data.records import Records, damage, parsed, require_size, too_many
 from groundfloor.data.split import Split, damaged
 from groundfloor.errors import UserError, first_line
 
@@ -171,7 +170,7 @@ def _open_shards(split):
 
 def _shape_of_first(path, reader, channels):
     """(h, w, c) of the first image in a shard; channels: its own if None."""
-    with _damage(path, 0):
+    with damage(path, 0):
         return pictures.decode(parsed(reader.read([0])[0])[0], channels).shape
 
 
@@ -182,7 +181,7 @@ def _in_files(shards, shape, labelled, name):
     labels, names, digest = [], [], hashlib.sha256()
     for path, reader in shards:
         for row in _rows(path, reader, len(labels)):
-            with _damage(path, len(labels)):
+            with damage(path, len(labels)):
                 image, label, ids = parsed(row)
                 labels.append(label[0] if labelled else -1)
             names.extend(ids[:1])
@@ -197,28 +196,8 @@ def _in_files(shards, shape, labelled, name):
 
 def _rows(path, reader, number):
     """All rows of a shard, whose first is `number` in its split."""
-    with _damage(path, number):
+    with damage(path, number):
         return reader.read_all()
-
-
-@contextlib.contextmanager
-def _damage(path, number):
-    """Make a UserError, which names the row, of what goes wrong with it."""
-    from PIL import UnidentifiedImageError
-
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: row {number} of the split {error}") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        known = {
-            IndexError: "lacks image or label",
-            UnidentifiedImageError: f"no {', '.join(pictures.FORMATS)}",
-        }
-        why = known.get(type(error)) or first_line(error)
-        damaged(path, f"row {number} of the split is unusable ({why})")
 
 
 def _decode(shards, declared, channels, labelled):
@@ -234,18 +213,14 @@ def _decode(shards, declared, channels, labelled):
     for path, reader in shards:
         try:
             for row in _rows(path, reader, len(labels)):
-                with _damage(path, len(labels)):
+                with damage(path, len(labels)):
                     image, label, ids = parsed(row)
                     image = pictures.decode(image, channels)
                     if images is None:
                         sizes = zip(declared, image.shape[:2], strict=True)
                         shape = tuple(stated or found for stated, found in sizes)
                         images = np.empty((count, *shape, image.shape[2]), np.uint8)
-                    if image.shape != images.shape[1:]:
-                        found, needed = (
-                            "x".join(map(str, s)) for s in (image.shape, images.shape[1:])
-                        )
-                        raise UserError(f"is {found} where {needed} is needed: all of one size")
+                    require_size(image, images.shape[1:])
                     images[len(labels)] = image
                     labels.append(label[0] if labelled else -1)
                     names.extend(ids[:1])
