@@ -50,7 +50,7 @@ WALK = "--count 8 --shown 1 --frames 5"  # of the interpolation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededConfig):
+class Config(runner.SweepConfig):
     """Which runs of functa_jax.meta_train."""
 
     preset: str
@@ -70,9 +70,10 @@ def main(config, name):
     """Run what is missing, then write and print the table; returns what the JSON holds."""
     stem = f"functions_{name}"
     command = ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)]
-    folders = {seed: config.folder(stem) / f"seed{seed}" for seed in config.seeds}
-    runs = [runner.finished([*command, "--seed", seed], at) for seed, at in folders.items()]
-    first = folders[config.seeds[0]]
+    out = config.folder(stem)
+    commands = {out / f"seed{seed}": [*command, "--seed", seed] for seed in config.seeds}
+    runs = list(runner.all_finished(commands, config).values())
+    first = next(iter(commands))
     walk = first / "interpolation"
     flags = [*shlex.split(WALK), "--run", first]
     if not (walk / "interpolate.json").exists():

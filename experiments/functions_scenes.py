@@ -44,7 +44,7 @@ PICTURES = {"figures/novel_views.png": ".png", "figures/turntable.gif": ".gif"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededConfig):
+class Config(runner.SweepConfig):
     """Which runs of functa_jax.meta_train."""
 
     preset: str = "scenes"
@@ -66,14 +66,12 @@ def main(config, name):
     """Run what is missing, then write and print the table; returns what the JSON holds."""
     stem = f"functions_{name}"
     command = ["functa_jax.meta_train", config.preset, *shlex.split(config.flags)]
-    folders = [config.folder(stem) / f"seed{seed}" for seed in config.seeds]
-    runs = [
-        runner.finished([*command, "--seed", seed], folder)
-        for seed, folder in zip(config.seeds, folders, strict=True)
-    ]
+    out = config.folder(stem)
+    commands = {out / f"seed{seed}": [*command, "--seed", seed] for seed in config.seeds}
+    runs = list(runner.all_finished(commands, config).values())
     path = config.results / f"{stem}.json"
     for source, suffix in PICTURES.items():
-        runner.copy_file(folders[0] / source, path.with_suffix(suffix))
+        runner.copy_file(next(iter(commands)) / source, path.with_suffix(suffix))
     first = runs[0]
     result = runner.write(
         path,

@@ -9,24 +9,19 @@ import hashlib
 import json
 import pickle
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from functa_jax.deepmind import safe_pickle
 from functa_jax.functaset import Functaset, Latents
+from functa_jax.model.config import RayConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
 KINDS = {"images": "image", "scenes": "scene"}  # our modalities and theirs
-RAYS = (
-    "near",
-    "far",
-    "ball",
-    "background",
-    "density_gain",
-    "max_density",
-)  # which are not in their files
+RAYS = tuple(f.name for f in fields(RayConfig) if f.name != "ray_points")  # not in their files
 ROOT = "latent_modulated_siren"
 START = f"{ROOT}/~/latent_vector/latent_vector"  # where the inner loop starts, (L,)
 

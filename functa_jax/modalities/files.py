@@ -25,11 +25,9 @@ from functa_jax.modalities import own_arrays, own_folders
 from groundfloor import errors
 from groundfloor.data import datasets
 from groundfloor.data.functions import FunctionSet, fingerprint
-from groundfloor.data.split import drawn
+from groundfloor.data.split import PARTS, drawn
 from groundfloor.errors import UserError
 from groundfloor.runs import counted
-
-PARTS = own_arrays.PARTS
 
 
 def load(path, images=None, val_fraction=0.1):

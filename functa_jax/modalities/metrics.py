@@ -6,6 +6,8 @@ All take predictions and values (n, N, c), floats about [0, 1], and weights of t
 
 import numpy as np
 
+from functa_jax.images import signals
+
 
 def mean_over_points(per_point, weights=None):
     """Means (n,) of (n, N, c) over channels and over points, weighted."""
@@ -24,7 +26,7 @@ def squared_error(prediction, values, weights=None):
 
 def psnr(prediction, values, weights=None):
     """Peak signal-to-noise ratios (n,) in dB for values in [0, 1]; at most 120."""
-    return -10 * np.log10(np.maximum(squared_error(prediction, values, weights), 1e-12))
+    return signals.psnr(squared_error(prediction, values, weights))
 
 
 def rmse(prediction, values, weights=None):

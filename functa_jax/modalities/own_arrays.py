@@ -7,11 +7,10 @@ import numpy as np
 
 from functa_jax.images.signals import HIGHEST, LOWEST
 from groundfloor import npz
-from groundfloor.data.arrays import MOST_CLASSES
+from groundfloor.data.arrays import classes
 from groundfloor.data.functions import Functions
+from groundfloor.data.split import PARTS
 from groundfloor.errors import UserError
-
-PARTS = ("train", "val", "test")
 
 
 def read(path):
@@ -83,18 +82,8 @@ def _checked(path, arrays, prefix):
             )
     labels = arrays.get(f"{prefix}labels")
     if labels is not None:
-        labels = _classes(f"{path}: {prefix}labels", labels, n)
+        labels = classes(f"{path}: {prefix}labels", labels, n, "functions")
     return {"values": values, "coords": coords, "labels": labels, "mask": mask}
-
-
-def _classes(what, labels, count):
-    """int64 (count,)."""
-    if labels.shape not in ((count,), (count, 1)):
-        raise UserError(f"{what} has the shape {labels.shape}; there are {count:,} functions")
-    whole = np.issubdtype(labels.dtype, np.integer)
-    if not whole or labels.min() < 0 or labels.max() >= MOST_CLASSES:
-        raise UserError(f"{what} must be whole numbers of classes, 0, 1, ...")
-    return labels.reshape(count).astype(np.int64)
 
 
 def functions_of(path, columns, scale, first):

@@ -9,11 +9,11 @@ import numpy as np
 from scipy.io import wavfile
 
 from functa_jax.modalities import sound
-from functa_jax.modalities.own_arrays import PARTS, scale_of, scaled
+from functa_jax.modalities.own_arrays import scale_of, scaled
 from groundfloor import errors, npz
 from groundfloor.data import folder
 from groundfloor.data.functions import Functions, lattice_points
-from groundfloor.data.split import SPLIT_SEED
+from groundfloor.data.split import PARTS, SPLIT_SEED
 from groundfloor.errors import UserError
 from groundfloor.runs import counted
 

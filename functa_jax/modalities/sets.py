@@ -3,9 +3,8 @@
 import numpy as np
 
 from groundfloor.data.functions import Functions, FunctionSet, fingerprint
-from groundfloor.data.split import SPLIT_SEED
+from groundfloor.data.split import PARTS, SPLIT_SEED
 
-PARTS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)  # of train, val and test
 
 

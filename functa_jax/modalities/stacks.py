@@ -9,6 +9,7 @@ from scipy.ndimage import distance_transform_edt
 from functa_jax.modalities import sets
 from groundfloor.data import datasets
 from groundfloor.data.functions import lattice_points
+from groundfloor.data.split import PARTS
 
 KEYS = 4  # digits in a stack
 
@@ -25,7 +26,7 @@ def load(data_dir=None, images=None, dataset="mnist", count=2000, seed=0):
     side = data.train.images.shape[1]
     random = np.random.default_rng(seed)
     values, labels, parts = [], [], []
-    for part, total in zip(sets.PARTS, (count, -(-count // 10), -(-count // 10)), strict=True):
+    for part, total in zip(PARTS, (count, -(-count // 10), -(-count // 10)), strict=True):
         split = getattr(data, part)
         rows = {label: np.flatnonzero(split.labels == label) for label in np.unique(split.labels)}
         for label in random.choice(list(rows), total):

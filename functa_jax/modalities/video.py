@@ -12,6 +12,7 @@ from functa_jax.images.resize import reduce
 from functa_jax.modalities import sets
 from groundfloor.data import datasets
 from groundfloor.data.functions import lattice_points
+from groundfloor.data.split import PARTS
 from groundfloor.errors import UserError
 
 
@@ -30,7 +31,7 @@ def load(data_dir=None, images=None, dataset=None, count=2000, frames=8, side=32
     data = _digits(dataset, data_dir)
     random = np.random.default_rng(seed)
     values, labels, parts = [], [], []
-    for part, total in zip(sets.PARTS, (count, -(-count // 10), -(-count // 10)), strict=True):
+    for part, total in zip(PARTS, (count, -(-count // 10), -(-count // 10)), strict=True):
         split = getattr(data, part)
         rows = random.choice(len(split), total, replace=total > len(split))
         small = reduce(split.images[rows].astype(np.float32), side // 2, side // 2)[..., 0]

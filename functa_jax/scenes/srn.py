@@ -17,11 +17,10 @@ import numpy as np
 from functa_jax.scenes import cameras
 from groundfloor.data import pictures
 from groundfloor.data.functions import Functions, FunctionSet, fingerprint
-from groundfloor.data.split import drawn
+from groundfloor.data.split import PARTS, drawn
 from groundfloor.errors import UserError, first_line, reading
 from groundfloor.runs import Progress, counted
 
-PARTS = ("train", "val", "test")
 AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 VIEWS, SIDE = 24, 32  # of an object, at most; pixels of a picture's side
 

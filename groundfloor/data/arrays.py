@@ -60,7 +60,7 @@ def read(path, resolution=None):
                 ) from None
         labels = np.full(len(images), -1, np.int64)
         if labelled:
-            labels = _classes(f"{path}: {part}_labels", arrays[f"{part}_labels"], len(images))
+            labels = classes(f"{path}: {part}_labels", arrays[f"{part}_labels"], len(images))
         first = len(splits["train"]) if part == "val" else 0
         splits[part] = Split(images, labels, first + np.arange(len(images), dtype=np.int64))
     shapes = {split.images.shape[1:] for split in splits.values()}
@@ -98,10 +98,10 @@ def _pixels(what, images):
     return out
 
 
-def _classes(what, labels, count):
-    """int64 (count,)."""
+def classes(what, labels, count, noun="images"):
+    """Labels of so many images, int64 (count,), of an array that is checked; what: for errors."""
     if labels.shape not in ((count,), (count, 1)):
-        raise UserError(f"{what} has the shape {labels.shape}; there are {count:,} images")
+        raise UserError(f"{what} has the shape {labels.shape}; there are {count:,} {noun}")
     whole = np.issubdtype(labels.dtype, np.integer)
     if not whole or labels.min() < 0 or labels.max() >= MOST_CLASSES:
         raise UserError(f"{what} must be whole numbers of classes, 0, 1, ...")

@@ -7,6 +7,7 @@ import numpy as np
 
 from groundfloor.errors import UserError
 
+PARTS = ("train", "val", "test")
 SPLIT_SEED = 0  # fixed: every study of every package holds out the same validation images
 
 
