@@ -205,10 +205,11 @@ def _fit_all(functa, data, partial, augmentation, dtype, place):
         copies = 1 + (augmentation.copies if name == "train" else 0)
         batches = [(c, start) for c in range(copies) for start in range(0, len(split), BATCH)]
         first, last = (len(batches) * number // processes for number in (process, process + 1))
-        rows = [
-            np.arange(start, min(start + BATCH, len(split))) for _, start in batches[first:last]
-        ]
-        rows = np.concatenate([np.zeros(0, np.int64), *rows])
+        rows = [np.zeros(0, np.int64)]  # of the split, in the order of those of the columns
+        for copy, start in batches[first:last]:
+            tasks.append((name, copy, start, sum(map(len, rows))))
+            rows.append(np.arange(start, min(start + BATCH, len(split))))
+        rows = np.concatenate(rows)
         shapes = {
             "latents": ((len(rows), *functa.config.latent_shape), dtype),
             "psnr": ((len(rows),), "float32"),
@@ -218,10 +219,6 @@ def _fit_all(functa, data, partial, augmentation, dtype, place):
             columns[f"{name}_{column}"] = _memory_map(file, shape, kind, "r+" if done else "w+")
         columns[f"{name}_labels"] = split.labels[rows]
         columns[f"{name}_ids"] = split.ids[rows]
-        row = 0
-        for copy, start in batches[first:last]:
-            tasks.append((name, copy, start, row))
-            row += min(BATCH, len(split) - start)
     sizes = [min(BATCH, len(getattr(data, name)) - start) for name, _, start, _ in tasks]
     if done:
         Stopping.kept = f"batch {done:,} in {partial}"

@@ -21,7 +21,7 @@ import numpy as np
 
 from groundfloor.checks import PlainName
 from groundfloor.data import arrays, folder, tfds_folder, torchvision_folder
-from groundfloor.data.split import SPLIT_SEED, Split, damaged, drawn
+from groundfloor.data.split import SPLIT_SEED, Split, damaged, drawn, require_enough
 from groundfloor.data.torchvision_folder import TORCHVISION
 from groundfloor.errors import UserError, first_line, unreadable
 from groundfloor.runs import counted
@@ -60,17 +60,7 @@ class Dataset:
         if classes and not self.num_classes:
             raise UserError(f"{self.name} has no labels, which are needed here")
         found = len(np.unique(self.train.labels))
-        if found < classes:
-            raise UserError(
-                f"{self.name} has {counted(found, 'class', 'classes')} in train, "
-                f"at least {classes} are needed"
-            )
-        for part, split, least in (("val", self.val, val), ("test", self.test, test)):
-            if len(split) < least:
-                raise UserError(
-                    f"{self.name} has {counted(len(split), 'image')} in {part}, "
-                    f"at least {least} needed"
-                )
+        require_enough(self, found, classes, val, test, "image")
 
 
 def load(

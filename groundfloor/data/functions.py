@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from groundfloor.errors import UserError
-from groundfloor.runs import counted
+from groundfloor.data.split import require_enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +75,7 @@ class FunctionSet:
         """UserError where the data lack what a command needs: `classes` different labels in train,
         so many functions in val and test."""
         found = len(np.unique(self.train.labels)) if self.num_classes else 0
-        if found < classes:
-            raise UserError(
-                f"{self.name} has {counted(found, 'class', 'classes')} in train, "
-                f"at least {classes} are needed"
-            )
-        for part, split, least in (("val", self.val, val), ("test", self.test, test)):
-            if len(split) < least:
-                raise UserError(
-                    f"{self.name} has {counted(len(split), 'function')} in {part}, "
-                    f"at least {least} needed"
-                )
+        require_enough(self, found, classes, val, test, "function")
 
 
 def lattice_points(*sides):

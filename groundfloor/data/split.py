@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from groundfloor.errors import UserError
+from groundfloor.runs import counted
 
 PARTS = ("train", "val", "test")
 SPLIT_SEED = 0  # fixed: every study of every package holds out the same validation images
@@ -38,6 +39,21 @@ class Split:
         images = self.images
         images = images[indices] if isinstance(images, np.ndarray) else images.take(indices)
         return Split(images, self.labels[indices], self.ids[indices])
+
+
+def require_enough(data, found, classes, val, test, noun):
+    """UserError where a data set has not so many classes in train, of which `found` are there, or
+    not so many of what `noun` names in val and test."""
+    if found < classes:
+        raise UserError(
+            f"{data.name} has {counted(found, 'class', 'classes')} in train, "
+            f"at least {classes} are needed"
+        )
+    for part, split, least in (("val", data.val, val), ("test", data.test, test)):
+        if len(split) < least:
+            raise UserError(
+                f"{data.name} has {counted(len(split), noun)} in {part}, at least {least} needed"
+            )
 
 
 def drawn(keys, share, use):
