@@ -32,6 +32,8 @@ def render(config, field, rays):
     t = depths(config, origin, direction)
     values = field(origin + t[..., None] * direction)
     lengths = jnp.diff(t, append=t[:, -1:] + LAST_LENGTH) * jnp.linalg.norm(direction, axis=-1)
+    if config.ball is not None:  # rays that miss it have no place in it
+        lengths = lengths * meets_ball(rays, config.ball)[:, None]
     raw = (values[..., 3] - OFFSET) * config.density_gain + OFFSET
     weights = ray_weights(density(raw, config.max_density) * lengths)
     empty = 1 - weights.sum(-1, keepdims=True)
@@ -48,14 +50,24 @@ def depths(config, origin, direction):
     return near + (far - near) * share
 
 
+def meets_ball(rays, radius):
+    """Whether rays (N, 6) meet the ball about the origin: bool (N,)."""
+    _, apart = _middle(rays[:, :3], rays[:, 3:])
+    return apart < radius**2
+
+
 def _chord(origin, direction, radius):
     """Where rays (N, 1, 3) enter and leave the ball about the origin: t (N, 1) each; where they
     miss it both are the place that is nearest to it."""
-    square = (direction**2).sum(-1)
-    middle = -(origin * direction).sum(-1) / square
-    apart = ((origin + middle[..., None] * direction) ** 2).sum(-1)
-    half = jnp.sqrt(jnp.maximum(radius**2 - apart, 0) / square)
+    middle, apart = _middle(origin, direction)
+    half = jnp.sqrt(jnp.maximum(radius**2 - apart, 0) / (direction**2).sum(-1))
     return middle - half, middle + half
+
+
+def _middle(origin, direction):
+    """The place t (...) of rays (..., 3) that is nearest to the origin; its squared distance."""
+    t = -(origin * direction).sum(-1) / (direction**2).sum(-1)
+    return t, ((origin + t[..., None] * direction) ** 2).sum(-1)
 
 
 def density(raw, most):

@@ -88,6 +88,7 @@ def train(config, data, run, weights=None):
         resolution = data.train.images.shape[1:3]
     elif data.train.shared:
         coords, resolution = samples.coords, data.lattice
+    samples = samples.instructive(model)
     weights = devices.put(samples.weights, mesh)
     if streamed:
         images = feed.Streamed(model, config, data.train, mesh)

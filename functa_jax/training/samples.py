@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from functa_jax.modalities.modality import MODALITIES
-from functa_jax.model import siren
+from functa_jax.model import radiance, siren
 from groundfloor import seeds
 from groundfloor.data.functions import Functions
 
@@ -34,6 +34,14 @@ class Samples:
 
     def __len__(self):
         return len(self.values)
+
+    def instructive(self, config):
+        """Without the rays, where all share them, that miss the ball which holds a scene: they see
+        the background whatever the network says."""
+        if config.ball is None or self.coords.ndim == self.values.ndim:
+            return self
+        rows = radiance.meets_ball(self.coords, config.ball)
+        return Samples(self.values[:, rows], self.coords[rows])
 
     def thinned(self, count):
         """At most `count` points of each, the same ones in all, drawn once and for all; None for

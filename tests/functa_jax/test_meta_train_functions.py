@@ -152,7 +152,7 @@ def occupancies(modality="voxels", sides=(2, 2, 2)):
 @pytest.mark.parametrize(
     "settings, said",
     [
-        ({"update": "gauss_newton"}, "--update gauss_newton: a Gauss-Newton step is of squared"),
+        ({"grid": 2}, "--grid 2: cells are of images"),
         (
             {"decoder": "refined_pca", **meta_train.REFINED_PCA},
             "--decoder refined_pca: its pictures",

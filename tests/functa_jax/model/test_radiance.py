@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functa_jax.model import radiance, siren
+from functa_jax.training.samples import Samples
 
 CONFIG = siren.ModelConfig(3, 6, 3, 4, modality="scenes", inputs=6, ray_points=8)
 NEAR, FAR = CONFIG.near, CONFIG.far
@@ -91,15 +92,22 @@ def test_points_in_a_ball_lie_between_where_the_ray_enters_and_leaves_it():
     np.testing.assert_allclose(np.diff(t, 2), 0, atol=1e-6)
 
 
-def test_a_ray_that_misses_the_ball_is_background():
+def test_a_ray_that_misses_the_ball_is_background_and_teaches_nothing():
     config = replace(CONFIG, ball=0.5)
     np.testing.assert_allclose(places(config, MISSING), 1.3, rtol=1e-6)
+    rays = jnp.concatenate([RAYS, MISSING])
 
-    def wall(points):
-        return jnp.full((*points.shape[:-1], 4), 10.0)
+    def seen(outputs):
+        return radiance.render(config, lambda points: outputs, rays)
 
-    seen = radiance.render(config, wall, MISSING)
-    np.testing.assert_allclose(seen, 1, atol=0.1)  # but for the interval behind the last point
+    walls = jnp.full((4, config.ray_points, 4), 10.0)
+    np.testing.assert_array_equal(seen(walls)[3], 1)
+    assert (seen(walls)[:3] > 1).any(-1).all()
+    gradient = jax.grad(lambda outputs: (seen(outputs) ** 2).sum())(0.3 * walls / 10)
+    np.testing.assert_array_equal(gradient[3], 0)
+    kept = Samples(np.zeros((5, 4, 3), np.uint8), np.asarray(rays)).instructive(config)
+    np.testing.assert_array_equal(kept.coords, RAYS)
+    assert kept.values.shape == (5, 3, 3)
 
 
 @pytest.fixture(scope="module")
