@@ -100,6 +100,7 @@ FUNCTIONS = {
     "on_divergence": "rollback",
     "classifier_rows": 2000,
 }
+TEN_STEPS = {"inner_steps": 10, "training_steps": 3}  # more than training pays for fit better still
 PRESETS = {
     "digits": Config(w0=20.0),
     "mnist": Config(
@@ -182,17 +183,19 @@ PRESETS = {
         dataset="voxels",
         latent_dim=128,
         w0=20.0,
+        **TEN_STEPS,
         inner_points=1024,
         outer_points=1024,
-        fit_points=2048,
+        fit_points=4096,
         batch_size=8,
-        steps=2000,
-        **FUNCTIONS,
+        steps=2500,
+        **FUNCTIONS | {"outer_rate": 2e-3},
     ),
     "sphere": Config(
         dataset="sphere",
         latent_dim=64,
         w0=10.0,
+        **TEN_STEPS,
         inner_points=512,
         outer_points=512,
         fit_points=1024,
@@ -212,6 +215,7 @@ PRESETS = {
         dataset="video",
         latent_dim=128,
         w0=20.0,
+        **TEN_STEPS,
         inner_points=1024,
         outer_points=1024,
         fit_points=2048,

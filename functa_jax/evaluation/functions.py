@@ -43,7 +43,7 @@ def rebuilt(functa, data):
 def pca_features(functa, data):
     """[(n, numbers)] of train, val and test: what PCA of the train values keeps of each function;
     None where they have no common points."""
-    if not data.train.shared or data.train.mask is not None:
+    if not data.train.aligned:
         return None
     weights = point_weights(functa.config.modality, data.train.coords)
     each = None if weights is None else np.repeat(weights, functa.config.channels)

@@ -25,7 +25,7 @@ def of(data, numbers):
 
     Empty where functions have points of their own or a mask, so that there is no common basis.
     """
-    if not data.train.shared or data.train.mask is not None:
+    if not data.train.aligned:
         return {}
     weights = None
     found = {}

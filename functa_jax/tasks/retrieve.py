@@ -57,7 +57,10 @@ def main(config):
         f"{1 / data.num_classes:.3g} on average.",
     ]
     if "PCA" not in best:
-        remarks.append("No row of PCA: as many numbers as pixels would be a copy.")
+        why = "as many numbers as pixels would be a copy"
+        if not material.functa.of_images and not data.train.aligned:
+            why = "these functions have points of their own"
+        remarks.append(f"No row of PCA: {why}.")
     return task.report(material, "retrieve", config, rows, names, remarks)
 
 

@@ -154,7 +154,7 @@ def load(config, images_only=False):
 
 def require_common_points(data):
     """NotForThese where functions are not all known at the same points."""
-    if isinstance(data, FunctionSet) and not (data.train.shared and data.train.mask is None):
+    if isinstance(data, FunctionSet) and not data.train.aligned:
         raise NotForThese(f"functions of {data.name} have no points in common")
 
 

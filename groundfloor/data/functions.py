@@ -47,6 +47,12 @@ class Functions:
         """Whether all functions are known at the same points."""
         return self.coords.ndim == 2
 
+    @property
+    def aligned(self):
+        """Whether all are known at the same points and nowhere else: the rows of `values` can be
+        compared number by number."""
+        return self.shared and self.mask is None
+
     def take(self, rows):
         """The functions `rows` (integers, a slice or a mask) as new Functions."""
         coords = self.coords if self.shared else self.coords[rows]

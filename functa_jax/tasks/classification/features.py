@@ -41,12 +41,15 @@ def of_images(material, augment=0, whole=True):
 
     augment: augmented images to be fitted before every 50 steps. If the functaset has augmented
     copies, PCA and pixels see augmented images too, made as training goes: that costs nothing.
-    whole: whether PCA with all numbers is among them.
+    whole: whether PCA with all numbers is among them. Functions that have points of their own have
+    latents alone.
     """
     splits, functaset = ("train", "val", "test"), material.functaset
     copies = len(functaset.train) > len(material.data.train)
     latents = (getattr(functaset, name).latents for name in splits)
     kinds = [Features("latents", *latents, lambda x: material.functa.encode(x)[0], augment)]
+    if not material.functa.of_images and not material.data.train.aligned:
+        return kinds
     rows = augment or 2048 * copies
     images = [getattr(material.data, name).values for name in splits]
     models = {"PCA": reconstruction.pca(images[0], kinds[0].numbers, material.folder)}

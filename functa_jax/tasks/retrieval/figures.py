@@ -71,8 +71,8 @@ def map_figure(path, best, data, points, seed):
     """t-SNE maps of test images, by latents, PCA (where there is one) and pixels, coloured by
     class."""
     names = [name for name in ("latents", "PCA", "pixels", "values") if name in best]
-    with figure(path, 1, len(names), size=(WIDTH, 2.9)) as (whole, axes):
-        for ax, name in zip(axes, names, strict=True):
+    with figure(path, 1, len(names), size=(WIDTH, 2.9), squeeze=False) as (whole, axes):
+        for ax, name in zip(axes[0], names, strict=True):
             answers = best[name]
             kept = task.spaced(len(answers.rows), points)
             perplexity = min(30, (len(kept) - 1) / 3)

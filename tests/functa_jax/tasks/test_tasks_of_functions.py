@@ -25,16 +25,30 @@ MODEL = siren.ModelConfig(
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory):
     """A run on 90 volumes of three classes, that differ in where they are bright."""
-    folder = tmp_path_factory.mktemp("volumes")
-    coords, random = lattice_points(*LATTICE), np.random.default_rng(0)
-    labels = np.arange(90) % 3
+    return untrained(tmp_path_factory.mktemp("volumes"), lattice_points(*LATTICE), LATTICE)
+
+
+@pytest.fixture(scope="module")
+def scattered(tmp_path_factory):
+    """The same functions, each known at points of its own."""
+    points = np.random.default_rng(1).random((90, 60, 3), np.float32)
+    return untrained(tmp_path_factory.mktemp("scattered"), points, None)
+
+
+def untrained(folder, coords, lattice):
+    """The folder of a run on them, coords (N, 3) or (90, N, 3), with an untrained functa."""
+    random, labels = np.random.default_rng(0), np.arange(90) % 3
     centres = np.eye(3)[labels] * 0.6 + 0.2 + 0.05 * random.standard_normal((90, 3))
     values = np.exp(-8 * ((coords - centres[:, None]) ** 2).sum(-1, keepdims=True))
     path = folder / "volumes.npz"
     np.savez(path, values=values.astype(np.float32), coords=coords, labels=labels)
-    data = files.load(path)
+    data, metadata = files.load(path), {"data": "volumes"}
     functa = Functa(
-        MODEL, siren.init(MODEL, 0), LATTICE, metadata={"data": data.name}, coords=coords
+        MODEL,
+        siren.init(MODEL, 0),
+        lattice,
+        metadata=metadata,
+        coords=None if lattice is None else coords,
     )
     functa.save(folder / "functa.npz")
     write_json(folder / "config.json", {"dataset": str(path), "resolution": None, "images": None})
@@ -57,6 +71,18 @@ def test_classify(volumes):
     kinds = [row["features"] for row in report["rows"]]
     assert kinds == ["latents", "PCA", "whole PCA", "values"]
     assert all(row["test %"] == 100 for row in report["rows"] if row["features"] != "latents")
+
+
+def test_functions_with_points_of_their_own_have_latents_alone(scattered):
+    report = run(classify, scattered, "--classifiers", "logistic regression")
+    assert [row["features"] for row in report["rows"]] == ["latents"]
+
+
+@pytest.mark.slow
+def test_neighbours_of_functions_with_points_of_their_own(scattered):
+    report = run(retrieve, scattered)
+    assert [row["features"] for row in report["rows"]] == ["latents"]
+    assert "these functions have points of their own" in " ".join(report["remarks"])
 
 
 def test_interpolate(volumes):
