@@ -219,13 +219,7 @@ def _announce(config, data, run, model, mesh):
     else:
         sides, noun = data.lattice or data.train.values.shape[1:2], "train function"
     points = math.prod(sides)
-    products = 1 + config.cg_iterations if config.update == "gauss_newton" else 1
-    steps = config.inner_steps if config.training_steps is None else config.training_steps
-    flops = 3 * forward_flops(model, config.outer_points or points)
-    flops += 5 * steps * products * forward_flops(model, config.inner_points or points)
-    flops *= config.batch_size * config.steps
-    if config.first_order:
-        flops /= 2
+    flops = config.steps * step_flops(config, model, points)
     kind = mesh.devices.flat[0].device_kind
     what = {"siren": "a modulated SIREN", "refined_pca": "convolutions that refine PCA"}
     print(
@@ -238,6 +232,16 @@ def _announce(config, data, run, model, mesh):
     processes = f" in {count} processes" if count > 1 else ""
     print(f"on {mesh.size} x {kind}{processes}; writing to {run.folder}")
     print(f"estimated training time: {duration(flops / (0.5 * matmul_rate()))}", flush=True)
+
+
+def step_flops(config, model, points):
+    """Floating-point operations of an outer step on images of `points` pixels: those of the matrix
+    products that its derivatives need, no more."""
+    products = 1 + config.cg_iterations if config.update == "gauss_newton" else 1
+    steps = config.inner_steps if config.training_steps is None else config.training_steps
+    flops = 3 * forward_flops(model, config.outer_points or points)
+    flops += 5 * steps * products * forward_flops(model, config.inner_points or points)
+    return config.batch_size * flops / (2 if config.first_order else 1)
 
 
 def forward_flops(model, points):

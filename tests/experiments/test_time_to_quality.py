@@ -1,0 +1,71 @@
+"""experiments.time_to_quality reads its curves right, and its rivals are what it says they are."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import bench, time_to_quality
+from functa_jax import meta_train
+from functa_jax.training import loop
+from groundfloor import cli
+
+SLOW = {"steps": [10, 20, 30], "seconds": [5.0, 6.0, 7.0], "psnr": [10.0, 20.0, 30.0]}
+CURVE = SLOW | {"gflop": [1.0, 2.0, 3.0], "fault": None}
+
+
+def test_a_row_has_what_the_target_took_between_evaluations():
+    later = CURVE | {"steps": [20, 40, 60]}
+    row = time_to_quality.row("ours", [CURVE, later], 25.0)
+    assert row["steps"] == {"mean": 37.5, "std": pytest.approx(12.5 * 2**0.5)}
+    assert row["seconds"] == {"mean": 6.5, "std": 0} and row["gflop"]["mean"] == 2.5
+    assert row["last_psnr"]["mean"] == 30
+    assert time_to_quality.row("ours", [CURVE, later], 31.0)["seconds"] is None
+    fell = CURVE | {"psnr": [10.0], "steps": [10], "fault": "training collapsed by step 15"}
+    assert time_to_quality.row("ours", [CURVE, fell], 25.0)["last_psnr"] is None
+
+
+def test_the_plain_step_needs_as_many_steps_of_its_own_seconds():
+    row = time_to_quality.row("ours", [CURVE], 25.0)
+    plain = time_to_quality.of_haiku(row, 0.5)
+    assert plain["steps"] == row["steps"] and plain["seconds"] == {"mean": 12.5, "std": None}
+    never = time_to_quality.of_haiku(row | {"steps": None}, 0.5)
+    assert never["seconds"] is None
+
+
+@pytest.mark.parametrize("name", time_to_quality.PRESETS)
+def test_deepminds_settings_keep_the_network_but_its_frequency(name):
+    own = meta_train.PRESETS[time_to_quality.PRESETS[name].preset]
+    theirs = time_to_quality.deepminds(own, 1e-4)
+    for setting in ("dataset", "width", "depth", "latent_dim", "grid", "modulation", "inner_steps"):
+        assert getattr(theirs, setting) == getattr(own, setting)
+    assert theirs.w0 == 30 and theirs.update == "rates" and theirs.optimizer == "adam"
+
+
+def test_a_step_of_gradients_has_the_operations_of_eighteen_forward_passes():
+    config = meta_train.PRESETS["digits"]
+    shape = bench.Shape(config.width, config.depth, config.latent_dim, 8, 1, 1)
+    found = loop.step_flops(config, shape, 64)
+    assert found == 18 * loop.forward_flops(shape, 64) * config.batch_size
+
+
+@pytest.mark.slow
+def test_a_small_job_is_kept_and_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(time_to_quality, "RATES", (1e-3, 3e-3))
+    monkeypatch.setattr(time_to_quality, "EVALUATIONS", 2)
+    flags = ["digits", "--steps", 20, "--tuning-steps", 20, "--own-steps", 20, "--rounds", 1]
+    flags += ["--seeds", 0, "--target", 9.0, "--out", tmp_path / "runs", "--results", tmp_path]
+
+    def made():
+        args = [str(flag) for flag in flags]
+        cli.run(time_to_quality.main, time_to_quality.Config, time_to_quality.PRESETS, args=args)
+        return json.loads((tmp_path / "time_to_quality_digits.json").read_text())
+
+    first = made()
+    monkeypatch.setattr(loop, "train", None)
+    again = made()
+    assert again["rows"] == first["rows"] and len(first["rows"]) == 3
+    assert first["rate_at_end"] and first["rate"] in (1e-3, 3e-3)
+    seconds = [row["seconds"]["mean"] for row in first["rows"]]
+    assert np.isfinite(seconds).all() and min(seconds) > 0
+    assert (tmp_path / "time_to_quality_digits.png").stat().st_size > 1000
