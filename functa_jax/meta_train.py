@@ -337,7 +337,7 @@ def _say_what_has_no_effect(config, data):
 
 
 def _check_data(config, data):
-    noun = "image" if isinstance(data, Dataset) else "function"
+    noun = data.noun
     if len(data.val) == 0 or len(data.test) == 0 or len(data.train) < 2:
         raise UserError(
             f"{data.name} has {len(data.train)} train, {len(data.val)} validation and "

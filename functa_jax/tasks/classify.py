@@ -126,11 +126,13 @@ def main(config):
     say_idle(config, {name for _, name in planned}, kinds)
     labelled = selection.Labelled(data, config.seed)
     if not classification.possible(labelled.labels):
-        raise task.NotForThese(f"{data.name} has not two images of each of two classes in train")
+        raise task.NotForThese(
+            f"{data.name} has not two {data.noun}s of each of two classes in train"
+        )
     print(
         f"{len(planned)} classifiers of {data.name}, chosen {labelled.how()}, for "
-        f"{len(data.test):,} test images; networks take {config.steps:,} steps of {config.batch}"
-        f"{', once more for each fold' * labelled.folded}; writing "
+        f"{len(data.test):,} test {data.noun}s; networks take {config.steps:,} steps of "
+        f"{config.batch}{', once more for each fold' * labelled.folded}; writing "
         f"{material.path('classify.json')}",
         flush=True,
     )

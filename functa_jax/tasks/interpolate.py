@@ -55,7 +55,8 @@ def main(config):
     most = max(config.shown, MOST_NUMBERS // (config.frames * test.values[0].size))
     ends = pairs(test.labels, min(config.count, most), random)
     models = Models.of(material)
-    print(f"interpolating between {len(ends)} pairs of test images", flush=True)
+    noun = material.data.noun
+    print(f"interpolating between {len(ends)} pairs of test {noun}s", flush=True)
     pixels = reconstruction.pixel_rows(test.values[ends.ravel()]).reshape(*ends.shape, -1)
     ways = _ways(models, pixels, latents[ends])
     shape = (len(ends), *test.values.shape[1:])
@@ -80,14 +81,14 @@ def main(config):
         figures.append("interpolate.gif")
 
     remarks = [
-        f"Means over {len(ends)} pairs of test images ({config.count} asked), {config.frames} "
+        f"Means over {len(ends)} pairs of test {noun}s ({config.count} asked), {config.frames} "
         f"pictures each, clipped to [0, 1]; one seed ({config.seed}). neighbours, largest step: "
         "PSNR between one picture and the next, mean and least on the way. to train: root mean "
-        "squared distance of the middle to the nearest training image, to be set beside that of "
-        "test images; blur lowers it."
+        f"squared distance of the middle to the nearest training {noun}, to be set beside that of "
+        f"test {noun}s; blur lowers it."
     ]
     if any("sure, %" in row for row in rows):
-        right = "judged by nobody, as there are no validation images"
+        right = f"judged by nobody, as there are no validation {noun}s"
         if accuracy is not None:
             right = f"right on {100 * accuracy:.1f} % of validation"
         remarks.append(
@@ -106,7 +107,7 @@ def pairs(labels, count, rng):
     if len(np.unique(labels)) > 1:
         drawn = drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]]
     if not len(drawn):
-        raise UserError(f"no pairs are to be had of {len(labels)} test images; try another --seed")
+        raise UserError(f"no pairs are to be had of {len(labels)} in test; try another --seed")
     return drawn[:count]
 
 
@@ -186,7 +187,7 @@ def _rows(material, paths, ends, seed):
         rows.append(row | judged(middle, data.test.labels[ends]))
     images, labels = data.test.values[ends[:, 0]], data.test.labels[ends[:, :1]]
     pixels = reconstruction.pixel_rows(images)
-    last = {"between": "test images themselves", "to train": distance(pixels)}
+    last = {"between": f"test {data.noun}s themselves", "to train": distance(pixels)}
     return [*rows, last | judged(pixels, labels)], accuracy
 
 

@@ -50,10 +50,10 @@ def main(config):
     chosen = best["latents"].labels
     error = np.nanstd(best["latents"].precisions) / np.sqrt(len(chosen))
     remarks = [
-        f"{len(chosen):,} test images ask, {len(data.train):,} of train answer; distances "
+        f"{len(chosen):,} test {data.noun}s ask, {len(data.train):,} of train answer; distances "
         "were chosen by mAP on validation (val mAP). One seed; the standard error of mAP over "
         f"queries is {error:.4f}.",
-        "class n: mAP of that class's queries. Chance has about the class's share of the images, "
+        "class n: mAP of that class's queries. Chance has about the class's share of the set, "
         f"{1 / data.num_classes:.3g} on average.",
     ]
     if "PCA" not in best:

@@ -150,7 +150,7 @@ def train(config, data, run, weights=None):
             progress.advance(
                 until - step,
                 psnr=f"{metrics['psnr'].mean():.2f} dB",
-                images_per_s=f"{_rate(progress, until - step, config.batch_size):.0f}",
+                speed=f"{_rate(progress, until - step, config.batch_size):.0f} {data.noun}s/s",
             )
             step = until
             row = {name: float(value.mean()) for name, value in metrics.items()}
@@ -166,7 +166,7 @@ def train(config, data, run, weights=None):
 
 
 def _rate(progress, steps, batch_size):
-    """Images per second since training began in this process."""
+    """Images, or other functions, per second since training began in this process."""
     elapsed = max(time.monotonic() - progress.began, 1e-9)
     return (progress.done - progress.start + steps) * batch_size / elapsed
 
@@ -215,9 +215,9 @@ def _stop_or_go_on(config, fault, damping):
 
 def _announce(config, data, run, model, mesh):
     if isinstance(data, Dataset):
-        sides, noun = data.train.images.shape[1:3], "train image"
+        sides = data.train.images.shape[1:3]
     else:
-        sides, noun = data.lattice or data.train.values.shape[1:2], "train function"
+        sides = data.lattice or data.train.values.shape[1:2]
     points = math.prod(sides)
     flops = config.steps * step_flops(config, model, points)
     kind = mesh.devices.flat[0].device_kind
@@ -225,7 +225,7 @@ def _announce(config, data, run, model, mesh):
     print(
         f"meta-learning {what[config.decoder]} (width {config.width}, depth {config.depth}, latent "
         f"{'x'.join(map(str, model.latent_shape))}) on {data.name}: "
-        f"{counted(len(data.train), noun)} of {'x'.join(map(str, sides))}, "
+        f"{counted(len(data.train), f'train {data.noun}')} of {'x'.join(map(str, sides))}, "
         f"{counted(config.steps, 'step')} of {config.batch_size}"
     )
     count = jax.process_count()

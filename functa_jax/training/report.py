@@ -28,9 +28,7 @@ def write(config, data, run, functa, train_seconds):
     curves = run.path("figures/learning_curves.png")
     figures.learning_curves(curves, run.rows(), found["pca_test_psnr"])
 
-    print(
-        f"fitting every {'image' if functa.of_images else 'function'} for functaset.npz", flush=True
-    )
+    print(f"fitting every {data.noun} for functaset.npz", flush=True)
     path = run.path("functaset.npz")
     exporter.export(functa, data, path)
     print(f"three lines load it:\n\n{LOADING.format(path=path)}\n", flush=True)

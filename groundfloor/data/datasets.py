@@ -16,6 +16,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class Dataset:
     test: Split
     num_classes: int
     fingerprint: str
+    noun: ClassVar[str] = "image"
 
     def require(self, *, channels=None, classes=0, val=0, test=0):
         """UserError, in one line, where the data lack what a model or a command needs.
@@ -60,7 +62,7 @@ class Dataset:
         if classes and not self.num_classes:
             raise UserError(f"{self.name} has no labels, which are needed here")
         found = len(np.unique(self.train.labels))
-        require_enough(self, found, classes, val, test, "image")
+        require_enough(self, found, classes, val, test)
 
 
 def load(

@@ -6,6 +6,7 @@ whose coordinates nobody has to store. Everything else comes as `FunctionSet`.
 
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -76,12 +77,13 @@ class FunctionSet:
     num_classes: int
     fingerprint: str
     lattice: tuple[int, ...] | None = None
+    noun: ClassVar[str] = "function"
 
     def require(self, *, classes=0, val=0, test=0):
         """UserError where the data lack what a command needs: `classes` different labels in train,
         so many functions in val and test."""
         found = len(np.unique(self.train.labels)) if self.num_classes else 0
-        require_enough(self, found, classes, val, test, "function")
+        require_enough(self, found, classes, val, test)
 
 
 def lattice_points(*sides):

@@ -41,9 +41,9 @@ class Split:
         return Split(images, self.labels[indices], self.ids[indices])
 
 
-def require_enough(data, found, classes, val, test, noun):
+def require_enough(data, found, classes, val, test):
     """UserError where a data set has not so many classes in train, of which `found` are there, or
-    not so many of what `noun` names in val and test."""
+    not so many of its things in val and test."""
     if found < classes:
         raise UserError(
             f"{data.name} has {counted(found, 'class', 'classes')} in train, "
@@ -52,7 +52,8 @@ def require_enough(data, found, classes, val, test, noun):
     for part, split, least in (("val", data.val, val), ("test", data.test, test)):
         if len(split) < least:
             raise UserError(
-                f"{data.name} has {counted(len(split), noun)} in {part}, at least {least} needed"
+                f"{data.name} has {counted(len(split), data.noun)} in {part}, at least {least} "
+                "needed"
             )
 
 

@@ -29,19 +29,19 @@ def row(entry, right, latents, chosen):
 
 def remarks_on(config, material, labelled, entries, chosen, answers):
     """Sentences that a reader of the table needs."""
-    labels = material.data.test.labels
+    labels, things = material.data.test.labels, f"{material.data.noun}s"
     remarks = [
         f"* chosen {labelled.how()}: the most right of what it had not seen (unseen %), of equals "
-        f"the lower log-loss. low, high: 95 % interval (Wilson) of {len(labels):,} test images; p: "
-        "McNemar's exact test against the one chosen on latents. PCA and the functa know train "
-        f"images, not their labels. One seed ({config.seed})"
+        f"the lower log-loss. low, high: 95 % interval (Wilson) of {len(labels):,} test {things}; "
+        "p: McNemar's exact test against the one chosen on latents. PCA and the functa know train "
+        f"{things}, not their labels. One seed ({config.seed})"
     ]
     for name, answer in answers.items():
         if name != "latents":
             a, b, p = classification.mcnemar(answers["latents"] == labels, answer == labels)
             remarks.append(
                 f"chosen on latents ({chosen['latents'].name}) against {name} "
-                f"({chosen[name].name}): {a} test images right only by latents, {b} only by "
+                f"({chosen[name].name}): {a} test {things} right only by latents, {b} only by "
                 f"{name}, p = {p:.2g} (McNemar)" + ", not told apart" * (p > 0.05)
             )
     ends = [f"{e.kind.name}, {e.name}: {' and '.join(e.ends)}" for e in entries if e.ends]
@@ -87,4 +87,4 @@ def draw(path, rows, labels, answer, classes):
             right.set(xticks=range(classes), yticks=range(classes))
         right.grid(False)
         name = next(r["classifier"] for r in rows if r["chosen"] and r["features"] == "latents")
-        right.set(xlabel="predicted", ylabel="true", title=f"latents, {name}: test images")
+        right.set(xlabel="predicted", ylabel="true", title=f"latents, {name}: test split")

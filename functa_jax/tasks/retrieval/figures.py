@@ -85,7 +85,7 @@ def map_figure(path, best, data, points, seed):
                 colors |= {"cmap": "nipy_spectral", "vmax": data.num_classes - 0.5}
             drawn = ax.scatter(x, y, s=4, lw=0, **colors)
             ax.set(title=f"{name}: {answers.distance}", xticks=[], yticks=[])
-            ax.set_xlabel(f"t-SNE of {len(kept):,} test images", fontsize=8)
+            ax.set_xlabel(f"t-SNE of {len(kept):,} test {data.noun}s", fontsize=8)
             ax.set_aspect("equal", adjustable="datalim")
             ax.grid(False)
         ticks = range(10) if data.num_classes <= CLASSES_SHOWN else None

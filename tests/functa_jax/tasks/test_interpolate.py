@@ -68,7 +68,7 @@ def test_pairs_differ_in_class_and_share_no_image(n, classes, seed):
 @pytest.mark.parametrize("label", [0, -1])
 def test_one_class_or_unknown_classes_make_all_pairs(label):
     assert len(interpolate.pairs(np.full(9, label), 30, RANDOM)) == 4
-    with pytest.raises(UserError, match="no pairs are to be had of 1 test images"):
+    with pytest.raises(UserError, match="no pairs are to be had of 1 in test"):
         interpolate.pairs(np.full(1, label), 30, RANDOM)
 
 
