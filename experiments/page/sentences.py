@@ -68,6 +68,9 @@ CHAPTERS = {
         "it falls below.",
     },
     "Functions other than images": {
+        "functions_scenes_hour": "Views of three test scenes that nobody gave, from four given "
+        "ones, after an hour of training: the functa has closed bodies with shading and no edges; "
+        "linear rivals, which know the cameras, have edges and noise.",
         "functions_scenes": "Views of three test scenes that nobody gave: what the functa makes of "
         "four given views, beside linear rivals, which know the cameras. After ten minutes of "
         "training it has the mass and the colour, not yet the edges.",
