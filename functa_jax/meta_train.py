@@ -221,7 +221,7 @@ PRESETS = {
         fit_points=2048,
         batch_size=8,
         steps=2000,
-        **FUNCTIONS,
+        **FUNCTIONS | {"outer_rate": 2e-3},
     ),
     "scenes": Config(
         dataset="scenes",
