@@ -73,7 +73,7 @@ CHAPTERS = {
         "linear rivals, which know the cameras, have edges and noise.",
         "functions_scenes": "Views of three test scenes that nobody gave: what the functa makes of "
         "four given views, beside linear rivals, which know the cameras. After ten minutes of "
-        "training it has the mass and the colour, not yet the edges.",
+        "training it has the mass and the colour, not yet the details.",
         "functions": "Test functions, and what latents and their rivals with as many numbers make "
         "of them.",
     },
