@@ -13,8 +13,8 @@ Results: experiments/results/functions_NAME.json, .png (novel views of three tes
 (six test scenes that turn, seen from cameras that no training scene was seen from).
 
 Expected after an hour (100 minutes of one core): 22.9 dB from 8 views and 22.6 from 4, the Gaussian
-prior of all scenes 22.3 and 21.6; from a single view the functa is behind it, 18.8 and 19.1. After the preset's 600 steps (21 minutes
-of one core): 21.1 and 20.9 dB. One seed.
+prior of all scenes 22.3 and 21.6; from a single view the functa is behind it, 18.8 and 19.1.
+After the preset's 600 steps (21 minutes of one core): 21.1 and 20.9 dB. One seed.
 DeepMind's functa has about 23 dB on SRN cars, 128 x 128 pixels, from one view (Dupont et al. 2022).
 """
 
