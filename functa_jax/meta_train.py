@@ -388,6 +388,11 @@ def _check_functions(config, data):
             f"{data.name} has {counted(data.lattice[0], 'view')} of an object; at least "
             f"{LEAST_VIEWS} are needed, so that one can be novel"
         )
+    if data.modality == "scenes" and config.ball is not None:
+        from functa_jax.model import radiance
+
+        if not radiance.meets_ball(data.train.coords, config.ball).any():
+            raise UserError(f"--ball {config.ball:g}: no ray of {data.name} meets it")
     points = data.train.values.shape[1]
     for field in ("inner_points", "outer_points", "fit_points"):
         what = f"functions of {data.name} are known at only {points} points"

@@ -51,8 +51,8 @@ def depths(config, origin, direction):
 
 
 def meets_ball(rays, radius):
-    """Whether rays (N, 6) meet the ball about the origin: bool (N,)."""
-    _, apart = _middle(rays[:, :3], rays[:, 3:])
+    """Whether rays (..., 6) meet the ball about the origin: bool (...)."""
+    _, apart = _middle(rays[..., :3], rays[..., 3:])
     return apart < radius**2
 
 

@@ -141,6 +141,16 @@ def test_a_mistake_is_one_line_before_any_work(flags, message, file, tmp_path, c
     assert not (tmp_path / "run").exists()
 
 
+def test_a_ball_that_no_ray_meets_is_refused():
+    rays = np.float32([[0.3, 0, 1.3, 0, 0, -1]] * 4)
+    values, numbers = np.zeros((6, 4, 3), np.uint8), np.arange(6)
+    split = Functions(values, rays, numbers % 2, numbers)
+    data = FunctionSet("made up", "scenes", split, split, split, 2, "", (4, 1, 1))
+    said = fault(meta_train._check_data, Config(batch_size=4, ball=0.2), data)
+    assert said == "--ball 0.2: no ray of made up meets it"
+    meta_train._check_data(Config(batch_size=4, ball=0.4), data)
+
+
 def occupancies(modality="voxels", sides=(2, 2, 2)):
     """A tiny FunctionSet of zeros and ones."""
     values = np.random.default_rng(0).integers(0, 2, (6, np.prod(sides), 1)).astype(np.uint8) * 255
