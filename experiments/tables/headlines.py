@@ -63,7 +63,9 @@ def foreseen(contents):
     row = next(row for row in contents["rows"] if row["views"] == 4)
     rivals = [name for name in row if name not in ("views", "functa")]
     best = max(rivals, key=lambda name: row[name]["mean"])
-    return runner.text(row["functa"], "dB"), f"{runner.text(row[best], 'dB')}, {RIVALS[best]}"
+    return runner.text(
+        row["functa"], "dB"
+    ), f"{runner.text(row[best], 'dB')}, {RIVALS.get(best, best)}"
 
 
 def smoothed(contents):

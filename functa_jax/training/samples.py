@@ -38,7 +38,8 @@ class Samples:
     def instructive(self, config):
         """Without the rays, where all share them, that miss the ball which holds a scene: they see
         the background whatever the network says."""
-        if config.ball is None or self.coords.ndim == self.values.ndim:
+        of_rays = config.modality == "scenes" and config.ball is not None
+        if not of_rays or self.coords.ndim == self.values.ndim:
             return self
         rows = radiance.meets_ball(self.coords, config.ball)
         return Samples(self.values[:, rows], self.coords[rows])

@@ -105,9 +105,12 @@ def test_a_ray_that_misses_the_ball_is_background_and_teaches_nothing():
     assert (seen(walls)[:3] > 1).any(-1).all()
     gradient = jax.grad(lambda outputs: (seen(outputs) ** 2).sum())(0.3 * walls / 10)
     np.testing.assert_array_equal(gradient[3], 0)
+    assert (gradient[:3] != 0).any()
     kept = Samples(np.zeros((5, 4, 3), np.uint8), np.asarray(rays)).instructive(config)
     np.testing.assert_array_equal(kept.coords, RAYS)
     assert kept.values.shape == (5, 3, 3)
+    pixels = Samples(np.zeros((5, 4, 1), np.uint8), np.zeros((4, 2), np.float32))
+    assert pixels.instructive(replace(config, modality="images", inputs=2)) is pixels
 
 
 @pytest.fixture(scope="module")
