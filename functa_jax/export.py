@@ -99,7 +99,6 @@ def main(config):
         if copies:
             raise UserError(f"--copies {copies}: only images are augmented, not {name}")
         augmentation = None
-    noun = "image" if functa.of_images else "function"
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"
     stem += f"-{Path(name).stem}" if name != trained_on else ""
@@ -112,8 +111,9 @@ def main(config):
     say = print if process == 0 else (lambda *_, **__: None)
     together = f" in {processes} processes" if processes > 1 else ""
     say(
-        f"fitting {counted(rows, noun)} of {name} ({copies} augmented copies of each training "
-        f"{noun}) with {config.run}, {functa.inner_steps} steps each{together}; writing {out}",
+        f"fitting {counted(rows, data.noun)} of {name} ({copies} augmented copies of each "
+        f"training {data.noun}) with {config.run}, {functa.inner_steps} steps each{together}; "
+        f"writing {out}",
         flush=True,
     )
     try:

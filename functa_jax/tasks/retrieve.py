@@ -57,9 +57,9 @@ def main(config):
         f"{1 / data.num_classes:.3g} on average.",
     ]
     if "PCA" not in best:
-        why = "as many numbers as pixels would be a copy"
-        if not material.functa.of_images and not data.train.aligned:
-            why = "these functions have points of their own"
+        why = "these functions have points of their own"
+        if data.train.aligned:
+            why = "as many numbers as pixels would be a copy"
         remarks.append(f"No row of PCA: {why}.")
     return task.report(material, "retrieve", config, rows, names, remarks)
 

@@ -133,17 +133,18 @@ def load(config, images_only=False):
     if functaset.metadata.get("checkpoint") != functa.hash:
         raise UserError(f"{path} was made by another functa than {config.run}; export it again")
     data = data_of(functa, config.run, config.data_dir)
-    noun = "images" if functa.of_images else "functions"
     same = functaset.metadata.get("data_fingerprint", data.fingerprint) == data.fingerprint
     for name in SPLITS:
         ids, split = getattr(functaset, name).ids, getattr(data, name)
         copies = len(ids) // max(len(split), 1) if name == "train" else 1
         same &= np.array_equal(ids, np.tile(split.ids, copies))
     if not same:
-        raise UserError(f"{path} was made from other {noun} than those of {data.name} found")
+        raise UserError(f"{path} was made from other {data.noun}s than those of {data.name} found")
     values = data.train.values
     if len(values) < 2 or (values == values[0]).all():
-        raise UserError(f"{data.name} has no two train {noun} that differ: nothing to compare")
+        raise UserError(
+            f"{data.name} has no two train {data.noun}s that differ: nothing to compare"
+        )
     out = config.out or folder / "tasks"
     if any(place.exists() and not place.is_dir() for place in (out, *out.parents)):
         raise UserError(f"--out {out}: a file lies where the report's folder should be")
@@ -154,7 +155,7 @@ def load(config, images_only=False):
 
 def require_common_points(data):
     """NotForThese where functions are not all known at the same points."""
-    if isinstance(data, FunctionSet) and not data.train.aligned:
+    if not data.train.aligned:
         raise NotForThese(f"functions of {data.name} have no points in common")
 
 

@@ -222,8 +222,7 @@ def _fit_all(functa, data, partial, augmentation, dtype, place):
     sizes = [min(BATCH, len(getattr(data, name)) - start) for name, _, start, _ in tasks]
     if done:
         Stopping.kept = f"batch {done:,} in {partial}"
-    noun = "image" if functa.of_images else "function"
-    with Progress(sum(sizes), noun, start=sum(sizes[:done])) as progress:
+    with Progress(sum(sizes), data.noun, start=sum(sizes[:done])) as progress:
         for number, (name, copy, start, row) in enumerate(tasks[done:], done):
             split = getattr(data, name)
             part = split.take(slice(start, start + BATCH))
@@ -233,8 +232,8 @@ def _fit_all(functa, data, partial, augmentation, dtype, place):
             wrong = ~np.isfinite(latents.reshape(len(latents), -1)).all(axis=1)
             if wrong.any():
                 raise UserError(
-                    f"the latents of {wrong.sum():,} of {len(wrong):,} {noun}s of {name} are not "
-                    f"finite after {functa.inner_steps} steps: the inner loop diverges on them"
+                    f"the latents of {wrong.sum():,} of {len(wrong):,} {data.noun}s of {name} are "
+                    f"not finite after {functa.inner_steps} steps: the inner loop diverges on them"
                 )
             if np.abs(latents).max(initial=0) > np.finfo(dtype).max:
                 raise UserError(f"latents of {name} are too large for {dtype}; use float32")

@@ -122,7 +122,9 @@ def _accuracy(config, data, functaset, features):
     """What `classification.compare` finds on latents and other features; {} if it has nothing."""
     labels = [getattr(data, name).labels for name in SPLITS]
     if not data.num_classes or not classification.possible(np.concatenate(labels[:2])):
-        print(f"no classifiers: {data.name} has no two classes with two images each", flush=True)
+        print(
+            f"no classifiers: {data.name} has no two classes with two {data.noun}s each", flush=True
+        )
         return {}
     latents = [reconstruction.as_rows(getattr(functaset, name).latents) for name in SPLITS]
     features = {"latents": latents, **features}

@@ -41,8 +41,7 @@ class Samples:
         of_rays = config.modality == "scenes" and config.ball is not None
         if not of_rays or self.coords.ndim == self.values.ndim:
             return self
-        rows = radiance.meets_ball(self.coords, config.ball)
-        return Samples(self.values[:, rows], self.coords[rows])
+        return self._of_points(np.asarray(radiance.meets_ball(self.coords, config.ball)))
 
     def thinned(self, count):
         """At most `count` points of each, the same ones in all, drawn once and for all; None for
@@ -52,6 +51,10 @@ class Samples:
         if count is None or count >= points or own_weights:
             return self
         rows = np.sort(np.random.default_rng(seeds.fold(0, "points")).permutation(points)[:count])
+        return self._of_points(rows)
+
+    def _of_points(self, rows):
+        """With the same points of each alone, integers or a mask; weights are those of all."""
         coords = self.coords[:, rows] if self.coords.ndim == self.values.ndim else self.coords[rows]
         weights = None if self.weights is None else self.weights[rows]
         return Samples(self.values[:, rows], coords, weights)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class Split:
     images: np.ndarray  # or records.Records, which is like one
     labels: np.ndarray
     ids: np.ndarray
+    aligned: ClassVar[bool] = True  # as of `Functions`: all images have the same pixels
 
     def __len__(self):
         return len(self.images)

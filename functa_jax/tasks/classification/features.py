@@ -48,7 +48,7 @@ def of_images(material, augment=0, whole=True):
     copies = len(functaset.train) > len(material.data.train)
     latents = (getattr(functaset, name).latents for name in splits)
     kinds = [Features("latents", *latents, lambda x: material.functa.encode(x)[0], augment)]
-    if not material.functa.of_images and not material.data.train.aligned:
+    if not material.data.train.aligned:
         return kinds
     rows = augment or 2048 * copies
     images = [getattr(material.data, name).values for name in splits]
