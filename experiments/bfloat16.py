@@ -30,8 +30,7 @@ from experiments import runner
 from experiments.time_to_quality import curve, last
 from functa_jax import functa, meta_train
 from functa_jax.model import siren
-from functa_jax.training import devices, loop, outer_loop
-from functa_jax.training.checkpoints import Checkpoints
+from functa_jax.training import devices, loop, outer_loop, starting
 from functa_jax.training.samples import Samples
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Name, Seed
@@ -118,18 +117,18 @@ def main(config, name):
     preset = meta_train.PRESETS[config.preset]
     steps = config.steps or preset.steps
     every = max(1, steps // EVALUATIONS)
-    settings = replace(preset, data_dir=config.data_dir, steps=steps, eval_every=every)
-    data = datasets.load(settings.dataset, config.data_dir)
+    preset = replace(preset, data_dir=config.data_dir, steps=steps, eval_every=every)
+    data = datasets.load(preset.dataset, config.data_dir)
+
+    def settings(kind, seed):
+        folder = out / f"{kind.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+        return replace(preset, seed=seed, out=folder)
+
     ends = {}
     for kind, dot_general in PRODUCTS.items():
         with products(dot_general):
-            word = kind.replace(", ", "-").replace(" ", "-")
-            ends[kind] = [
-                last(curve(data, replace(settings, seed=seed, out=out / f"{word}-seed{seed}")))
-                for seed in config.seeds
-            ]
-    first = replace(settings, seed=config.seeds[0], out=out / f"float32-seed{config.seeds[0]}")
-    errors = gradient_errors(first, data)
+            ends[kind] = [last(curve(data, settings(kind, seed))) for seed in config.seeds]
+    errors = gradient_errors(settings("float32", config.seeds[0]), data)
     rows = [
         {
             "products": kind,
@@ -154,11 +153,9 @@ def main(config, name):
 
 def gradient_errors(config, data):
     """{kind of products: error of the outer gradient of a batch, relative to float64} with the
-    parameters that a training ended with."""
+    averaged parameters that a training ended with."""
     model = loop.model_config(config, data)
-    state = outer_loop.init_state(model, config, data.num_classes)
-    start = jax.device_get(state) | {"seconds": np.float32(0), "best": np.float32(0)}
-    params = Checkpoints(config.out / "checkpoints").restore(start, print)["params"]
+    params = starting.weights_of(config.out / "functa.npz", model)
     samples = Samples.of(model, data.train.take(slice(BATCH)))
     images = np.float32(samples.values) / 255
 

@@ -36,7 +36,7 @@ from groundfloor.checks import Count, Name, Positive, Seed
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.plots import WIDTH, figure, legend, logarithmic
-from groundfloor.runs import environment, read_json, read_rows, spread, write_json
+from groundfloor.runs import environment, read_json, spread, write_json
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # of Adam
 OURS, DEEPMIND, HAIKU = "ours", "DeepMind's settings, our step", "plain haiku step"
@@ -93,6 +93,7 @@ def deepminds(config, rate):
         warmup=0,
         clip_norm=None,
         ema=0.0,
+        on_divergence="stop",
     )
 
 
@@ -159,17 +160,18 @@ def of_pca(config, data):
 
 def curve(data, config):
     """{"steps", "seconds", "psnr" (dB on validation), "gflop"}: lists, an item an evaluation, of a
-    training that is kept in config.out; "fault" where it stopped early."""
-    path = config.out / "curve.json"
+    training that is kept in config.out; "fault" where it stopped early. UserError if what is kept
+    has other settings or data."""
+    run = starting.open_run("time_to_quality", config, data, meta_train.NOT_IDENTITY)
+    path = run.path("curve.json")
     if path.exists():
         return read_json(path)
     model, fault = loop.model_config(config, data), None
-    run = starting.open_run("time_to_quality", config, data, meta_train.NOT_IDENTITY)
     try:
         loop.train(config, data, run)
-    except UserError as error:  # it diverged
+    except loop.Diverged as error:
         fault = str(error)
-    rows = [row for row in read_rows(config.out / "metrics.jsonl") if "val_psnr" in row]
+    rows = [row for row in run.rows() if "val_psnr" in row]
     height, width, _ = data.train.images.shape[1:]
     each = loop.step_flops(config, model, height * width) / 1e9
     found = {

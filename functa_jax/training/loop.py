@@ -205,12 +205,16 @@ class Guard:
         return None
 
 
+class Diverged(UserError):
+    """Training came to nothing, and no roll-back mends it."""
+
+
 def _stop_or_go_on(config, fault, damping):
     """damping: of the outer rate after this roll-back, 2**-n after n of them."""
     if config.on_divergence == "stop":
-        raise UserError(f"{fault}; lower --outer-rate, or give --on-divergence rollback")
+        raise Diverged(f"{fault}; lower --outer-rate, or give --on-divergence rollback")
     if damping < 2.0**-MAX_ROLLBACKS:
-        raise UserError(f"{fault}, after {MAX_ROLLBACKS} roll-backs; lower --outer-rate")
+        raise Diverged(f"{fault}, after {MAX_ROLLBACKS} roll-backs; lower --outer-rate")
 
 
 def _announce(config, data, run, model, mesh):
