@@ -66,7 +66,8 @@ class Functa:
         Other functions: values (n, N, C), or on the lattice (n, *resolution, C), at coords (N, d)
         or (n, N, d), default those of training; mask: bool (n, N), the points that count.
         Returns latents (n, steps + 1, *config.latent_shape) and mean squared errors
-        (n, steps + 1), float32: [:, k] are those after k steps.
+        (n, steps + 1), float32: [:, k] are those after k steps, at the points fitted to: rays that
+        miss the ball of scenes (`Samples.instructive`) are none.
         """
         if not self.of_images:
             return self._fitted(functions.samples(self, images, coords, mask), steps, batch_size)
@@ -83,7 +84,7 @@ class Functa:
     def _fitted(self, samples, steps, batch_size):
         steps = self.inner_steps if steps is None else whole("steps", steps, 0)
         encode_batch, *_ = _compiled(self.config, self.penalty)
-        samples = samples.thinned(self.fit_points)
+        samples = samples.instructive(self.config).thinned(self.fit_points)
         own, shared = apart(samples.coords, samples.values, samples.weights)
 
         def fitted(values, own):

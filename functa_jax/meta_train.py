@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from functa_jax.modalities.modality import MODALITIES
 from functa_jax.model.config import GridConfig, NetworkConfig, RayConfig
 from functa_jax.training.config import ClusterConfig, OuterConfig, RunConfig
 from groundfloor import checks, cli
@@ -379,6 +380,10 @@ def _check_functions(config, data):
     kinds = {
         "grid": (config.grid, "cells are of images"),
         "decoder": (config.decoder == "refined_pca", "its pictures are images"),
+        "update": (
+            config.update == "gauss_newton" and MODALITIES[data.modality].loss != "squared",
+            f"a Gauss-Newton step is of squared errors, the loss of {data.modality} is another",
+        ),
     }
     for name, (given, why) in kinds.items():
         if given:

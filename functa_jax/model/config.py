@@ -96,8 +96,8 @@ class RayConfig(Settings):
     far: Positive = 1.8
     """Distance of the last of them."""
     ball: Positive | None = None
-    """Radius about the origin that holds the scene: points lie within it; none: from near to
-    far."""
+    """Radius about the origin that holds the scene: points lie within it, and rays that miss it
+    are background, which nothing is fitted to; none: from near to far."""
     background: Literal["white", "black"] = "white"
     """Colour of rays that meet nothing."""
     density_gain: Positive = 1.0

@@ -41,7 +41,7 @@ def step(model, of_latent, latent, number, *, penalty=0.0, first_order=False, ju
     as constant in gradients taken through it.
     """
     if model.config.update == "gauss_newton":
-        direction, error = _gauss_newton(model, of_latent, latent, number, penalty, judge)
+        direction, error = _gauss_newton(model, of_latent, latent, number, penalty)
         return latent - (lax.stop_gradient(direction) if first_order else direction), error
 
     def loss(latent):
@@ -54,10 +54,9 @@ def step(model, of_latent, latent, number, *, penalty=0.0, first_order=False, ju
     return latent - model.step(model.config.cells * gradient, number), error
 
 
-def _gauss_newton(model, of_latent, latent, number, penalty, judge):
-    """What to subtract from a latent: the minimiser of the loss's second-order model in which the
-    network is linear in the latent (of other losses than squared errors: the generalised
-    Gauss-Newton matrix, Schraudolph 2002).
+def _gauss_newton(model, residuals, latent, number, penalty):
+    """What to subtract from a latent: the minimiser of the squared error with its residuals
+    linearised.
 
     By cg_iterations steps of conjugate gradients from zero (Nocedal & Wright 2006, algorithm
     5.3), preconditioned by the step's learned rates; one is a gradient step of the best length.
@@ -69,32 +68,28 @@ def _gauss_newton(model, of_latent, latent, number, penalty, judge):
     def dot(a, b):
         return jnp.sum(a * b, axes, keepdims=True)
 
-    def slope_of(outputs):  # of the loss in the outputs
-        return jax.grad(judge, has_aux=True)(outputs)
-
-    outputs, push = jax.linearize(of_latent, latent)
+    residual, push = jax.linearize(residuals, latent)
     pull = jax.linear_transpose(push, latent)
-    slope, curve, error = jax.linearize(slope_of, outputs, has_aux=True)
 
     def pulled(change, latent):
-        return pull(change)[0] + 2 * penalty * latent / latent.size
+        return (pull(change)[0] / change.size + penalty * latent / latent.size) * 2
 
     tiny = jnp.finfo(latent.dtype).tiny ** 0.5  # of a denominator; it is 0 at a minimum
-    left = pulled(slope, latent)  # of the equations: what the solution misses
+    left = pulled(residual, latent)  # of the equations: what the solution misses
 
     def iteration(carried, _):
         solution, left, direction, before = carried
         preconditioned = model.step(left, number)
         size = dot(left, preconditioned)
         direction = preconditioned + size / (before + tiny) * direction
-        image = pulled(curve(push(direction)), direction)
+        image = pulled(push(direction), direction)
         length = size / (dot(direction, image) + tiny)
         return (solution + length * direction, left - length * image, direction, size), None
 
     zero = jnp.zeros_like(latent)
     start = zero, left, zero, jnp.ones_like(dot(zero, zero))
     (solution, *_), _ = lax.scan(iteration, start, length=model.config.cg_iterations)
-    return solution, error
+    return solution, jnp.mean(residual**2)
 
 
 def fit(model, coords, image, steps, *, penalty=0.0, first_order=False, weights=None):

@@ -8,6 +8,7 @@ from functa_jax.modalities.modality import MODALITIES
 from functa_jax.model import radiance, siren
 from groundfloor import seeds
 from groundfloor.data.functions import Functions
+from groundfloor.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +38,14 @@ class Samples:
 
     def instructive(self, config):
         """Without the rays, where all share them, that miss the ball which holds a scene: they see
-        the background whatever the network says."""
+        the background whatever the network says. Training and fits are to these alone."""
         of_rays = config.modality == "scenes" and config.ball is not None
         if not of_rays or self.coords.ndim == self.values.ndim:
             return self
-        return self._of_points(np.asarray(radiance.meets_ball(self.coords, config.ball)))
+        rows = np.asarray(radiance.meets_ball(self.coords, config.ball))
+        if not rows.any():
+            raise UserError(f"no ray meets the ball of radius {config.ball:g} that holds the scene")
+        return self._of_points(rows)
 
     def thinned(self, count):
         """At most `count` points of each, the same ones in all, drawn once and for all; None for

@@ -163,6 +163,7 @@ def occupancies(modality="voxels", sides=(2, 2, 2)):
     "settings, said",
     [
         ({"grid": 2}, "--grid 2: cells are of images"),
+        ({"update": "gauss_newton"}, "--update gauss_newton: a Gauss-Newton step is of squared"),
         (
             {"decoder": "refined_pca", **meta_train.REFINED_PCA},
             "--decoder refined_pca: its pictures",

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functa_jax.functa import Functa
 from functa_jax.model import radiance, siren
 from functa_jax.training.samples import Samples
+from groundfloor.errors import UserError
 
 CONFIG = siren.ModelConfig(3, 6, 3, 4, modality="scenes", inputs=6, ray_points=8)
 NEAR, FAR = CONFIG.near, CONFIG.far
@@ -109,6 +111,8 @@ def test_a_ray_that_misses_the_ball_is_background_and_teaches_nothing():
     kept = Samples(np.zeros((5, 4, 3), np.uint8), np.asarray(rays)).instructive(config)
     np.testing.assert_array_equal(kept.coords, RAYS)
     assert kept.values.shape == (5, 3, 3)
+    with pytest.raises(UserError, match=r"no ray meets the ball of radius 0\.5"):
+        Samples(kept.values[:, :1], np.asarray(MISSING)).instructive(config)
     pixels = Samples(np.zeros((5, 4, 1), np.uint8), np.zeros((4, 2), np.float32))
     assert pixels.instructive(replace(config, modality="images", inputs=2)) is pixels
 
@@ -116,6 +120,15 @@ def test_a_ray_that_misses_the_ball_is_background_and_teaches_nothing():
 @pytest.fixture(scope="module")
 def params():
     return siren.init(CONFIG, 0)
+
+
+def test_latents_are_fitted_to_the_rays_that_meet_the_ball(params):
+    functa = Functa(replace(CONFIG, ball=0.5), params, None, inner_steps=2)
+    values = np.random.default_rng(0).random((2, 4, 3), np.float32)
+    alone = functa.encode(values[:, :3], coords=RAYS)
+    with_others = functa.encode(values, coords=np.concatenate([RAYS, MISSING]))
+    for found, expected in zip(with_others, alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_ray_is_the_sum_over_its_points_one_by_one(params):
