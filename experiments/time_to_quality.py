@@ -11,9 +11,10 @@ DeepMind's settings: the preset's network, by our step, with the settings of the
 Adam at a constant rate, batches of 16, w0 = 30, rates of the inner loop that start at random, no
 clipping, no averaging. Their rate is 3e-6, for a network of 512 x 15; here the best of RATES,
 chosen with the first seed by the PSNR after --tuning-steps; one at an end of RATES is said.
-plain haiku: the same training by the step of experiments/haiku_functa.py. Both steps compute the
-same (`bench functa` has their difference), so it needs as many steps as the second way; its seconds
-are these times those of a step, which is timed in turns with ours. There is none in a grid.
+plain haiku: the same training by the step of experiments/haiku_functa.py, which like DeepMind's
+fits every image a second time to log its PSNR. Both steps compute the same (`bench functa` has
+their difference), so it needs as many steps as the second way; its seconds are these times those
+of a step, which is timed in turns with ours in the same run. There is none in a grid.
 Seconds of the first two ways have compilation and evaluation in them, those of the third have not.
 Results: experiments/results/time_to_quality_NAME.json and .png (dB against seconds, and against the
 floating-point operations of the matrix products).
@@ -192,11 +193,13 @@ def last(curve):
 
 
 def row(way, curves, target):
-    """Of the table: how far the seeds came, and what it took them to get to the target."""
+    """Of the table: how far the seeds came, how many to the target, and what it took them, if all
+    came there."""
     ends = [last(curve) for curve in curves]
     row = {"way": way, "last_psnr": None if None in ends else spread(ends)}
     for unit in ("seconds", "steps", "gflop"):
         reached = [steps_to(target, curve[unit], curve["psnr"]) for curve in curves]
+        row["reached"] = sum(place is not None for place in reached)
         row[unit] = None if None in reached else spread(reached)
     return row
 
@@ -246,11 +249,12 @@ def report(result):
     print(f"\n{result['data']}, {result['numbers']} numbers: until {result['target_db']:.2f} dB")
     for row in result["rows"]:
         values = [
-            "not reached" if row[unit] is None else runner.text(row[unit], name)
+            "-" if row[unit] is None else runner.text(row[unit], name)
             for unit, name in (("seconds", "s"), ("gflop", "GFLOP"))
         ]
+        reached = f"{row['reached']} of {len(result['seeds'])} seeds"
         end = "diverged" if row["last_psnr"] is None else runner.text(row["last_psnr"], "dB")
-        print(f"{row['way']:32s} {values[0]:24s} {values[1]:28s} at the end {end}")
+        print(f"{row['way']:32s} {reached} {values[0]:24s} {values[1]:28s} at the end {end}")
 
 
 if __name__ == "__main__":

@@ -37,8 +37,15 @@ def long_page(results):
 
 
 def pictures(path):
-    """A line with links to the pictures of a result file, if there are any."""
-    names = sorted(picture.name for picture in path.parent.glob(f"{path.stem}*.png"))
+    """A line with links to the pictures of a result file, if there are any: whose names begin with
+    its own, but not with the longer one of another."""
+    results = {file.stem for file in path.parent.glob("*.json*")}
+    longer = tuple(stem for stem in results if stem.startswith(f"{path.stem}_"))
+    names = sorted(
+        picture.name
+        for picture in path.parent.glob(f"{path.stem}*.png")
+        if not picture.stem.startswith(longer)
+    )
     links = [f"[{name.removesuffix('.png')}]({name})" for name in names]
     return ["", f"Pictures: {', '.join(links)}"] if links else []
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from experiments import runner
 from experiments.tables import __main__ as tables
-from experiments.tables import markdown
+from experiments.tables import markdown, page
 from experiments.tables.markdown import Column, Table
 from experiments.tables.page import CHAPTERS, MARKS
 from groundfloor.errors import UserError
@@ -26,6 +26,17 @@ def test_every_result_file_is_in_the_page():
     there = {path.name for path in runner.RESULTS.iterdir() if path.suffix in (".json", ".jsonl")}
     with_csv = {name for name in there if (runner.RESULTS / name).with_suffix(".csv").exists()}
     assert there - with_csv <= named
+
+
+def test_a_picture_belongs_to_the_result_of_the_longest_name(tmp_path):
+    for name in ("a.json", "a_b.json", "a.png", "a_x.png", "a_b.png", "a_b_x.png", "c.json"):
+        (tmp_path / name).touch()
+    found = {name: page.pictures(tmp_path / f"{name}.json") for name in ("a", "a_b", "c")}
+    assert found == {
+        "a": ["", "Pictures: [a](a.png), [a_x](a_x.png)"],
+        "a_b": ["", "Pictures: [a_b](a_b.png), [a_b_x](a_b_x.png)"],
+        "c": [],
+    }
 
 
 @given(st.floats(0.01, 1e6), st.floats(0, 1e3), st.integers(0, 4), st.booleans())
