@@ -104,6 +104,8 @@ def strips(path, rows):
             frames = [frame[None] for frame in rows[name][number]]
             _show(ax, side_by_side(frames)[0])
             _name(ax, name, "center")
+            if line % len(names) == 0 and films > 1:
+                ax.set_title(f"film {number + 1} of {films}", loc="left", fontsize=8)
 
 
 def maps(path, rows):
