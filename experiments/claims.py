@@ -262,6 +262,20 @@ CLAIMS = (
         3,
     ),
     Claim(
+        "functa",
+        ("experiments.time_to_quality digits --out {out}",),
+        ("time_to_quality_digits.json",),
+        ("experiments/time_to_quality.py", "experiments/haiku_functa.py", *FITTED),
+        10,
+    ),
+    Claim(
+        "functa",
+        ("experiments.bfloat16 digits --out {out}",),
+        ("bfloat16_digits.json",),
+        ("experiments/bfloat16.py", *FITTED),
+        10,
+    ),
+    Claim(
         "optim",
         ("experiments.bench dessilbi --results experiments/results",),
         ("bench_dessilbi.jsonl",),

@@ -33,6 +33,14 @@ NOVEL_VIEWS = (
     Column("nearest training scene", "nearest"),
     Column("mean of the training scenes", "mean"),
 )
+QUALITY = (
+    Column("training", "way"),
+    Column("seeds that get there", "reached", 0),
+    Column("seconds", "seconds", 0),
+    Column("outer steps", "steps", 0),
+    Column("GFLOP of matrix products", "gflop", 0),
+    Column("at the end, dB", "last_psnr"),
+)
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
 LATENTS = (
@@ -171,6 +179,23 @@ LATENTS = (
         rows="rows",
     ),
     Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
+    Table(
+        "time_to_quality_digits.json",
+        "Training of digits until validation has 31 dB",
+        QUALITY,
+        rows="rows",
+    ),
+    Table(
+        "bfloat16_digits.json",
+        "Operands of matrix products in bfloat16, emulated: digits, validation",
+        (
+            Column("products", "products"),
+            Column("PSNR, dB", "psnr"),
+            Column("beside float32, dB", "minus_float32"),
+            Column("relative error of the outer gradient", "gradient_error", 6),
+        ),
+        rows="rows",
+    ),
 )
 
 TASKS = (

@@ -19,10 +19,11 @@ def test_a_row_has_what_the_target_took_between_evaluations():
     row = time_to_quality.row("ours", [CURVE, later], 25.0)
     assert row["steps"] == {"mean": 37.5, "std": pytest.approx(12.5 * 2**0.5)}
     assert row["seconds"] == {"mean": 6.5, "std": 0} and row["gflop"]["mean"] == 2.5
-    assert row["last_psnr"]["mean"] == 30
+    assert row["last_psnr"]["mean"] == 30 and row["reached"] == 2
     assert time_to_quality.row("ours", [CURVE, later], 31.0)["seconds"] is None
     fell = CURVE | {"psnr": [10.0], "steps": [10], "fault": "training collapsed by step 15"}
-    assert time_to_quality.row("ours", [CURVE, fell], 25.0)["last_psnr"] is None
+    half = time_to_quality.row("ours", [CURVE, fell], 25.0)
+    assert half["last_psnr"] is half["seconds"] is None and half["reached"] == 1
 
 
 def test_the_plain_step_needs_as_many_steps_of_its_own_seconds():
