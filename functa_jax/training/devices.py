@@ -100,18 +100,25 @@ def gathered(array):
 
 
 def everywhere(work):
-    """work() of this process, once all have done theirs: a UserError on one ends all of them."""
+    """work() of this process, once all have done theirs: an error on one ends all of them, on the
+    others as a UserError that says it."""
     if jax.process_count() == 1:
         return work()
-    result, fault = None, ""
+    result, fault, error = None, "", None
     try:
         result = work()
-    except UserError as error:
-        fault = str(error)
+    except UserError as raised:
+        fault = str(raised)
+    except Exception as raised:  # which the others would wait for
+        error = raised
+        fault = f"process {jax.process_index()}: {type(raised).__name__}: {first_line(raised)}"
     padded = np.zeros(LONGEST_MESSAGE, np.uint8)
     text = fault.encode()[:LONGEST_MESSAGE]
     padded[: len(text)] = list(text)
-    for message in multihost_utils.process_allgather(padded):
+    messages = multihost_utils.process_allgather(padded)
+    if error is not None:
+        raise error
+    for message in messages:
         if message[0]:
             raise UserError(bytes(message[message > 0]).decode(errors="replace"))
     return result

@@ -21,14 +21,17 @@ PROGRAM += "cli.run(export.main, export.Config)"
 FLAGS = ("--copies", "1", "--seed", "3")
 
 
-def started(folder, out, count):
-    """`count` processes that export the digits of a run's folder into a file."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def started(folder, out, count):
+    """`count` processes that export the digits of a run's folder into a file."""
     xla = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
     words = ["--run", str(folder), "--out", str(out), *FLAGS]
-    words += ["--coordinator", f"127.0.0.1:{port}", "--processes", str(count), "--process"]
+    words += ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(count), "--process"]
     return [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *words, str(number)],
@@ -73,3 +76,26 @@ def test_four_processes_export_what_one_does_and_go_on_after_a_kill(tmp_path, mo
         for column in COLUMNS:
             values = (getattr(getattr(functaset, split), column) for functaset in (four, one))
             np.testing.assert_allclose(*values, atol=1e-5)
+
+
+FAILING = """
+import sys
+from functa_jax.training import devices
+number = int(sys.argv[2])
+devices.join_cluster(sys.argv[1], 2, number)
+devices.everywhere(lambda: 1 / (1 - number))
+"""
+
+
+@pytest.mark.slow
+def test_any_error_of_one_process_ends_all():
+    address = f"127.0.0.1:{free_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILING, address, str(number)], stderr=subprocess.PIPE, text=True
+        )
+        for number in (0, 1)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert "UserError: process 1: ZeroDivisionError: division by zero" in said[0]
+    assert "UserError" not in said[1] and "ZeroDivisionError: division by zero" in said[1]

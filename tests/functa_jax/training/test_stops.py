@@ -42,17 +42,19 @@ def test_killed_at_any_moment_resumes_bit_for_bit(whole, tmp_path):
     assert [{**row, "seconds": 0} for row in mine] == [{**row, "seconds": 0} for row in theirs]
 
 
-def together(folder, *flags):
-    """Two processes of one command: their exit codes, standard outputs and standard errors."""
+def together(folder, *flags, count=2):
+    """Processes of one command, four devices in all: their exit codes, standard outputs and
+    standard errors."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    xla = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    xla = f"--xla_force_host_platform_device_count={4 // count}"
+    xla += " --xla_backend_optimization_level=0"
     processes = [
         subprocess.Popen(
             command(
                 folder / f"run{number}",
-                *("--coordinator", f"127.0.0.1:{port}", "--processes", "2"),
+                *("--coordinator", f"127.0.0.1:{port}", "--processes", str(count)),
                 *("--process", str(number), *flags),
             ),
             env={**os.environ, "XLA_FLAGS": xla},
@@ -60,7 +62,7 @@ def together(folder, *flags):
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number in (0, 1)
+        for number in range(count)
     ]
     try:
         said = [process.communicate(timeout=400) for process in processes]
@@ -89,6 +91,14 @@ def test_two_processes_are_one_and_end_together(whole, tmp_path):
         for complaint in complaints:
             (line,) = [line for line in complaint.splitlines() if not line.startswith("[Gloo]")]
             assert line.startswith("error: ") and reason in line
+
+
+@pytest.mark.slow
+def test_four_processes_that_read_each_its_own_images_are_one(whole, tmp_path):
+    codes, said, complaints = together(tmp_path, "--resident", "no", count=4)
+    assert codes == [0] * 4, complaints
+    assert "in 4 processes" in said[0]
+    assert_same(functa.load(tmp_path / "run0"), whole[0], tolerance=1e-5)
 
 
 @pytest.mark.parametrize(
