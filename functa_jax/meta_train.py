@@ -242,8 +242,8 @@ PRESETS = {
         outer_points=256,
         fit_points=1024,
         batch_size=8,
-        steps=600,
-        **FUNCTIONS | {"outer_rate": 2e-3, "eval_every": 100},
+        steps=450,
+        **FUNCTIONS | {"outer_rate": 2e-3, "eval_every": 150},
     ),
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
     # neither clipping nor averaging.

@@ -14,7 +14,7 @@ from functa_jax.scenes.views import split_views
 
 COUNTS = (1, 2, 4, 8)  # of given views
 NAMES = ("functa", "Wiener", "PCA", "nearest", "mean")  # all that `compare` has
-MOST_RAYS = 2048  # that a latent is fitted to, drawn from the given views
+MOST_RAYS = 4096  # that a latent is fitted to, of those that meet the ball
 
 
 def of_views(split, lattice, views):
