@@ -243,7 +243,7 @@ PRESETS = {
         fit_points=1024,
         batch_size=8,
         steps=450,
-        **FUNCTIONS | {"outer_rate": 2e-3, "eval_every": 150},
+        **FUNCTIONS | {"outer_rate": 2e-3, "eval_every": 100},
     ),
     # The published setting of DeepMind's functa (their released code, get_config()); theirs has
     # neither clipping nor averaging.
