@@ -1,6 +1,7 @@
 """Benchmarks: how fast is our code beside a plain version of the same maths, in one process?
 
-Each measurement alternates the two, round by round, and reports medians and the median ratio.
+Each measurement alternates the two, round by round, and reports medians and the median ratio. Below
+each row of the table stands what experiments/results has of it, with its machine and date.
 """
 
 import json
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 from operator import truediv
 from pathlib import Path
 
+from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Positive
-from groundfloor.runs import atomic
+from groundfloor.runs import atomic, environment, read_rows
 
 
 @dataclass(frozen=True)
@@ -240,20 +242,36 @@ def dessilbi_row(config, model, base, shape):
     }
 
 
+def kept(path):
+    """{what a row measures: row} of a file of earlier rows, the last of each; {} without a file."""
+    return {what(row): row for row in read_rows(path)}
+
+
+def what(row):
+    """What a row measures: a shape of functa, a network and its base optimizer."""
+    return row.get("shape") or (row["network"], row["base"])
+
+
 BENCHES = {"functa": functa, "dessilbi": dessilbi}
 
 
 def main(config, name):
     """Measure and print row by row; returns the rows."""
-    rows = []
+    rows, before = [], kept(runner.RESULTS / f"bench_{name}.jsonl")
+    about = environment()
     for number, row in enumerate(BENCHES[name](config)):
+        row |= {"machine": about["machine"], "date": about["finished"][:10]}
         rows.append(row)
         if config.json:
             print(json.dumps(row), flush=True)
             continue
+        columns = {key: max(len(key), len(str(value))) for key, value in row.items()}
         if number == 0:
-            print("  ".join(row))
-        print("  ".join(f"{value!s:>{len(key)}}" for key, value in row.items()), flush=True)
+            print("  ".join(f"{key:>{width}}" for key, width in columns.items()))
+        for shown in (row, before.get(what(row))):
+            if shown:
+                texts = (f"{shown.get(key, '')!s:>{width}}" for key, width in columns.items())
+                print("  ".join(texts), flush=True)
     if config.results:
         with atomic(config.results / f"bench_{name}.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -13,16 +13,17 @@ and video, cosines: the lowest ones, or the largest, whose places are counted, t
 Results: experiments/results/functions_NAME.json, .png (test functions, their reconstructions) and
 _interpolation.png.
 
-Expected, of rivals with as many numbers as the presets have; three seeds, where +- stands.
+Expected, of rivals with as many numbers as the presets have; three seeds.
 voxels, 128 numbers: latents 20.30 +- 0.01 dB, IoU 0.723 +- 0.001, 74.7 +- 1.4 % of 64 classes; PCA
 19.5 dB, 0.758, 72.3 % (10 minutes of one core, and 4 for evaluation). More dB and less IoU: thin
-parts stay below one half. stacks, one seed: 15.37 dB, IoU 0.708; PCA 15.35, 0.766; both 99.5 %.
+parts stay below one half. stacks: 15.38 +- 0.05 dB, IoU 0.708 +- 0.003; PCA 15.35, 0.766; classes
+99.8 +- 0.3 and 99.5 % (13 minutes of one core in all).
 sphere, 64: latents 21.00 +- 0.05 dB, harmonics to degree 7 20.55, PCA 20.03; classes 46.3 +- 2.9
 and 47.8 % (8 minutes of one core in all).
 sound, 32: latents 7.60 +- 0.11 dB (4 minutes of one core), PCA 7.0, cosines 6.6 (lowest) or 11.4
 (largest); 10 vowels 64.9 +- 2.3 %, PCA 61.6, samples 71 %.
-video, 128, one seed: latents 21.72 dB, PCA 21.96, cosines 20.51 or 21.40; digits 48 and 32 % (at
-rate 5e-3 one seed of three collapsed, hence 2e-3; 9 minutes of one core).
+video, 128: latents 21.66 +- 0.06 dB, PCA 21.96, cosines 20.51 or 21.40; digits 50.7 +- 2.8 and
+28.5 +- 2.8 % (12 minutes of one core in all; at rate 5e-3 one seed of three collapsed).
 """
 
 import shlex

@@ -27,6 +27,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+PRODUCT_UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of x86, wider and wider
+
 
 @contextlib.contextmanager
 def atomic(path):
@@ -285,6 +287,19 @@ def cores():
     return os.cpu_count() or 1
 
 
+def processor():
+    """The processor's name and, on Linux, its widest unit for products: "AMD EPYC, avx2"."""
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        told = ""
+    about = dict(re.findall(r"^(model name|flags)\s*:\s*(.*\S)", told, re.MULTILINE))
+    if "model name" not in about:
+        return platform.processor() or platform.machine()
+    units = [unit for unit in PRODUCT_UNITS if unit in about.get("flags", "").split()]
+    return ", ".join([about["model name"], *units[-1:]])
+
+
 def environment():
     """Commit, versions, machine and time: what a result needs to be traced.
 
@@ -300,7 +315,7 @@ def environment():
         "commit": _git(root, "rev-parse", "HEAD") or "unknown",
         "uncommitted_changes": bool(_git(root, "diff", "HEAD", "--name-only", "--", "*.py")),
         "versions": versions,
-        "machine": f"{platform.machine()}, {cores()} cores",
+        "machine": f"{processor()}, {cores()} cores",
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -252,6 +253,7 @@ def test_a_summary_says_from_what_it_was_made(tmp_path):
     assert summary["psnr"] == 31.5
     assert {"commit", "versions", "machine", "finished"} <= set(summary)
     assert {"python", "numpy", "jax", "torch"} <= set(summary["versions"])
+    assert re.fullmatch(r"\S.*, \d+ cores", summary["machine"])
     assert json.loads((run.folder / "summary.json").read_text()) == summary
 
 
