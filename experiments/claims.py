@@ -270,6 +270,13 @@ CLAIMS = (
     ),
     Claim(
         "functa",
+        ("experiments.imagenet",),
+        ("imagenet.json",),
+        ("experiments/imagenet.py", *LATENTS),
+        20,
+    ),
+    Claim(
+        "functa",
         ("experiments.bfloat16 digits --out {out}",),
         ("bfloat16_digits.json",),
         ("experiments/bfloat16.py", *FITTED),

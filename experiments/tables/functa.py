@@ -186,6 +186,21 @@ LATENTS = (
         rows="rows",
     ),
     Table(
+        "imagenet.json",
+        "ImageNet at 256x256 on 8 hosts of 8 devices like this one, by arithmetic",
+        (
+            Column("device", "device"),
+            Column("images of a step on each", "device_batch", 0),
+            Column("seconds a step", "step_seconds"),
+            Column("GB a step", "step_gigabytes", 1),
+            Column("hours, 20 epochs", "training_hours", 0),
+            Column("hours of export", "export_hours", 0),
+            Column("MB read, a second and host", "read_megabytes_a_second_and_host", 1),
+            Column("MB of gradient a step", "gradient_megabytes_a_step", 1),
+        ),
+        rows="rows",
+    ),
+    Table(
         "bfloat16_digits.json",
         "Operands of matrix products in bfloat16, emulated: digits, validation",
         (

@@ -1,0 +1,39 @@
+"""experiments.imagenet multiplies what it measured, and its commands are ones that exist."""
+
+import json
+import shlex
+
+import pytest
+
+from experiments import imagenet
+from functa_jax import export, meta_train
+from groundfloor import cli
+
+ROW = {"device_batch": 2, "step_seconds": 3.0, "fit_seconds_an_image": 0.5, "parameters": 10**6}
+
+
+def test_the_whole_is_steps_times_their_seconds():
+    found = imagenet.multiplied(ROW, imagenet.Config(epochs=10))
+    assert found["batch"] == 128 and found["steps"] == 10 * 1_281_167 // 128
+    assert found["training_hours"] == pytest.approx(found["steps"] * 3 / 3600)
+    assert found["export_hours"] == pytest.approx(1_281_167 / 64 * 0.5 / 3600)
+    assert found["read_megabytes_a_second_and_host"] == pytest.approx(16 * 196_608 / 3 / 1e6)
+    assert found["gradient_megabytes_a_step"] == 4
+
+
+def test_its_commands_are_taken():
+    preset, *train = shlex.split(imagenet.TRAIN.format(batch=512))[3:]
+    flags = shlex.split(imagenet.CLUSTER)[:6]
+    default = meta_train.PRESETS[preset]
+    settings = cli.parse(meta_train.Config, default, [*train, *flags])
+    assert (settings.grid, settings.latent_dim, settings.processes) == (32, 64, 8)
+    cli.parse(export.Config, None, [*shlex.split(imagenet.EXPORT)[3:], *flags])
+
+
+def test_a_small_one_is_measured(tmp_path):
+    words = ["--side", "32", "--width", "8", "--rounds", "1", "--results", str(tmp_path)]
+    for _ in range(2):
+        cli.run(imagenet.main, imagenet.Config, args=words)
+    (row,) = json.loads((tmp_path / "imagenet.json").read_text())["rows"]
+    assert row["step_seconds"] > 0 and row["fit_seconds_an_image"] > 0
+    assert row["step_gigabytes"] > 0 and row["parameters"] > 8 * 64
