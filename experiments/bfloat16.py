@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ from functa_jax.model import siren
 from functa_jax.training import devices, loop, outer_loop, starting
 from functa_jax.training.samples import Samples
 from groundfloor import checks, cli
-from groundfloor.checks import Count, Name, Seed
+from groundfloor.checks import Count, Seed
 from groundfloor.data import datasets
 from groundfloor.runs import spread
 
@@ -45,7 +46,7 @@ BATCH = 16  # images whose gradient is compared
 class Config(checks.Settings):
     """What is trained, and how far."""
 
-    preset: Name = "digits"
+    preset: Literal["digits", "mnist", "cifar10-spatial-cpu"] = "digits"
     """Preset of functa_jax.meta_train."""
     steps: Count | None = None
     """Steps of each training; none: the preset's."""

@@ -24,6 +24,7 @@ Expected: the aim is a fifteenth of the plain step's time.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from functa_jax import meta_train
 from functa_jax.evaluation import reconstruction
 from functa_jax.training import devices, loop, starting
 from groundfloor import checks, cli
-from groundfloor.checks import Count, Name, Positive, Seed
+from groundfloor.checks import Count, Positive, Seed
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.plots import WIDTH, figure, legend, logarithmic
@@ -48,7 +49,7 @@ EVALUATIONS = 30  # of a training
 class Config(checks.Settings):
     """What is trained, and how far."""
 
-    preset: Name = "digits"
+    preset: Literal["digits", "mnist", "cifar10-spatial-cpu"] = "digits"
     """Preset of functa_jax.meta_train."""
     target: Positive | None = None
     """PSNR of validation images to reach, in dB; none: that of PCA with as many numbers."""
