@@ -9,6 +9,7 @@ import pickle
 import statistics
 import tempfile
 import time
+import timeit
 from dataclasses import dataclass
 from operator import truediv
 from pathlib import Path
@@ -65,7 +66,8 @@ def functa(config):
 
 
 def functa_row(shape, config):
-    """Images per second of both on one shape, and the share of the matrix-product rate of ours."""
+    """Images per second of both on one shape, and the share of the matrix-product rate of ours; and
+    what of our step's time its products and its sines take where each is alone (`parts`)."""
     import jax
     import numpy as np
 
@@ -97,6 +99,7 @@ def functa_row(shape, config):
         shape.batch / statistics.median(measured) for measured in times.values()
     )
     flops = 18 * loop.forward_flops(shape, shape.side**2)
+    products, sines = parts(shape)
     return {
         "shape": f"W{shape.width} D{shape.depth} L{shape.latent_dim} "
         f"{shape.side}x{shape.side}x{shape.channels} B{shape.batch}",
@@ -105,9 +108,59 @@ def functa_row(shape, config):
         "ratio": round(statistics.median(map(truediv, times[reference], times[ours])), 2),
         "matmul_share": round(our_rate * flops / statistics.median(matmul), 3),
         "matmul_gflops": round(statistics.median(matmul) / 1e9, 1),
+        "products_share": round(products * our_rate / shape.batch, 3),
+        "sines_share": round(sines * our_rate / shape.batch, 3),
         "psnr_difference_db": round(difference, 6),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}",
     }
+
+
+def parts(shape):
+    """Seconds of the matrix products and of the sines of an outer step, each alone, on all devices
+    at once: 11 products of a layer with its weights (of 4 forward passes, and of their derivatives
+    in what goes in), 7 that give derivatives in its weights, and 4 times sine and cosine."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.sharding import PartitionSpec
+
+    from functa_jax.model.sine import sincos
+    from functa_jax.training import devices, inner_loop
+
+    mesh = devices.data_mesh(shape.batch)
+    share, points, width = shape.batch // mesh.size, shape.side**2, shape.width
+    at_once = inner_loop.images_at_once(points, share)
+    random = np.random.default_rng(0)
+    by_row = PartitionSpec(devices.AXIS)
+    rows, turned = devices.put(
+        [
+            np.float32(np.linalg.qr(random.normal(size=(mesh.size * at_once * points, width)))[0]),
+            np.tile(
+                np.float32(np.linalg.qr(random.normal(size=(width, width)))[0]), (mesh.size, 1)
+            ),
+        ],
+        mesh,
+        by_row,
+    )
+
+    def seconds(change, start, other, repeats=20):
+        """Of change(start, other) on each device, which keeps start's shape and makes it no
+        larger."""
+
+        def many(start, other):
+            return jax.lax.fori_loop(0, repeats, lambda _, x: change(x, other), start)
+
+        run = jax.jit(jax.shard_map(many, mesh=mesh, in_specs=(by_row,) * 2, out_specs=by_row))
+        run(start, other).block_until_ready()
+        times = timeit.repeat(lambda: run(start, other).block_until_ready(), number=1, repeat=3)
+        return min(times) / repeats
+
+    forward = seconds(lambda rows, turned: rows @ turned, rows, turned)
+    both = seconds(lambda turned, rows: rows.T @ (rows @ turned), turned, rows)
+    sine = seconds(lambda rows, _: jnp.add(*sincos(rows)), rows, turned)
+    groups = share / at_once
+    products = groups * (shape.depth - 2) * (11 * forward + 7 * max(both - forward, 0))
+    return products, groups * 4 * (shape.depth - 1) * sine
 
 
 def _model(shape):
