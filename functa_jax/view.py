@@ -112,7 +112,8 @@ def shown_by_slices(functa):
     lattice = functa.resolution
     if functa.coords is None or lattice is None or len(lattice) not in (2, 3):
         return False
-    return np.allclose(functa.coords, lattice_points(*lattice), atol=1e-5)
+    points = lattice_points(*lattice)
+    return functa.coords.shape == points.shape and np.allclose(functa.coords, points, atol=1e-5)
 
 
 def originals(functa, run, functaset, rows, data_dir=None):

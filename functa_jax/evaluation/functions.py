@@ -17,9 +17,14 @@ SHOWN = {"voxels": 6, "sphere": 3, "sound": 3, "video": 2, "scenes": 3}
 
 
 def measure(functa, split, predictions):
-    """The headline metric and the PSNR in dB, each (n,), of predictions (n, N, c) of Functions."""
+    """The headline metric and the PSNR in dB, each (n,), of predictions (n, N, c) of Functions.
+
+    Those of probabilities, which a functa keeps in [0, 1], are clipped to it, whoever made them.
+    """
     weights = point_weights(functa.config.modality, split.coords, split.mask)
     values = to_float(split.values)
+    if functa.config.loss == "bernoulli":
+        predictions = np.clip(predictions, 0, 1)
     of_modality = MODALITIES[functa.config.modality].measure
     return of_modality(predictions, values, weights), metrics.psnr(predictions, values, weights)
 

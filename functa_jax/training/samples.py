@@ -58,9 +58,9 @@ class Samples:
         return self._of_points(rows)
 
     def _of_points(self, rows):
-        """With the same points of each alone, integers or a mask; weights are those of all."""
+        """With the same points of each alone, integers or a mask."""
         coords = self.coords[:, rows] if self.coords.ndim == self.values.ndim else self.coords[rows]
-        weights = None if self.weights is None else self.weights[rows]
+        weights = None if self.weights is None else self.weights[..., rows]
         return Samples(self.values[:, rows], coords, weights)
 
 

@@ -159,9 +159,11 @@ def test_a_volume_is_shown_by_its_slices(tmp_path, capsys):
     assert page["resolution"] == [2, 3, 4] and page["config"]["loss"] == "squared"
     originals = array(page["originals"], len(page["ids"]), 24, 1, dtype=np.uint8)
     np.testing.assert_array_equal(originals, np.rint(255 * data.test.values))
-    replace(functa, coords=lattice_points(*lattice)[::-1]).save(tmp_path / "functa.npz")
-    *_, said = _error(capsys, command("--run", tmp_path))
-    assert "slices of what lies on a lattice" in said
+    for resolution in (lattice, (4, 6)):  # the second as on a sphere: points of three dimensions
+        turned = replace(functa, resolution=resolution, coords=lattice_points(*lattice)[::-1])
+        turned.save(tmp_path / "functa.npz")
+        *_, said = _error(capsys, command("--run", tmp_path))
+        assert "slices of what lies on a lattice" in said
 
 
 def _error(capsys, run):

@@ -1,14 +1,17 @@
 """Evaluation: averages of PSNR, PCA against its definition and kept with a run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from functa_jax.evaluation import reconstruction
+from functa_jax.evaluation import functions, reconstruction
 from functa_jax.functa import Functa
 from functa_jax.model import siren
+from groundfloor.data.functions import Functions
 
 RANDOM = np.random.default_rng(0)
 SMOOTH = np.cumsum(RANDOM.normal(size=(60, 4, 6, 1)), axis=2)  # neighbours alike, as in images
@@ -156,3 +159,19 @@ def test_pca_is_kept_with_the_run_and_bound_to_its_images(tmp_path, monkeypatch)
 def test_pca_of_equal_images_rebuilds_them():
     equal = np.repeat(TRAIN[:1], 40, axis=0)
     assert reconstruction.pca_psnr(reconstruction.pca(equal, 3), equal) > 100
+
+
+# ---- other functions ----
+
+
+def test_what_leaves_the_range_of_probabilities_is_clipped_for_all_methods():
+    of_voxels = siren.ModelConfig(1, 4, 2, 2, inputs=1, modality="voxels")
+    truth = np.array([[[1.0], [0.0]]], np.float32)
+    rows = np.zeros(1, np.int64)
+    split = Functions(truth, np.array([[0.25], [0.75]], np.float32), rows, rows)
+    beyond = truth + np.array([[[0.5], [-0.5]]])
+    within = truth + np.array([[[-0.1], [0.1]]])
+    for config, expected in ((of_voxels, 100), (replace(of_voxels, modality="sound"), 6.0206)):
+        functa = Functa(config, {}, None)
+        assert functions.measure(functa, split, beyond)[1] >= expected - 1e-3
+        np.testing.assert_allclose(functions.measure(functa, split, within)[1], 20, atol=1e-3)

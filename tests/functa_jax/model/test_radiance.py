@@ -129,6 +129,10 @@ def test_latents_are_fitted_to_the_rays_that_meet_the_ball(params):
     with_others = functa.encode(values, coords=np.concatenate([RAYS, MISSING]))
     for found, expected in zip(with_others, alone, strict=True):
         np.testing.assert_array_equal(found, expected)
+    masked = functa.encode(
+        values, coords=np.concatenate([RAYS, MISSING]), mask=np.ones((2, 4), bool)
+    )
+    np.testing.assert_allclose(masked[0], alone[0], atol=1e-6)
 
 
 def test_a_ray_is_the_sum_over_its_points_one_by_one(params):
