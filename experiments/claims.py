@@ -228,7 +228,7 @@ CLAIMS = (
     functions("sound", 30),
     functions("video", 30),
     functions("stacks", 30),
-    scenes("scenes", 12),
+    scenes("scenes", 30),
     scenes("scenes_hour", 70),
     tasks("digits-spatial", 30),
     tasks("cifar10-spatial-cpu", 240),

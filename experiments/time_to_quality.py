@@ -4,17 +4,18 @@
     python -m experiments.time_to_quality mnist          an hour; not yet run
     python -m experiments.time_to_quality cifar10-grid   three hours; not yet run
 
-Seconds of training until latents of validation images, of equal size in all, reach a PSNR: 31 dB
-on digits, 26 dB on MNIST, that of PCA on CIFAR-10 (64 cells of 16 numbers). Three ways:
-ours: the preset of functa_jax.meta_train.
+Seconds of training until latents of validation images, of equal size in all, reach a PSNR: 28 and
+31 dB on digits, 24 and 26 on MNIST, that of PCA on CIFAR-10 (64 cells of 16 numbers). Three ways:
+ours: the preset of functa_jax.meta_train, whose rates fall to 0 at the preset's steps.
 DeepMind's settings: the preset's network, by our step, with the settings of their released code:
-Adam at a constant rate, batches of 16, w0 = 30, rates of the inner loop that start at random, no
-clipping, no averaging. Their rate is 3e-6, for a network of 512 x 15; here the best of RATES,
-chosen with the first seed by the PSNR after --tuning-steps; one at an end of RATES is said.
+Adam at a constant rate, batches of 16, rates of the inner loop that start at random, no clipping,
+no averaging. Theirs are a rate of 3e-6 and w0 = 30, for a network of 512 x 15; here the best of
+RATES with w0 = 30 and the preset's, chosen with the first seed by the steps to the last target, or
+if none gets there in --tuning-steps by the PSNR then; a rate at an end of RATES is said.
 plain haiku: the same training by the step of experiments/haiku_functa.py, which like DeepMind's
 fits every image a second time to log its PSNR. Both steps compute the same (`bench functa` has
 their difference), so it needs as many steps as the second way; its seconds are these times those
-of a step, which is timed in turns with ours in the same run. There is none in a grid.
+of our step in that training times the ratio of the two, which take turns. There is none in a grid.
 Seconds of the first two ways have compilation and evaluation in them, those of the third have not.
 Results: experiments/results/time_to_quality_NAME.json and .png (dB against seconds, and against the
 floating-point operations of the matrix products).
@@ -22,11 +23,12 @@ floating-point operations of the matrix products).
 Expected: the aim is a fifteenth of the plain step's time.
 """
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Literal
-
-import numpy as np
 
 from experiments import bench, runner
 from experiments.start_scale import steps_to
@@ -34,7 +36,7 @@ from functa_jax import meta_train
 from functa_jax.evaluation import reconstruction
 from functa_jax.training import devices, loop, starting
 from groundfloor import checks, cli
-from groundfloor.checks import Count, Positive, Seed
+from groundfloor.checks import AtLeastTwo, Count, Positive, Seed
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.plots import WIDTH, figure, legend, logarithmic
@@ -42,7 +44,6 @@ from groundfloor.runs import environment, read_json, spread, write_json
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # of Adam
 OURS, DEEPMIND, HAIKU = "ours", "DeepMind's settings, our step", "plain haiku step"
-EVALUATIONS = 30  # of a training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +52,16 @@ class Config(checks.Settings):
 
     preset: Literal["digits", "mnist", "cifar10-spatial-cpu"] = "digits"
     """Preset of functa_jax.meta_train."""
-    target: Positive | None = None
+    targets: tuple[Positive, ...] = ()
     """PSNR of validation images to reach, in dB; none: that of PCA with as many numbers."""
     steps: Count = 20_000
     """Steps of DeepMind's settings, at most."""
     tuning_steps: Count = 3000
-    """Steps after which their rate is chosen."""
+    """Steps after which their rate and frequency are chosen."""
     own_steps: Count | None = None
     """Steps of ours; none: the preset's."""
+    every: AtLeastTwo = 200
+    """Steps between evaluations, of all trainings."""
     rounds: Count = 5
     """Times that the two steps take turns, when their times are compared."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
@@ -72,17 +75,17 @@ class Config(checks.Settings):
 
 
 PRESETS = {
-    "digits": Config(target=31.0),
-    "mnist": Config(preset="mnist", target=26.0, steps=40_000, tuning_steps=8000),
+    "digits": Config(targets=(28.0, 31.0)),
+    "mnist": Config(preset="mnist", targets=(24.0, 26.0), steps=40_000, tuning_steps=8000),
     "cifar10-grid": Config(preset="cifar10-spatial-cpu", steps=30_000),
 }
 
 
-def deepminds(config, rate):
+def deepminds(config, rate, w0):
     """A meta_train.Config with DeepMind's settings of both loops, and the network of `config`."""
     return replace(
         config,
-        w0=30.0,
+        w0=w0,
         update="rates",
         cg_iterations=1,
         rates_of_steps=False,
@@ -95,7 +98,6 @@ def deepminds(config, rate):
         warmup=0,
         clip_norm=None,
         ema=0.0,
-        on_divergence="stop",
     )
 
 
@@ -106,45 +108,50 @@ def main(config, name):
     own = meta_train.PRESETS[config.preset]
     own = replace(own, data_dir=config.data_dir, steps=config.own_steps or own.steps)
     data = datasets.load(own.dataset, config.data_dir)
-    target = config.target or of_pca(own, data)
+    targets = config.targets or (of_pca(own, data),)
 
     def trained(way, settings, seed, steps):
-        rate = f"{settings.outer_rate:g}"
-        folder = out / f"{'ours' if way == OURS else 'deepmind'}-{rate}-{steps}-seed{seed}"
-        every = max(1, steps // EVALUATIONS)
-        settings = replace(settings, seed=seed, steps=steps, eval_every=every, dispatch=every)
-        return curve(data, replace(settings, out=folder))
+        name = f"{way}-{settings.outer_rate:g}-w{settings.w0:g}-{steps}-seed{seed}"
+        every, half = config.every, config.every // 2
+        settings = replace(settings, seed=seed, steps=steps, eval_every=every, dispatch=half)
+        return curve(data, replace(settings, out=out / name))
 
     first = config.seeds[0]
-    trials = {
-        rate: trained(DEEPMIND, deepminds(own, rate), first, config.tuning_steps) for rate in RATES
+    settings = {
+        (rate, w0): deepminds(own, rate, w0) for w0 in sorted({30.0, own.w0}) for rate in RATES
     }
-    ends = {rate: last(trial) for rate, trial in trials.items()}
-    if not any(ends.values()):
+    trials = {
+        key: trained("deepmind", tried, first, config.tuning_steps)
+        for key, tried in settings.items()
+    }
+    best = min(trials, key=lambda key: order(trials[key], max(targets)))
+    if last(trials[best]) is None:
         raise UserError("DeepMind's settings diverge at every rate")
-    best = max((rate for rate in RATES if ends[rate]), key=ends.get)
     curves = {
-        OURS: [trained(OURS, own, seed, own.steps) for seed in config.seeds],
+        OURS: [trained("ours", own, seed, own.steps) for seed in config.seeds],
         DEEPMIND: [
-            trained(DEEPMIND, deepminds(own, best), seed, config.steps) for seed in config.seeds
+            trained("deepmind", settings[best], seed, config.steps) for seed in config.seeds
         ],
     }
-    rows = [row(way, found, target) for way, found in curves.items()]
     timing = None if own.grid else step_times(config, own, data, out)
     if timing:
-        rows.append(of_haiku(rows[-1], timing["reference_seconds"]))
+        curves[HAIKU] = [of_haiku(curve, timing["ratio"]) for curve in curves[DEEPMIND]]
     facts = {
         "data": data.name,
-        "target_db": target,
+        "targets_db": list(targets),
         "numbers": own.latent_dim * own.cells,
-        "rates": {f"{rate:g}": end for rate, end in ends.items()},
-        "rate": best,
-        "rate_at_end": best in (min(RATES), max(RATES)),
+        "trials": [
+            {"rate": rate, "w0": w0, "psnr": last(trial), "fault": trial["fault"]}
+            for (rate, w0), trial in trials.items()
+        ],
+        "rate": best[0],
+        "w0": best[1],
+        "rate_at_end": best[0] in (min(RATES), max(RATES)),
         "seeds": list(config.seeds),
-        "rows": rows,
+        "rows": [row(way, found, target) for target in targets for way, found in curves.items()],
         "steps": timing,
     }
-    draw(config.results / f"time_to_quality_{name}.png", curves, timing, target)
+    draw(config.results / f"time_to_quality_{name}.png", curves, targets)
     path = config.results / f"time_to_quality_{name}.json"
     result = runner.write(path, f"time_to_quality {name}", facts)
     report(result)
@@ -161,9 +168,9 @@ def of_pca(config, data):
 
 
 def curve(data, config):
-    """{"steps", "seconds", "psnr" (dB on validation), "gflop"}: lists, an item an evaluation, of a
-    training that is kept in config.out; "fault" where it stopped early. UserError if what is kept
-    has other settings or data."""
+    """A training that is kept in config.out: lists, an item an evaluation, of "steps", "seconds",
+    "psnr" (dB on validation) and "gflop"; "step_seconds", without evaluation; "fault" where it
+    stopped early. UserError if what is kept has other settings or data."""
     run = starting.open_run("time_to_quality", config, data, meta_train.NOT_IDENTITY)
     path = run.path("curve.json")
     if path.exists():
@@ -173,14 +180,16 @@ def curve(data, config):
         loop.train(config, data, run)
     except loop.Diverged as error:
         fault = str(error)
-    rows = [row for row in run.rows() if "val_psnr" in row]
+    rows = [row for row in run.rows() if "seconds" in row]
+    evaluated = [row for row in rows if "val_psnr" in row]
     height, width, _ = data.train.images.shape[1:]
     each = loop.step_flops(config, model, height * width) / 1e9
     found = {
-        "steps": [row["step"] for row in rows],
-        "seconds": [row["seconds"] for row in rows],
-        "psnr": [float(row["val_psnr"][-1]) for row in rows],
-        "gflop": [each * row["step"] for row in rows],
+        "steps": [row["step"] for row in evaluated],
+        "seconds": [row["seconds"] for row in evaluated],
+        "psnr": [float(row["val_psnr"][-1]) for row in evaluated],
+        "gflop": [each * row["step"] for row in evaluated],
+        "step_seconds": step_seconds(rows),
         "fault": fault,
         "environment": environment(),
     }
@@ -188,57 +197,72 @@ def curve(data, config):
     return found
 
 
+def step_seconds(rows):
+    """Median seconds of a step between an evaluation's row and the next row, which has none."""
+    times = [
+        (after["seconds"] - before["seconds"]) / (after["step"] - before["step"])
+        for before, after in pairwise(rows)
+        if "val_psnr" in before and "val_psnr" not in after and after["step"] > before["step"]
+    ]
+    return median(times) if times else None
+
+
 def last(curve):
     """The PSNR at the end of a training; None if it did not get there."""
     return None if curve["fault"] else curve["psnr"][-1]
+
+
+def order(curve, target):
+    """A key by which the better training comes first: the sooner at the target, the higher at the
+    end; those that stopped early after all others."""
+    steps = steps_to(target, curve["steps"], curve["psnr"])
+    end = last(curve)
+    return end is None, math.inf if steps is None else steps, -(end or 0)
 
 
 def row(way, curves, target):
     """Of the table: how far the seeds came, how many to the target, and what it took them, if all
     came there."""
     ends = [last(curve) for curve in curves]
-    row = {"way": way, "last_psnr": None if None in ends else spread(ends)}
+    row = {"way": way, "target": target, "last_psnr": None if None in ends else spread(ends)}
     for unit in ("seconds", "steps", "gflop"):
-        reached = [steps_to(target, curve[unit], curve["psnr"]) for curve in curves]
-        row["reached"] = sum(place is not None for place in reached)
-        row[unit] = None if None in reached else spread(reached)
+        reached = [steps_to(target, curve[unit], curve["psnr"]) for curve in curves if curve[unit]]
+        row["reached"] = row.get("reached", sum(place is not None for place in reached))
+        row[unit] = spread(reached) if reached and None not in reached else None
     return row
 
 
-def of_haiku(row, each):
-    """The row of a step that takes `each` seconds, and does the same."""
-    steps = row["steps"]
-    seconds = steps and {name: value and each * value for name, value in steps.items()}
-    return row | {"way": HAIKU, "seconds": seconds}
+def of_haiku(curve, ratio):
+    """The curve of a step that takes `ratio` times as long, and does the same."""
+    each = ratio * (curve["step_seconds"] or math.nan)
+    return curve | {"seconds": [each * step for step in curve["steps"]], "gflop": None}
 
 
 def step_times(config, own, data, out):
-    """What `bench.functa_row` says of this network, images and batches of 16, measured once; and
-    the seconds of a step of the reference."""
+    """What `bench.functa_row` says of this network, images and batches of 16, measured once on a
+    machine."""
+    height, _, channels = data.train.images.shape[1:]
+    batch = deepminds(own, 1.0, own.w0).batch_size
+    shape = bench.Shape(own.width, own.depth, own.latent_dim, height, channels, batch)
+    about = {**asdict(shape), "rounds": config.rounds, "machine": environment()["machine"]}
     path = out / "steps.json"
-    if not path.exists():
-        height, _, channels = data.train.images.shape[1:]
-        batch = deepminds(own, 1.0).batch_size
-        shape = bench.Shape(own.width, own.depth, own.latent_dim, height, channels, batch)
-        times = bench.functa_row(shape, bench.Config(rounds=config.rounds))
-        times["reference_seconds"] = batch / times["reference_images_per_s"]
-        write_json(path, times)
+    if not path.exists() or read_json(path)["about"] != about:
+        write_json(
+            path, {"about": about, **bench.functa_row(shape, bench.Config(rounds=config.rounds))}
+        )
     return read_json(path)
 
 
-def draw(path, curves, timing, target):
+def draw(path, curves, targets):
     """dB against seconds, and against the operations of matrix products; a line a seed."""
     units = {"seconds": "seconds of training", "gflop": "GFLOP of matrix products"}
     with figure(path, 1, 2, size=(WIDTH, 2.9), sharey=True) as (made, axes):
         for axis, (unit, name) in zip(axes, units.items(), strict=True):
             for number, (way, found) in enumerate(curves.items()):
-                for curve in found:
+                for curve in (curve for curve in found if curve[unit]):
                     axis.plot(curve[unit], curve["psnr"], color=f"C{number}", label=way)
-            if unit == "seconds" and timing:
-                for curve in curves[DEEPMIND]:
-                    seconds = timing["reference_seconds"] * np.array(curve["steps"])
-                    axis.plot(seconds, curve["psnr"], color="C2", label=HAIKU)
-            axis.axhline(target, color="black", linewidth=0.8, linestyle="--")
+            for target in targets:
+                axis.axhline(target, color="black", linewidth=0.8, linestyle="--")
             axis.set(xlabel=name)
             logarithmic(axis, "x")
         axes[0].set(ylabel="PSNR of validation (dB)")
@@ -247,15 +271,15 @@ def draw(path, curves, timing, target):
 
 def report(result):
     """The table as text."""
-    print(f"\n{result['data']}, {result['numbers']} numbers: until {result['target_db']:.2f} dB")
+    print(f"\n{result['data']}, {result['numbers']} numbers")
     for row in result["rows"]:
         values = [
             "-" if row[unit] is None else runner.text(row[unit], name)
             for unit, name in (("seconds", "s"), ("gflop", "GFLOP"))
         ]
-        reached = f"{row['reached']} of {len(result['seeds'])} seeds"
+        reached = f"{row['reached']} of {len(result['seeds'])} seeds to {row['target']:.2f} dB"
         end = "diverged" if row["last_psnr"] is None else runner.text(row["last_psnr"], "dB")
-        print(f"{row['way']:32s} {reached} {values[0]:24s} {values[1]:28s} at the end {end}")
+        print(f"{row['way']:32s} {reached:22s} {values[0]:24s} {values[1]:28s} at the end {end}")
 
 
 if __name__ == "__main__":

@@ -31,9 +31,10 @@ class Functa:
     config: siren.ModelConfig; params: nested dict of arrays; resolution: (height, width) of
     the images it was trained on, or the lattice of other functions, None if they have none;
     inner_steps: steps of the inner loop; penalty: weight of mean(latent**2) in the inner loss;
-    metadata: JSON-able dict (data set, training); coords: float32 (N, d), the points at which all
-    the functions were known, None for images and where each had its own; fit_points: how many of a
-    function's points, drawn once and for all, its latent is fitted to, None for all.
+    metadata: JSON-able dict (data set, scale of its values as in a FunctionSet, training); coords:
+    float32 (N, d), the points at which all the functions were known, None for images and where each
+    had its own; fit_points: how many of a function's points, drawn once and for all, its latent is
+    fitted to, None for all.
     """
 
     config: siren.ModelConfig
@@ -113,7 +114,8 @@ class Functa:
         Other functions: values on the lattice (n, *resolution, C), or at the points of training
         (n, N, C), or at coords (M, d), or (n, M, d) of each; resolution: the sides of another
         lattice in [0, 1]^d.
-        UserError for other shapes, and for points outside, where nothing was learnt.
+        UserError for other shapes, and of images, solids and films for points outside [0, 1]^d,
+        where nothing was learnt.
         """
         latents = np.asarray(latents, np.float32)
         expected = self.config.latent_shape

@@ -29,7 +29,7 @@ def samples(functa, values, coords=None, mask=None):
     if values.shape[1:] not in with_channels:
         wanted = " or ".join(map(str, with_channels))
         raise UserError(f"values have shape {values.shape[1:]}, not {wanted}")
-    values = values.reshape(len(values), -1, config.channels)
+    values = values.reshape(len(values), points.shape[-2], config.channels)
     if points.ndim == 3 and len(points) != len(values):
         raise UserError(f"there are coords of {len(points):,} functions, values of {len(values):,}")
     if mask is not None:
@@ -68,6 +68,8 @@ def _finite(functa, coords):
     inputs, coords = functa.config.inputs, np.asarray(coords, np.float32)
     if coords.ndim not in (2, 3) or coords.shape[-1] != inputs:
         raise UserError(f"coords have shape {coords.shape}, not (M, {inputs}) or (n, M, {inputs})")
+    if 0 in coords.shape[-2:]:
+        raise UserError("coords hold no points")
     if not np.isfinite(coords).all():
         raise UserError("coords are not finite")
     if MODALITIES[functa.config.modality].unit_cube and coords.size:

@@ -394,14 +394,31 @@ def _check_functions(config, data):
             f"{LEAST_VIEWS} are needed, so that one can be novel"
         )
     if data.modality == "scenes" and config.ball is not None:
-        from functa_jax.model import radiance
-
-        if not radiance.meets_ball(data.train.coords, config.ball).any():
-            raise UserError(f"--ball {config.ball:g}: no ray of {data.name} meets it")
+        _check_ball(config, data)
     points = data.train.values.shape[1]
     for field in ("inner_points", "outer_points", "fit_points"):
+        count = getattr(config, field)
+        if count is not None and data.train.mask is not None:
+            raise UserError(
+                f"--{field.replace('_', '-')} {count}: the same points are drawn for all, and "
+                f"functions of {data.name} have each a mask of its own; give none"
+            )
         what = f"functions of {data.name} are known at only {points} points"
-        checks.refuse_beyond(field, getattr(config, field), points, what)
+        checks.refuse_beyond(field, count, points, what)
+
+
+def _check_ball(config, data):
+    from functa_jax.model import radiance
+
+    given = f"--ball {config.ball:g}"
+    nearest = min(
+        float(np.linalg.norm(split.coords[..., :3], axis=-1).min(initial=np.inf))
+        for split in (data.train, data.val, data.test)
+    )
+    if nearest <= config.ball:
+        raise UserError(f"{given}: a camera of {data.name} is inside, {nearest:g} from the origin")
+    if not radiance.meets_ball(data.train.coords, config.ball).any():
+        raise UserError(f"{given}: no ray of {data.name} meets it")
 
 
 if __name__ == "__main__":

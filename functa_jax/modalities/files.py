@@ -13,7 +13,7 @@ without, split by hand or not. NIfTI needs the package nibabel. Volumes' coordin
 
 Values are uint8, or numbers that become floats about [0, 1]: others than those in [-0.5, 1.5] are
 scaled by the least and the greatest value of train (of all, where splits are yet to be drawn),
-which is said. Sound is 0.5 in silence.
+which is said; a trained functa scales those of other files as its own. Sound is 0.5 in silence.
 """
 
 import sys
@@ -43,9 +43,9 @@ def load(path, images=None, val_fraction=0.1):
         raise UserError(f"data set {path}: no file or folder of that name")
     try:
         if path.is_dir():
-            modality, parts, lattice = own_folders.read(path)
+            modality, parts, lattice, scale = own_folders.read(path)
         elif path.suffix.lower() == ".npz":
-            modality, parts, lattice = own_arrays.read(path)
+            modality, parts, lattice, scale = own_arrays.read(path)
         else:
             raise UserError(f"{path} is no folder and no .npz file")
     except OSError as error:
@@ -81,6 +81,7 @@ def load(path, images=None, val_fraction=0.1):
         int(labels.max(initial=-1)) + 1,
         digest,
         lattice,
+        scale,
     )
 
 

@@ -14,7 +14,7 @@ from groundfloor.errors import UserError
 
 
 def read(path):
-    """("functions", {part: (Functions, keys)}, lattice or None) of a file."""
+    """("functions", {part: (Functions, keys)}, lattice or None, scale or None) of a file."""
     with npz.reading(path, "a file of functions") as arrays:
         if "values" in arrays and "train_values" in arrays:
             raise UserError(f"{path} holds values and train_values; give one of them")
@@ -31,6 +31,7 @@ def read(path):
             if have and len(have) < len(found):
                 raise UserError(f"{path} has {name} of {', '.join(have)} alone; give all or none")
         scale = scale_of(path, found["train"]["values"], found["train"]["mask"])
+        _check_alike(path, found, scale)
         parts, first = {}, 0
         for part, columns in found.items():
             ids_from = 0 if part == "test" else first
@@ -40,7 +41,24 @@ def read(path):
     if len(shapes) > 1:
         raise UserError(f"{path}: its splits differ in points, dimensions or channels")
     train = parts["train"][0]
-    return "functions", parts, _lattice(train.coords) if train.shared else None
+    return "functions", parts, _lattice(train.coords) if train.shared else None, scale
+
+
+def _check_alike(path, found, scale):
+    """UserError where splits would not be scaled alike: bytes or bool in some alone, or values far
+    from [0, 1] where train has none."""
+    types = sorted({str(columns["values"].dtype) for columns in found.values()})
+    if len(types) > 1 and {"uint8", "bool"} & set(types):
+        raise UserError(f"{path}: values are {' and '.join(types)}; give one type")
+    if scale is not None or types[0] in ("uint8", "bool"):
+        return
+    for part, columns in found.items():
+        low, high = float(columns["values"].min()), float(columns["values"].max())
+        if not LOWEST <= low <= high <= HIGHEST:
+            raise UserError(
+                f"{path}: {part}_values go from {low:g} to {high:g}, those of train stay within "
+                f"{LOWEST:g} to {HIGHEST:g}; bring all to [0, 1]"
+            )
 
 
 def _checked(path, arrays, prefix):

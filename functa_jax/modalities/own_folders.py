@@ -23,7 +23,7 @@ WINDOW = 2048  # samples
 
 
 def read(path):
-    """(modality, {part: (Functions, keys)}, lattice) of a folder of volumes or of sound."""
+    """(modality, {part: (Functions, keys)}, lattice, scale) of a folder of volumes or of sound."""
     paths = list(folder.files(path))
     volumes = [one for one in paths if one.name.lower().endswith(VOLUMES)]
     sounds = [one for one in paths if one.suffix.lower() in SOUNDS]
@@ -35,7 +35,8 @@ def read(path):
     parts, labels, _ = folder.layout(path, kept)
     keys = [hashlib.sha256(one.read_bytes()).digest() for one in kept]
     read = _volumes if volumes else _sounds
-    modality, values, coords, mask, source, lattice = read(path, kept, np.array(parts) == "train")
+    columns = read(path, kept, np.array(parts) == "train")
+    modality, values, coords, mask, source, lattice, scale = columns
     parts, labels = np.array(parts)[source], np.array(labels, np.int64)[source]
     found = {}
     for part in dict.fromkeys(PARTS):
@@ -48,11 +49,12 @@ def read(path):
             values[order], coords, labels[order], ids, None if mask is None else mask[order]
         )
         found[part] = functions, [keys[source[row]] for row in order]
-    return modality, found, lattice
+    return modality, found, lattice, scale
 
 
 def _volumes(path, paths, train):
-    """Of all files: modality, values (n, N, c), coords, no mask, the file of each, lattice."""
+    """Of all files: modality, values (n, N, c), coords, no mask, the file of each, lattice, scale
+    of the values."""
     volumes = []
     for one in paths:
         volume = _volume(one)
@@ -69,9 +71,9 @@ def _volumes(path, paths, train):
     values = np.stack(volumes) if len(kinds) == 1 else np.stack(volumes).astype(np.float64)
     lattice = values.shape[1:4]
     values = values.reshape(len(values), int(np.prod(lattice)), -1)
-    values = scaled(values, scale_of(path, values[train]))
-    source = np.arange(len(values))
-    return "functions", values, lattice_points(*lattice), None, source, lattice
+    scale = scale_of(path, values[train])
+    values, source = scaled(values, scale), np.arange(len(values))
+    return "functions", values, lattice_points(*lattice), None, source, lattice, scale
 
 
 def _volume(path):
@@ -99,7 +101,7 @@ def _muted(nibabel):
 
 def _sounds(path, paths, train):
     """Of all files' windows: modality, values (n, WINDOW, 1), coords, mask (None if all is full),
-    the file of each, lattice."""
+    the file of each, lattice, no scale."""
     values, masks, source, rates, silent = [], [], [], set(), 0
     for number, one in enumerate(paths):
         rate, wave = _wave(one)
@@ -121,7 +123,7 @@ def _sounds(path, paths, train):
     mask = np.stack(masks)
     values = (0.5 + 0.5 * np.stack(values)[..., None]).astype(np.float32)
     mask = None if mask.all() else mask
-    return "sound", values, sound.times(WINDOW), mask, np.array(source), (WINDOW,)
+    return "sound", values, sound.times(WINDOW), mask, np.array(source), (WINDOW,), None
 
 
 def _wave(path):

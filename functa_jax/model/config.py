@@ -97,7 +97,8 @@ class RayConfig(Settings):
     """Distance of the last of them."""
     ball: Positive | None = None
     """Radius about the origin that holds the scene: points lie within it, and rays that miss it
-    are background, which nothing is fitted to; none: from near to far."""
+    are background, which is left out where all scenes share their cameras; none: from near to
+    far."""
     background: Literal["white", "black"] = "white"
     """Colour of rays that meet nothing."""
     density_gain: Positive = 1.0

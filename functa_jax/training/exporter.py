@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shards, shard_path
+from functa_jax.images.signals import HIGHEST, LOWEST
 from functa_jax.modalities import loading
 from functa_jax.training import devices
 from groundfloor import seeds
@@ -79,7 +80,8 @@ def data_of(
         images, side = settings.get("images"), settings.get("resolution")
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)
     if loading.is_of_functions(name or own):
-        return loading.functions(name or own, data_dir, images, side)
+        data = loading.functions(name or own, data_dir, images, side)
+        return _as_scaled(data, functa.metadata["scale"]) if "scale" in functa.metadata else data
 
     def loaded(resident):
         return datasets.load(
@@ -97,6 +99,20 @@ def data_of(
         with contextlib.suppress(UserError):
             if loaded("no").fingerprint == known:
                 return replace(data, fingerprint=known)
+    return data
+
+
+def _as_scaled(data, scale):
+    """A FunctionSet by the scale of a functa's own data; UserError where it then goes too far."""
+    data = data.rescaled(scale and tuple(scale))
+    for split in (data.train, data.val, data.test):
+        values = split.values if split.mask is None else split.values[split.mask]
+        low, high = float(values.min(initial=0)), float(values.max(initial=0))
+        if split.values.dtype != np.uint8 and not LOWEST <= low <= high <= HIGHEST:
+            raise UserError(
+                f"values of {data.name}, scaled as those of training, go from {low:g} to {high:g}; "
+                f"{LOWEST:g} to {HIGHEST:g} can be"
+            )
     return data
 
 

@@ -109,7 +109,12 @@ def train(config, data, run, weights=None):
             resolution,
             config.inner_steps,
             config.penalty,
-            {"data": data.name, "data_fingerprint": data.fingerprint, "step": int(state["step"])},
+            {
+                "data": data.name,
+                "data_fingerprint": data.fingerprint,
+                "scale": None if of_images else data.scale,
+                "step": int(state["step"]),
+            },
             coords,
             config.fit_points,
         )

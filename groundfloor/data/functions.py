@@ -5,7 +5,7 @@ whose coordinates nobody has to store. Everything else comes as `FunctionSet`.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -67,6 +67,7 @@ class FunctionSet:
 
     modality: its name, such as "voxels". lattice: shape of the regular lattice that the points are
     in C order, such as (32, 32, 32); None where they are none. fingerprint: as of a `Dataset`.
+    scale: (offset, factor) by which values became (value - offset) factor; None: they are as given.
     """
 
     name: str
@@ -77,6 +78,7 @@ class FunctionSet:
     num_classes: int
     fingerprint: str
     lattice: tuple[int, ...] | None = None
+    scale: tuple[float, float] | None = None
     noun: ClassVar[str] = "function"
 
     def require(self, *, classes=0, val=0, test=0):
@@ -84,6 +86,20 @@ class FunctionSet:
         so many functions in val and test."""
         found = len(np.unique(self.train.labels)) if self.num_classes else 0
         require_enough(self, found, classes, val, test)
+
+    def rescaled(self, scale):
+        """The same by another scale; one is given where the data have one."""
+        if scale == self.scale:
+            return self
+        offset, factor = self.scale or (0.0, 1.0)
+
+        def again(split):
+            given = np.float64(split.values) / factor + offset
+            values = np.float32(given if scale is None else (given - scale[0]) * scale[1])
+            return replace(split, values=values)
+
+        splits = {name: again(getattr(self, name)) for name in ("train", "val", "test")}
+        return replace(self, **splits, scale=scale)
 
 
 def lattice_points(*sides):

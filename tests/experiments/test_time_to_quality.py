@@ -11,7 +11,7 @@ from functa_jax.training import loop
 from groundfloor import cli
 
 SLOW = {"steps": [10, 20, 30], "seconds": [5.0, 6.0, 7.0], "psnr": [10.0, 20.0, 30.0]}
-CURVE = SLOW | {"gflop": [1.0, 2.0, 3.0], "fault": None}
+CURVE = SLOW | {"gflop": [1.0, 2.0, 3.0], "step_seconds": 0.1, "fault": None}
 
 
 def test_a_row_has_what_the_target_took_between_evaluations():
@@ -27,17 +27,35 @@ def test_a_row_has_what_the_target_took_between_evaluations():
 
 
 def test_the_plain_step_needs_as_many_steps_of_its_own_seconds():
-    row = time_to_quality.row("ours", [CURVE], 25.0)
-    plain = time_to_quality.of_haiku(row, 0.5)
-    assert plain["steps"] == row["steps"] and plain["seconds"] == {"mean": 12.5, "std": None}
-    never = time_to_quality.of_haiku(row | {"steps": None}, 0.5)
-    assert never["seconds"] is None
+    plain = time_to_quality.row("plain", [time_to_quality.of_haiku(CURVE, 5.0)], 25.0)
+    assert plain["steps"] == {"mean": 25.0, "std": None}
+    assert plain["seconds"] == {"mean": 12.5, "std": None} and plain["gflop"] is None
+    assert plain["reached"] == 1
+
+
+def test_a_step_is_timed_between_evaluations():
+    rows = [
+        {"step": 10, "seconds": 9.0, "val_psnr": [1.0]},
+        {"step": 20, "seconds": 10.0},
+        {"step": 30, "seconds": 15.0, "val_psnr": [1.0]},  # with its evaluation
+        {"step": 40, "seconds": 18.0},
+        {"step": 40, "seconds": 40.0, "val_psnr": [1.0]},
+    ]
+    assert time_to_quality.step_seconds(rows) == pytest.approx(0.2)
+    assert time_to_quality.step_seconds(rows[:1]) is None
+
+
+def test_the_best_is_the_soonest_then_the_highest():
+    slow, high, low = ({**CURVE, "psnr": [10, 20, top]} for top in (26, 24.0, 23.0))
+    fell = CURVE | {"psnr": [30.0, 1.0, 1.0], "fault": "training collapsed by step 15"}
+    found = sorted([low, fell, CURVE, high, slow], key=lambda c: time_to_quality.order(c, 25.0))
+    assert found == [CURVE, slow, high, low, fell]
 
 
 @pytest.mark.parametrize("name", time_to_quality.PRESETS)
 def test_deepminds_settings_keep_the_network_but_its_frequency(name):
     own = meta_train.PRESETS[time_to_quality.PRESETS[name].preset]
-    theirs = time_to_quality.deepminds(own, 1e-4)
+    theirs = time_to_quality.deepminds(own, 1e-4, 30.0)
     for setting in ("dataset", "width", "depth", "latent_dim", "grid", "modulation", "inner_steps"):
         assert getattr(theirs, setting) == getattr(own, setting)
     assert theirs.w0 == 30 and theirs.update == "rates" and theirs.optimizer == "adam"
@@ -53,9 +71,19 @@ def test_a_step_of_gradients_has_the_operations_of_eighteen_forward_passes():
 @pytest.mark.slow
 def test_a_small_job_is_kept_and_not_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(time_to_quality, "RATES", (1e-3, 3e-3))
-    monkeypatch.setattr(time_to_quality, "EVALUATIONS", 2)
     flags = ["digits", "--steps", 20, "--tuning-steps", 20, "--own-steps", 20, "--rounds", 1]
-    flags += ["--seeds", 0, "--target", 9.0, "--out", tmp_path / "runs", "--results", tmp_path]
+    flags += [
+        "--seeds",
+        0,
+        "--targets",
+        9.0,
+        "--every",
+        10,
+        "--out",
+        tmp_path / "runs",
+        "--results",
+        tmp_path,
+    ]
 
     def made():
         args = [str(flag) for flag in flags]
@@ -66,7 +94,7 @@ def test_a_small_job_is_kept_and_not_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "train", None)
     again = made()
     assert again["rows"] == first["rows"] and len(first["rows"]) == 3
-    assert first["rate_at_end"] and first["rate"] in (1e-3, 3e-3)
+    assert first["rate_at_end"] and first["rate"] in (1e-3, 3e-3) and first["w0"] in (20, 30)
     seconds = [row["seconds"]["mean"] for row in first["rows"]]
     assert np.isfinite(seconds).all() and min(seconds) > 0
     assert (tmp_path / "time_to_quality_digits.png").stat().st_size > 1000

@@ -12,7 +12,7 @@ from functa_jax.evaluation import classification
 from functa_jax.meta_train import PRESETS, Config
 from functa_jax.modalities import loading
 from functa_jax.tasks import denoise, inpaint, superresolve
-from functa_jax.training import loop, starting
+from functa_jax.training import exporter, loop, starting
 from groundfloor import cli
 from groundfloor.data import datasets
 from groundfloor.data.functions import Functions, FunctionSet, fingerprint, lattice_points
@@ -149,6 +149,36 @@ def test_a_ball_that_no_ray_meets_is_refused():
     said = fault(meta_train._check_data, Config(batch_size=4, ball=0.2), data)
     assert said == "--ball 0.2: no ray of made up meets it"
     meta_train._check_data(Config(batch_size=4, ball=0.4), data)
+    said = fault(meta_train._check_data, Config(batch_size=4, ball=2.0), data)
+    assert said == "--ball 2: a camera of made up is inside, 1.33417 from the origin"
+
+
+@pytest.mark.parametrize("name", ["inner_points", "outer_points", "fit_points"])
+def test_points_are_not_drawn_where_each_function_has_its_own(name):
+    data = occupancies()
+    masked = replace(data.train, mask=np.arange(8) < 3 + np.arange(6)[:, None])
+    config = replace(Config(batch_size=4), **{name: 2})
+    said = fault(meta_train._check_data, config, replace(data, train=masked))
+    assert said.startswith(f"--{name.replace('_', '-')} 2: the same points are drawn for all")
+
+
+def test_files_of_other_units_are_scaled_as_those_of_training(tmp_path):
+    coords = lattice_points(*LATTICE)
+
+    def saved(name, low, high):
+        values = np.linspace(low, high, 40 * 12).reshape(40, 12)
+        np.savez(tmp_path / name, coords=coords, values=values)
+        return loading.functions(str(tmp_path / name))
+
+    data, other = saved("a.npz", -100, 300), saved("b.npz", -50, 50)
+    assert other.scale == (-50, 0.01)
+    run = loop.train(Config(batch_size=4, steps=1, width=4, depth=2, latent_dim=2), data, None)
+    found = exporter.data_of(run[0], tmp_path, name=str(tmp_path / "b.npz"))
+    values = np.concatenate([split.values for split in (found.train, found.val, found.test)])
+    np.testing.assert_allclose([values.min(), values.max()], [50 / 400, 150 / 400], atol=1e-6)
+    saved("far.npz", 0, 5000)
+    said = fault(exporter.data_of, run[0], tmp_path, name=str(tmp_path / "far.npz"))
+    assert "scaled as those of training, go from" in said
 
 
 def occupancies(modality="voxels", sides=(2, 2, 2)):

@@ -128,6 +128,11 @@ def test_other_units_are_scaled_by_train_and_said(tmp_path, capsys):
     found, _ = together(data)
     low, high = celsius.min(), celsius.max()
     assert np.allclose(found, (celsius - low) / (high - low), atol=1e-6)
+    found, _ = together(data.rescaled(None))
+    np.testing.assert_allclose(found, celsius, atol=1e-4)
+    found, _ = together(data.rescaled((-20.0, 1 / 60)))
+    np.testing.assert_allclose(found, values(), atol=1e-5)
+    assert data.rescaled(data.scale) is data
     counts = files.load(write(tmp_path, values=np.arange(180).reshape(30, 6), coords=COORDS))
     assert together(counts)[0].max() == 1
 
@@ -174,6 +179,18 @@ def test_other_units_are_scaled_by_train_and_said(tmp_path, capsys):
                 "test_labels": np.zeros(5, int),
             },
             "labels of test alone",
+        ),
+        (
+            {
+                "train_values": np.uint8(values() > 0.5),
+                "test_values": values(5),
+                "coords": COORDS,
+            },
+            "values are float32 and uint8; give one type",
+        ),
+        (
+            {"train_values": values(), "test_values": 99 * values(5), "coords": COORDS},
+            "those of train stay within -0.5 to 1.5",
         ),
     ],
 )
