@@ -21,9 +21,12 @@ steps); photographs gain 3 dB at 1.5 and 2 and lose at 2.5 and 3, with rates cho
 Not yet run, for a GPU: cifar10, cifar10_spatial, celeba64.
 Functions other than images, minutes of training: vowels (in windows that begin with a glottal
 pulse) are ahead of PCA and of the lowest cosines, fields on a sphere ahead of spherical harmonics
-and PCA. Solids are ahead of PCA in dB and behind it in IoU, as thin parts stay below one half.
-Films are 0.3 dB behind PCA, and their digits are read far better from latents. Novel views of
-scenes after an hour (one seed) are ahead of all linear rivals from two views on, behind from one.
+and PCA. Solids of 64 classes are ahead of PCA in dB and behind it in IoU, as thin parts stay below
+one half; stacks are behind in both. Films are 0.3 dB behind PCA, and their digits are read far
+better from latents. Novel views of scenes after an hour (one seed) are ahead of all linear rivals
+from two views on, behind from one; after ten minutes (three seeds) they are behind them.
+Speed: of an outer step its matrix products, each alone at its own shape, take 46, 75 and 54 % (two
+cores with AVX2), its sines 2 to 7; the rest are passes over activations and what does not overlap.
 """
 
 PRUNING = """
