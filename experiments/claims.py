@@ -266,7 +266,7 @@ CLAIMS = (
         ("experiments.time_to_quality digits --out {out}",),
         ("time_to_quality_digits.json",),
         ("experiments/time_to_quality.py", "experiments/haiku_functa.py", *FITTED),
-        10,
+        22,
     ),
     Claim(
         "functa",
