@@ -1,11 +1,13 @@
 """What would ImageNet at 256 x 256 take, on 8 hosts of 8 devices like those of this machine?
 
-    python -m experiments.imagenet        3 minutes on a GPU, 20 on 2 CPU cores
+    python -m experiments.imagenet        3 minutes on a GPU, 20 on 2 CPU cores; not yet run
 
 It trains nothing: it compiles and times the outer step and the fit of the network of the paper
 (Bauer et al. 2023: 32 x 32 cells of 64 numbers, width 256) on random images, as many a device as
---device-batch says, and multiplies. Every device does the same work on its own images, so that 64
-take as long as one, if links and disks keep up: the bytes of gradients and images are in the table.
+--device-batch says, and multiplies. Losses of training see 16 of the 64 pixels of each cell: with
+all of them a step on one image needs more than 24 GB. Every device does the same work on its own
+images, so that 64 take as long as one, if links and disks keep up: the bytes of gradients and
+images are in the table.
 Prints the command lines; `imagenet_256` in them is a TFDS set of one's own, prepared at 256 x 256
 (array_record), so that it can be streamed.
 Result: experiments/results/imagenet.json, a row a kind of device that it was called on.
@@ -26,8 +28,10 @@ from groundfloor.runs import environment, read_json
 HOSTS, DEVICES_A_HOST = 8, 8
 TRAIN_IMAGES, SIDE = 1_281_167, 256
 GRID, LATENT_DIM, DEPTH = 32, 64, 8
+POINTS = 16  # of a cell, in the losses of training
 NETWORK = f"--grid {GRID} --latent-dim {LATENT_DIM} --depth {DEPTH}"
-FLAGS = f"--dataset imagenet_256 {NETWORK} --resident no --workers 16"
+LOSSES = f"--inner-points {POINTS} --outer-points {POINTS}"
+FLAGS = f"--dataset imagenet_256 {NETWORK} {LOSSES} --resident no --workers 16"
 TRAIN = f"python -m functa_jax.meta_train cifar10-spatial {FLAGS} --batch-size {{batch}}"
 EXPORT = "python -m functa_jax.export --run runs/meta_train-cifar10-spatial --dtype float16"
 CLUSTER = "--coordinator host0:1234 --processes 8 --process 0   (to 7, one a host)"
@@ -89,6 +93,8 @@ def measured(config):
         latent_dim=LATENT_DIM,
         depth=DEPTH,
         width=config.width,
+        inner_points=min(POINTS, (config.side // GRID) ** 2),
+        outer_points=min(POINTS, (config.side // GRID) ** 2),
         batch_size=batch,
     )
     random = np.random.default_rng(0)
@@ -105,6 +111,8 @@ def measured(config):
     train = outer_loop.make_train(model, settings, mesh, streamed=True)
     step = train.lower(state, points, values, None, None, positions).compile()
     memory = step.memory_analysis()
+    gigabytes = (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e9
+    print(f"a step on one device needs {gigabytes:.2f} GB", flush=True)
     seconds = []
     for _ in range(config.rounds + 1):
         began = time.perf_counter()
@@ -118,7 +126,7 @@ def measured(config):
         "device_batch": batch,
         "step_seconds": float(np.median(seconds[1:])),
         "fit_seconds_an_image": fit,
-        "step_gigabytes": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e9,
+        "step_gigabytes": gigabytes,
         "step_tflop": loop.step_flops(settings, model, config.side**2) / 1e12,
         "parameters": int(sum(np.size(leaf) for leaf in jax.tree.leaves(params))),
     }

@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,7 +105,10 @@ def data_of(
 
 def _as_scaled(data, scale):
     """A FunctionSet by the scale of a functa's own data; UserError where it then goes too far."""
-    data = data.rescaled(scale and tuple(scale))
+    scale = scale and tuple(scale)
+    if data.scale != scale:
+        print(f"{data.name}: values are scaled as those of training, instead", file=sys.stderr)
+    data = data.rescaled(scale)
     for split in (data.train, data.val, data.test):
         values = split.values if split.mask is None else split.values[split.mask]
         low, high = float(values.min(initial=0)), float(values.max(initial=0))

@@ -245,11 +245,15 @@ def _announce(config, data, run, model, mesh):
 
 def step_flops(config, model, points):
     """Floating-point operations of an outer step on images of `points` pixels: those of the matrix
-    products that its derivatives need, no more."""
+    products that its derivatives need, no more. inner_points and outer_points are of each cell."""
+
+    def seen(count):
+        return points if count is None else count * (config.cells if config.by_cells else 1)
+
     products = 1 + config.cg_iterations if config.update == "gauss_newton" else 1
     steps = config.inner_steps if config.training_steps is None else config.training_steps
-    flops = 3 * forward_flops(model, config.outer_points or points)
-    flops += 5 * steps * products * forward_flops(model, config.inner_points or points)
+    flops = 3 * forward_flops(model, seen(config.outer_points))
+    flops += 5 * steps * products * forward_flops(model, seen(config.inner_points))
     return config.batch_size * flops / (2 if config.first_order else 1)
 
 

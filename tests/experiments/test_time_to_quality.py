@@ -1,6 +1,7 @@
 """experiments.time_to_quality reads its curves right, and its rivals are what it says they are."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,9 @@ def test_a_step_of_gradients_has_the_operations_of_eighteen_forward_passes():
     shape = bench.Shape(config.width, config.depth, config.latent_dim, 8, 1, 1)
     found = loop.step_flops(config, shape, 64)
     assert found == 18 * loop.forward_flops(shape, 64) * config.batch_size
+    cells = replace(meta_train.PRESETS["digits-spatial"], inner_points=8, outer_points=8)
+    whole = loop.step_flops(replace(cells, inner_points=None, outer_points=None), shape, 64)
+    assert loop.step_flops(cells, shape, 64) == whole / 2  # 8 of the 16 pixels of a cell
 
 
 @pytest.mark.slow
