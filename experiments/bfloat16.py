@@ -1,7 +1,7 @@
 """Would bfloat16 operands of matrix products be good enough for a functa?
 
-    python -m experiments.bfloat16 digits          10 minutes on 2 CPU cores; no download
-    python -m experiments.bfloat16 cifar10-grid    two hours
+    python -m experiments.bfloat16 digits          25 minutes on 2 CPU cores; no download
+    python -m experiments.bfloat16 cifar10-grid    two hours; not yet run
 
 Devices with bfloat16 units multiply operands of 8 significant bits and add up in float32. That is
 emulated on any device: operands of all products of the network are rounded, in the forward pass, in
@@ -15,7 +15,8 @@ The preset of functa_jax.meta_train after equal steps, three seeds: PSNR of vali
 error of the outer gradient of one batch, at the end of the first training, relative to float64.
 Results: experiments/results/bfloat16_NAME.json.
 
-Wanted: within 0.1 dB of float32.
+Wanted: within 0.1 dB of float32. digits: -0.03 +- 0.05 dB with one product, 0.00 with three, where
+the gradient of a batch at the end of training is off by 22 % and by 0.04 % (float32: 0.001 %).
 """
 
 from contextlib import contextmanager

@@ -280,7 +280,7 @@ CLAIMS = (
         ("experiments.bfloat16 digits --out {out}",),
         ("bfloat16_digits.json",),
         ("experiments/bfloat16.py", *FITTED),
-        10,
+        25,
     ),
     Claim(
         "optim",
