@@ -295,11 +295,6 @@ def dessilbi_row(config, model, base, shape):
     }
 
 
-def kept(path):
-    """{what a row measures: row} of a file of earlier rows, the last of each; {} without a file."""
-    return {what(row): row for row in read_rows(path)}
-
-
 def what(row):
     """What a row measures: a shape of functa, a network and its base optimizer."""
     return row.get("shape") or (row["network"], row["base"])
@@ -310,7 +305,8 @@ BENCHES = {"functa": functa, "dessilbi": dessilbi}
 
 def main(config, name):
     """Measure and print row by row; returns the rows."""
-    rows, before = [], kept(runner.RESULTS / f"bench_{name}.jsonl")
+    rows = []
+    before = {what(row): row for row in read_rows(runner.RESULTS / f"bench_{name}.jsonl")}
     about = environment()
     for number, row in enumerate(BENCHES[name](config)):
         row |= {"machine": about["machine"], "date": about["finished"][:10]}

@@ -273,7 +273,7 @@ CLAIMS = (
         ("experiments.imagenet",),
         ("imagenet.json",),
         ("experiments/imagenet.py", *LATENTS),
-        20,
+        6,
     ),
     Claim(
         "functa",

@@ -25,7 +25,7 @@ from experiments import runner
 from functa_jax import meta_train
 from groundfloor import checks, cli
 from groundfloor.checks import Count
-from groundfloor.runs import environment, read_json
+from groundfloor.runs import machine, read_json
 
 HOSTS, DEVICES_A_HOST = 8, 8
 TRAIN_IMAGES, SIDE = 1_281_167, 256
@@ -66,7 +66,7 @@ def main(config):
     from functa_jax.training import devices
 
     devices.one_cpu_device_per_core()
-    row = {**measured(config), "machine": environment()["machine"]}
+    row = {**measured(config), "machine": machine()}
     row |= multiplied(row, config)
     path = config.results / "imagenet.json"
     rows = read_json(path)["rows"] if path.exists() else []
@@ -87,7 +87,7 @@ def measured(config):
     from functa_jax.model import siren
     from functa_jax.training import devices, loop, outer_loop
 
-    batch = config.device_batch
+    batch, seen = config.device_batch, min(POINTS, (config.side // GRID) ** 2)
     preset = meta_train.PRESETS["cifar10-spatial"]
     settings = replace(
         preset,
@@ -95,8 +95,8 @@ def measured(config):
         latent_dim=LATENT_DIM,
         depth=DEPTH,
         width=config.width,
-        inner_points=min(POINTS, (config.side // GRID) ** 2),
-        outer_points=min(POINTS, (config.side // GRID) ** 2),
+        inner_points=seen,
+        outer_points=seen,
         batch_size=batch,
     )
     random = np.random.default_rng(0)

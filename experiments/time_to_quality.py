@@ -43,7 +43,7 @@ from groundfloor.checks import AtLeastTwo, Count, Positive, Seed
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
 from groundfloor.plots import WIDTH, figure, legend, logarithmic
-from groundfloor.runs import environment, read_json, spread, write_json
+from groundfloor.runs import environment, machine, read_json, spread, write_json
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # of Adam
 OURS, DEEPMIND, HAIKU = "ours", "DeepMind's settings, our step", "plain haiku step"
@@ -228,9 +228,9 @@ def row(way, curves, target):
     came there."""
     ends = [last(curve) for curve in curves]
     row = {"way": way, "target": target, "last_psnr": None if None in ends else spread(ends)}
+    row["reached"] = sum(max(curve["psnr"], default=-math.inf) >= target for curve in curves)
     for unit in ("seconds", "steps", "gflop"):
         reached = [steps_to(target, curve[unit], curve["psnr"]) for curve in curves if curve[unit]]
-        row["reached"] = row.get("reached", sum(place is not None for place in reached))
         row[unit] = spread(reached) if reached and None not in reached else None
     return row
 
@@ -247,7 +247,7 @@ def step_times(config, own, data, out):
     height, _, channels = data.train.images.shape[1:]
     batch = deepminds(own, 1.0, own.w0).batch_size
     shape = bench.Shape(own.width, own.depth, own.latent_dim, height, channels, batch)
-    about = {**asdict(shape), "rounds": config.rounds, "machine": environment()["machine"]}
+    about = {**asdict(shape), "rounds": config.rounds, "machine": machine()}
     path = out / "steps.json"
     if not path.exists() or read_json(path)["about"] != about:
         write_json(

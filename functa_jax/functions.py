@@ -4,7 +4,7 @@ import numpy as np
 
 from functa_jax.functa_file import sides_of
 from functa_jax.images import signals
-from functa_jax.modalities.modality import MODALITIES
+from functa_jax.modalities.modality import refuse_outside
 from functa_jax.training.samples import Samples, point_weights
 from groundfloor.data.functions import lattice_points
 from groundfloor.errors import UserError
@@ -72,8 +72,5 @@ def _finite(functa, coords):
         raise UserError("coords hold no points")
     if not np.isfinite(coords).all():
         raise UserError("coords are not finite")
-    if MODALITIES[functa.config.modality].unit_cube and coords.size:
-        low, high = float(coords.min()), float(coords.max())
-        if not -1e-6 <= low <= high <= 1 + 1e-6:
-            raise UserError(f"coords are {low:g} to {high:g}; points lie in [0, 1]^{inputs}")
+    refuse_outside(functa.config.modality, coords, "coords")
     return coords

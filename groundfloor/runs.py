@@ -287,8 +287,13 @@ def cores():
     return os.cpu_count() or 1
 
 
-def processor():
-    """The processor's name and, on Linux, its widest unit for products: "AMD EPYC, avx2"."""
+def machine():
+    """This machine in words: "AMD EPYC, avx2, 2 cores"."""
+    return f"{_processor()}, {cores()} cores"
+
+
+def _processor():
+    """The processor's name and, on Linux, its widest unit for products."""
     try:
         told = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -315,7 +320,7 @@ def environment():
         "commit": _git(root, "rev-parse", "HEAD") or "unknown",
         "uncommitted_changes": bool(_git(root, "diff", "HEAD", "--name-only", "--", "*.py")),
         "versions": versions,
-        "machine": f"{processor()}, {cores()} cores",
+        "machine": machine(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -4,7 +4,7 @@ import zipfile
 from importlib import import_module
 from pathlib import Path
 
-from functa_jax.modalities.modality import MODALITIES
+from functa_jax.modalities.modality import refuse_outside
 from functa_jax.scenes import srn, views
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
@@ -92,10 +92,5 @@ def refuse_other_kind(functa, run, data):
     if kinds[0] != kinds[1]:
         given, made_for = (f"from {inputs} to {channels} numbers" for inputs, channels in kinds)
         raise UserError(f"functions of {name} are {given}; {run} was made for those {made_for}")
-    if MODALITIES[functa.config.modality].unit_cube:
-        for split in (data.train, data.val, data.test):
-            if split.coords.size and not (split.coords.min() >= 0 and split.coords.max() <= 1):
-                raise UserError(
-                    f"points of {name} are {split.coords.min():g} to {split.coords.max():g}; {run} "
-                    f"was made for those in [0, 1]^{functa.config.inputs}"
-                )
+    for split in (data.train, data.val, data.test):
+        refuse_outside(functa.config.modality, split.coords, f"points of {name}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from functa_jax.modalities import metrics
+from groundfloor.errors import UserError
 
 
 def cosines_of_latitude(coords):
@@ -35,6 +36,15 @@ class Modality:
     measure: Callable = metrics.psnr
     weigh: Callable | None = None
     unit_cube: bool = True
+
+
+def refuse_outside(modality, coords, what):
+    """UserError where points (..., d) of a modality that has [0, 1]^d are not all in it."""
+    if not MODALITIES[modality].unit_cube or not coords.size:
+        return
+    low, high = float(coords.min()), float(coords.max())
+    if not -1e-6 <= low <= high <= 1 + 1e-6:
+        raise UserError(f"{what} are {low:g} to {high:g}; points lie in [0, 1]^{coords.shape[-1]}")
 
 
 MODALITIES = {

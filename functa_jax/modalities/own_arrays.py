@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from dataclasses import replace
 
 import numpy as np
 
@@ -145,6 +146,19 @@ def scaled(values, scale):
     if scale is None:
         return values.astype(np.float32)
     return ((values.astype(np.float64) - scale[0]) * scale[1]).astype(np.float32)
+
+
+def rescaled(data, scale):
+    """A FunctionSet by another scale; `scale` and that of the data may be None."""
+    if scale == data.scale:
+        return data
+    offset, factor = data.scale or (0.0, 1.0)
+    splits = {}
+    for part in PARTS:
+        split = getattr(data, part)
+        given = split.values.astype(np.float64) / factor + offset
+        splits[part] = replace(split, values=scaled(given, scale))
+    return replace(data, **splits, scale=scale)
 
 
 def _lattice(coords):

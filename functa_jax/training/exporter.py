@@ -17,7 +17,7 @@ import numpy as np
 
 from functa_jax.functaset import COLUMNS, SPLITS, Functaset, Latents, find_shards, shard_path
 from functa_jax.images.signals import HIGHEST, LOWEST
-from functa_jax.modalities import loading
+from functa_jax.modalities import loading, own_arrays
 from functa_jax.training import devices
 from groundfloor import seeds
 from groundfloor.data import datasets
@@ -106,13 +106,14 @@ def data_of(
 def _as_scaled(data, scale):
     """A FunctionSet by the scale of a functa's own data; UserError where it then goes too far."""
     scale = scale and tuple(scale)
-    if data.scale != scale:
-        print(f"{data.name}: values are scaled as those of training, instead", file=sys.stderr)
-    data = data.rescaled(scale)
+    if data.scale == scale:
+        return data
+    print(f"{data.name}: values are scaled as those of training, instead", file=sys.stderr)
+    data = own_arrays.rescaled(data, scale)
     for split in (data.train, data.val, data.test):
         values = split.values if split.mask is None else split.values[split.mask]
         low, high = float(values.min(initial=0)), float(values.max(initial=0))
-        if split.values.dtype != np.uint8 and not LOWEST <= low <= high <= HIGHEST:
+        if not LOWEST <= low <= high <= HIGHEST:
             raise UserError(
                 f"values of {data.name}, scaled as those of training, go from {low:g} to {high:g}; "
                 f"{LOWEST:g} to {HIGHEST:g} can be"

@@ -5,7 +5,7 @@ whose coordinates nobody has to store. Everything else comes as `FunctionSet`.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -86,20 +86,6 @@ class FunctionSet:
         so many functions in val and test."""
         found = len(np.unique(self.train.labels)) if self.num_classes else 0
         require_enough(self, found, classes, val, test)
-
-    def rescaled(self, scale):
-        """The same by another scale; one is given where the data have one."""
-        if scale == self.scale:
-            return self
-        offset, factor = self.scale or (0.0, 1.0)
-
-        def again(split):
-            given = np.float64(split.values) / factor + offset
-            values = np.float32(given if scale is None else (given - scale[0]) * scale[1])
-            return replace(split, values=values)
-
-        splits = {name: again(getattr(self, name)) for name in ("train", "val", "test")}
-        return replace(self, **splits, scale=scale)
 
 
 def lattice_points(*sides):

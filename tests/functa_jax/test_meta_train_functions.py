@@ -9,6 +9,7 @@ import pytest
 import functa_jax
 from functa_jax import compare, export, meta_train, view
 from functa_jax.evaluation import classification
+from functa_jax.functa import Functa
 from functa_jax.meta_train import PRESETS, Config
 from functa_jax.modalities import loading
 from functa_jax.tasks import denoise, inpaint, superresolve
@@ -179,6 +180,16 @@ def test_files_of_other_units_are_scaled_as_those_of_training(tmp_path):
     saved("far.npz", 0, 5000)
     said = fault(exporter.data_of, run[0], tmp_path, name=str(tmp_path / "far.npz"))
     assert "scaled as those of training, go from" in said
+    assert exporter.data_of(run[0], tmp_path).fingerprint == data.fingerprint
+
+
+def test_points_outside_the_unit_cube_are_refused(tmp_path):
+    functa = Functa(loop.model_config(Config(), occupancies()), {}, (2, 2, 2))
+    data = occupancies()
+    loading.refuse_other_kind(functa, tmp_path, data)
+    far = replace(data.test, coords=31 * data.test.coords)
+    said = fault(loading.refuse_other_kind, functa, tmp_path, replace(data, test=far))
+    assert said == "points of made up are 7.75 to 23.25; points lie in [0, 1]^3"
 
 
 def occupancies(modality="voxels", sides=(2, 2, 2)):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from functa_jax.modalities import files, sound
+from functa_jax.modalities.own_arrays import rescaled
 from functa_jax.modalities.own_folders import WINDOW
 from groundfloor.data.functions import lattice_points
 from groundfloor.errors import UserError
@@ -128,11 +129,11 @@ def test_other_units_are_scaled_by_train_and_said(tmp_path, capsys):
     found, _ = together(data)
     low, high = celsius.min(), celsius.max()
     assert np.allclose(found, (celsius - low) / (high - low), atol=1e-6)
-    found, _ = together(data.rescaled(None))
+    found, _ = together(rescaled(data, None))
     np.testing.assert_allclose(found, celsius, atol=1e-4)
-    found, _ = together(data.rescaled((-20.0, 1 / 60)))
+    found, _ = together(rescaled(data, (-20.0, 1 / 60)))
     np.testing.assert_allclose(found, values(), atol=1e-5)
-    assert data.rescaled(data.scale) is data
+    assert rescaled(data, data.scale) is data
     counts = files.load(write(tmp_path, values=np.arange(180).reshape(30, 6), coords=COORDS))
     assert together(counts)[0].max() == 1
 
