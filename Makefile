@@ -35,6 +35,7 @@ lint: setup
 
 bench: setup
 	$(RUN) -m experiments.bench functa
+	$(RUN) -m experiments.bench streams
 	$(RUN) -m experiments.bench dessilbi
 
 report: setup

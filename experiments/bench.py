@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from operator import truediv
 from pathlib import Path
 
-from experiments import runner
+from experiments import runner, streams
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Positive
 from groundfloor.runs import atomic, environment, read_rows
@@ -296,11 +296,11 @@ def dessilbi_row(config, model, base, shape):
 
 
 def what(row):
-    """What a row measures: a shape of functa, a network and its base optimizer."""
-    return row.get("shape") or (row["network"], row["base"])
+    """What a row measures: a shape of functa, a network and its base optimizer, if any."""
+    return row.get("shape") or (row["network"], row.get("base"))
 
 
-BENCHES = {"functa": functa, "dessilbi": dessilbi}
+BENCHES = {"functa": functa, "streams": streams.rows, "dessilbi": dessilbi}
 
 
 def main(config, name):

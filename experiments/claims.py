@@ -263,6 +263,13 @@ CLAIMS = (
     ),
     Claim(
         "functa",
+        ("experiments.bench streams --results experiments/results",),
+        ("bench_streams.jsonl",),
+        ("experiments/streams.py", "functa_jax/training", "groundfloor/data"),
+        3,
+    ),
+    Claim(
+        "functa",
         ("experiments.time_to_quality digits --out {out}",),
         ("time_to_quality_digits.json",),
         ("experiments/time_to_quality.py", "experiments/haiku_functa.py", *FITTED),

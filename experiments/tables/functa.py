@@ -181,6 +181,10 @@ LATENTS = (
     ),
     Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
     Table(
+        "bench_streams.jsonl",
+        "Speed of training on CIFAR-10 read from its files, beside one in memory",
+    ),
+    Table(
         "time_to_quality_digits.json",
         "Seconds of training until a quality is reached: digits, 32 numbers",
         QUALITY,

@@ -54,8 +54,6 @@ def train(config, data, run, weights=None):
     """
     of_images = isinstance(data, Dataset)
     model = model_config(config, data)
-    streamed = of_images and feed.is_streamed(data.train, config.resident)
-    samples = Samples.of(model, data.train.take(slice(0)) if streamed else data.train)
     mesh = devices.data_mesh(config.batch_size)
     if run is not None:
         _announce(config, data, run, model, mesh)
@@ -87,20 +85,8 @@ def train(config, data, run, weights=None):
     if of_images:
         resolution = data.train.images.shape[1:3]
     elif data.train.shared:
-        coords, resolution = samples.coords, data.lattice
-    samples = samples.instructive(model)
-    weights = devices.put(samples.weights, mesh)
-    if streamed:
-        images = feed.Streamed(model, config, data.train, mesh)
-    else:
-        images = feed.Resident(
-            config, samples, data.train.labels if config.class_loss else None, mesh
-        )
-    points = devices.put(samples.coords, mesh)
-    positions = devices.put(
-        np.arange(config.batch_size, dtype=np.int32), mesh, PartitionSpec(devices.AXIS)
-    )
-    run_steps = outer_loop.make_train(model, config, mesh, streamed)
+        coords, resolution = data.train.coords, data.lattice
+    outer_steps = OuterSteps(config, data, model, mesh)
 
     def functa_of(state):
         return Functa(
@@ -131,8 +117,7 @@ def train(config, data, run, weights=None):
         while step < config.steps:
             evaluated = (step // config.eval_every + 1) * config.eval_every
             until = min(step + config.dispatch, config.steps, evaluated)
-            values, labels, rows = images.steps(step, until)
-            state, metrics = run_steps(state, points, values, labels, rows, positions, weights)
+            state, metrics = outer_steps(state, step, until)
             metrics = devices.fetch(metrics)
             due = until % config.eval_every == 0 or until == config.steps
             fault = guard.fault(step, metrics, due)
@@ -168,6 +153,32 @@ def train(config, data, run, weights=None):
                 numbers = {"seconds": np.float32(seconds), "best": np.float32(guard.best)}
                 checkpoints.save({**devices.fetch(state), **numbers})
     return functa_of(state), seconds_before + time.monotonic() - began
+
+
+class OuterSteps:
+    """The outer steps of a training, compiled, with all that they see of the data on its devices,
+    or on the way there."""
+
+    def __init__(self, config, data, model, mesh):
+        """config: meta_train.Config; model: `model_config` of it and the data."""
+        streamed = isinstance(data, Dataset) and feed.is_streamed(data.train, config.resident)
+        split = data.train.take(slice(0)) if streamed else data.train
+        samples = Samples.of(model, split).instructive(model)
+        if streamed:
+            self.images = feed.Streamed(model, config, data.train, mesh)
+        else:
+            labels = data.train.labels if config.class_loss else None
+            self.images = feed.Resident(config, samples, labels, mesh)
+        self.points = devices.put(samples.coords, mesh)
+        self.weights = devices.put(samples.weights, mesh)
+        positions = np.arange(config.batch_size, dtype=np.int32)
+        self.positions = devices.put(positions, mesh, PartitionSpec(devices.AXIS))
+        self.run = outer_loop.make_train(model, config, mesh, streamed)
+
+    def __call__(self, state, step, until):
+        """The state after the steps from `step` until `until`, and their metrics, arrays (S,)."""
+        values, labels, rows = self.images.steps(step, until)
+        return self.run(state, self.points, values, labels, rows, self.positions, self.weights)
 
 
 def _rate(progress, steps, batch_size):

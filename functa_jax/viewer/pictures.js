@@ -51,6 +51,7 @@ async function render() {
   await pass(block);
   coarse = false;
   if (!outdated) await measured();
+  await viewer.ready; // thumbnails first: they take less time than the last pass
   for (block /= 2; block >= 1 && !outdated; block /= 2) await pass(block);
 }
 

@@ -6,7 +6,7 @@ class Pool {
     const url = URL.createObjectURL(
       new Blob([element("worker").textContent], { type: "text/javascript" }),
     );
-    const count = Math.min(Math.max((navigator.hardwareConcurrency || 2) - 1, 1), 8);
+    const count = Math.min(navigator.hardwareConcurrency || 2, 8);
     this.queue = [];
     this.idle = Array.from({ length: count }, () => this.start(url));
     this.versions = new WeakMap(); // latent -> number, by which workers know it again

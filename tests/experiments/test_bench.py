@@ -1,13 +1,15 @@
 """The benchmark compares equals: both sides train alike, and its figures hang together."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from experiments import bench
+from experiments import bench, streams
 from functa_jax.training import loop
 from groundfloor import cli
 from groundfloor.runs import environment
+from tests.functa_jax.training.tiny import TINY
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,27 @@ def test_rows_are_kept_where_asked(tmp_path, capsys):
     args = ["dessilbi", "--rounds", "1", "--seconds", "0.01", "--json", "--results", str(tmp_path)]
     cli.run(bench.main, bench.Config, dict.fromkeys(bench.BENCHES, bench.Config()), args)
     assert (tmp_path / "bench_dessilbi.jsonl").read_text() == capsys.readouterr().out
+
+
+def test_streamed_and_resident_training_take_turns(monkeypatch):
+    """Of a clock that ticks twice as long in a streamed turn."""
+    clock, turns = [0.0], []
+
+    def training(settings):
+        def turn():
+            turns.append(settings.resident)
+            clock[0] += 0.5 if settings.resident == "no" else 0.25
+
+        return turn
+
+    monkeypatch.setattr(streams, "training", training)
+    monkeypatch.setattr(streams.time, "perf_counter", lambda: clock[0])
+    settings = replace(TINY, dispatch=10, batch_size=8)
+    row = streams.row("tiny", settings, bench.Config(rounds=3, seconds=1.0))
+    assert row["ratio"] == 0.5
+    assert (row["streamed_images_per_s"], row["resident_images_per_s"]) == (160, 320)
+    once = ["no"] * 3 + ["yes"] * 5  # a dispatch that is not counted, then a second's
+    assert turns == ["no", "yes"] + 3 * once
 
 
 def test_a_row_stands_above_what_was_kept_of_it(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,76 @@
+"""Training on images that are read from their files, beside the same on images in memory.
+
+A part of experiments.bench. Each turn begins with a dispatch that is not counted, in which the
+stream reads again what it had read ahead while the other worked.
+"""
+
+import statistics
+import time
+from dataclasses import replace
+from operator import truediv
+
+from functa_jax import meta_train
+
+CIFAR10 = {"dataset": "cifar10", "steps": 1_000_000}  # as many as are needed
+NETWORKS = {
+    "cifar10-spatial-cpu": replace(meta_train.PRESETS["cifar10-spatial-cpu"], **CIFAR10),
+    "digits' network": replace(meta_train.PRESETS["digits"], **CIFAR10),  # the quickest step
+}
+
+
+def rows(config):
+    """One row a network: images a second of both, and their ratio, by rounds."""
+    from functa_jax.training import devices
+
+    devices.one_cpu_device_per_core()
+    return (row(name, settings, config) for name, settings in NETWORKS.items())
+
+
+def row(name, settings, config):
+    """The row of a network with the settings of meta_train; config: of experiments.bench."""
+    import jax
+
+    times = {training(replace(settings, resident=r)): [] for r in ("no", "yes")}
+    for turn in times:
+        turn()  # compiles
+    for _ in range(config.rounds):
+        for turn, measured in times.items():
+            turn()
+            dispatches, began = 0, time.perf_counter()
+            while time.perf_counter() - began < config.seconds:
+                turn()
+                dispatches += 1
+            measured.append((time.perf_counter() - began) / dispatches)
+    images = settings.dispatch * settings.batch_size
+    streamed, resident = (images / statistics.median(measured) for measured in times.values())
+    streamed_times, resident_times = times.values()
+    return {
+        "network": name,
+        "streamed_images_per_s": round(streamed, 1),
+        "resident_images_per_s": round(resident, 1),
+        "ratio": round(statistics.median(map(truediv, resident_times, streamed_times)), 3),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}",
+    }
+
+
+def training(settings):
+    """turn(): the next dispatch of outer steps."""
+    import jax
+
+    from functa_jax.modalities import loading
+    from functa_jax.training import devices, loop, outer_loop
+
+    data = loading.load(settings, None, settings.resident)
+    model = loop.model_config(settings, data)
+    mesh = devices.data_mesh(settings.batch_size)
+    steps = loop.OuterSteps(settings, data, model, mesh)
+    state = devices.put(jax.device_get(outer_loop.init_state(model, settings)), mesh)
+    done = 0
+
+    def turn():
+        nonlocal state, done
+        state, metrics = steps(state, done, done + settings.dispatch)
+        done += settings.dispatch
+        devices.fetch(metrics)
+
+    return turn
