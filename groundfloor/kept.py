@@ -66,6 +66,15 @@ def newest(folder, suffix, say=print):
     return None
 
 
+def forget_newest(folder, suffix):
+    """Remove what is kept of the last step, good or damaged, unless there is nothing earlier."""
+    paths = _all(folder, suffix)
+    last = [path for path in paths if _step(path) == _step(paths[-1])]
+    if len(last) < len(paths):
+        for path in last:
+            _remove(path)
+
+
 def remember(folder, step):
     """From here on, whoever stops the command is told that `step` is kept."""
     if step > 0:

@@ -23,17 +23,19 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax also logs what it 
 class Checkpoints:
     """The newest few training states of a run: trees of arrays with a "step".
 
-    folder: where they lie, or None to hold the last one in memory (as processes other than the
-    first do, which are sent what the first one has).
+    folder: where they lie, or None to hold them in memory (as processes other than the first do,
+    which are sent what the first one has).
     """
 
     def __init__(self, folder):
-        self.folder, self.last = folder, None
+        self.folder, self.held = folder, []
 
     def save(self, state):
         """Keep a state, a tree of NumPy arrays; whole or not at all."""
         if self.folder is None:
-            self.last = jax.tree.map(np.copy, state)  # what is given may lie in JAX's memory
+            earlier = [other for other in self.held if other["step"] < state["step"]]
+            copied = jax.tree.map(np.copy, state)  # what is given may lie in JAX's memory
+            self.held = [*earlier[1 - KEPT :], copied]
             return
         arrays = jax.tree.map(np.asarray, state)  # orbax forgets the type of scalars
 
@@ -54,9 +56,16 @@ class Checkpoints:
             return None
         return devices.of_first(like if state is None else state)
 
+    def forget_newest(self):
+        """Drop the newest state for good, unless it is the only one."""
+        if self.folder is None:
+            self.held = self.held[:1] + self.held[1:-1]
+        else:
+            kept.forget_newest(self.folder, "")
+
     def _newest(self, like, say):
         if self.folder is None:
-            return self.last and dict(self.last)
+            return dict(self.held[-1]) if self.held else None
         newest = kept.newest(self.folder, "", say)
         if newest is None:
             return None

@@ -77,6 +77,7 @@ def train(config, data, run, weights=None):
     else:
         say(f"resuming from the checkpoint at step {int(state['step']):,}")
     step, seconds_before = int(state["step"]), float(state.pop("seconds"))
+    checkpoint = step
     guard = Guard(float(state.pop("best")), config.collapse)
     if run is not None:
         run.forget_after(step)
@@ -124,10 +125,13 @@ def train(config, data, run, weights=None):
             if fault:
                 damping = devices.fetch(state["damping"]) / 2
                 _stop_or_go_on(config, fault, damping)
+                if step < checkpoint + GUARDED_STEPS:  # it was saved while falling
+                    checkpoints.forget_newest()
                 state = checkpoints.restore(start, say)
                 state["damping"] = damping
                 checkpoints.save(state)
-                step, _ = int(state["step"]), state.pop("seconds")
+                step = checkpoint = int(state["step"])
+                state.pop("seconds")
                 guard = Guard(float(state.pop("best")), config.collapse)
                 state = devices.put(state, mesh)
                 progress.advance(step - progress.done)
@@ -152,6 +156,7 @@ def train(config, data, run, weights=None):
             if due:
                 numbers = {"seconds": np.float32(seconds), "best": np.float32(guard.best)}
                 checkpoints.save({**devices.fetch(state), **numbers})
+                checkpoint = step
     return functa_of(state), seconds_before + time.monotonic() - began
 
 

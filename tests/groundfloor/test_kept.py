@@ -92,6 +92,17 @@ def test_a_run_that_goes_back_never_loses_what_it_just_saved(tmp_path_factory, k
 
 
 @KINDS
+def test_the_newest_is_forgotten_unless_it_is_the_only_one(kind, tmp_path):
+    kept.forget_newest(tmp_path, kind.suffix)
+    for step in (3, 7, 9):
+        kind.save(tmp_path, step, b"whole", 3)
+    damage(tmp_path, 9)
+    for left in ([3, 7], [3], [3]):
+        kept.forget_newest(tmp_path, kind.suffix)
+        assert steps(tmp_path) == left
+
+
+@KINDS
 def test_two_of_one_step_after_a_kill_are_told_apart_by_time(kind, tmp_path, monkeypatch):
     """A roll-back saves a step again; a kill may come before the old file is deleted."""
     for content in (b"a", b"b", b"c", b"d"):

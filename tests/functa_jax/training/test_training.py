@@ -49,6 +49,31 @@ def test_roll_back_halves_the_rate_and_ends(tmp_path, capsys):
     assert "outer rate times 0.5" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("guarded, back", [(50, 4), (2, 8)])
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_checkpoint_that_was_saved_while_falling_is_dropped(
+    guarded, back, on_disk, tmp_path, monkeypatch
+):
+    """A fault among the first steps after the checkpoint of step 8, or among later ones."""
+    steps, faults = [], ["training collapsed"]
+
+    def fault(self, step, metrics, checkpoint):
+        steps.append(step)
+        return faults.pop() if step == 11 and faults else None
+
+    monkeypatch.setattr(loop.Guard, "fault", fault)
+    monkeypatch.setattr(loop, "GUARDED_STEPS", guarded)
+    config = replace(TINY, on_divergence="rollback")
+    if on_disk:
+        trained(tmp_path / "run", config)
+        rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+        assert [row["step"] for row in rows if row.get("event") == "rollback"] == [back]
+        assert rows[-1]["step"] == 12
+    else:
+        loop.train(config, DATA, None)
+    assert steps[: steps.index(11) + 2] == [0, 3, 4, 7, 8, 11, back]
+
+
 @given(
     st.lists(st.floats(5, 15, width=32), min_size=1, max_size=200),
     st.lists(st.integers(1, 60), min_size=1, max_size=5),
