@@ -108,7 +108,7 @@ class Bench:
         config, loss, average = self.config, None, None
         optimizer = finetune.optimizer_for(self.model, config.dense_rate, config.decay)
         if config.recipe == "mixed":
-            optimizer = finetune.optimizer_for(self.model, config.dense_rate, recipe.DECAY)
+            optimizer = recipe.optimizer_for(self.model, config.dense_rate)
             loss = partial(recipe.mixed_loss, self.task)
             average = recipe.average(self.model, config.dense_steps)
         with Progress(config.dense_steps, "step") as progress:

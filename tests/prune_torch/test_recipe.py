@@ -46,7 +46,7 @@ def test_a_killed_training_with_mixed_images_goes_on_bit_for_bit(bench, tmp_path
             losses.append(float(value.detach()))
             return value
 
-        optimizer = finetune.optimizer_for(model, 1e-3, recipe.DECAY)
+        optimizer = recipe.optimizer_for(model, 1e-3)
         options = {"seed": 3, "loss": loss, "average": mean, "after": kill, "keep": keep}
         finetune.run(bench.task, model, optimizer, 8, **options)
         return mean.module.state_dict()
@@ -58,6 +58,47 @@ def test_a_killed_training_with_mixed_images_goes_on_bit_for_bit(bench, tmp_path
         train(4, tmp_path)
     resumed = train(None, tmp_path)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_muon_moves_the_matrices_of_blocks_as_torch_does(bench, monkeypatch):
+    """Were it not for bfloat16; all else moves as by AdamW."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)
+    ours, theirs = copy.deepcopy(bench.model), copy.deepcopy(bench.model)
+    optimizer = recipe.optimizer_for(ours, 1e-3)
+    of_blocks = [p for p in theirs.blocks.parameters() if p.dim() == 2]
+    chosen = {id(p) for p in of_blocks}
+    rest = [p for p in theirs.parameters() if id(p) not in chosen]
+    muon = torch.optim.Muon(
+        of_blocks, lr=1e-3, weight_decay=recipe.DECAY, adjust_lr_fn="match_rms_adamw"
+    )
+    groups = [
+        {"params": [p for p in rest if p.dim() == 2], "weight_decay": recipe.DECAY},
+        {"params": [p for p in rest if p.dim() != 2], "weight_decay": 0.0},
+    ]
+    theirs_optimizers = [muon, torch.optim.AdamW(groups, lr=recipe.OTHERS * 1e-3)]
+    for step in range(3):
+        for model, steppers in ((ours, [optimizer]), (theirs, theirs_optimizers)):
+            model.zero_grad()
+            bench.task.loss(model, bench.task.batch(0, step)).backward()
+            for stepper in steppers:
+                stepper.step()
+    before = dict(bench.model.named_parameters())
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        moved, wanted = mine - before[name], other - before[name]
+        error = float((moved - wanted).norm() / wanted.norm().clamp(min=1e-9))
+        assert error < 1e-3, (name, error)
+
+
+def test_orthogonal_keeps_singular_vectors_and_levels_values():
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((12, 30), (30, 12)):
+        u, _ = torch.linalg.qr(torch.randn(shape[0], 12, generator=generator))
+        v, _ = torch.linalg.qr(torch.randn(shape[1], 12, generator=generator))
+        values = torch.logspace(0, -1.5, 12)
+        found = u.T @ recipe.orthogonal(u * values @ v.T) @ v
+        level = found.diagonal()
+        torch.testing.assert_close(found, level.diag(), atol=1e-4, rtol=0)
+        assert level.min() > 0.6 and level.max() < 1.3
 
 
 @pytest.mark.parametrize("kind", range(6))
