@@ -156,6 +156,7 @@ def filters(folder, epoch):
     elif hasattr(optimizer, "blocks"):
         weights = structure.restricted(optimizer, structure.masks(optimizer))
         model.conv3.weight.data.copy_(weights[LAYER])
+    model.activation = torch.nn.LeakyReLU(0.01)  # else a filter that grey leaves dead stays grey
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     count = model.conv3.out_channels

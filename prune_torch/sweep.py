@@ -78,7 +78,7 @@ class Config(Output, DataConfig):
     dense_rate: Positive = 1e-3
     """Its learning rate (AdamW, warm-up, cosine)."""
     recipe: Literal["plain", "mixed"] = "plain"
-    """How it is trained: as the cells are, or with mixed images and averaged weights."""
+    """How it is trained: as the cells are, or with mixed images, Muon and averaged weights."""
     retrain: bool = False
     """Train it even if the package has one of these settings."""
     steps: AtLeastTwo = 120
@@ -155,7 +155,8 @@ PRESETS = {
         mean_pool=True,
         augment=True,
         batch_size=128,
-        dense_steps=22_000,
+        dense_steps=12_000,
+        dense_rate=1e-2,
         recipe="mixed",
         steps=1000,
     ),
