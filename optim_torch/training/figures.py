@@ -55,7 +55,7 @@ def norms(axis, times, values, selected=None):
         axis.plot(times, values, color=FREE, linewidth=0.5, alpha=0.7)
     else:
         for chosen, colour, label in (
-            (~selected, DROPPED, "not in it"),
+            (~selected, DROPPED, "other groups"),
             (selected, SELECTED, "groups in the support of Γ at the end"),
         ):
             if chosen.any():
