@@ -2,7 +2,7 @@
 
     python -m experiments.landscape digits            14 minutes on 2 CPU cores
     python -m experiments.landscape digits-edge       5 minutes of one core
-    python -m experiments.landscape cifar10-light     26 minutes on 2 CPU cores
+    python -m experiments.landscape cifar10-light     10 minutes of one core
     python -m experiments.landscape cifar10-course    on a GPU; not yet run
     python -m experiments.landscape cifar10-paper     on a GPU; not yet run
 

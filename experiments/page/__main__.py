@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
+from PIL import Image
 
 from experiments import runner
 from experiments.page import sentences
@@ -54,8 +55,11 @@ def main(config):
     page = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("index.html")
+    shown = chapters(config.results)
+    names = [name for pictures in shown.values() for name, _ in pictures]
     html = page.render(
-        chapters=chapters(config.results),
+        chapters=shown,
+        sizes={name: Image.open(config.results / name).size for name in names},
         viewers={name: text for name, text in VIEWERS.items() if (config.results / name).exists()},
         data=script_safe({"sweep": sweep(config.results), **curves(config.results)}),
         script=(HERE / "charts.js").read_text(encoding="utf-8"),
@@ -72,7 +76,8 @@ def chapters(results):
     UserError if one has no sentence.
     """
     found = {chapter: [] for chapter in sentences.CHAPTERS}
-    for name in sorted(path.name for path in results.glob("*.png")):
+    paths = (*results.glob("*.png"), *results.glob("*.gif"))
+    for name in sorted(path.name for path in paths):
         told = sentences.chapter_and_sentence(name)
         if told is None:
             raise UserError(f"{results / name} has no sentence in experiments/page/sentences.py")

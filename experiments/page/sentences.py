@@ -45,13 +45,14 @@ CHAPTERS = {
         "worse at low density than the magnitude of DessiLBI's own weights (blue), which in turn "
         "beats that of SGD's (black).",
         "dessilbi_filters": "Left, norms of 120 filters in training: DessiLBI lifts a few and lets "
-        "the others go to zero; SGD keeps all. Right, what excites each filter most; black: gone.",
+        "the others go to zero; SGD (grey) keeps all. Right, what excites each filter most; black: "
+        "gone.",
         "dessilbi_growing_mnist": "A network that starts small and widens the layers whose filters "
         "all enter: parameters after each epoch, three seeds.",
     },
     "BatchNorm and the landscape": {
-        "landscape_landscape": "Along the gradient, at one rate: loss, change of the gradient and "
-        "effective β, with BatchNorm (blue) and without it.",
+        "landscape_landscape": "A column a rate: loss, change of the gradient and effective β "
+        "along the gradient, with BatchNorm (blue) and without it (orange).",
         "landscape_digits_landscape": "A column a rate. At small rates the loss along the gradient "
         "stays in a narrow band with BatchNorm (blue) and in a wide one without (orange); at the "
         "largest both are alike, and β follows the rate, not BatchNorm.",
@@ -73,6 +74,9 @@ CHAPTERS = {
         "with the plain step they take nine times as long.",
     },
     "Functions other than images": {
+        "functions_scenes_hour.gif": "Around six test scenes: above, the truth; below, what four "
+        "views tell after an hour of training.",
+        "functions_scenes.gif": "The same after ten minutes of training.",
         "functions_scenes_hour": "Views of three test scenes that nobody gave, from four given "
         "ones, after an hour of training: the functa has closed bodies with shading and no edges; "
         "linear rivals, which know the cameras, have edges and noise.",
@@ -130,8 +134,7 @@ CHAPTERS = {
 
 def chapter_and_sentence(name):
     """(chapter, sentence) of a picture's file name, or None."""
-    stem = name.rpartition(".")[0]
-    names = (stem, _without_preset(stem))
+    names = (name, _without_preset(name))
     fitting = [
         (len(start), chapter, sentence)
         for chapter, sentences in CHAPTERS.items()
@@ -141,7 +144,7 @@ def chapter_and_sentence(name):
     return max(fitting)[1:] if fitting else None
 
 
-def _without_preset(stem):
-    """landscape_digits-edge_rates -> landscape_rates: one sentence for all presets."""
-    first, _, rest = stem.partition("_")
-    return f"{first}_{rest.partition('_')[2]}" if first == "landscape" else stem
+def _without_preset(name):
+    """landscape_digits-edge_rates.png -> landscape_rates.png: one sentence for all presets."""
+    first, _, rest = name.partition("_")
+    return f"{first}_{rest.partition('_')[2]}" if first == "landscape" else name

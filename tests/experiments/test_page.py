@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import curves, pictures, runner
 from experiments.page import __main__ as page
@@ -24,15 +25,16 @@ def results(tmp_path):
     (tmp_path / "curves").mkdir()
     for name in SMALL:
         shutil.copy(runner.RESULTS / name, tmp_path / name)
-    (tmp_path / "prune_cifar10-small_cost.png").write_bytes(b"")
+    Image.new("L", (30, 20)).save(tmp_path / "prune_cifar10-small_cost.png")
     return tmp_path
 
 
 def test_every_picture_of_the_results_has_a_sentence_of_its_own():
     shown = [pair for pairs in page.chapters(runner.RESULTS).values() for pair in pairs]
-    assert len(shown) == len(list(runner.RESULTS.glob("*.png")))
+    kinds = ("*.png", "*.gif")
+    assert len(shown) == sum(len(list(runner.RESULTS.glob(kind))) for kind in kinds)
     for name, sentence in shown:
-        assert sentence.endswith(".") and not re.search(r"\.png|_", sentence), name
+        assert sentence.endswith(".") and not re.search(r"\.png|\.gif|_", sentence), name
     every = [text for chapter in sentences.CHAPTERS.values() for text in chapter.values()]
     assert len(set(every)) == len(every)
 
@@ -48,6 +50,7 @@ def test_the_page_names_nothing_outside_and_holds_the_sweep(results):
     addresses = re.findall(r'(?:src|href)="([^"#]+)"', html)
     assert {*addresses} == {"data:,", "README.md", "prune_cifar10-small_cost.png"}
     assert not re.search(r"https?:(?!//www\.w3\.org/2000/svg)|@import|fetch\(", html)
+    assert 'width="30" height="20"' in html  # so that nothing moves when it is loaded
     found = page.sweep(results)
     with (results / "prune_cifar10-small.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["density"]]
