@@ -159,7 +159,7 @@ CLAIMS = (
     dessilbi("target", 9),
     dessilbi("tickets", 15),
     dessilbi("growing", 10),
-    landscape("cifar10-light", 26),
+    landscape("cifar10-light", 10),
     parts("cifar10-cpu", 45),
     tasks("digits", 15),
     reconstruction("mnist_sizes", 60),
