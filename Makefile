@@ -35,8 +35,8 @@ lint: setup
 
 bench: setup
 	$(RUN) -m experiments.bench functa
-	$(RUN) -m experiments.bench streams
 	$(RUN) -m experiments.bench dessilbi
+	$(RUN) -m experiments.bench streams
 
 report: setup
 	$(RUN) -m experiments.report

@@ -145,7 +145,9 @@ def draw(config, ours, sgd):
 def filters(folder, epoch):
     """Images (120, side, side) in [0, 1] that excite each filter most; black for dropped filters.
 
-    Adam climbs the filter's output from grey noise; the filters are W on the support of Γ.
+    Adam climbs the filter's output from grey noise, in a network whose activations leak a hundredth
+    of what is negative, so that a path which grey leaves dead can be climbed, too; the filters are
+    W on the support of Γ.
     `epoch` 0 stands for the initial weights.
     """
     config, data_set, trained = loop.load(folder, epoch or None)
@@ -156,7 +158,7 @@ def filters(folder, epoch):
     elif hasattr(optimizer, "blocks"):
         weights = structure.restricted(optimizer, structure.masks(optimizer))
         model.conv3.weight.data.copy_(weights[LAYER])
-    model.activation = torch.nn.LeakyReLU(0.01)  # else a filter that grey leaves dead stays grey
+    model.activation = torch.nn.LeakyReLU(0.01)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     count = model.conv3.out_channels

@@ -54,11 +54,8 @@ def newest(folder, suffix, say=print):
     """
     paths = _all(folder, suffix)
     for path in reversed(paths):
-        try:
-            content = _read(path)
-        except (OSError, MemoryError) as error:
-            raise unreadable(path, error) from None
-        if path.stem.split("-")[1] == _digest(content):
+        good, content = _checked(path)
+        if good:
             return path, content
         say(f"checkpoint {path.name} is damaged and was skipped")
     if paths or any(not path.name.startswith(".") for path in _entries(folder)):
@@ -66,12 +63,12 @@ def newest(folder, suffix, say=print):
     return None
 
 
-def forget_newest(folder, suffix):
-    """Remove what is kept of the last step, good or damaged, unless there is nothing earlier."""
+def forget(folder, suffix, step):
+    """Remove what is kept of `step` and of later ones, if something good is kept of an earlier."""
     paths = _all(folder, suffix)
-    last = [path for path in paths if _step(path) == _step(paths[-1])]
-    if len(last) < len(paths):
-        for path in last:
+    later = [path for path in paths if _step(path) >= step]
+    if any(_checked(path)[0] for path in paths if path not in later):
+        for path in later:
             _remove(path)
 
 
@@ -110,6 +107,15 @@ def _read(path):
         return path.read_bytes()
     parts = sorted(path.iterdir())
     return "".join(f"{part.name} {_digest(_read(part))}\n" for part in parts).encode()
+
+
+def _checked(path):
+    """Whether the content is what was saved, and its bytes; UserError if it cannot be read."""
+    try:
+        content = _read(path)
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) from None
+    return path.stem.split("-")[1] == _digest(content), content
 
 
 def _remove(path):

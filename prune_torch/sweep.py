@@ -76,9 +76,10 @@ class Config(Output, DataConfig):
     dense_steps: CountOrZero = 400
     """Training steps of the dense network; 0 takes --weights as they are."""
     dense_rate: Positive = 1e-3
-    """Its learning rate (AdamW, warm-up, cosine)."""
+    """Its learning rate (AdamW, or Muon in a mixed recipe; warm-up, cosine)."""
     recipe: Literal["plain", "mixed"] = "plain"
-    """How it is trained: as the cells are, or with mixed images, Muon and averaged weights."""
+    """How it is trained: as the cells are, or with mixed images, Muon, averaged weights and a decay
+    of its own."""
     retrain: bool = False
     """Train it even if the package has one of these settings."""
     steps: AtLeastTwo = 120

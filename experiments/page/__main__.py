@@ -18,7 +18,7 @@ from PIL import Image
 from experiments import runner
 from experiments.page import sentences
 from groundfloor import checks, cli
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, unreadable
 from groundfloor.plots import BLACK, BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, RED, SKY
 from groundfloor.runs import atomic, read_json
 
@@ -59,7 +59,7 @@ def main(config):
     names = [name for pictures in shown.values() for name, _ in pictures]
     html = page.render(
         chapters=shown,
-        sizes={name: Image.open(config.results / name).size for name in names},
+        sizes={name: size(config.results / name) for name in names},
         viewers={name: text for name, text in VIEWERS.items() if (config.results / name).exists()},
         data=script_safe({"sweep": sweep(config.results), **curves(config.results)}),
         script=(HERE / "charts.js").read_text(encoding="utf-8"),
@@ -68,6 +68,15 @@ def main(config):
         temporary.write_text(html, encoding="utf-8")
     print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
     return path
+
+
+def size(picture):
+    """(width, height) of a file in pixels; UserError if it is no picture."""
+    try:
+        with Image.open(picture) as opened:
+            return opened.size
+    except OSError as error:
+        raise unreadable(picture, error) from None
 
 
 def chapters(results):

@@ -76,7 +76,8 @@ CHAPTERS = {
     "Functions other than images": {
         "functions_scenes_hour.gif": "Around six test scenes: above, the truth; below, what four "
         "views tell after an hour of training.",
-        "functions_scenes.gif": "The same after ten minutes of training.",
+        "functions_scenes.gif": "Around six test scenes: above, the truth; below, what four views "
+        "tell after ten minutes of training.",
         "functions_scenes_hour": "Views of three test scenes that nobody gave, from four given "
         "ones, after an hour of training: the functa has closed bodies with shading and no edges; "
         "linear rivals, which know the cameras, have edges and noise.",

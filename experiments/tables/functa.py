@@ -182,7 +182,7 @@ LATENTS = (
     Table("bench_functa.jsonl", "Speed of an outer step beside a plain haiku version"),
     Table(
         "bench_streams.jsonl",
-        "Speed of training on CIFAR-10 read from its files, beside one in memory",
+        "Speed of training on CIFAR-10 streamed from its files, beside images in memory",
     ),
     Table(
         "time_to_quality_digits.json",

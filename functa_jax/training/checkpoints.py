@@ -23,8 +23,8 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax also logs what it 
 class Checkpoints:
     """The newest few training states of a run: trees of arrays with a "step".
 
-    folder: where they lie, or None to hold them in memory (as processes other than the first do,
-    which are sent what the first one has).
+    folder: where they lie, or None to hold them in memory. Processes other than the first hold the
+    last one, and are sent what the first one has.
     """
 
     def __init__(self, folder):
@@ -35,7 +35,8 @@ class Checkpoints:
         if self.folder is None:
             earlier = [other for other in self.held if other["step"] < state["step"]]
             copied = jax.tree.map(np.copy, state)  # what is given may lie in JAX's memory
-            self.held = [*earlier[1 - KEPT :], copied]
+            keep = KEPT if jax.process_count() == 1 else 1
+            self.held = [*earlier, copied][-keep:]
             return
         arrays = jax.tree.map(np.asarray, state)  # orbax forgets the type of scalars
 
@@ -56,12 +57,12 @@ class Checkpoints:
             return None
         return devices.of_first(like if state is None else state)
 
-    def forget_newest(self):
-        """Drop the newest state for good, unless it is the only one."""
+    def forget(self, step):
+        """Drop the states of `step` and later for good, if there is an earlier one."""
         if self.folder is None:
-            self.held = self.held[:1] + self.held[1:-1]
+            self.held = [state for state in self.held if state["step"] < step] or self.held
         else:
-            kept.forget_newest(self.folder, "")
+            kept.forget(self.folder, "", step)
 
     def _newest(self, like, say):
         if self.folder is None:

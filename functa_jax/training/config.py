@@ -114,8 +114,8 @@ class RunConfig(Settings):
     workers: CountOrZero = 0
     """Processes that read and decode streamed images; 0: threads."""
     on_divergence: Literal["stop", "rollback"] = "stop"
-    """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate (to
-    the one before it if the collapse had begun there)."""
+    """At a non-finite loss or a collapse: stop, or go back to the last checkpoint at half rate; to
+    the one before it if that was within 50 steps, or for the second time."""
     collapse: Positive = 4.0
     """Fall of the mean training PSNR below its best that counts as a collapse, in dB."""
     classifier_rows: AtLeastTwo = 20_000

@@ -77,7 +77,7 @@ def train(config, data, run, weights=None):
     else:
         say(f"resuming from the checkpoint at step {int(state['step']):,}")
     step, seconds_before = int(state["step"]), float(state.pop("seconds"))
-    checkpoint = step
+    checkpoint, went_back = step, False
     guard = Guard(float(state.pop("best")), config.collapse)
     if run is not None:
         run.forget_after(step)
@@ -123,22 +123,25 @@ def train(config, data, run, weights=None):
             due = until % config.eval_every == 0 or until == config.steps
             fault = guard.fault(step, metrics, due)
             if fault:
+                seen_at, words = fault
                 damping = devices.fetch(state["damping"]) / 2
-                _stop_or_go_on(config, fault, damping)
-                if step < checkpoint + GUARDED_STEPS:  # it was saved while falling
-                    checkpoints.forget_newest()
+                _stop_or_go_on(config, words, damping)
+                if went_back or seen_at <= checkpoint + GUARDED_STEPS:  # saved while falling
+                    checkpoints.forget(checkpoint)
                 state = checkpoints.restore(start, say)
                 state["damping"] = damping
+                step, went_back = int(state["step"]), True
+                checkpoint = step
+                if run is not None:  # before it counts: a kill in between repeats the same
+                    run.forget_after(step)
+                    run.log(step=step, event="rollback", fault=words, damping=float(damping))
                 checkpoints.save(state)
-                step = checkpoint = int(state["step"])
                 state.pop("seconds")
                 guard = Guard(float(state.pop("best")), config.collapse)
                 state = devices.put(state, mesh)
                 progress.advance(step - progress.done)
                 if run is not None:
-                    run.forget_after(step)
-                    run.log(step=step, event="rollback", fault=fault, damping=float(damping))
-                    progress.say(f"{fault}; back to step {step:,}, outer rate times {damping:g}")
+                    progress.say(f"{words}; back to step {step:,}, outer rate times {damping:g}")
                 continue
 
             progress.advance(
@@ -156,7 +159,7 @@ def train(config, data, run, weights=None):
             if due:
                 numbers = {"seconds": np.float32(seconds), "best": np.float32(guard.best)}
                 checkpoints.save({**devices.fetch(state), **numbers})
-                checkpoint = step
+                checkpoint, went_back = step, False
     return functa_of(state), seconds_before + time.monotonic() - began
 
 
@@ -204,13 +207,15 @@ class Guard:
         self.best, self.collapse, self.recent = best, collapse, []
 
     def fault(self, step, metrics, checkpoint):
-        """What went wrong in the steps after `step`, in words that name the step, or None.
+        """What went wrong in the steps after `step`, or None: the step at which it is seen, and
+        words that name it.
 
         metrics: arrays (S,); checkpoint: whether one follows them.
         """
         bad = ~np.isfinite(metrics["loss"] + metrics["gradient_norm"])
         if bad.any():
-            return f"the loss is not finite at step {step + int(bad.argmax()) + 1:,}"
+            step += int(bad.argmax()) + 1
+            return step, f"the loss is not finite at step {step:,}"
         for number, psnr in enumerate(metrics["psnr"], 1):
             self.recent.append(float(psnr))
             last = checkpoint and number == len(metrics["psnr"])
@@ -218,10 +223,8 @@ class Guard:
                 continue
             mean, self.recent = np.mean(self.recent), []
             if mean < self.best - self.collapse:
-                return (
-                    f"training collapsed by step {step + number:,}: {mean:.1f} dB after "
-                    f"{self.best:.1f} dB"
-                )
+                fall = f"{mean:.1f} dB after {self.best:.1f} dB"
+                return step + number, f"training collapsed by step {step + number:,}: {fall}"
             self.best = float(np.float32(max(self.best, mean)))  # as a checkpoint holds it
         return None
 

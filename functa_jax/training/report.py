@@ -1,5 +1,6 @@
 """What a finished training becomes: evaluation, figures, functaset, classifiers, summary."""
 
+import math
 import os
 
 import jax
@@ -42,7 +43,7 @@ def write(config, data, run, functa, train_seconds):
         fit_points=config.fit_points,
         numbers=functa.config.numbers,
         seed=config.seed,
-        rollbacks=sum(row.get("event") == "rollback" for row in run.rows()),
+        rollbacks=round(-math.log2(min((row.get("damping", 1) for row in run.rows()), default=1))),
         raised_at=sorted({row["step"] for row in run.rows() if row.get("event") == "raised"}),
         outer_steps=config.steps,
         **found,

@@ -28,3 +28,7 @@ window.viewer = {
   get psnr() { return psnr; },
   get busy() { return rendering; },
 };
+viewer.ready.then(() => {
+  thumbnails = true;
+  refresh();
+});

@@ -1,7 +1,7 @@
 /* The decoded image, its original, the lines over it, and what is said about them. */
 
 const picture = element("picture"), original = element("original"), overlay = element("overlay");
-let rendering = false, outdated = false, coarse = false;
+let rendering = false, outdated = false, coarse = false, thumbnails = false;
 
 /** Draw everything anew; while a drawing is under way, it is begun again after its first pass. */
 async function refresh() {
@@ -51,7 +51,7 @@ async function render() {
   await pass(block);
   coarse = false;
   if (!outdated) await measured();
-  await viewer.ready; // thumbnails first: they take less time than the last pass
+  if (!thumbnails) return; // the last passes take longer than they do; begin.js comes back
   for (block /= 2; block >= 1 && !outdated; block /= 2) await pass(block);
 }
 

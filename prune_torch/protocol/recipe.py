@@ -72,10 +72,11 @@ def orthogonal(matrix):
 
 def optimizer_for(model, rate):
     """Muon for the matrices of the blocks at a rate, AdamW for all else; matrices decay."""
-    of_blocks = [p for p in model.blocks.parameters() if p.dim() == 2]
-    others = set(model.parameters()) - set(of_blocks)
-    matrices = [p for p in model.parameters() if p in others and p.dim() == 2]
-    vectors = [p for p in model.parameters() if p in others and p.dim() != 2]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    inside = set(model.blocks.parameters())
+    of_blocks = [p for p in trained if p in inside and p.dim() == 2]
+    matrices = [p for p in trained if p not in inside and p.dim() == 2]
+    vectors = [p for p in trained if p.dim() != 2]
     return Muon(
         [
             {"params": of_blocks, "lr": rate, "weight_decay": DECAY, "turned": True},

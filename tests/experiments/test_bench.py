@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from experiments import bench, streams
-from functa_jax.training import loop
+from functa_jax.training import feed, loop
 from groundfloor import cli
+from groundfloor.errors import UserError
 from groundfloor.runs import environment
 from tests.functa_jax.training.tiny import TINY
+from tests.tfds import write_small
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +54,24 @@ def test_streamed_and_resident_training_take_turns(monkeypatch):
 
     monkeypatch.setattr(streams, "training", training)
     monkeypatch.setattr(streams.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(feed, "AHEAD", 100)
     settings = replace(TINY, dispatch=10, batch_size=8)
     row = streams.row("tiny", settings, bench.Config(rounds=3, seconds=1.0))
     assert row["ratio"] == 0.5
     assert (row["streamed_images_per_s"], row["resident_images_per_s"]) == (160, 320)
-    once = ["no"] * 3 + ["yes"] * 5  # a dispatch that is not counted, then a second's
+    once = ["no"] * 4 + ["yes"] * 6  # two dispatches that are not counted, then a second's
     assert turns == ["no", "yes"] + 3 * once
+
+
+def test_what_streams_is_a_training_on_images_in_files(tmp_path):
+    write_small(tmp_path)
+    settings = replace(TINY, dataset="small", images=None, data_dir=tmp_path)
+    for resident in ("no", "yes"):
+        turn = streams.training(replace(settings, resident=resident))
+        turn()
+        turn()
+    with pytest.raises(UserError, match="digits is not there as TFDS keeps it"):
+        streams.training(replace(TINY, resident="no"))
 
 
 def test_a_row_stands_above_what_was_kept_of_it(tmp_path, monkeypatch, capsys):

@@ -92,14 +92,17 @@ def test_a_run_that_goes_back_never_loses_what_it_just_saved(tmp_path_factory, k
 
 
 @KINDS
-def test_the_newest_is_forgotten_unless_it_is_the_only_one(kind, tmp_path):
-    kept.forget_newest(tmp_path, kind.suffix)
-    for step in (3, 7, 9):
-        kind.save(tmp_path, step, b"whole", 3)
-    damage(tmp_path, 9)
-    for left in ([3, 7], [3], [3]):
-        kept.forget_newest(tmp_path, kind.suffix)
-        assert steps(tmp_path) == left
+@given(good=st.dictionaries(st.integers(0, 9), st.booleans(), max_size=5), step=st.integers(0, 10))
+def test_later_ones_are_forgotten_if_an_earlier_one_is_good(tmp_path_factory, kind, good, step):
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    for number in sorted(good):
+        kind.save(folder, number, b"whole", 9)
+        if not good[number]:
+            damage(folder, number)
+    kept.forget(folder, kind.suffix, step)
+    earlier = [number for number in sorted(good) if number < step]
+    goes = any(good[number] for number in earlier)
+    assert steps(folder) == (earlier if goes else sorted(good))
 
 
 @KINDS

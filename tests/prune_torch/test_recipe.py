@@ -84,7 +84,7 @@ def test_muon_moves_the_matrices_of_blocks_as_torch_does(bench, monkeypatch):
                 stepper.step()
     before = dict(bench.model.named_parameters())
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        moved, wanted = mine - before[name], other - before[name]
+        moved, wanted = (each.detach() - before[name].detach() for each in (mine, other))
         error = float((moved - wanted).norm() / wanted.norm().clamp(min=1e-9))
         assert error < 1e-3, (name, error)
 

@@ -18,7 +18,10 @@ def facts(results):
     far = [width_ratio(cifar10, rate) for rate in (0.05, 0.1, 0.2)]
     holds(max(max(far), 1 / min(far)) < 1.4, "in CIFAR-10's first epoch the widths agree")
     products = [row["beta"][0] * row["rate"] for row in cifar10]
-    holds(min(products) > 1.2 and max(products) < 2, "β times the rate is just below 2 throughout")
+    holds(
+        min(products) > 1.2 and max(products) < 2,
+        "β times the rate is 1.2 to 2 throughout",
+    )
     shortest = [beta_ratio(cifar10, rate, 0) for rate in (0.05, 0.1, 0.2)]
     holds(max(max(shortest), 1 / min(shortest)) < 1.25, "β agrees at the shortest length")
     lower = [beta_ratio(digits, rate, 0) for rate in (0.03, 0.1, 0.3)]
