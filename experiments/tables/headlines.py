@@ -74,7 +74,7 @@ def foreseen(contents):
 def smoothed(contents):
     """Width of the loss band along the gradient, with BatchNorm and without."""
     widths = {(row["norm"], row["rate"]): row["loss_width"] for row in contents["table"]}
-    return f"{widths['batch', 0.1]:.3f}", f"{widths['none', 0.1]:.3f}, without it"
+    return f"{widths['batch', 0.1]:.3f}", f"{widths['none', 0.1]:.3f}, without BatchNorm"
 
 
 def selected(contents):
