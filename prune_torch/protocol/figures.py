@@ -1,8 +1,10 @@
 """Pictures of a sweep: accuracy, its difference to magnitude, costs, and where weights are left."""
 
+import itertools
+
 import numpy as np
 
-from groundfloor.plots import BLACK, GREY, ORANGE, WIDTH, figure, legend
+from groundfloor.plots import BLACK, GREY, PALETTE, WIDTH, figure, legend
 from prune_torch.protocol.families import (
     CONTROL,
     REFERENCE,
@@ -68,7 +70,10 @@ def accuracy(path, rows, dense):
             inset.set(xlim=(0.28, 1), ylim=(top + UPPER[0], top + UPPER[1]))
             inset.tick_params(labelsize=6.5, pad=1)
             axis.set(title=title, xlim=(0, 1))
-            axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+            handles, names = axis.get_legend_handles_labels()
+            order = [*own, REFERENCE, CONTROL, "dense"]
+            handles = [handles[names.index(name)] for name in order if name in names]
+            axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
         _label(axes, panels, "density: nonzero / all", "test top-1 in %")
 
 
@@ -99,10 +104,11 @@ def difference(path, rows):
 def cost(path, rows, merged, dense):
     """Top-1 against what a network takes: megabytes; latency and compute where they change.
 
-    merged: rows of `tokens.curve`. Magnitude is in black, structured methods in their colours, and
-    all others, which differ from magnitude in accuracy alone, in grey.
+    merged: rows of `tokens.curve`. Magnitude is in black, structured methods have a colour and a
+    marker each, and all others, which differ from magnitude in accuracy alone, are in grey.
     """
-    coloured = {name: line for own in families(rows).values() for name, line in own.items()}
+    styles = itertools.product("os^", PALETTE[:6])
+    styles = [{"marker": marker, "color": colour} for marker, colour in styles]
     with figure(path, 1, 3, size=(WIDTH, 2.9), sharey=True) as (picture, axes):
         for name, own in lines(rows).items():
             if own[0]["method"] == CONTROL:
@@ -111,7 +117,7 @@ def cost(path, rows, merged, dense):
             style = {"color": FAINT, "marker": "", "zorder": 1}
             label = "methods that only set zeros"
             if changes:
-                label, style = name, coloured[name][1]
+                label, style = name, styles.pop(0)
             elif name == REFERENCE:
                 label, style = name, {"color": BLACK}
             _line(axes[0], label, own, "megabytes", "top1", style)
@@ -121,10 +127,9 @@ def cost(path, rows, merged, dense):
         axes[2].plot(
             [row["gigaflops"] for row in merged],
             [100 * row["top1"] for row in merged],
-            color=ORANGE,
-            marker="s",
             markersize=3,
             label="token merging, untrained",
+            **styles.pop(0),
         )
         for axis in axes:
             axis.axhline(100 * dense["top1"], color=GREY, linestyle=":", label="dense")
@@ -136,36 +141,41 @@ def cost(path, rows, merged, dense):
 
 
 def groups(path, rows):
-    """Share of heads and of neurons kept in each block at each density, for structured methods."""
+    """Share of heads and of neurons kept in each block at each density, for structured methods:
+    two panels a method, one above the other."""
     panels = {name: own for name, own in lines(rows).items() if "heads" in own[0]}
-    parts = ("heads", "neurons")
-    size = (min(WIDTH, 1.6 + 2.9 * len(panels)), 4.6)
-    with figure(path, 2, len(panels), size=size, squeeze=False, sharey=True) as (picture, axes):
-        for column, (name, own) in zip(axes.T, panels.items(), strict=True):
+    parts, numbered = ("heads", "neurons"), len(panels) <= 2
+    columns = min(5, len(panels))
+    height = 2 * -(-len(panels) // columns)
+    size = (min(WIDTH, 1.6 + 2.9 * columns), 0.8 + (1.9 if columns < 3 else 1.3) * height)
+    options = {"size": size, "squeeze": False, "sharex": True, "sharey": True}
+    with figure(path, height, columns, **options) as (picture, axes):
+        for place, (name, own) in enumerate(panels.items()):
+            row, column = 2 * (place // columns), place % columns
             own = _of_first_seed(own)
-            for axis, part in zip(column, parts, strict=True):
+            for axis, part in zip(axes[row : row + 2, column], parts, strict=True):
                 image = _heat(axis, [row[part] for row in own], own)
-                axis.set(title=f"{name}: {part}")
-                if len(panels) <= 2:
-                    for x, row in enumerate(own):
-                        for y, share in enumerate(row[part]):
-                            colour = "black" if share > 0.6 else "white"
-                            where = {"ha": "center", "va": "center", "fontsize": 6.5}
-                            axis.text(x, y, f"{100 * share:.0f}", color=colour, **where)
-            column[1].set(xlabel="density")
-        for axis in axes[:, 0]:
-            axis.set(ylabel="block")
-            axis.set_yticks(range(len(own[0]["heads"])))
-        picture.colorbar(image, ax=axes, label="share kept (numbers in %; yellow: all)")
+                if column == 0:
+                    axis.set(ylabel=f"{part}: block")
+                if numbered:
+                    _numbers(axis, [row[part] for row in own], own)
+            axes[row, column].set_title(name, fontsize=8)
+            axes[row + 1, column].set(xlabel="density")
+            axes[row + 1, column].tick_params(labelbottom=True)
+        for axis in axes[-2:, (len(panels) - 1) % columns + 1 :].flat:
+            axis.axis("off")
+        axes[0, 0].set_yticks(range(len(own[0]["heads"])))
+        label = "share kept (numbers in %; yellow: all)" if numbered else "share kept (yellow: all)"
+        picture.colorbar(image, ax=axes, label=label, shrink=0.7)
 
 
 def layers(path, rows):
     """Density of every layer (up) at every density of the network (across): a panel a line."""
     panels = {name: own for name, own in lines(rows).items() if own[0]["method"] != CONTROL}
-    columns = min(5, max(1, len(panels)))
+    columns = min(6, max(1, len(panels)))
     height = -(-max(1, len(panels)) // columns)
     options = {"squeeze": False, "sharex": True, "sharey": True}
-    with figure(path, height, columns, size=(WIDTH, 0.8 + 1.9 * height), **options) as made:
+    with figure(path, height, columns, size=(WIDTH, 0.8 + 1.3 * height), **options) as made:
         picture, axes = made
         for axis in axes.flat[len(panels) :]:
             axis.axis("off")
@@ -173,13 +183,14 @@ def layers(path, rows):
         for axis, (name, own) in zip(axes.flat, panels.items(), strict=False):
             own = _of_first_seed(own)
             image = _heat(axis, [list(row["layers"].values()) for row in own], own)
-            axis.set_title(name, fontsize=8)
+            axis.set_title(name, fontsize=7)
             depth = max(1, len(own[0]["layers"]) // 4)  # qkv, proj, fc1 and fc2 in each block
             axis.set_yticks(4 * np.arange(depth) - 0.5, range(depth))
             axis.grid(axis="y", color="white", alpha=0.7)
-        _label(axes, panels, "density", "block: qkv, proj, fc1, fc2")
+        _label(axes, panels, "density", None)
+        picture.supylabel("block: qkv, proj, fc1, fc2", fontsize=8)
         if image:
-            picture.colorbar(image, ax=axes, label="density of the layer", shrink=0.7)
+            picture.colorbar(image, ax=axes, label="density of the layer", shrink=0.5)
 
 
 def _of_first_seed(rows):
@@ -189,20 +200,36 @@ def _of_first_seed(rows):
 
 
 def _heat(axis, columns, rows):
-    """Shares, a column for each of the rows, the first number at the bottom."""
-    shares = np.array(columns, float).T
-    image = axis.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower")
-    names = [f"{row['density_all']:.1f}" for row in rows]
-    every = -(-len(rows) // 5)
-    axis.set_xticks(range(0, len(rows), every), names[::every])
+    """Shares, a column for each of the rows around its density, the first number at the bottom.
+
+    Columns are a tenth wide, or reach half way to the next.
+    """
+    centres = [row["density_all"] for row in rows]
+    between = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
+    for x, low, high, shares in zip(centres, [0, *between], [*between, 1], columns, strict=True):
+        sides = max(low, x - 0.05), min(high, x + 0.05)
+        floors = np.arange(len(shares) + 1) - 0.5
+        shares = np.array(shares, float)[:, None]
+        style = {"cmap": "viridis", "edgecolor": "face", "linewidth": 0.3}  # no gaps
+        image = axis.pcolormesh(sides, floors, shares, vmin=0, vmax=1, **style)
+    axis.set(xlim=(0, 1), xticks=(0.1, 0.5, 0.9))
     axis.grid(visible=False)
     return image
+
+
+def _numbers(axis, columns, rows):
+    """The shares of `_heat` in percent, in their places."""
+    for row, shares in zip(rows, columns, strict=True):
+        for y, share in enumerate(shares):
+            colour = "black" if share > 0.6 else "white"
+            where = {"ha": "center", "va": "center", "fontsize": 6.5}
+            axis.text(row["density_all"], y, f"{100 * share:.0f}", color=colour, **where)
 
 
 def _label(axes, panels, x, y):
     """Names of the axes, at the left and below the lowest panel of each column."""
     columns = axes.shape[1]
-    for axis in axes[:, 0]:
+    for axis in axes[:, 0] if y else ():
         axis.set_ylabel(y)
     for column in range(columns):
         used = [axes.flat[place] for place in range(column, len(panels), columns)]
