@@ -7,6 +7,7 @@ from the latents, and write summary.json. The same command on the same folder re
 
 import time
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
@@ -283,7 +284,10 @@ def main(config, preset="digits"):
     first = jax.process_index() == 0
 
     def prepare():
-        data = loading.load(config, config.images, config.resident)
+        load = partial(loading.load, config, config.images)
+        data = load(config.resident)
+        if isinstance(data, Dataset):
+            data = loading.recognised(data, starting.known_images(preset, config), load)
         _check_data(config, data)
         devices.data_mesh(config.batch_size)
         model = loop.model_config(config, data)

@@ -65,12 +65,13 @@ loss lags behind, and 2.7 times at 0.3, the best rate of both on validation, whe
 0.0009. In CIFAR-10's first epoch they are not: the widths agree within 16 %, and β at the shortest
 length within 15 %: there β times rate is 1.30 to 1.63 in all six rows, below 2, the edge of
 stability, so that β follows the rate and not BatchNorm; at the longest length it is 1.1 to 1.4
-times lower with BatchNorm, as it is on digits at equal rate (1.4 to 1.7 times at the shortest). Gradient descent on 512 digits shows why: without normalisation the Hessian's largest
-eigenvalue climbs to 2 / rate at every rate, overshoots it (1.7 to 2.0 times) and stays there until
-the loss is near zero; with BatchNorm it starts high, at the two larger rates above the edge (1.4
-and 2.7 times), and falls from the beginning; at the lowest rate it never meets the edge (0.87). At
-rate 1 on digits two of three seeds diverge or end at chance, with and without it; such networks are
-in no mean, median or band. VGG_A and full training: not yet run.
+times lower with BatchNorm, as it is on digits at equal rate (1.4 to 1.7 times at the shortest).
+Gradient descent on 512 digits shows why: without normalisation the Hessian's largest eigenvalue
+climbs to 2 / rate at every rate, overshoots it (1.7 to 2.0 times) and stays there until the loss is
+near zero; with BatchNorm it starts high, at the two larger rates above the edge (1.4 and 2.7
+times), and falls from the beginning; at the lowest rate it never meets the edge (0.87). At rate 1
+on digits two of three seeds diverge or end at chance, with and without it; such networks are in no
+mean, median or band. VGG_A and full training: not yet run.
 """
 
 STUDY = """

@@ -1,8 +1,12 @@
 """Data sets by name or path: images, or functions of any modality."""
 
+import contextlib
 import zipfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+
+import numpy as np
 
 from functa_jax.modalities.modality import refuse_outside
 from functa_jax.scenes import srn, views
@@ -27,6 +31,21 @@ def load(config, images=None, resident="yes"):
             flag = f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} is for images; {config.dataset} are other functions")
     return functions(config.dataset, config.data_dir, images, config.resolution)
+
+
+def recognised(data, known, loaded):
+    """A Dataset by the fingerprint `known` to a run, if it has the images of that run read in the
+    other way, in memory or from their files; else as it is.
+
+    loaded: function of `resident` that loads it.
+    """
+    if known in (None, data.fingerprint):
+        return data
+    other = "no" if isinstance(data.train.images, np.ndarray) else "auto"
+    with contextlib.suppress(UserError):
+        if loaded(other).fingerprint == known:
+            return replace(data, fingerprint=known)
+    return data
 
 
 def functions(name, data_dir=None, images=None, side=None):

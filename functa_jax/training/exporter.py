@@ -5,7 +5,6 @@ images, and a killed export goes on from its last batch. The files become one `.
 shards, at the end.
 """
 
-import contextlib
 import json
 import math
 import shutil
@@ -68,8 +67,7 @@ def data_of(
     of it, or another one by name or path; images are brought to the functa's resolution if that can
     be. resident: of `datasets.load`.
 
-    A run whose images stayed in their files knows these by the files' fingerprint: images in memory
-    that are those of the same files have it, too.
+    They have the fingerprint that the run knows them by, also where they are read in another way.
     """
     path = (run if run.is_dir() else run.parent) / "config.json"
     settings = read_dict(path, "settings") if path.exists() else {}
@@ -95,12 +93,8 @@ def data_of(
             resident=resident,
         )
 
-    data, known = loaded(resident), functa.metadata.get("data_fingerprint")
-    if name in (None, own) and known not in (None, data.fingerprint):
-        with contextlib.suppress(UserError):
-            if loaded("no").fingerprint == known:
-                return replace(data, fingerprint=known)
-    return data
+    known = functa.metadata.get("data_fingerprint") if name in (None, own) else None
+    return loading.recognised(loaded(resident), known, loaded)
 
 
 def _as_scaled(data, scale):

@@ -7,7 +7,7 @@ from functa_jax.model import siren
 from functa_jax.model.config import GridConfig, NetworkConfig, RayConfig
 from functa_jax.training import outer_loop
 from groundfloor.errors import UserError
-from groundfloor.runs import Run, read_json, run_folder, write_json
+from groundfloor.runs import Run, read_dict, read_json, run_folder, write_json
 
 
 def weights_of(path, model):
@@ -65,6 +65,12 @@ def open_run(preset, config, data, not_identity):
     write_json(run.path("config.json"), {**run.config, "steps": config.steps})
     run.path("summary.json").rename(run.path(f"summary-{before}.json"))
     return opened(config)
+
+
+def known_images(preset, config):
+    """The fingerprint of the images that a meta_train.Config's run was begun with, or None."""
+    path = run_folder("meta_train", preset, config) / "config.json"
+    return read_dict(path, "settings").get("data_fingerprint") if path.exists() else None
 
 
 def _finished_steps(folder):

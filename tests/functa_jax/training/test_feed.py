@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functa_jax import meta_train
+from functa_jax.functa import load
 from functa_jax.training import devices, exporter, feed, loop
 from functa_jax.training.samples import Samples
+from groundfloor import cli
 from groundfloor.data import datasets
 from groundfloor.data.records import Records
 from groundfloor.errors import UserError
@@ -80,8 +83,9 @@ def test_a_run_knows_its_images_by_their_files_or_in_memory(folder, tmp_path, bo
             of_images=True,
             resolution=both[0].train.images.shape[1:3],
         )
-        data = exporter.data_of(functa, tmp_path, folder)
-        assert isinstance(data.train.images, np.ndarray) and data.fingerprint == known
+        for resident, kind in (("yes", np.ndarray), ("no", Records)):
+            data = exporter.data_of(functa, tmp_path, folder, resident=resident)
+            assert isinstance(data.train.images, kind) and data.fingerprint == known
     functa.metadata["data_fingerprint"] = "of others"
     assert exporter.data_of(functa, tmp_path, folder).fingerprint == both[0].fingerprint
 
@@ -99,6 +103,24 @@ def test_streamed_and_resident_training_are_the_same_bit_for_bit(both, tmp_path)
     trained(both[1], tmp_path / "halved", half)
     resumed = trained(both[1], tmp_path / "halved", whole)
     assert_same(resumed, trained(both[1], tmp_path / "whole", whole))
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_its_images_read_in_the_other_way(folder, tmp_path, capsys):
+    """Each half by another --resident; all that is written is that of a run with one."""
+    flags = ["--images", "16", "--width", "4", "--depth", "2", "--latent-dim", "2"]
+    flags += ["--batch-size", "4", "--eval-every", "3", "--schedule", "constant", "--resident"]
+    for first, second in (("yes", "no"), ("no", "yes")):
+        for name, halves in (("whole", ((first, 6),)), ("halves", ((first, 3), (second, 6)))):
+            for resident, steps in halves:
+                out = tmp_path / f"{first}-{name}"
+                args = [*flags, resident, "--steps", str(steps), "--out", str(out)]
+                settings = ["--dataset", "small", "--data-dir", str(folder), *args]
+                cli.run(meta_train.main, meta_train.Config, meta_train.PRESETS, settings)
+        whole, halves = (load(tmp_path / f"{first}-{name}") for name in ("whole", "halves"))
+        assert_same(whole, halves)
+        assert whole.metadata == halves.metadata
+    assert "going on from step 3 to 6" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
