@@ -67,7 +67,7 @@ def main(config):
         "superresolve",
         f"against the originals, mean over {len(study.test)} test images; small pictures are "
         "means over blocks. All pictures are clipped to [0, 1].",
-        "superresolve_large.png goes beyond the originals, where nothing can be measured.",
+        "The last picture goes beyond the originals, where nothing can be measured.",
     )
 
 
