@@ -8,13 +8,12 @@ no result file holds (images, weights, curves of a run) are drawn by the experim
 is run again.
 """
 
-import csv
 from dataclasses import dataclass
 
 import numpy as np
 import tyro
 
-from experiments import runner
+from experiments import runner, sweeps
 from groundfloor import cli, plots
 from groundfloor.errors import UserError
 from groundfloor.runs import read_json
@@ -61,20 +60,11 @@ def prune(stem, result):
     """Accuracy, difference to magnitude and cost."""
     from prune_torch.protocol import figures
 
-    with (RESULTS / f"{stem}.csv").open(newline="") as file:
-        rows = [prune_row(row) for row in csv.DictReader(file)]
+    rows = sweeps.read(RESULTS / f"{stem}.csv")
     dense = result["dense"]["test"]
     figures.accuracy(_path(stem, "_accuracy"), rows, dense)
     figures.difference(_path(stem, "_difference"), rows)
     figures.cost(_path(stem, "_cost"), rows, result["token_merging"], dense)
-
-
-def prune_row(row):
-    """A row of a sweep's CSV (dict of text) as the sweep had it: numbers, no empty columns."""
-    words = ("method", "note", "exact", "checkpoint")
-    numbers = {k: float(v) for k, v in row.items() if v != "" and k not in words}
-    density = numbers.pop("density", None)
-    return {**{k: row[k] for k in words}, **numbers, "density": density, "seed": int(row["seed"])}
 
 
 def landscape(stem, result):

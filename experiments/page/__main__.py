@@ -7,7 +7,6 @@ works offline: pictures and the two viewers lie beside it (experiments.viewers).
 sentence in sentences.py that says what to see.
 """
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from experiments import runner
+from experiments import runner, sweeps
 from experiments.page import sentences
 from groundfloor import checks, cli
 from groundfloor.errors import UserError, unreadable
 from groundfloor.plots import BLACK, BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, RED, SKY
 from groundfloor.runs import atomic, read_json
+from prune_torch.protocol.families import lines
 
 HERE = Path(__file__).parent
 VIEWERS = {
@@ -100,19 +100,19 @@ def sweep(results):
     path = results / f"{SWEEP}.csv"
     if not path.exists():
         return None
-    lines = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["density"]:
-                numbers = [100 * float(row[key]) for key in ("top1", "top1_low", "top1_high")]
-                point = [float(row["density_all"]), *numbers]
-                lines.setdefault(row["method"], []).append([round(value, 3) for value in point])
+    found = {}
+    for name, own in lines(sweeps.read(path)).items():
+        for row in own:
+            if row["density"] is not None:
+                numbers = [100 * row[key] for key in ("top1", "top1_low", "top1_high")]
+                point = [row["density_all"], *numbers]
+                found.setdefault(name, []).append([round(value, 3) for value in point])
     dense = 100 * read_json(results / f"{SWEEP}.json")["dense"]["test"]["top1"]
     return {
         "dense": round(dense, 2),
         "lines": [
             {"name": name, "colour": PALETTE.get(name, GREY), "points": sorted(points)}
-            for name, points in lines.items()
+            for name, points in found.items()
         ],
     }
 

@@ -1,11 +1,13 @@
 """Result files as Markdown tables."""
 
 import contextlib
-import csv
 from dataclasses import dataclass
+from statistics import mean, stdev
 
+from experiments import sweeps
 from groundfloor.errors import UserError
 from groundfloor.runs import read_json, read_rows
+from prune_torch.protocol.families import lines
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,14 @@ def section(table, path):
     if path.suffix == ".csv":
         return [*origin(path.with_suffix(".json"), read(path.with_suffix(".json"))), *pruning(path)]
     contents = read(path)
-    lines = origin(path, contents)
+    written = origin(path, contents)
     if table.note:
-        lines += ["", table.note]
+        written += ["", table.note]
     if table.rows == "tasks":
         for task, report in contents["tasks"].items():
-            lines += ["", f"**{task}**", "", *grid(report["rows"], ()), ""]
-            lines += [f"- {remark}" for remark in report["remarks"]]
-        return lines
+            written += ["", f"**{task}**", "", *grid(report["rows"], ()), ""]
+            written += [f"- {remark}" for remark in report["remarks"]]
+        return written
     rows = contents if path.suffix == ".jsonl" else contents[table.rows]
     if isinstance(rows, dict):
         named = [row for row in rows.items() if isinstance(row[1], dict)]
@@ -70,7 +72,7 @@ def section(table, path):
             rows = [{"name": name, "value": row, **row} for name, row in named]
         else:
             rows = [rows]
-    return [*lines, "", *grid(rows, table.columns)]
+    return [*written, "", *grid(rows, table.columns)]
 
 
 def read(path):
@@ -135,27 +137,27 @@ def text(row, column):
 def pruning(path):
     """Lines of a sweep's tables: top-1 in % by method and density, the mean over seeds; and before
     the steps of recovery, where that was measured."""
-    with path.open(newline="", encoding="utf-8") as file:
-        runs = [*csv.DictReader(file)]
-    lines = ["", *by_density(runs, "top1")]
-    if any(run.get("top1_before") for run in runs):
-        lines += ["", "Before the steps of recovery:", "", *by_density(runs, "top1_before")]
-    return lines
+    rows = sweeps.read(path)
+    written = ["", *by_density(rows, "top1")]
+    if any("top1_before" in row for row in rows):
+        written += ["", "Before the steps of recovery:", "", *by_density(rows, "top1_before")]
+    return written
 
 
-def by_density(runs, column):
+def by_density(rows, column):
     """A Markdown table of one column of a sweep, a share, in %: methods by densities."""
-    densities = sorted({run["density"] for run in runs})
-    headings = [density or "its own density" for density in densities]
-    lines = [["method", *headings], ["---"] * (1 + len(densities))]
-    for method in dict.fromkeys(run["method"] for run in runs):
-        line = [method]
-        for density in densities:
-            shares = [
-                float(run[column])
-                for run in runs
-                if run["method"] == method and run["density"] == density and run[column]
-            ]
-            line.append(f"{100 * sum(shares) / len(shares):.2f}" if shares else "–")
-        lines.append(line)
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    densities = sorted({row["density"] for row in rows}, key=lambda density: density or 0)
+    headings = ["its own density" if d is None else f"{d:g}" for d in densities]
+    table = [["method", *headings], ["---"] * (1 + len(densities))]
+    for name, own in lines(rows).items():
+        own = [row for row in own if column in row]
+        shares = [[row[column] for row in own if row["density"] == d] for d in densities]
+        table.append([name, *map(shown_shares, shares)])
+    return ["| " + " | ".join(line) + " |" for line in table]
+
+
+def shown_shares(shares):
+    """Mean ± sample standard deviation in %; a single one as it is, a dash for none."""
+    if len(shares) < 2:
+        return f"{100 * shares[0]:.2f}" if shares else "–"
+    return f"{100 * mean(shares):.1f} ± {100 * stdev(shares):.1f}"

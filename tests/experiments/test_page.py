@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import curves, pictures, runner
+from experiments import curves, pictures, runner, sweeps
 from experiments.page import __main__ as page
 from experiments.page import sentences
 from groundfloor.errors import UserError
@@ -140,7 +140,7 @@ def test_curves_are_thinned_from_first_to_last(tmp_path):
 
 def test_a_sweeps_row_comes_back_from_its_table():
     texts = {"method": "l1", "note": "", "exact": "True", "checkpoint": "x", "seed": "2"}
-    row = pictures.prune_row({**texts, "density": "", "top1": "0.5", "latency_ratio": ""})
+    row = sweeps.row({**texts, "density": "", "top1": "0.5", "latency_ratio": ""})
     assert row["density"] is None and (row["seed"], row["top1"]) == (2, 0.5)
     assert "latency_ratio" not in row  # as in the row of a method that has none
 

@@ -1,6 +1,5 @@
 """The pages of tables: what stands in them is what stands in the files, and neither is stale."""
 
-import csv
 import json
 
 import pytest
@@ -71,20 +70,36 @@ def test_text(row, column, told):
 
 
 def test_a_sweep_is_averaged_over_seeds(tmp_path):
+    """Cells with a teacher are lines of their own."""
     path = tmp_path / "prune.csv"
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["method", "density", "seed", "top1"])
-        rows.writerows(
-            [["a", 0.1, 0, 0.5], ["a", 0.1, 1, 0.6], ["b", 0.1, 0, 0.25], ["c", "", 0, 1]]
-        )
     path.with_suffix(".json").write_text(json.dumps({"command": "x"}))
-    lines = markdown.section(Table("prune.csv", ""), path)
-    assert lines[-3:] == ["| a | – | 55.00 |", "| b | – | 25.00 |", "| c | 100.00 | – |"]
-    path.write_text("method,density,seed,top1,top1_before\na,0.1,0,0.5,0.25\nb,0.1,0,0.75,\n")
-    lines = markdown.section(Table("prune.csv", ""), path)
-    assert lines[-2:] == ["| a | 25.00 |", "| b | – |"]
-    assert lines[-9:-7] == ["| a | 50.00 |", "| b | 75.00 |"]
+    columns = "method,density,seed,distil,top1,top1_before,note,exact,checkpoint"
+    cells = [
+        "a,0.1,0,0.0,0.5,0.25,,,",
+        "a,0.1,1,0.0,0.6,0.25,,,",
+        "a,0.1,0,0.5,0.7,0.25,,,",
+        "b,0.1,0,0.0,0.25,,,,",
+        "c,,0,0.0,1,,,,",
+    ]
+    path.write_text("\n".join([columns, *cells]))
+    written = markdown.section(Table("prune.csv", ""), path)
+    assert written[-13:-9] == [
+        "| a | – | 55.0 ± 7.1 |",
+        "| a + KD 0.5 | – | 70.00 |",
+        "| b | – | 25.00 |",
+        "| c | 100.00 | – |",
+    ]
+    assert written[-8:] == [
+        "",
+        "Before the steps of recovery:",
+        "",
+        "| method | its own density | 0.1 |",
+        "| --- | --- | --- |",
+        "| a | – | 25.0 ± 0.0 |",
+        "| a + KD 0.5 | – | 25.00 |",
+        "| b | – | – |",
+        "| c | – | – |",
+    ]
 
 
 def test_the_readme_is_written_between_its_marks(tmp_path):

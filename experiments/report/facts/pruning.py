@@ -69,10 +69,10 @@ def facts(results):
 
 
 def cells(rows, column):
-    """{(method, density): values over the seeds}."""
+    """{(method, density): values over the seeds}, of methods without a teacher."""
     found = {}
     for row in rows:
-        if row[column]:
+        if row[column] and not float(row["distil"]):
             found.setdefault((row["method"], row["density"]), []).append(float(row[column]))
     return found
 
