@@ -89,7 +89,7 @@ def test_a_sweep_is_averaged_over_seeds(tmp_path):
         "| b | – | 25.00 |",
         "| c | 100.00 | – |",
     ]
-    assert written[-8:] == [
+    assert written[-9:] == [
         "",
         "Before the steps of recovery:",
         "",
