@@ -31,11 +31,14 @@ CHAPTERS = {
         "intervals: wherever a bar crosses the black line, a method cannot be told from magnitude.",
         "prune_cifar10-small_cost": "Zeros alone make files smaller (left) and nothing faster; "
         "removed groups make the network really smaller: time and arithmetic fall with accuracy.",
-        "prune_cifar10-small_groups": "Which heads and neurons the group lasso keeps, block by "
-        "block: neurons go long before heads, and those of the first block last.",
-        "prune_cifar10-small_layers": "Which layers keep their weights at each density of the "
-        "whole: magnitude, l1 and DessiLBI leave nearly the same pattern, random an even one, and "
-        "group-lasso empties whole layers.",
+        "prune_digits_accuracy": "The same on digits with all methods.",
+        "prune_digits_difference": "On digits: points above magnitude.",
+        "prune_digits_cost": "On digits: what a network takes.",
+        "prune_digits_groups": "Which heads and neurons structured methods keep on digits, block "
+        "by block: neurons go long before heads, and those of the first block last.",
+        "prune_digits_layers": "Which layers keep their weights on digits, at each density of the "
+        "whole: what ranks all weights together (magnitude, l1, DessiLBI) leaves nearly the same "
+        "pattern, what ranks within a layer an even one, and whole parts go layer by layer.",
     },
     "Structure while training: DessiLBI": {
         "dessilbi_bases_mnist": "Left, test error of W, of W on the support of Γ and of Γ itself; "

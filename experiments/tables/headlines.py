@@ -2,6 +2,7 @@
 
 from experiments import runner
 from experiments.tables import markdown
+from groundfloor.runs import spread
 
 
 def short_table(results):
@@ -71,6 +72,20 @@ def foreseen(contents):
     return ours, f"{theirs}, {RIVALS.get(best, best)}"
 
 
+def pruned(rows):
+    """Top-1 of a ViT with three tenths of its parameters, by DessiLBI and by magnitude."""
+    shares = {
+        method: [
+            row["top1"]
+            for row in rows
+            if row["method"] == method and row["density"] == 0.3 and not row["distil"]
+        ]
+        for method in ("dessilbi", "magnitude")
+    }
+    ours, rival = (runner.text(spread(found), "%") for found in shares.values())
+    return ours, f"{rival}, magnitude"
+
+
 def smoothed(contents):
     """Width of the loss band along the gradient, with BatchNorm and without."""
     widths = {(row["norm"], row["rate"]): row["loss_width"] for row in contents["table"]}
@@ -108,6 +123,7 @@ SHORT = (
     ("CIFAR-10: class, through the decoder", "latent_readers_decoded.json", read),
     ("scenes: novel views from 8 given (from 1)", "functions_scenes_hour.json", foreseen),
     ("functa: speed of an outer step", "bench_functa.jsonl", faster),
+    ("ViT on digits, density 0.3: by DessiLBI", "prune_digits.csv", pruned),
     ("DessiLBI, LeNet on MNIST: W on its support", "dessilbi_filters.json", selected),
     ("digits: width of the loss band at rate 0.1", "landscape_digits.json", smoothed),
 )

@@ -76,7 +76,9 @@ def section(table, path):
 
 
 def read(path):
-    """Contents of a JSON file, or the rows of a .jsonl."""
+    """Contents of a JSON file, or the rows of a .jsonl or of a sweep's table."""
+    if path.suffix == ".csv":
+        return sweeps.read(path)
     return read_rows(path) if path.suffix == ".jsonl" else read_json(path)
 
 

@@ -12,7 +12,7 @@ def differences(rows, column="top1"):
 
     method; density, or "all": the mean over those that both have; seeds: their number; difference,
     std: mean and sample standard deviation over seeds; p: of Student's test on the differences of
-    pairs (two-sided), None for fewer than two seeds or no spread. Densities of one seed share
+    pairs (two-sided), None for fewer than two seeds or no spread beyond rounding. Densities of one seed share
     their dense network's fate: "all" has one difference a seed, too.
     """
     named = lines([row for row in rows if row["density"] is not None and column in row])
@@ -39,5 +39,5 @@ def _line(name, level, gaps):
         "seeds": len(gaps),
         "difference": mean(gaps),
         "std": spread,
-        "p": float(ttest_1samp(gaps, 0.0).pvalue) if spread else None,
+        "p": float(ttest_1samp(gaps, 0.0).pvalue) if spread and spread > 1e-9 else None,
     }

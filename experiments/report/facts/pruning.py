@@ -13,9 +13,16 @@ NAMES = {
     "dessilbi": "DessiLBI",
     "l1": "lasso",
     "group-lasso": "group lasso",
+    "magnitude-refit": "magnitude, refitted",
+    "wanda-refit": "Wanda, refitted",
+    "synflow": "SynFlow",
+    "snip": "SNIP",
+    "lora": "LoRA's scores",
 }
 TRAINED_ON = 45_000  # images of CIFAR-10 without those of validation
 SMALL = "prune_digits.csv"  # the same protocol on 8x8 digits, with accuracy before recovery
+LOW = ("0.1", "0.2", "0.3")  # of its densities, where methods differ
+SHOWN = ("magnitude", "magnitude-refit", "wanda", "wanda-refit", "sparsegpt", "compensated")
 
 
 def facts(results):
@@ -115,53 +122,41 @@ def speed(rows):
 
 
 def before(results):
-    """Accuracy before the steps of recovery, where it was measured: of the sweep itself, else of
-    the one on digits."""
-    for name, data in ((FILE, "CIFAR-10"), (SMALL, "digits")):
-        if results.has(name) and cells(results(name), "top1").keys():
-            rows = results(name)
-            if "top1_before" in rows[0].value and rows[0]["top1_before"]:
-                return told_before(rows, data)
-    return {"before": None}
-
-
-def told_before(rows, data):
-    """Rows (method; before and after at each density), and the sentence's numbers."""
+    """Accuracy before and after the steps of recovery at low densities, and who is ahead of
+    magnitude at a tenth: of the sweep on digits, where it was made."""
+    if not results.has(SMALL):
+        return {"before": None}
+    rows = results(SMALL)
     first, last = (
         {key: mean(values) for key, values in cells(rows, column).items()}
         for column in ("top1_before", "top1")
     )
-    densities = [d for d in ("0.3", "0.5", "0.7") if ("magnitude", d) in first]
-    others = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "unpruned"]
-    shown = [
-        m for m in others if m in ("magnitude", "wanda", "sparsegpt", "compensated", "variance")
-    ]
     table = [
         [NAMES.get(method, method)]
-        + [
-            number(100 * found[method, d], 1) if (method, d) in found else "–"
-            for d in densities
-            for found in (first, last)
-        ]
-        for method in shown
+        + [number(100 * found[method, d], 1) for d in LOW for found in (first, last)]
+        for method in SHOWN
     ]
-    density = densities[0]
-    best = max(shown, key=lambda method: first.get((method, density), 0))
-    worst = min(shown, key=lambda method: first.get((method, density), 1))
-    holds(best != "magnitude", "magnitude is beaten before recovery")
-    holds(first[best, density] < last["magnitude", density], "recovery does more than refitting")
+    magnitude, refitted = SHOWN[:2]
+    least, *_, most = LOW
+    interval = 2**0.5 * half_width(rows, least)
+    behind = {m for m, d in last if d == least and last[m, d] <= last[magnitude, d] + interval}
+    ahead = [m for m, d in last if d == least and m not in behind]
+    ahead.sort(key=lambda method: -last[method, least])
+    holds(ahead[0] == refitted, "refitted magnitude is the best at a tenth")
+    holds(first[refitted, least] > last[magnitude, least], "the fit alone is ahead of the steps")
+    level = abs(last[refitted, most] - last[magnitude, most]) < half_width(rows, most)
+    holds(level, "refitted and plain magnitude are level at three tenths")
+    names = [NAMES.get(method, method) for method in ahead[1:]]
     return {
         "before": table,
-        "before_densities": densities,
-        "before_data": data,
-        "before_at": density,
-        "before_best": NAMES.get(best, best),
-        "before_worst": NAMES.get(worst, worst),
-        "before_worst_share": percent(first[worst, density], 1),
-        "before_interval": number(100 * half_width(rows, density), 1),
-        "before_best_share": percent(first[best, density], 1),
-        "before_magnitude": percent(first["magnitude", density], 1),
-        "after_best": percent(last[best, density], 1),
-        "after_magnitude": percent(last["magnitude", density], 1),
+        "before_densities": list(LOW),
+        "before_methods": number(len({row["method"] for row in rows} - {"unpruned"}), 0),
         "before_seeds": number(len({row["seed"] for row in rows}), 0),
+        "before_steps": number(int(rows.rows(method=magnitude)[0]["steps"]), 0),
+        "before_interval": number(100 * interval, 1),
+        "before_magnitude": percent(first[magnitude, least], 1),
+        "before_refitted": percent(first[refitted, least], 1),
+        "after_magnitude": percent(last[magnitude, least], 1),
+        "after_refitted": percent(last[refitted, least], 1),
+        "after_ahead": ", ".join(names[:-1]) + f" and {names[-1]}",
     }
