@@ -14,7 +14,6 @@ NAMES = {
     "l1": "lasso",
     "group-lasso": "group lasso",
     "magnitude-refit": "magnitude, refitted",
-    "wanda-refit": "Wanda, refitted",
     "synflow": "SynFlow",
     "snip": "SNIP",
     "lora": "LoRA's scores",
@@ -22,7 +21,7 @@ NAMES = {
 TRAINED_ON = 45_000  # images of CIFAR-10 without those of validation
 SMALL = "prune_digits.csv"  # the same protocol on 8x8 digits, with accuracy before recovery
 LOW = ("0.1", "0.2", "0.3")  # of its densities, where methods differ
-SHOWN = ("magnitude", "magnitude-refit", "wanda", "wanda-refit", "sparsegpt", "compensated")
+SHOWN = ("magnitude", "magnitude-refit", "wanda", "sparsegpt", "compensated")
 
 
 def facts(results):
