@@ -266,7 +266,7 @@ CLAIMS = (
         ("experiments.bench streams --results experiments/results",),
         ("bench_streams.jsonl",),
         ("experiments/streams.py", "functa_jax/training", "groundfloor/data"),
-        3,
+        10,
     ),
     Claim(
         "functa",

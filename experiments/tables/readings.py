@@ -27,6 +27,8 @@ better from latents. Novel views of scenes after an hour (one seed) are ahead of
 from two views on, behind from one; after ten minutes (three seeds) they are behind them.
 Speed: of an outer step its matrix products, each alone at its own shape, take 46, 75 and 54 % (two
 cores with AVX2), its sines 2 to 7; the rest are passes over activations and what does not overlap.
+Read from its files as training goes on CIFAR-10 is seen at 0.98 of the rate in memory (grids; 0.80
+with the smallest network, as two cores also decode).
 With operands rounded to bfloat16 (emulated) digits end within 0.1 dB of float32, though a gradient
 near the end of training is off by a fifth; with three products it is not.
 """
