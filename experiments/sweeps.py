@@ -2,13 +2,18 @@
 
 import csv
 
+from groundfloor.errors import UserError, first_line
+
 WORDS = ("method", "note", "exact", "checkpoint")
 
 
 def read(path):
-    """Rows of a sweep (dicts), as it had them."""
+    """Rows of a sweep (dicts), as it had them; UserError if the file holds none."""
     with path.open(newline="", encoding="utf-8") as file:
-        return [row(texts) for texts in csv.DictReader(file)]
+        try:
+            return [row(texts) for texts in csv.DictReader(file)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is no table of a sweep ({first_line(error)})") from None
 
 
 def row(texts):

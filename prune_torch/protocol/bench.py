@@ -106,11 +106,12 @@ class Bench:
     def train(self, kept):
         """Train the dense network by its recipe; `kept` is the folder of its checkpoints."""
         config, loss, average = self.config, None, None
-        optimizer = finetune.optimizer_for(self.model, config.dense_rate, config.decay)
         if config.recipe == "mixed":
             optimizer = recipe.optimizer_for(self.model, config.dense_rate)
             loss = partial(recipe.mixed_loss, self.task)
             average = recipe.average(self.model, config.dense_steps)
+        else:
+            optimizer = finetune.optimizer_for(self.model, config.dense_rate, config.decay)
         with Progress(config.dense_steps, "step") as progress:
             finetune.run(
                 self.task,

@@ -45,6 +45,13 @@ def test_a_picture_without_a_sentence_is_named(results):
         page.main(page.Config(results=results))
 
 
+@pytest.mark.parametrize("name", ["prune_cifar10-small_cost.png", "prune_cifar10-small.csv"])
+def test_a_damaged_file_is_named(results, name):
+    (results / name).write_text("method,density,seed\na,x,0\n")
+    with pytest.raises(UserError, match=rf"{name} (cannot be read|is no table of a sweep)"):
+        page.main(page.Config(results=results))
+
+
 def test_the_page_names_nothing_outside_and_holds_the_sweep(results):
     html = page.main(page.Config(results=results)).read_text()
     addresses = re.findall(r'(?:src|href)="([^"#]+)"', html)
