@@ -21,6 +21,7 @@ from jax import lax
 from functa_jax.model.config import ModelConfig
 from functa_jax.model.grid import hat_weights, neighbours
 from functa_jax.model.latent_steps import LatentSteps
+from functa_jax.model.linear import by_rows
 from functa_jax.model.sine import sine
 
 
@@ -73,8 +74,8 @@ class RefinedPca(LatentSteps):
         linear, h = (jnp.stack([latent, even]) @ components).reshape(shape)
         *hidden, last = self.layers
         for layer in hidden:
-            h = sine(self.config.w0 * layer(neighbours(h, 3)))
-        return linear + mean.reshape(linear.shape) + last(neighbours(h, 3))
+            h = sine(self.config.w0 * by_rows(layer, neighbours(h, 3)))
+        return linear + mean.reshape(linear.shape) + by_rows(last, neighbours(h, 3))
 
     def _pca(self):
         pca = (self.mean, self.components, self.deviations)

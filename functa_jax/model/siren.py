@@ -25,6 +25,7 @@ from functa_jax.model import radiance
 from functa_jax.model.config import ModelConfig
 from functa_jax.model.grid import coordinate_grid, hat_weights, neighbours
 from functa_jax.model.latent_steps import LatentSteps
+from functa_jax.model.linear import by_rows
 from functa_jax.model.refined_pca import RefinedPca
 from functa_jax.model.sine import sine
 from groundfloor import seeds
@@ -107,8 +108,8 @@ class Siren(nnx.Module):
         )
         h = coords
         for layer, shift, scale in zip(hidden, shifts, scales, strict=True):
-            h = sine(self.w0 * (scale * layer(h) + shift))
-        return last(h) + 0.5
+            h = sine(self.w0 * (scale * by_rows(layer, h) + shift))
+        return by_rows(last, h) + 0.5
 
 
 class ModulatedSiren(LatentSteps):
@@ -159,7 +160,7 @@ class ModulatedSiren(LatentSteps):
         return self._colours(within - cell if local else coords, modulations)
 
     def _of_cells(self, latent):
-        return self.latent_map(neighbours(latent, self.config.map_size))
+        return by_rows(self.latent_map, neighbours(latent, self.config.map_size))
 
     def _colours(self, coords, modulations):
         """Colours at coords (..., 2), with modulations (..., units of all layers)."""

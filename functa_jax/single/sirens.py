@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec
 from functa_jax.images import signals
 from functa_jax.model.siren import Siren, coordinate_grid
 from functa_jax.training import devices
-from functa_jax.training.inner_loop import images_at_once
+from functa_jax.training.inner_loop import images_at_once, over_images
 from groundfloor.errors import UserError
 from groundfloor.seeds import number
 
@@ -180,15 +180,15 @@ def _advance(shape, points, mesh):
 
     def share(state, coords, targets, seeds, rates, begin, end, steps):
         n, pixels, _ = targets.shape
-        state = jax.lax.map(
+        state = over_images(
             partial(train, coords, begin, end, steps),
             (state, targets, seeds, rates),
-            batch_size=images_at_once(points or pixels, n),
+            images_at_once(points or pixels, n),
         )
-        errors = jax.lax.map(
+        errors = over_images(
             lambda one: error_of(one[0], coords, one[1]),
             (state[0], targets),
-            batch_size=images_at_once(pixels, n),
+            images_at_once(pixels, n),
         )
         return state, errors
 

@@ -5,8 +5,9 @@
 (or Gauss-Newton steps; or z_0 as the decoder says) with the loss of *that image* alone, so that
 nothing depends on the batch; in a grid of cells the losses of the cells are summed, so that a
 cell's gradient does not depend on how many there are.
-Everything here is written for one image and mapped over images by `jax.vmap`; coordinates and z_0
-are not mapped, so XLA computes the first forward pass once for all images. Coordinates and images
+Everything here is written for one image and mapped over images: one after the other on a CPU, by
+`jax.vmap` on a GPU; coordinates and z_0 are not mapped, so XLA computes the first forward pass once
+for all images. Coordinates and images
 come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C). Of other
 functions each may have its own coordinates, which are mapped then, and weights of its points.
 """
@@ -139,8 +140,23 @@ def encode(config, params, coords, images, steps, penalty=0.0, weights=None):
         _, error = judge(of_latent(last))
         return jnp.concatenate([latents, last[None]]), jnp.append(errors, error)
 
-    at_once = images_at_once(*points_and_batch(images))
-    return lax.map(fit_one, (images, own), batch_size=at_once)
+    return over_images(fit_one, (images, own), images_at_once(*points_and_batch(images)))
+
+
+def over_images(function, rows, at_once):
+    """The function of each row of a tree of arrays (B, ...), `at_once` of them side by side."""
+    return lax.map(function, rows, batch_size=at_once if at_once > 1 else None)
+
+
+def side_by_side(function, rows):
+    """`jax.vmap` of the function over rows of a tree of arrays (B, ...); one row goes as it is.
+
+    With a dimension of images, even of one, gradients of weights are sums over two dimensions, for
+    which XLA on CPUs transposes activations in copies that take longer than the product.
+    """
+    if len(jax.tree.leaves(rows)[0]) > 1:
+        return jax.vmap(function)(rows)
+    return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], rows)))
 
 
 def apart(coords, images, weights):
@@ -165,7 +181,6 @@ def points_and_batch(images):
 
 
 def images_at_once(points, batch):
-    """How many images to work on side by side: on a CPU as many as keep activations in cache,
+    """How many images to work on side by side: one on a CPU, whose cache holds its activations,
     else as many as fill a GPU without exhausting its memory."""
-    most = 2**9 if jax.default_backend() == "cpu" else 2**18
-    return max(1, min(batch, most // points))
+    return 1 if jax.default_backend() == "cpu" else max(1, min(batch, 2**18 // points))

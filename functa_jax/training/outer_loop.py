@@ -4,7 +4,7 @@
                   (or after the first outer.training_steps of them)
 
 One outer step needs one pass: loss, second-order gradient and PSNR come from the same
-computation. On a CPU the batch is scanned a few images at a time and gradients are summed, so
+computation. On a CPU the batch is scanned an image at a time and gradients are summed, so
 that activations stay in cache; a GPU takes the whole batch at once. Several steps run in one
 dispatch, on data that already lie on the device. `outer` is a training.config.OuterConfig.
 """
@@ -29,6 +29,7 @@ from functa_jax.training.inner_loop import (
     images_at_once,
     joined,
     points_and_batch,
+    side_by_side,
 )
 from groundfloor import seeds
 
@@ -48,7 +49,8 @@ def mean_loss(model_config, outer, params, coords, images, points, keys, labels=
 
     own, shared = apart(coords, images, weights)
 
-    def one_image(image, key, own):
+    def one_image(row):
+        image, key, own = row
         coords, weights = joined(own, shared)
         seen = slice(None) if inner is None else inner
         latent, _ = fit(
@@ -67,7 +69,7 @@ def mean_loss(model_config, outer, params, coords, images, points, keys, labels=
         loss = image_loss(model, coords[seen], latent, image[seen], outer.penalty, weights)
         return *loss, latent
 
-    losses, errors, latents = jax.vmap(one_image)(images, keys, own)
+    losses, errors, latents = side_by_side(one_image, (images, keys, own))
     loss, decibels = jnp.mean(losses), jnp.mean(signals.psnr(errors))
     if labels is None:
         return loss, decibels

@@ -32,8 +32,16 @@ def test_its_commands_are_taken():
 
 def test_a_small_one_is_measured(tmp_path):
     words = ["--side", "32", "--width", "8", "--rounds", "1", "--results", str(tmp_path)]
-    for _ in range(2):
-        cli.run(imagenet.main, imagenet.Config, args=words)
+    cli.run(imagenet.main, imagenet.Config, args=words)
     (row,) = json.loads((tmp_path / "imagenet.json").read_text())["rows"]
     assert row["step_seconds"] > 0 and row["fit_seconds_an_image"] > 0
     assert row["step_gigabytes"] > 0 and row["parameters"] > 8 * 64
+
+
+def test_a_device_has_one_row_the_newest(tmp_path, monkeypatch):
+    for device, seconds in (("one core", 2.0), ("H100", 1.0), ("one core", 3.0)):
+        row = {**ROW, "device": device, "step_seconds": seconds}
+        monkeypatch.setattr(imagenet, "measured", lambda _, row=row: row)
+        imagenet.main(imagenet.Config(results=tmp_path))
+    rows = json.loads((tmp_path / "imagenet.json").read_text())["rows"]
+    assert [(row["device"], row["step_seconds"]) for row in rows] == [("H100", 1), ("one core", 3)]

@@ -33,7 +33,7 @@ from functa_jax.model import siren
 from functa_jax.training import inner_loop
 from functa_jax.training.batches import in_batches
 from functa_jax.training.devices import AXIS, REPLICATED
-from functa_jax.training.inner_loop import images_at_once, points_and_batch
+from functa_jax.training.inner_loop import images_at_once, over_images, points_and_batch
 
 BATCH = 256  # images per call
 REFINE_STEPS = 100  # of Adam
@@ -200,9 +200,8 @@ def _compiled(config, resolution, oversample, penalty):
 
         return model, render
 
-    def over_images(fit_one, batch):
-        at_once = max(1, images_at_once(*points_and_batch(batch[0])) // oversample**2)
-        return jax.lax.map(lambda row: fit_one(*row), batch, batch_size=at_once)
+    def at_once(images):
+        return max(1, images_at_once(*points_and_batch(images)) // oversample**2)
 
     def sharded(function, *whole):
         return jax.shard_map(
@@ -214,7 +213,8 @@ def _compiled(config, resolution, oversample, penalty):
         def share(params, points, batch):
             model, render = renderer(params, points)
 
-            def fit_one(picture, weights):
+            def fit_one(row):
+                picture, weights = row
                 scale = jnp.sqrt(weights[..., None])
 
                 def residuals(latent):
@@ -228,7 +228,7 @@ def _compiled(config, resolution, oversample, penalty):
                 last, latents = jax.lax.scan(next_latent, start, jnp.arange(steps))
                 return jnp.concatenate([latents, last[None]])
 
-            return over_images(fit_one, batch)
+            return over_images(fit_one, batch, at_once(batch[0]))
 
         return sharded(share, REPLICATED, REPLICATED)(params, points, batch)
 
@@ -239,22 +239,23 @@ def _compiled(config, resolution, oversample, penalty):
             mean, factor, noise = normal
             adam = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
-            def fit_one(picture, mask, start, centre):
+            def fit_one(row):
+                picture, mask, start, centre = row
                 numbers = jnp.maximum(mask.sum(), 1e-6) * config.channels
 
-                def objective(row):
-                    latent = (mean + row @ factor).reshape(config.latent_shape)
+                def objective(z):
+                    latent = (mean + z @ factor).reshape(config.latent_shape)
                     error = jnp.sum(mask[..., None] * (render(latent) - picture) ** 2)
-                    return (error + noise**2 * jnp.sum((row - centre) ** 2)) / numbers
+                    return (error + noise**2 * jnp.sum((z - centre) ** 2)) / numbers
 
                 def step(carry, _):
-                    row, state = carry
-                    update, state = adam.update(jax.grad(objective)(row), state)
-                    return (row + update, state), None
+                    z, state = carry
+                    update, state = adam.update(jax.grad(objective)(z), state)
+                    return (z + update, state), None
 
                 return jax.lax.scan(step, (start, adam.init(start)), length=steps)[0][0]
 
-            return over_images(fit_one, batch)
+            return over_images(fit_one, batch, at_once(batch[0]))
 
         return sharded(share, REPLICATED, REPLICATED, REPLICATED)(params, points, normal, batch)
 
