@@ -162,7 +162,7 @@ PRESETS = {
         latent_dim=16,
         **SPATIAL,
         batch_size=32,
-        steps=7000,
+        steps=5000,
         eval_every=500,
         dispatch=10,
         classifier_rows=2000,
