@@ -1,12 +1,14 @@
 """How good is the dense Vision Transformer that 2 CPU cores train in three hours on CIFAR-10?
 
-    python -m experiments.prune_dense cifar10-small    3 hours of one CPU core; not yet run
+    python -m experiments.prune_dense cifar10-small    3 hours of one CPU core
 
 The network that all sweeps of this preset begin with: trained by the preset's recipe, rounded to
 float16 and kept as prune_torch/network/PRESET.safetensors with its settings. A killed run goes on.
 Chosen on validation after 500 steps, seed 0: AdamW at 1e-3 has 43.7 %; Muon at 2e-3, 5e-3 and 1e-2
 (for all but the blocks' matrices AdamW at 1e-3, 1e-3 and 2e-3) has 47.9, 49.8 and 53.1 %.
 Result: prune_dense_PRESET.json: validation and test, in float32 and as released.
+
+Expected: 84.0 % of validation and 83.7 % of test, as released too (471,786 parameters, seed 0).
 """
 
 import dataclasses

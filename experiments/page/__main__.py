@@ -29,7 +29,7 @@ VIEWERS = {
     "viewer_cifar10.html": "CIFAR-10, a grid of 8x8x16 numbers: click a cell of the image and "
     "change its numbers; nothing but its surroundings changes.",
 }
-SWEEP, CURVES = "prune_cifar10-small", "curves/digits.json"
+SWEEP, CURVES = "prune_cifar10-first", "curves/digits.json"
 PALETTE = {  # of the sweep's methods, as in its pictures where these have one colour
     "magnitude": BLACK,
     "magnitude-late": BLUE,

@@ -23,13 +23,13 @@ CHAPTERS = {
         "lose most.",
     },
     "A Vision Transformer at nine densities": {
-        "prune_cifar10-small_accuracy": "Each panel has one family of methods in colour and all "
+        "prune_cifar10-first_accuracy": "Each panel has one family of methods in colour and all "
         "others in grey; the insets show the upper end. Down to density 0.4 magnitude (black), "
         "gradual, l1 and DessiLBI stay within a point of the dense network; below that magnitude "
         "is ahead.",
-        "prune_cifar10-small_difference": "Points above magnitude at the same density, with 95 % "
+        "prune_cifar10-first_difference": "Points above magnitude at the same density, with 95 % "
         "intervals: wherever a bar crosses the black line, a method cannot be told from magnitude.",
-        "prune_cifar10-small_cost": "Zeros alone make files smaller (left) and nothing faster; "
+        "prune_cifar10-first_cost": "Zeros alone make files smaller (left) and nothing faster; "
         "removed groups make the network really smaller: time and arithmetic fall with accuracy.",
         "prune_digits_accuracy": "On digits, all methods, three seeds: at a tenth of the weights "
         "refitted magnitude, supermask, SynFlow and LoRA's scores are far above magnitude (black); "

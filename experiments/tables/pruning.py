@@ -4,7 +4,18 @@ from experiments.tables.markdown import Column, Table
 
 PRUNING = (
     Table("prune_digits.csv", "digits: top-1 in %"),
-    Table("prune_cifar10-small.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),
+    Table(
+        "prune_dense_cifar10-small.json",
+        "CIFAR-10, 471,786 parameters: the dense network, as released",
+        (
+            Column("split", "name"),
+            Column("top-1", "top1", share=True),
+            Column("top-5", "top5", share=True),
+        ),
+        rows="released",
+    ),
+    Table("prune_cifar10-small.csv", "CIFAR-10, 471,786 parameters: top-1 in %"),
+    Table("prune_cifar10-first.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),
     Table(
         "prune_memory_cpu.json",
         "Host memory of a whole cell, ViT-B/16",

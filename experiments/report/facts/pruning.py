@@ -5,7 +5,7 @@ from statistics import mean
 from experiments.report.results import holds, number, percent
 
 DENSITIES = tuple(f"0.{tenth}" for tenth in range(1, 10))
-FILE = "prune_cifar10-small.csv"
+FILE = "prune_cifar10-first.csv"
 NAMES = {
     "sparsegpt": "SparseGPT",
     "wanda": "Wanda",
@@ -26,7 +26,7 @@ SHOWN = ("magnitude", "magnitude-refit", "wanda", "sparsegpt", "compensated")
 
 def facts(results):
     """Texts and tables of its section."""
-    rows, summary = results(FILE), results("prune_cifar10-small.json")
+    rows, summary = results(FILE), results("prune_cifar10-first.json")
     seeds = sorted({row["seed"] for row in rows})
     top1 = {key: mean(values) for key, values in cells(rows, "top1").items()}
     magnitude = {d: top1["magnitude", d] for d in DENSITIES}
