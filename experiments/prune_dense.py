@@ -1,4 +1,4 @@
-"""How good is the dense Vision Transformer that 2 CPU cores train in three hours on CIFAR-10?
+"""How good is the dense Vision Transformer that a CPU core trains in three hours on CIFAR-10?
 
     python -m experiments.prune_dense cifar10-small    3 hours of one CPU core
 

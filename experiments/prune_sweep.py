@@ -1,7 +1,7 @@
 """How accurate is a Vision Transformer at densities 0.1 ... 0.9, method by method?
 
     python -m experiments.prune_sweep digits           an hour of one CPU core
-    python -m experiments.prune_sweep cifar10-small    days on 2 CPU cores; not yet run whole
+    python -m experiments.prune_sweep cifar10-small    a day on 2 CPU cores; not yet run whole
     python -m experiments.prune_sweep cifar10-tiny     on a GPU; not yet run
     python -m experiments.prune_sweep cifar10-in21k    on a GPU, with timm's weights; not yet run
 

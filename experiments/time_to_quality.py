@@ -20,10 +20,11 @@ Seconds of the first two ways have compilation and evaluation in them, those of 
 Results: experiments/results/time_to_quality_NAME.json and .png (dB against seconds, and against the
 floating-point operations of the matrix products).
 
-Expected: the aim is a fifteenth of the plain step's time. digits, two cores, three seeds: to 31 dB
-ours 34 s, DeepMind's settings 68 s by our step and 323 s by the plain one: 9.4 times ours, so the
-aim is missed. To 28 dB 17, 15 and 57 s: batches of 16 get there with fewer operations than those
-of 64, and at the end of 20,000 steps they have 31.9 dB, the preset after 3,000 32.1.
+Expected: the aim is a fifteenth of the plain step's time. digits (on November 27, before our step
+took a quarter to a third less), two cores, three seeds: to 31 dB ours 34 s, DeepMind's settings 68
+s by our step and 323 s by the plain one: 9.4 times ours, so the aim is missed. To 28 dB 17, 15 and
+57 s: batches of 16 get there with fewer operations than those of 64, and at the end of 20,000 steps
+they have 31.9 dB, the preset after 3,000 32.1.
 """
 
 import math

@@ -28,7 +28,7 @@ def test_a_wheel_holds_all_files_of_the_four_packages_and_no_others(distribution
     expected = {
         path.relative_to(ROOT)
         for package in PACKAGES
-        for suffix in ("py", "html", "css", "js", "json")
+        for suffix in ("py", "html", "css", "js", "json", "safetensors")
         for path in (ROOT / package).rglob(f"*.{suffix}")
     }
     assert sources == expected
@@ -39,7 +39,7 @@ def test_a_wheel_holds_all_files_of_the_four_packages_and_no_others(distribution
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert others == {".py", ".html", ".css", ".js", ".json"}
+    assert others == {".py", ".html", ".css", ".js", ".json", ".safetensors"}
 
 
 def test_the_version_comes_from_one_place(distribution):

@@ -1,8 +1,8 @@
 """Many SIRENs at once, each fitted to an image of its own (Sitzmann et al. 2020).
 
 Such networks share nothing but their shape, so n of them are one array of weights (n, P). The fit
-is written for one vector of P numbers and mapped over networks by `jax.vmap`; every device takes a
-share of them, and a CPU works on as many side by side as its cache holds.
+is written for one vector of P numbers and mapped over networks; every device takes a share of them,
+and works on one after the other on a CPU, on many side by side on a GPU.
 
 Shapes: n networks, P numbers in each, N points (pixels), C channels.
 """

@@ -181,6 +181,6 @@ def points_and_batch(images):
 
 
 def images_at_once(points, batch):
-    """How many images to work on side by side: one on a CPU, whose cache holds its activations,
-    else as many as fill a GPU without exhausting its memory."""
+    """How many images to work on side by side: one on a CPU (see `side_by_side`), whose cache then
+    holds its activations, else as many as fill a GPU without exhausting its memory."""
     return 1 if jax.default_backend() == "cpu" else max(1, min(batch, 2**18 // points))

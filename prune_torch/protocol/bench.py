@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from groundfloor.errors import UserError
 from groundfloor.pytorch import precision
-from groundfloor.runs import Progress, atomic, content_hash, read_dict, write_json
+from groundfloor.runs import Progress, atomic, content_hash, counted, read_dict, write_json
 from prune_torch import compact, density
 from prune_torch.network import released, vit
 from prune_torch.protocol import finetune, recipe
@@ -78,7 +78,8 @@ class Bench:
         UserError if one of the two is damaged.
         """
         settings = self.settings()
-        released_file = None if self.config.retrain else released.matching(settings)
+        ours = self.config.retrain or self.config.from_sparse is not None
+        released_file = None if ours else released.matching(settings)
         for name in ("weights", "from_sparse"):
             if getattr(self.config, name) is not None:
                 settings[name] = content_hash(getattr(self.config, name))
@@ -106,6 +107,8 @@ class Bench:
     def train(self, kept):
         """Train the dense network by its recipe; `kept` is the folder of its checkpoints."""
         config, loss, average = self.config, None, None
+        if config.dense_steps:
+            print(f"first the dense network: {counted(config.dense_steps, 'step')}", flush=True)
         if config.recipe == "mixed":
             optimizer = recipe.optimizer_for(self.model, config.dense_rate)
             loss = partial(recipe.mixed_loss, self.task)

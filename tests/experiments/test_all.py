@@ -15,7 +15,7 @@ import pytest
 
 from experiments import all as everything
 from experiments import gpu_queue, runner
-from experiments.claims import BY_HAND, CLAIMS, GPU_CLAIMS, STUDIES, Claim
+from experiments.claims import CLAIMS, GPU_CLAIMS, KEPT, STUDIES, Claim
 from experiments.recorded import seconds
 from experiments.tables.page import CHAPTERS
 from groundfloor import cli
@@ -26,10 +26,8 @@ from groundfloor.runs import write_json
 def test_the_registry_names_all_results_and_only_code_that_exists():
     files = {name for claim in CLAIMS for name in claim.files}
     there = {path.name for path in runner.RESULTS.iterdir() if path.suffix in (".json", ".jsonl")}
-    assert there <= files | set(BY_HAND)
-    assert {table.file for _, tables in CHAPTERS.values() for table in tables} <= files | set(
-        BY_HAND
-    )
+    assert there <= files | set(KEPT)
+    assert {table.file for _, tables in CHAPTERS.values() for table in tables} <= files | set(KEPT)
     assert {claim.study for claim in CLAIMS} == set(STUDIES)
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     for claim in CLAIMS:

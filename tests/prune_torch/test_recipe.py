@@ -2,12 +2,15 @@
 
 import copy
 import dataclasses
+import json
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from groundfloor.errors import UserError
-from prune_torch.network import released
+from prune_torch import compact, pack, sweep
+from prune_torch.network import released, vit
 from prune_torch.protocol import bench as benches
 from prune_torch.protocol import finetune, recipe, workers
 from tests.prune_torch.sweeps import TINY
@@ -146,8 +149,24 @@ def test_a_released_network_is_taken_in_place_of_training(tmp_path, monkeypatch)
     for other in ({"retrain": True}, {"dense_rate": 0.5}):
         with pytest.raises(ZeroDivisionError):
             workers.make_bench(dataclasses.replace(config, **other)).dense(tmp_path / "c")
+    sparse = tmp_path / "sparse.safetensors"
+    pack.save(first.model.state_dict(), sparse, compact.description(first.model))
+    _, facts = workers.make_bench(dataclasses.replace(config, from_sparse=sparse)).dense(tmp_path)
+    assert "released" not in facts  # it begins with what was given
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"tiny\.safetensors"):
         workers.make_bench(config).dense(tmp_path / "d")
+
+
+def test_the_network_that_comes_with_the_package_is_that_of_its_preset():
+    path = released.FOLDER / "cifar10-small.safetensors"
+    with safe_open(path, framework="pt") as file:
+        settings = json.loads(file.metadata()[released.KEY])
+    preset = sweep.PRESETS["cifar10-small"]
+    own = {name: str(getattr(preset, name)) for name in benches.DENSE_SETTINGS}
+    assert settings == own | {"data_fingerprint": settings["data_fingerprint"]}
+    model = vit.build(preset, 10)
+    model.load_state_dict(released.state(path))
+    assert path.stat().st_size < 1.1e6

@@ -6,7 +6,7 @@ build when the results no longer show it.
 
 from pathlib import Path
 
-from experiments.claims import BY_HAND, CLAIMS
+from experiments.claims import CLAIMS, KEPT
 from experiments.report.facts import (
     batchnorm,
     compression,
@@ -71,7 +71,7 @@ def gather(folder, authors=()):
     return told | {
         "authors": list(authors) or origins.authors(),
         "published": published.facts(),
-        "origins": origins.table(results, CLAIMS, BY_HAND),
+        "origins": origins.table(results, CLAIMS, KEPT),
         "pictures": {name: results.picture(*names) for name, names in PICTURES.items()},
         "code": {name: quoted(path, function) for name, (path, function) in CODE.items()},
     }

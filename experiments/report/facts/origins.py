@@ -5,13 +5,13 @@ import subprocess
 from experiments.report.quoting import ROOT
 
 
-def table(results, claims, by_hand=()):
-    """Rows of all result files of the claims that are there, and of the files made by hand.
+def table(results, claims, kept=()):
+    """Rows of all result files of the claims that are there, and of the files that are kept.
 
     A + after the commit: there were changes that were not committed.
     """
     named = [(claim.name, claim.files[0]) for claim in claims]
-    named += [(f"by hand: {name}", name) for name in by_hand]
+    named += [(f"kept: {name}", name) for name in kept]
     rows = []
     for title, name in named:
         if not results.has(name) or not name.endswith(".json"):
