@@ -125,11 +125,11 @@ def parts(shape):
     from jax.sharding import PartitionSpec
 
     from functa_jax.model.sine import sincos
-    from functa_jax.training import devices, inner_loop
+    from functa_jax.training import devices, outer_loop
 
     mesh = devices.data_mesh(shape.batch)
     share, points, width = shape.batch // mesh.size, shape.side**2, shape.width
-    at_once = inner_loop.images_at_once(points, share)
+    at_once = outer_loop.gradients_at_once(points, share)
     random = np.random.default_rng(0)
     by_row = PartitionSpec(devices.AXIS)
     rows, turned = devices.put(

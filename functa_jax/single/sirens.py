@@ -2,7 +2,7 @@
 
 Such networks share nothing but their shape, so n of them are one array of weights (n, P). The fit
 is written for one vector of P numbers and mapped over networks; every device takes a share of them,
-and works on one after the other on a CPU, on many side by side on a GPU.
+and works on as many side by side as its cache (of a GPU its memory) holds.
 
 Shapes: n networks, P numbers in each, N points (pixels), C channels.
 """

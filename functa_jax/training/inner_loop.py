@@ -5,9 +5,9 @@
 (or Gauss-Newton steps; or z_0 as the decoder says) with the loss of *that image* alone, so that
 nothing depends on the batch; in a grid of cells the losses of the cells are summed, so that a
 cell's gradient does not depend on how many there are.
-Everything here is written for one image and mapped over images: one after the other on a CPU, by
-`jax.vmap` on a GPU; coordinates and z_0 are not mapped, so XLA computes the first forward pass once
-for all images. Coordinates and images
+Everything here is written for one image and mapped over images, by `jax.vmap` or one after the
+other; coordinates and z_0 are not mapped, so XLA computes the first forward pass once for all that
+are side by side. Coordinates and images
 come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C). Of other
 functions each may have its own coordinates, which are mapped then, and weights of its points.
 """
@@ -181,6 +181,7 @@ def points_and_batch(images):
 
 
 def images_at_once(points, batch):
-    """How many images to work on side by side: one on a CPU (see `side_by_side`), whose cache then
-    holds its activations, else as many as fill a GPU without exhausting its memory."""
-    return 1 if jax.default_backend() == "cpu" else max(1, min(batch, 2**18 // points))
+    """How many images to fit side by side: on a CPU as many as keep activations in cache, else as
+    many as fill a GPU without exhausting its memory."""
+    most = 2**9 if jax.default_backend() == "cpu" else 2**18
+    return max(1, min(batch, most // points))

@@ -121,6 +121,11 @@ def outer_gradient(
     return jax.tree.map(lambda x: x * (at_once / batch), total)
 
 
+def gradients_at_once(points, batch):
+    """How many images to have gradients of side by side: one on a CPU (see `side_by_side`)."""
+    return 1 if jax.default_backend() == "cpu" else images_at_once(points, batch)
+
+
 def schedule(outer):
     """The outer rate as a function of the step."""
     first = 0.0 if outer.warmup else outer.outer_rate
@@ -193,7 +198,7 @@ def outer_step(model_config, outer, state, coords, images, positions, labels=Non
         None if count is None else jax.random.permutation(key(use), images.shape[1])[:count]
         for use, count in (("inner", outer.inner_points), ("outer", outer.outer_points))
     )
-    at_once = images_at_once(*points_and_batch(images[:, : outer.inner_points]))
+    at_once = gradients_at_once(*points_and_batch(images[:, : outer.inner_points]))
     while len(images) % at_once:
         at_once -= 1
     gradient = outer_gradient(
