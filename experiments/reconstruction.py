@@ -9,7 +9,7 @@
     python -m experiments.reconstruction celeba64      days on a GPU; not yet run
     python -m experiments.reconstruction cifar10_vector_cpu        not yet run whole
     python -m experiments.reconstruction digits_spatial            25 minutes; not yet run
-    python -m experiments.reconstruction cifar10_spatial_cpu       an hour
+    python -m experiments.reconstruction cifar10_spatial_cpu       an hour; not yet run whole
     python -m experiments.reconstruction cifar10_spatial_gradient  an hour
     python -m experiments.reconstruction cifar10_spatial           hours on a GPU; not yet run
 

@@ -7,9 +7,9 @@ nothing depends on the batch; in a grid of cells the losses of the cells are sum
 cell's gradient does not depend on how many there are.
 Everything here is written for one image and mapped over images, by `jax.vmap` or one after the
 other; coordinates and z_0 are not mapped, so XLA computes the first forward pass once for all that
-are side by side. Coordinates and images
-come in the shapes of `siren.points` and `siren.arrange`, in short (N, 2) and (N, C). Of other
-functions each may have its own coordinates, which are mapped then, and weights of its points.
+are side by side. Coordinates and images come in the shapes of `siren.points` and `siren.arrange`,
+in short (N, 2) and (N, C). Of other functions each may have its own coordinates, which are mapped
+then, and weights of its points.
 """
 
 import math
@@ -151,8 +151,8 @@ def over_images(function, rows, at_once):
 def side_by_side(function, rows):
     """`jax.vmap` of the function over rows of a tree of arrays (B, ...); one row goes as it is.
 
-    With a dimension of images, even of one, gradients of weights are sums over two dimensions, for
-    which XLA on CPUs transposes activations in copies that take longer than the product.
+    A dimension of images, even of one, makes gradients of weights sums over several dimensions
+    (see `model.linear`).
     """
     if len(jax.tree.leaves(rows)[0]) > 1:
         return jax.vmap(function)(rows)

@@ -78,11 +78,10 @@ class Bench:
         UserError if one of the two is damaged.
         """
         settings = self.settings()
-        ours = self.config.retrain or self.config.from_sparse is not None
-        released_file = None if ours else released.matching(settings)
         for name in ("weights", "from_sparse"):
             if getattr(self.config, name) is not None:
                 settings[name] = content_hash(getattr(self.config, name))
+        released_file = None if self.config.retrain else released.matching(settings)
         if released_file:
             settings["released"] = content_hash(released_file)
         path = folder / f"dense-{digest(settings)}.safetensors"
