@@ -75,7 +75,7 @@ def functa_row(shape, config):
 
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (shape.batch, shape.side**2, shape.channels)).astype(np.uint8)
-    ours, reference = _ours(shape, images), _reference(shape, images)
+    ours, reference = _ours(shape, images), plain_step(shape, images)
     # Every step sees the same batch. We log before a step, the reference after it.
     psnr = [turn(CHECKED_STEPS) for turn in (ours, reference)]
     difference = float(np.abs(psnr[0][1:] - psnr[1][:-1]).max())
@@ -208,8 +208,9 @@ def _ours(shape, images):
     return turn
 
 
-def _reference(shape, images):
-    """turn(steps) -> PSNR (steps,), each after its step, from the same initial weights."""
+def plain_step(shape, images):
+    """turn(steps) -> PSNR (steps,), each after its step, from the weights that our own begin with;
+    images: (B, side^2, channels), uint8."""
     import jax
     import numpy as np
     import optax

@@ -43,11 +43,7 @@ def row(name, settings, config):
         for turn, measured in times.items():
             for _ in range(0, feed.AHEAD, images):
                 turn()
-            dispatches, began = 0, time.perf_counter()
-            while time.perf_counter() - began < config.seconds:
-                turn()
-                dispatches += 1
-            measured.append((time.perf_counter() - began) / dispatches)
+            measured.append(average_seconds(turn, config.seconds))
     streamed, resident = (images / statistics.median(measured) for measured in times.values())
     streamed_times, resident_times = times.values()
     return {
@@ -57,6 +53,15 @@ def row(name, settings, config):
         "ratio": round(statistics.median(map(truediv, resident_times, streamed_times)), 3),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}",
     }
+
+
+def average_seconds(turn, at_least):
+    """Seconds of a turn(), the mean of as many as begin within `at_least` seconds; of one if 0."""
+    turns, began = 0, time.perf_counter()
+    while not turns or time.perf_counter() - began < at_least:
+        turn()
+        turns += 1
+    return (time.perf_counter() - began) / turns
 
 
 def training(settings):

@@ -1,8 +1,8 @@
 """How long until a functa is good? Ours, our step with DeepMind's settings, and their step.
 
     python -m experiments.time_to_quality digits         22 minutes on 2 CPU cores
-    python -m experiments.time_to_quality mnist          an hour; not yet run
-    python -m experiments.time_to_quality cifar10-grid   three hours; not yet run
+    python -m experiments.time_to_quality mnist          4 hours of one core; not yet run
+    python -m experiments.time_to_quality cifar10-grid   3 hours of one core; not yet run
 
 Seconds of training until latents of validation images, of equal size in all, reach a PSNR: 28 and
 31 dB on digits, 24 and 26 on MNIST, that of PCA on CIFAR-10 (64 cells of 16 numbers). Three ways:
@@ -14,27 +14,29 @@ RATES with w0 = 30 and the preset's, chosen with the first seed by the steps to 
 if none gets there in --tuning-steps by the PSNR then; a rate at an end of RATES is said.
 plain haiku: the same training by the step of experiments/haiku_functa.py, which like DeepMind's
 fits every image a second time to log its PSNR. Both steps compute the same (`bench functa` has
-their difference), so it needs as many steps as the second way; its seconds are these times those
-of our step in that training times the ratio of the two, which take turns. There is none in a grid.
-Seconds of the first two ways have compilation and evaluation in them, those of the third have not.
+their difference), so it needs as many steps as the second way. There is none of a grid.
+
+Trainings say how many steps it takes, and may run beside other jobs. What a step takes, and its
+compilation, is measured at the end, once on a machine, in turns, and wants a machine that does
+nothing else: delete steps.json in the folder of runs to measure it again. Seconds are the product
+of the two and the compilation; evaluations are in none.
 Results: experiments/results/time_to_quality_NAME.json and .png (dB against seconds, and against the
 floating-point operations of the matrix products).
 
-Expected: the aim is a fifteenth of the plain step's time. digits (on November 27, before our step
-took a quarter to a third less), two cores, three seeds: to 31 dB ours 34 s, DeepMind's settings 68
-s by our step and 323 s by the plain one: 9.4 times ours, so the aim is missed. To 28 dB 17, 15 and
-57 s: batches of 16 get there with fewer operations than those of 64, and at the end of 20,000 steps
-they have 31.9 dB, the preset after 3,000 32.1.
+Expected: the aim is a fifteenth of the plain step's time. digits (on November 27, by the clock of
+whole trainings, with compilation and evaluation in ours alone, and before our step took a quarter
+to a third less): to 31 dB ours 34 s, DeepMind's settings 68 s by our step and 323 s by the plain
+one, 9.4 times ours. To 28 dB 17, 15 and 57 s: batches of 16 get there with fewer operations than
+those of 64, and at the end of 20,000 steps they have 31.9 dB, the preset after 3,000 32.1.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from experiments import bench, runner
+from experiments import bench, runner, streams
 from experiments.start_scale import steps_to
 from functa_jax import meta_train
 from functa_jax.evaluation import reconstruction
@@ -47,6 +49,7 @@ from groundfloor.plots import WIDTH, figure, legend, logarithmic
 from groundfloor.runs import environment, machine, read_json, spread, write_json
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # of Adam
+TURN_SECONDS = 2.0  # of a way, when the steps take turns
 OURS, DEEPMIND, HAIKU = "ours", "DeepMind's settings, our step", "plain haiku step"
 
 
@@ -67,7 +70,7 @@ class Config(checks.Settings):
     every: AtLeastTwo = 200
     """Steps between evaluations, of all trainings."""
     rounds: Count = 5
-    """Times that the two steps take turns, when their times are compared."""
+    """Times that the steps take turns, when their times are compared."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of initial weights and batches."""
     data_dir: Path | None = None
@@ -131,15 +134,15 @@ def main(config, name):
     best = min(trials, key=lambda key: order(trials[key], max(targets)))
     if last(trials[best]) is None:
         raise UserError("DeepMind's settings diverge at every rate")
+    theirs = replace(settings[best], steps=config.steps)
     curves = {
         OURS: [trained("ours", own, seed, own.steps) for seed in config.seeds],
-        DEEPMIND: [
-            trained("deepmind", settings[best], seed, config.steps) for seed in config.seeds
-        ],
+        DEEPMIND: [trained("deepmind", theirs, seed, config.steps) for seed in config.seeds],
     }
-    timing = None if own.grid else step_times(config, own, data, out)
-    if timing:
-        curves[HAIKU] = [of_haiku(curve, timing["ratio"]) for curve in curves[DEEPMIND]]
+    if not own.grid:
+        curves[HAIKU] = [curve | {"gflop": None} for curve in curves[DEEPMIND]]
+    timing = step_times(config, own, theirs, data, out)
+    curves = {way: [timed(curve, timing[way]) for curve in found] for way, found in curves.items()}
     facts = {
         "data": data.name,
         "targets_db": list(targets),
@@ -154,6 +157,7 @@ def main(config, name):
         "seeds": list(config.seeds),
         "rows": [row(way, found, target) for target in targets for way, found in curves.items()],
         "steps": timing,
+        "steps_of": machine(),
     }
     draw(config.results / f"time_to_quality_{name}.png", curves, targets)
     path = config.results / f"time_to_quality_{name}.json"
@@ -172,9 +176,9 @@ def of_pca(config, data):
 
 
 def curve(data, config):
-    """A training that is kept in config.out: lists, an item an evaluation, of "steps", "seconds",
-    "psnr" (dB on validation) and "gflop"; "step_seconds", without evaluation; "fault" where it
-    stopped early. UserError if what is kept has other settings or data."""
+    """A training that is kept in config.out: lists, an item an evaluation, of "steps", "psnr" (dB
+    on validation) and "gflop"; "fault" where it stopped early. UserError if what is kept has other
+    settings or data."""
     run = starting.open_run("time_to_quality", config, data, meta_train.NOT_IDENTITY)
     path = run.path("curve.json")
     if path.exists():
@@ -184,31 +188,18 @@ def curve(data, config):
         loop.train(config, data, run)
     except loop.Diverged as error:
         fault = str(error)
-    rows = [row for row in run.rows() if "seconds" in row]
-    evaluated = [row for row in rows if "val_psnr" in row]
+    evaluated = [row for row in run.rows() if "val_psnr" in row]
     height, width, _ = data.train.images.shape[1:]
     each = loop.step_flops(config, model, height * width) / 1e9
     found = {
         "steps": [row["step"] for row in evaluated],
-        "seconds": [row["seconds"] for row in evaluated],
         "psnr": [float(row["val_psnr"][-1]) for row in evaluated],
         "gflop": [each * row["step"] for row in evaluated],
-        "step_seconds": step_seconds(rows),
         "fault": fault,
         "environment": environment(),
     }
     write_json(path, found)
     return found
-
-
-def step_seconds(rows):
-    """Median seconds of a step between an evaluation's row and the next row, which has none."""
-    times = [
-        (after["seconds"] - before["seconds"]) / (after["step"] - before["step"])
-        for before, after in pairwise(rows)
-        if "val_psnr" in before and "val_psnr" not in after and after["step"] > before["step"]
-    ]
-    return median(times) if times else None
 
 
 def last(curve):
@@ -236,25 +227,47 @@ def row(way, curves, target):
     return row
 
 
-def of_haiku(curve, ratio):
-    """The curve of a step that takes `ratio` times as long, and does the same."""
-    each = ratio * (curve["step_seconds"] or math.nan)
-    return curve | {"seconds": [each * step for step in curve["steps"]], "gflop": None}
+def timed(curve, times):
+    """The curve with "seconds": of compilation and of the steps until each evaluation."""
+    compiled, each = times["compile_seconds"], times["step_seconds"]
+    return curve | {"seconds": [compiled + each * step for step in curve["steps"]]}
 
 
-def step_times(config, own, data, out):
-    """What `bench.functa_row` says of this network, images and batches of 16, measured once on a
-    machine."""
-    height, _, channels = data.train.images.shape[1:]
-    batch = deepminds(own, 1.0, own.w0).batch_size
-    shape = bench.Shape(own.width, own.depth, own.latent_dim, height, channels, batch)
-    about = {**asdict(shape), "rounds": config.rounds, "machine": machine()}
+def step_times(config, own, theirs, data, out):
+    """For each way "step_seconds", the median of config.rounds, and "compile_seconds", measured
+    once on a machine."""
+    about = {
+        "machine": machine(),
+        "rounds": config.rounds,
+        "settings": [str(replace(settings, data_dir=None)) for settings in (own, theirs)],
+    }
     path = out / "steps.json"
-    if not path.exists() or read_json(path)["about"] != about:
-        write_json(
-            path, {"about": about, **bench.functa_row(shape, bench.Config(rounds=config.rounds))}
-        )
-    return read_json(path)
+    if path.exists() and (kept := read_json(path))["about"] == about:
+        return kept["ways"]
+    turns = {
+        way: (streams.training(settings), settings.dispatch)
+        for way, settings in ((OURS, own), (DEEPMIND, theirs))
+    }
+    if not own.grid:
+        images = data.train.images[: theirs.batch_size]
+        size, _, channels = images.shape[1:]
+        shape = bench.Shape(own.width, own.depth, own.latent_dim, size, channels, len(images))
+        step = bench.plain_step(shape, images.reshape(len(images), -1, channels))
+        turns[HAIKU] = (lambda: step(1)), 1
+    first = {way: streams.average_seconds(turn, 0) / steps for way, (turn, steps) in turns.items()}
+    later = {way: [] for way in turns}
+    for _ in range(config.rounds):
+        for way, (turn, steps) in turns.items():
+            later[way].append(streams.average_seconds(turn, TURN_SECONDS) / steps)
+    ways = {
+        way: {
+            "step_seconds": median(later[way]),
+            "compile_seconds": turns[way][1] * (first[way] - median(later[way])),
+        }
+        for way in turns
+    }
+    write_json(path, {"about": about, "ways": ways})
+    return ways
 
 
 def draw(path, curves, targets):

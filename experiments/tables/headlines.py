@@ -111,7 +111,7 @@ SHORT = (
     ("MNIST, 64 numbers: test PSNR", "reconstruction_mnist.json", stored),
     (
         "CIFAR-10, 8x8x16 numbers: test PSNR",
-        "reconstruction_cifar10_spatial_gradient.json",
+        "reconstruction_cifar10_spatial_cpu.json",
         stored,
     ),
     ("CIFAR-10 at 1.53 bits a pixel", "compression_cifar10.json", compressed),

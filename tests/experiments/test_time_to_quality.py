@@ -2,17 +2,18 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from experiments import bench, time_to_quality
+from experiments import bench, streams, time_to_quality
 from functa_jax import meta_train
 from functa_jax.training import loop
 from groundfloor import cli
 
 SLOW = {"steps": [10, 20, 30], "seconds": [5.0, 6.0, 7.0], "psnr": [10.0, 20.0, 30.0]}
-CURVE = SLOW | {"gflop": [1.0, 2.0, 3.0], "step_seconds": 0.1, "fault": None}
+CURVE = SLOW | {"gflop": [1.0, 2.0, 3.0], "fault": None}
 
 
 def test_a_row_has_what_the_target_took_between_evaluations():
@@ -27,23 +28,43 @@ def test_a_row_has_what_the_target_took_between_evaluations():
     assert half["last_psnr"] is half["seconds"] is None and half["reached"] == 1
 
 
-def test_the_plain_step_needs_as_many_steps_of_its_own_seconds():
-    plain = time_to_quality.row("plain", [time_to_quality.of_haiku(CURVE, 5.0)], 25.0)
-    assert plain["steps"] == {"mean": 25.0, "std": None}
-    assert plain["seconds"] == {"mean": 12.5, "std": None} and plain["gflop"] is None
-    assert plain["reached"] == 1
+def test_seconds_are_those_of_the_steps_and_of_their_compilation():
+    times = {"step_seconds": 0.5, "compile_seconds": 2.0}
+    found = time_to_quality.timed({"steps": [10, 20], "psnr": [1.0, 2.0]}, times)
+    assert found["seconds"] == [7.0, 12.0]
 
 
-def test_a_step_is_timed_between_evaluations():
-    rows = [
-        {"step": 10, "seconds": 9.0, "val_psnr": [1.0]},
-        {"step": 20, "seconds": 10.0},
-        {"step": 30, "seconds": 15.0, "val_psnr": [1.0]},  # with its evaluation
-        {"step": 40, "seconds": 18.0},
-        {"step": 40, "seconds": 40.0, "val_psnr": [1.0]},
-    ]
-    assert time_to_quality.step_seconds(rows) == pytest.approx(0.2)
-    assert time_to_quality.step_seconds(rows[:1]) is None
+def test_steps_take_turns_and_are_timed_once(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(streams.time, "perf_counter", lambda: clock[0])
+    taken = []
+
+    def step(seconds, compilation):
+        def turn(steps=1):
+            clock[0] += seconds * (1 + (compilation - 1) * (seconds not in taken))
+            taken.append(seconds)
+
+        return turn
+
+    own, theirs = meta_train.PRESETS["digits"], meta_train.PRESETS["digits"]
+    own, theirs = replace(own, dispatch=10), replace(theirs, dispatch=5, batch_size=2)
+    ways = {10: step(1.0, 4), 5: step(2.0, 6)}
+    monkeypatch.setattr(streams, "training", lambda settings: ways[settings.dispatch])
+    monkeypatch.setattr(bench, "plain_step", lambda shape, images: step(3.0, 2))
+    config = replace(time_to_quality.PRESETS["digits"], rounds=2)
+    data = SimpleNamespace(train=SimpleNamespace(images=np.zeros((4, 8, 8, 1), np.uint8)))
+    found = time_to_quality.step_times(config, own, theirs, data, tmp_path)
+    ours, deepminds = found[time_to_quality.OURS], found[time_to_quality.DEEPMIND]
+    plain = found[time_to_quality.HAIKU]
+    assert ours == {"step_seconds": 0.1, "compile_seconds": pytest.approx(3.0)}
+    assert deepminds == {"step_seconds": 0.4, "compile_seconds": pytest.approx(10.0)}
+    assert plain == {"step_seconds": 3.0, "compile_seconds": pytest.approx(3.0)}
+    assert taken == [1, 2, 3] + 2 * [1, 1, 2, 3]  # a turn lasts two seconds
+    assert time_to_quality.step_times(config, own, theirs, data, tmp_path) == found
+    assert len(taken) == 11
+    again = replace(config, rounds=1)
+    time_to_quality.step_times(again, own, theirs, data, tmp_path)
+    assert len(taken) == 18
 
 
 def test_the_best_is_the_soonest_then_the_highest():
