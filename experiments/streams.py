@@ -77,7 +77,8 @@ def training(settings):
     model = loop.model_config(settings, data)
     mesh = devices.data_mesh(settings.batch_size)
     steps = loop.OuterSteps(settings, data, model, mesh)
-    state = devices.put(jax.device_get(outer_loop.init_state(model, settings)), mesh)
+    start = outer_loop.init_state(model, settings, data.num_classes)
+    state = devices.put(jax.device_get(start), mesh)
     done = 0
 
     def turn():

@@ -42,12 +42,13 @@ def cross_entropy(head, latents, labels):
 
 def values_and_gradients(losses):
     """As `jax.value_and_grad(losses, has_aux=True)` of a function with several losses (K,), whose
-    gradients have a leading axis of K."""
+    gradients have a leading axis of K. One after the other: a dimension of losses costs a CPU what
+    one of images does (see `inner_loop.side_by_side`)."""
 
     def both(params, *arguments):
         values, pull, aux = jax.vjp(lambda p: losses(p, *arguments), params, has_aux=True)
-        (gradients,) = jax.vmap(pull)(jnp.eye(len(values), dtype=values.dtype))
-        return (values, aux), gradients
+        gradients = [pull(one)[0] for one in jnp.eye(len(values), dtype=values.dtype)]
+        return (values, aux), jax.tree.map(lambda *of_each: jnp.stack(of_each), *gradients)
 
     return both
 
