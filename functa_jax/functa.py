@@ -114,8 +114,8 @@ class Functa:
         Other functions: values on the lattice (n, *resolution, C), or at the points of training
         (n, N, C), or at coords (M, d), or (n, M, d) of each; resolution: the sides of another
         lattice in [0, 1]^d.
-        UserError for other shapes, and of images, solids and films for points outside [0, 1]^d,
-        where nothing was learnt.
+        UserError for other shapes, and for points where nothing was learnt: of images, solids and
+        films outside [0, 1]^d, of spheres anywhere but on them, of sounds before or after.
         """
         latents = np.asarray(latents, np.float32)
         expected = self.config.latent_shape

@@ -72,5 +72,5 @@ def _finite(functa, coords):
         raise UserError("coords hold no points")
     if not np.isfinite(coords).all():
         raise UserError("coords are not finite")
-    refuse_outside(functa.config.modality, coords, "coords")
+    refuse_outside(functa.config.modality, coords, "coords", functa.coords)
     return coords

@@ -112,4 +112,4 @@ def refuse_other_kind(functa, run, data):
         given, made_for = (f"from {inputs} to {channels} numbers" for inputs, channels in kinds)
         raise UserError(f"functions of {name} are {given}; {run} was made for those {made_for}")
     for split in (data.train, data.val, data.test):
-        refuse_outside(functa.config.modality, split.coords, f"points of {name}")
+        refuse_outside(functa.config.modality, split.coords, f"points of {name}", functa.coords)

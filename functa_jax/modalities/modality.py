@@ -26,8 +26,9 @@ class Modality:
     loss: "squared", or "bernoulli" where values are probabilities, such as occupancies, and the
     network's outputs their logits (training/losses.py). metric: the headline's name; measure(
     predictions, values, weights) of (n, N, c) gives it for each function (n,), in `unit`, the more
-    the better. weigh: weights (...) of points (..., d), None where all weigh alike. unit_cube:
-    whether points lie in [0, 1]^d.
+    the better. weigh: weights (...) of points (..., d), None where all weigh alike. domain: where
+    points lie: "cube", [0, 1]^d; "sphere", unit vectors; "seen", between those of training, where
+    all functions share them; "any".
     """
 
     loss: str = "squared"
@@ -35,24 +36,37 @@ class Modality:
     unit: str = "dB"
     measure: Callable = metrics.psnr
     weigh: Callable | None = None
-    unit_cube: bool = True
+    domain: str = "cube"
 
 
-def refuse_outside(modality, coords, what):
-    """UserError where points (..., d) of a modality that has [0, 1]^d are not all in it."""
-    if not MODALITIES[modality].unit_cube or not coords.size:
+def refuse_outside(modality, coords, what, seen=None):
+    """UserError where points (..., d) of a modality lie outside of its domain, where nothing was
+    learnt; seen: points (N, d) of training, None if each function had its own."""
+    domain = MODALITIES[modality].domain
+    if not coords.size or domain == "any" or (domain == "seen" and seen is None):
         return
-    low, high = float(coords.min()), float(coords.max())
-    if not -1e-6 <= low <= high <= 1 + 1e-6:
-        raise UserError(f"{what} are {low:g} to {high:g}; points lie in [0, 1]^{coords.shape[-1]}")
+    if domain == "sphere":
+        lengths = np.linalg.norm(coords, axis=-1)
+        least, most = float(lengths.min()), float(lengths.max())
+        if not 0.999 <= least <= most <= 1.001:
+            raise UserError(f"{what} have lengths of {least:g} to {most:g}; they are unit vectors")
+        return
+    least, most = float(coords.min()), float(coords.max())
+    low, high = (0.0, 1.0) if domain == "cube" else (float(seen.min()), float(seen.max()))
+    slack = 1e-6 * (high - low)
+    if not low - slack <= least <= most <= high + slack:
+        raise UserError(
+            f"{what} are {least:g} to {most:g}; points lie in "
+            f"[{low:g}, {high:g}]^{coords.shape[-1]}"
+        )
 
 
 MODALITIES = {
     "images": Modality(),
     "voxels": Modality("bernoulli", "IoU", "", metrics.iou),
-    "sphere": Modality(weigh=cosines_of_latitude, unit_cube=False),
-    "sound": Modality("squared", "SNR", "dB", metrics.snr, unit_cube=False),
+    "sphere": Modality(weigh=cosines_of_latitude, domain="sphere"),
+    "sound": Modality("squared", "SNR", "dB", metrics.snr, domain="seen"),
     "video": Modality(),
-    "scenes": Modality(unit_cube=False),
-    "functions": Modality(unit_cube=False),
+    "scenes": Modality(domain="any"),
+    "functions": Modality(domain="any"),
 }

@@ -12,6 +12,7 @@ from functa_jax.evaluation import classification
 from functa_jax.functa import Functa
 from functa_jax.meta_train import PRESETS, Config
 from functa_jax.modalities import loading
+from functa_jax.modalities.modality import refuse_outside
 from functa_jax.tasks import denoise, inpaint, superresolve
 from functa_jax.training import exporter, loop, starting
 from groundfloor import cli
@@ -190,6 +191,23 @@ def test_points_outside_the_unit_cube_are_refused(tmp_path):
     far = replace(data.test, coords=31 * data.test.coords)
     said = fault(loading.refuse_other_kind, functa, tmp_path, replace(data, test=far))
     assert said == "points of made up are 7.75 to 23.25; points lie in [0, 1]^3"
+
+
+@pytest.mark.parametrize(
+    "modality, points, said",
+    [
+        ("voxels", [[0.5, 0.5, 1.1]], "coords are 0.5 to 1.1; points lie in [0, 1]^3"),
+        ("sphere", [[0.6, 0.8, 0], [0, 0, 0.5]], "have lengths of 0.5 to 1; they are unit vectors"),
+        ("sound", [[-3.0], [2.0]], "coords are -3 to 2; points lie in [-2, 2]^1"),
+    ],
+)
+def test_points_where_nothing_was_learnt_are_refused(modality, points, said):
+    points = np.array(points, np.float32)
+    seen = np.array([[-2], [2]], np.float32) if modality == "sound" else None
+    assert said in fault(refuse_outside, modality, points, "coords", seen)
+    refuse_outside(modality, points[:0], "coords", seen)
+    refuse_outside(modality, points[:1] if modality == "sphere" else points / 3, "coords", seen)
+    refuse_outside("functions", points, "coords", seen)
 
 
 def occupancies(modality="voxels", sides=(2, 2, 2)):
