@@ -4,7 +4,9 @@ CLAIMS are those of a processor, GPU_CLAIMS what it cannot do in a day. In a com
 folder of its runs, `{results}` that of its results.
 """
 
+import ast
 from dataclasses import dataclass
+from pathlib import Path
 
 STUDIES = ("functa", "prune", "optim", "robust")
 
@@ -34,9 +36,10 @@ DATA = ("groundfloor/data", "groundfloor/seeds.py")
 MODEL = ("functa_jax/model", "functa_jax/training", "functa_jax/meta_train.py", *DATA)
 FITTED = (*MODEL, "functa_jax/evaluation")
 LATENTS = (*FITTED, "functa_jax/functa.py", "functa_jax/functaset.py")
-TRAINED = ("optim_torch/train.py", "optim_torch/dessilbi", "optim_torch/training", *DATA)
-PROBED = ("optim_torch/landscape", "optim_torch/models", *DATA)
-PARTS = ("experiments/study.py", "optim_torch/study", "optim_torch/models", *DATA)
+TORCH = ("optim_torch/models", "optim_torch/training", "groundfloor/pytorch", *DATA)
+TRAINED = ("optim_torch/train.py", "optim_torch/dessilbi", *TORCH)
+PROBED = ("optim_torch/landscape", "optim_torch/dessilbi/structure.py", *TORCH)
+PARTS = ("experiments/study.py", "optim_torch/study", "optim_torch/dessilbi", *TORCH)
 PRUNED = ("prune_torch/sweep.py", "prune_torch/protocol", "prune_torch/methods", *DATA)
 
 
@@ -72,7 +75,9 @@ def dessilbi(name, minutes, preset="mnist"):
     """One experiment with LeNet on MNIST."""
     command = f"experiments.dessilbi_{name}" + (f" {preset}" if preset else "")
     file = f"dessilbi_{name}{f'_{preset}' if preset else ''}.json"
-    code = (f"experiments/dessilbi_{name}.py", *TRAINED)
+    code = (f"experiments/dessilbi_{name}.py", "experiments/dessilbi.py", *TRAINED)
+    if name == "density":
+        code += ("prune_torch/density.py",)
     return Claim("optim", (f"{command} --out {{out}}",), (file,), code, minutes)
 
 
@@ -102,10 +107,31 @@ def readers(name, minutes):
     return Claim("functa", (command,), (f"latent_readers_{name}.json",), code, minutes)
 
 
-def robust(name, minutes, *modules, runs=False):
+def with_imports(file, folder):
+    """A file of the repository, the files of experiments/ and of `folder` that it imports, and
+    those that these import."""
+    root, found, left = Path(__file__).parent.parent, [], [file]
+    while left:
+        file = left.pop()
+        found.append(file)
+        for node in ast.walk(ast.parse((root / file).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                files = (f"{name.replace('.', '/')}.py" for name in names)
+                left += [
+                    path
+                    for path in files
+                    if path.startswith(("experiments/", folder))
+                    and path not in (*found, *left, "experiments/runner.py")
+                    and (root / path).exists()
+                ]
+    return tuple(found)
+
+
+def robust(name, minutes, runs=False):
     """Sparse robust statistics; runs: whether it has a folder of them."""
     command = f"experiments.robust_{name}" + (" --out {out}" if runs else "")
-    code = (f"experiments/robust_{name}.py", *(f"optim_torch/robust/{m}.py" for m in modules))
+    code = with_imports(f"experiments/robust_{name}.py", "optim_torch/robust/")
     return Claim("robust", (command,), (f"robust_{name}.json",), code, minutes)
 
 
@@ -290,15 +316,15 @@ CLAIMS = (
         ("experiments/bench.py", "optim_torch/dessilbi"),
         3,
     ),
-    robust("labels", 4, "label_rivals", "labels", "huber_path", "knockoff_labels"),
-    robust("knockoffs", 10, "knockoffs", "split_knockoffs"),
-    robust("ranking", 3, "ranking", "huber_path"),
-    robust("masking", 3, "mean_shift", "residuals"),
-    robust("fewshot", 30, "credibility", runs=True),
-    robust("labels_cifar10", 15, "label_rivals", "labels", "knockoff_labels", runs=True),
-    robust("lista", 30, "lista", "ista", "admm", runs=True),
-    robust("msplit", 10, "bregman", "bregman_path"),
-    robust("pca", 1, "linear"),
+    robust("labels", 4),
+    robust("knockoffs", 10),
+    robust("ranking", 3),
+    robust("masking", 3),
+    robust("fewshot", 30, runs=True),
+    robust("labels_cifar10", 15, runs=True),
+    robust("lista", 30, runs=True),
+    robust("msplit", 10),
+    robust("pca", 1),
 )
 KEPT = (  # and not made again by experiments.all
     "cifar10_gauss_newton_psnr.json",  # written by hand, from training runs, as the next

@@ -124,9 +124,13 @@ def measured(config, data, flips, share, seed):
 
 
 def upper_half(losses, codes):
-    """Mask of the rows whose loss is above the median of their class."""
-    medians = np.array([np.median(losses[codes == code]) for code in range(codes.max() + 1)])
-    return losses > medians[codes]
+    """Mask of the half of each class whose loss is larger; among equals the last ones."""
+    upper = np.zeros(len(codes), bool)
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        kept = max(1, round(0.5 * len(rows)))
+        upper[rows[np.argsort(losses[rows], kind="stable")[kept:]]] = True
+    return upper
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from optim_torch.robust.lista import KINDS, UnrolledISTA, train
 
 LEVELS = {"without noise": math.inf, "30 dB": 30.0}
 RATES = {"lista": 3e-3, "lista-cp": 1e-3, "lista-cpss": 1e-3, "alista": 1e-2, "admm": 1e-2}
-PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5)
 USUAL = (0.1, 1, math.inf)
 SHIFTS = (  # density, size, signal to noise in dB
     USUAL,
@@ -52,6 +52,7 @@ SHIFTS = (  # density, size, signal to noise in dB
     (0.1, 1, 20),
     (0.1, 1, 10),
 )
+ITERATIVE = {"ista": ista, "fista": fista}
 GUARDED = ("lista", "lista-cpss", "alista")
 SAFEGUARD = 0.99
 
@@ -87,7 +88,7 @@ def main(config):
     names = ("rows", "columns", "layers", "steps", "joint", "test", "penalty")
     settings = {name: getattr(config, name) for name in names} | {"rates": RATES}
     run = Run(config.out, settings, data_fingerprint=None)
-    kinds = ("ista", "fista", *KINDS, "admm")
+    kinds = (*ITERATIVE, *KINDS, "admm")
     cells = [(seed, level, kind) for level in LEVELS for seed in config.seeds for kind in kinds]
     done = {(row["seed"], row["level"], row["kind"]) for row in run.rows()}
     left = [cell for cell in cells if cell not in done]
@@ -141,11 +142,9 @@ def measured(config, seed, A, level, kind):
     x, b = sparse_codes(random, A, config.test, snr=snr)
     began = perf_counter()
     found = {}
-    if kind in ("ista", "fista"):
-        method = {"ista": ista, "fista": fista}[kind]
-        ends = [method(A, chosen[1], penalty, config.layers)[-1] for penalty in PENALTIES]
-        best = PENALTIES[np.argmin([nmse_db(end, chosen[0])[0] for end in ends])]
-        codes = method(A, b, best, config.layers)
+    if kind in ITERATIVE:
+        found["penalty"] = best_penalty(kind, A, chosen, config.layers)
+        codes = ITERATIVE[kind](A, b, found["penalty"], config.layers)
     else:
         model = network(config, seed, A, level, kind)
         codes = model.codes(tensor(b))[0].numpy()
@@ -154,6 +153,13 @@ def measured(config, seed, A, level, kind):
     pooled, mean = nmse_db(codes, x)
     found |= {"pooled": pooled.tolist(), "mean_of_db": mean.tolist()}
     return found | {"seconds": perf_counter() - began}
+
+
+def best_penalty(kind, A, chosen, layers):
+    """Of PENALTIES the one with the least error on codes (x, b) that are not those of test."""
+    x, b = chosen
+    ends = [ITERATIVE[kind](A, b, penalty, layers)[-1] for penalty in PENALTIES]
+    return PENALTIES[np.argmin([nmse_db(end, x)[0] for end in ends])]
 
 
 def network(config, seed, A, level, kind):
@@ -174,7 +180,8 @@ def tensor(array):
 
 
 def away(config, seed, A, model, kind):
-    """Pooled errors of a network, with and without safeguard, and of ISTA: a dict per SHIFTS."""
+    """Pooled errors of a network, with and without safeguard, and of ISTA and FISTA at the
+    penalties that are best for other codes of that kind: a dict per SHIFTS."""
     rows = []
     for at, (density, size, snr) in enumerate(SHIFTS):
         random = np.random.default_rng(seeds.fold(seed, "away", at))
@@ -186,7 +193,10 @@ def away(config, seed, A, model, kind):
             f"{kind} learned steps": taken.float().mean().item(),
         }
         if kind == GUARDED[0]:
-            row["ista"] = nmse_db(ista(A, b, config.penalty, config.layers)[-1], x)[0]
+            chosen = sparse_codes(random, A, 200, density, snr, size)
+            for name, method in ITERATIVE.items():
+                penalty = best_penalty(name, A, chosen, config.layers)
+                row[name] = nmse_db(method(A, b, penalty, config.layers)[-1], x)[0]
         rows.append(row)
     return rows
 
@@ -202,7 +212,7 @@ def draw(target, table, shifts):
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
         axes[0].legend(**below)
         at = np.arange(len(shifts))
-        for number, kind in enumerate((*GUARDED, "ista")):
+        for number, kind in enumerate((*GUARDED, *ITERATIVE)):
             for key, marker in ((kind, "o"), (f"{kind} safeguarded", "x")):
                 if key in shifts[0]:
                     values = [row[key]["mean"] for row in shifts]

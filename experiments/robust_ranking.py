@@ -5,7 +5,7 @@
 16 items of Gaussian scores, 240 or 1,000 random comparisons, 0 to 50 % of the answers turned round;
 twenty data sets each. Graded answers: the difference of scores with noise 0.3; binary: its sign.
 Kendall's τ between the true ranking and that of least squares (HodgeRank), Huber's estimate
-(scikit-learn), the Bradley-Terry model on majority votes, and `RobustRanker`, which also says which
+(scikit-learn), the Bradley-Terry model on all answers, and `RobustRanker`, which also says which
 answers are wrong (precision, recall; AUC of its order beside that of least-squares residuals).
 Results: experiments/results/robust_ranking.json and .png.
 
@@ -38,7 +38,7 @@ FLIPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 TAU = {
     "tau_least_squares": "least squares",
     "tau_huber": "Huber",
-    "tau_bradley_terry": "Bradley-Terry, majority",
+    "tau_bradley_terry": "Bradley-Terry",
     "tau_robust": "RobustRanker",
 }
 
@@ -98,7 +98,7 @@ def data_set(answers, count, share, noise, seed):
     row = {
         "tau_least_squares": kendalltau(least.coef_, truth)[0],
         "tau_huber": kendalltau(huber.coef_, truth)[0],
-        "tau_bradley_terry": kendalltau(bradley_terry(pairs, y), truth)[0],
+        "tau_bradley_terry": kendalltau(bradley_terry(C, y), truth)[0],
         "tau_robust": kendalltau(scores, truth)[0],
         "inconsistency_share": ranker.inconsistency_,
     }
@@ -112,16 +112,11 @@ def data_set(answers, count, share, noise, seed):
     return row
 
 
-def bradley_terry(pairs, y):
-    """Scores of the Bradley-Terry model on each pair's majority vote; weakly penalised, since an
-    item that wins all its votes would have no finite score."""
-    votes = np.zeros((ITEMS, ITEMS))
-    np.add.at(votes, (pairs[:, 0], pairs[:, 1]), np.sign(y))
-    i, j = np.nonzero(np.triu(votes - votes.T))
-    C = np.eye(ITEMS)[i] - np.eye(ITEMS)[j]
-    won = (votes - votes.T)[i, j] > 0
-    model = LogisticRegression(C=10, fit_intercept=False)  # each vote and its mirror: two classes
-    return model.fit(np.r_[C, -C], np.r_[won, ~won]).coef_[0]
+def bradley_terry(C, y):
+    """Scores of the Bradley-Terry model for the signs of y; weakly penalised, since an item that
+    wins all its comparisons would have no finite score."""
+    model = LogisticRegression(C=10, fit_intercept=False)  # each answer and its mirror: two classes
+    return model.fit(np.r_[C, -C], np.r_[y > 0, y < 0]).coef_[0]
 
 
 def over_seeds(rows):

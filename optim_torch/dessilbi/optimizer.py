@@ -39,7 +39,7 @@ class DessiLBI(Optimizer):
         the gradient that the base sees, inside its momentum and its adaptive scaling.
     penalty, threshold, scale_by_size: which groups share a fate (see `groups.partition`), λ of the
         proximal map (the paper's 1), and whether λ is multiplied by the root of the group's size.
-    target_density: None, or what `structure.density` comes to: after every step the thresholds
+    target_density: None, or what `structure.density` comes to: before every step the thresholds
         are multiplied by exp(0.5 (density - target)), so that λ need not be known (after
         Aloradi et al. 2026, arXiv 2605.07892, for linearised Bregman training). It is met to the
         size of a group, after some hundred steps, if it is above the share of what has no penalty.
@@ -132,9 +132,9 @@ class DessiLBI(Optimizer):
         gradients = {}  # those that the base does not get as they are
         try:
             bases.make_dense(self.base, self.param_groups, gradients)
+            self._steer()
             for group, partition in zip(self.param_groups, self._partitions, strict=True):
                 self._couple(group, partition, gradients)
-            self._steer()
             self._step_base()
         finally:
             for parameter, gradient in gradients.items():
@@ -142,8 +142,15 @@ class DessiLBI(Optimizer):
         return loss
 
     def _steer(self):
-        """Move the thresholds of groups with a `target_density` towards it."""
-        steered = [g for g in self.param_groups if g["target_density"] is not None]
+        """Move the thresholds of groups with a `target_density` towards it, where V will move."""
+        steered = [
+            group
+            for group in self.param_groups
+            if group["target_density"] is not None
+            and group["lr"] != 0
+            and group["lr_gamma"] != 0
+            and any(parameter.grad is not None for parameter in group["params"])
+        ]
         density = structure.density(self) if steered else None
         for group in steered:
             group["threshold"] *= math.exp(STEERING * (density - group["target_density"]))
@@ -158,7 +165,8 @@ class DessiLBI(Optimizer):
         warm_start(self, density)
 
     def blocks(self):
-        """All penalised tensors with their grouping, as `Block`s: what structure.py reads."""
+        """All penalised tensors with their grouping, as `Block`s: what structure.py reads. Frozen
+        ones, which were never trained, have none and count as kept."""
         for number, (group, partition) in enumerate(
             zip(self.param_groups, self._partitions, strict=True)
         ):
@@ -166,12 +174,9 @@ class DessiLBI(Optimizer):
                 f"group{number}.{position}" for position in range(len(group["params"]))
             ]
             for positions, grouping in partition:
-                yield Block(
-                    [names[i] for i in positions],
-                    [group["params"][i] for i in positions],
-                    grouping,
-                    group,
-                )
+                params = [group["params"][i] for i in positions]
+                if any(p.requires_grad or self.state.get(p) for p in params):
+                    yield Block([names[i] for i in positions], params, grouping, group)
 
     def __getstate__(self):
         kept = {"_base_class": self._base_class, "_base_kwargs": self._base_kwargs}

@@ -1,7 +1,7 @@
 """What DessiLBI found: free functions over an optimizer, all by parameter name.
 
 Names are those of `model.named_parameters()` if the optimizer was made from them, else
-"group0.1". Parameters without a penalty are always kept: they have no mask.
+"group0.1". Parameters without a penalty, and frozen ones, are always kept: they have no mask.
 """
 
 import contextlib
@@ -81,7 +81,9 @@ def ranking(optimizer):
     for block in optimizer.blocks():
         vs = [_state(optimizer, p).get("v", torch.zeros_like(p)) for p in block.params]
         times.append(_entry(optimizer, block).flatten())
-        levels.append((block.grouping.norms(vs) / block.threshold()).flatten())
+        threshold = torch.as_tensor(block.threshold())  # at 0 the norm of V itself decides
+        divisor = torch.where(threshold > 0, threshold, 1.0)
+        levels.append((block.grouping.norms(vs) / divisor).flatten())
         sizes.append(block.grouping.sizes(block.params).flatten())
     by_level = torch.cat(levels).sort(descending=True, stable=True).indices
     by_time = torch.cat(times)[by_level].sort(stable=True).indices

@@ -16,6 +16,7 @@ import numpy as np
 from groundfloor import cli, output, plots, tables
 from groundfloor.checks import Count, InnerShare, Seed, ShareBelowOne
 from groundfloor.data.config import DataConfig
+from groundfloor.errors import UserError
 from groundfloor.runs import Progress, Run, spread
 from optim_torch.robust import label_rivals
 from optim_torch.robust.labels import NoisyLabelSelector
@@ -85,12 +86,20 @@ def main(config, preset):
 
 
 def noisy(config, data_set, seed):
-    """(codes (n,) with wrong ones, features (n, d), those of test)."""
+    """(codes (n,) with wrong ones, features (n, d), those of test); UserError where a class has too
+    few labels for the methods."""
     train, test = data_set.train, data_set.test
     random = np.random.default_rng(seed)
     codes = label_rivals.flipped(
         train.labels, data_set.num_classes, config.noise, config.flips, random
     )
+    counts = np.bincount(codes, minlength=data_set.num_classes)
+    if counts.min() < label_rivals.FOLDS:
+        raise UserError(
+            f"class {counts.argmin()} has {counts.min()} labels after the flips of seed {seed}; "
+            f"the methods need {label_rivals.FOLDS} of each class: give more --images or less "
+            "--noise"
+        )
     pixels = [split.images.reshape(len(split), -1) / np.float32(255) for split in (train, test)]
     return codes, *label_rivals.kernel_features(*pixels, config.columns, seed)
 

@@ -88,7 +88,8 @@ class RobustRanker(BaseEstimator):
     def fit(self, pairs, y=None, *, sample_weight=None, annotators=None):
         """pairs (m, 2) of any names; y (m,): by how much the first is above the second, 1 if None.
 
-        ValueError for items that no chain of comparisons connects.
+        ValueError for items that no chain of comparisons connects, or not without those that a
+        given threshold leaves out.
         """
         self.items_, codes, y, weights = _checked(pairs, y, sample_weight)
         if self.threshold != "bic" and not self.threshold > 0:
@@ -130,6 +131,8 @@ class RobustRanker(BaseEstimator):
 
     def _choice(self, C, y, weights, path):
         """(λ, mask of the comparisons shifted there)."""
+        if self.threshold != "bic":
+            return self._given(C, y, path)
         free = weights.sum() - C.shape[1] + 1
         none = path.lambdas[0], np.zeros(len(y), bool)
         if free <= 0 or path.lambdas[0] <= 0:  # a tree: every comparison is needed
@@ -137,17 +140,28 @@ class RobustRanker(BaseEstimator):
         tried = np.unique(np.linspace(0, len(path.lambdas) - 1, CANDIDATES).astype(int))
         floor = np.finfo(float).eps * (weights @ y**2)
         best, chosen = np.inf, none
-        for at in tried if self.threshold == "bic" else [len(path.lambdas) - 1]:
+        for at in tried:
             level, b = path.lambdas[at], path.coefficients[at].ravel()
             out = np.abs(y - C @ b) > level * (1 + 1e-6)
             k = weights[out].sum()
-            if _components(C[~out])[0] > 1 or (self.threshold == "bic" and k > weights.sum() / 2):
+            if _components(C[~out])[0] > 1 or k > weights.sum() / 2:
                 continue
             residual = (y - C @ _potential(C, y, weights * ~out))[~out]
             score = criterion(max(weights[~out] @ residual**2, floor), k, free)
             if score < best:
                 best, chosen = score, (level, out)
         return chosen
+
+    def _given(self, C, y, path):
+        """As `_choice`, at the λ that is given."""
+        level = float(self.threshold)
+        out = np.abs(y - C @ path.coefficients[-1].ravel()) > level * (1 + 1e-6)
+        if _components(C[~out])[0] > 1:
+            raise ValueError(
+                f"threshold {level:g} leaves {out.sum()} of {len(y)} comparisons out, and the "
+                "items fall apart: give a larger one"
+            )
+        return level, out
 
 
 def _checked(pairs, y, sample_weight):

@@ -136,7 +136,7 @@ class Config(Output, DataConfig):
     precision: Precision = "float32"
     """Of the forward pass; auto: bfloat16 where it makes a step on this device faster by 15 %."""
     surface: Annotated[int, Interval(3, 1001)] = 21
-    """Points a side of the loss surface."""
+    """Points a side of the loss surface; odd, so that one is the network itself."""
 
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of weights, batches, augmentation and dropout."""
@@ -145,6 +145,7 @@ class Config(Output, DataConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        checks.require(self.surface % 2, "surface", self.surface, "must be odd")
         for field in ("seeds", "rates"):
             values = getattr(self, field)
             checks.require(values, field, "", "give at least one")

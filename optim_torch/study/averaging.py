@@ -11,7 +11,7 @@ class Lookahead:
     """A slow copy of the weights that the weights return to (Zhang et al. 2019; Jordan 2024).
 
     Every 5 steps the copy moves towards the weights, and the weights become the copy. The share
-    that it keeps rises with the cube of time; after the last step it has become the weights.
+    that it keeps rises with the cube of time; after the last step the weights are the copy.
     """
 
     def __init__(self, model):
@@ -23,11 +23,12 @@ class Lookahead:
 
     @torch.no_grad()
     def update(self, model, step, steps):
-        """To be called after each step, numbered from 0; does something after every fifth."""
-        last = step + 1 == steps
-        if (step + 1) % EVERY and not last:
+        """To be called after each step, numbered from 0; does something after every fifth and the
+        last."""
+        due = (step + 1) % EVERY == 0
+        if not due and step + 1 < steps:
             return
-        kept = 0.0 if last else SLOWEST * ((step + 1) / steps) ** 3
+        kept = SLOWEST * ((step + 1) / steps) ** 3 if due else 1.0
         fast = model.state_dict()
         for name, slow in self.slow.items():
             slow.lerp_(fast[name], 1 - kept)

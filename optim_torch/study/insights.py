@@ -102,12 +102,13 @@ def mistakes(probability, labels, count):
 def wanted(model, data, names):
     """What classes and channels answer to most: [(title, images (k, h, w, c) in [0, 1], labels)].
 
-    Channels are of a middle convolution and of the last, before the activation.
+    Channels are of a middle convolution and of the last, before the activation, if any stands
+    outside residual blocks.
     """
     title = "classes: the images that raise each class's logit most"
     groups = [(title, maximise(model, data, range(data.classes)), names)]
     places = [i for i, part in enumerate(model.features) if isinstance(part, nn.Sequential)]
-    for number in dict.fromkeys((len(places) // 2, len(places) - 1)):
+    for number in dict.fromkeys((len(places) // 2, len(places) - 1)) if places else ():
         part = model.features[places[number]]
         until = nn.Sequential(*model.features[: places[number]], *part[:-1])
         channels = range(min(COLUMNS, part[0].out_channels))

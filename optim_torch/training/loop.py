@@ -193,6 +193,7 @@ def _end_epoch(config, training, run, epoch, epoch_steps, normalise, val, guessi
         config.grow_tau is not None
         and epoch % config.grow_every == 0
         and epoch <= config.grow_until
+        and epoch < config.epochs  # what begins after the last step is never trained
     ):
         grown = grow.grow_where_full(
             training.model,

@@ -15,7 +15,7 @@ import pytest
 
 from experiments import all as everything
 from experiments import gpu_queue, runner
-from experiments.claims import CLAIMS, GPU_CLAIMS, KEPT, STUDIES, Claim
+from experiments.claims import CLAIMS, GPU_CLAIMS, KEPT, STUDIES, Claim, with_imports
 from experiments.recorded import seconds
 from experiments.tables.page import CHAPTERS
 from groundfloor import cli
@@ -55,6 +55,13 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(everything, "ROOT", tmp_path)
     monkeypatch.setattr(runner, "RESULTS", tmp_path)
     return git
+
+
+def test_what_an_experiment_imports_belongs_to_its_code():
+    code = with_imports("experiments/robust_ranking.py", "optim_torch/robust/")
+    assert code[0] == "experiments/robust_ranking.py" and len(set(code)) == len(code)
+    names = ("ranking", "mean_shift", "residuals", "huber_path", "pictures")
+    assert {*code[1:]} == {f"optim_torch/robust/{name}.py" for name in names}
 
 
 def test_a_result_is_stale_when_its_code_is_not_that_of_its_commit(repository, tmp_path):

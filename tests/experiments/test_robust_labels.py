@@ -25,10 +25,11 @@ def test_rankings_are_compared_and_wrong_answers_cost_least_squares_most(tmp_pat
     assert (tmp_path / "robust_ranking.png").exists()
 
 
-def test_majority_votes_of_consistent_answers_give_the_true_ranking():
+def test_consistent_answers_give_bradley_and_terry_the_true_ranking():
     truth = np.random.default_rng(0).standard_normal(robust_ranking.ITEMS)
     pairs = np.argwhere(np.triu(np.ones((robust_ranking.ITEMS,) * 2), 1))
-    scores = robust_ranking.bradley_terry(pairs, truth[pairs[:, 0]] - truth[pairs[:, 1]])
+    C = np.eye(robust_ranking.ITEMS)[pairs[:, 0]] - np.eye(robust_ranking.ITEMS)[pairs[:, 1]]
+    scores = robust_ranking.bradley_terry(C, truth[pairs[:, 0]] - truth[pairs[:, 1]])
     assert kendalltau(scores, truth)[0] == pytest.approx(1)
 
 

@@ -18,6 +18,7 @@ SETTINGS = {
     "adaptive": {"gamma_adaptive": True, "momentum": 0.9, "lr_gamma": 0.05},
     "filter": {"penalty": "filter", "scale_by_size": True, "threshold": 0.2},
     "indices": {"threshold": 0.2, "kappa": 2.0},
+    "steered": {"target_density": 0.5, "threshold": 0.2},
 }
 
 

@@ -84,6 +84,40 @@ def test_ranking_is_by_entry_then_v(penalty):
     assert {math.isinf(t) for t, _ in keys} == {True, False}
 
 
+def test_without_a_threshold_the_largest_v_comes_first():
+    weight = nn.Parameter(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    optimizer = DessiLBI([{"params": [weight], "penalty": "l1"}], 0.1, nu=1.0, threshold=0.0)
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    order, _ = structure.ranking(optimizer)
+    assert order.tolist() == [3, 2, 1, 0]
+
+
+def test_frozen_layers_are_kept_and_the_others_steered_around_them():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2)
+    )
+    model[0].requires_grad_(False)
+    inputs = torch.randn(32, 6)
+    optimizer = DessiLBI(
+        model.named_parameters(), 0.1, nu=2.0, penalty="l1", threshold=0.1, target_density=0.7
+    )
+    for _ in range(400):
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), (inputs[:, 0] > 0).long()).backward()
+        optimizer.step()
+    masks, total = structure.masks(optimizer), sum(p.numel() for p in model.parameters())
+    assert "0.weight" not in masks and "2.weight" in masks
+    assert structure.density(optimizer) == structure.kept_entries(optimizer, masks) / total
+    assert structure.density(optimizer) == pytest.approx(0.7, abs=0.02)
+    frozen = model[0].weight.clone()
+    with structure.swapped(optimizer, structure.restricted(optimizer, masks)):
+        assert torch.equal(model[0].weight, frozen)
+    model[0].requires_grad_(True)
+    assert not structure.masks(optimizer)["0.weight"].any()  # from now on it has to earn its place
+
+
 @pytest.mark.parametrize("density", [0.2, 0.35, 0.5, 0.9, 1.0])
 def test_pruning_meets_the_density_exactly_with_single_entries(density):
     model, optimizer = trained("l1")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from groundfloor import cli, plots
+from groundfloor.errors import UserError
 from optim_torch.robust import __main__ as robust
 from optim_torch.robust import label_rivals
 from tests.refusals import refusal
@@ -64,6 +65,13 @@ def test_impossible_settings_are_refused(tmp_path, capsys):
         (("--dataset", "photos"), "no labels"),
     ):
         assert told in refusal(capsys, lambda words=words: run(tmp_path / "none", *words))
+
+
+def test_a_class_that_is_too_rare_is_said():
+    config = dataclasses.replace(TINY, images=20)
+    data = config.load(images=20, val_fraction=0)
+    with pytest.raises(UserError, match=r"class \d has \d labels after the flips of seed 3"):
+        robust.noisy(config, data, 3)
 
 
 def test_labels_are_flipped_to_other_classes_at_the_stated_share():

@@ -122,6 +122,22 @@ def test_without_wrong_comparisons_it_is_hodge_rank_and_a_tree_has_no_contradict
     assert list(tree.ranking_) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("threshold", [0.05, 0.3])
+def test_a_given_threshold_is_kept_and_the_large_residuals_are_those_beyond_it(threshold):
+    pairs, y, _, _ = comparisons(count=300, wrong=0)
+    model = RobustRanker(threshold=threshold).fit(pairs, y)
+    assert model.threshold_ == threshold
+    np.testing.assert_array_equal(model.outlier_, model.entry_ > threshold)
+
+
+def test_a_threshold_that_takes_the_items_apart_is_refused():
+    loop = [["a", "b"], ["b", "c"], ["c", "d"], ["d", "a"]]
+    fitted = RobustRanker(threshold=0.21).fit(loop, [0.2, 0.2, 0.2, 0.2])
+    assert not fitted.outlier_.any()
+    with pytest.raises(ValueError, match=r"threshold 0\.1 leaves 4 of 4 comparisons out"):
+        RobustRanker(threshold=0.1).fit(loop, [0.2, 0.2, 0.2, 0.2])
+
+
 def test_an_annotator_who_answers_the_wrong_way_round_is_seen():
     pairs, y, _, _ = comparisons(count=300, wrong=0)
     names = np.array(["ann", "bob", "eve"])[np.arange(len(y)) % 3]

@@ -138,6 +138,9 @@ def test_what_is_wanted_is_classes_and_channels(net, data, monkeypatch):
     groups = insights.wanted(net.eval(), data, tuple("0123456789"))
     assert [len(images) for _, images, _ in groups] == [10, 8]  # two convolutions: the second
     assert "convolution 2" in groups[1][0]
+    alone = ConvNet(("r", "p", "f8"), (8, 8, 1), 10)  # its convolutions are in a block
+    groups = insights.wanted(alone.eval(), data, tuple("0123456789"))
+    assert [len(images) for _, images, _ in groups] == [10]
 
 
 @given(

@@ -67,19 +67,21 @@ def test_layers_that_cannot_follow_each_other_are_refused(layers):
         ConvNet(layers if len(layers) > 1 else ("w", "p", "p", "p", "p"), (8, 8, 1), 3)
 
 
-def test_lookahead_ends_at_its_slow_weights_and_moves_them_by_the_share():
+@pytest.mark.parametrize("total", [10, 12])
+def test_lookahead_ends_at_its_slow_weights_and_moves_them_by_the_share(total):
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
     lookahead = averaging.Lookahead(model)
-    slow, total = 0.0, 12
+    slow = 0.0
     for step in range(total):
         with torch.no_grad():
             model.weight += 1.0
         fast = model.weight.item()
         lookahead.update(model, step, total)
-        if (step + 1) % 5 == 0 or step + 1 == total:
-            kept = 0.0 if step + 1 == total else 0.95**5 * ((step + 1) / total) ** 3
+        if (step + 1) % 5 == 0:
+            kept = 0.95**5 * ((step + 1) / total) ** 3
             slow = kept * slow + (1 - kept) * fast
+        if (step + 1) % 5 == 0 or step + 1 == total:
             assert model.weight.item() == pytest.approx(slow)
         else:
             assert model.weight.item() == fast

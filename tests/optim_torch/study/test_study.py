@@ -262,6 +262,7 @@ def test_presets_can_be_built(name):
         ("--widths -1", "must be above 0"),
         ("--val-fraction 0", "--val-fraction 0.0: must be in (0, 1)"),
         ("--steps 1", "--steps"),
+        ("--surface 4", "--surface 4: must be odd"),
         ("--dataset nonsense", "nonsense"),
         ("--device nonsense", "--device nonsense"),
         ("--seeds -1", "--seeds"),
