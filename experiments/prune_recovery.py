@@ -2,8 +2,10 @@
 
     python -m experiments.prune_recovery cifar10-small    not yet run
 
-The same dense network, one density, five methods without a search, several budgets. A sweep for
-each budget, which goes on where it was. Accuracy before recovery is the curve's point at 0.
+The same dense network, one density, methods without a search, several budgets. A sweep for each
+budget, which goes on where it was. What a method computes beside its steps, such as a fit of the
+weights that stay, counts as steps of as many passes: the curve begins there, with accuracy before
+recovery.
 Result: prune_recovery_NAME.json and .png.
 """
 
@@ -37,7 +39,8 @@ class Config(runner.SeededConfig):
         super().__post_init__()
 
 
-PRESETS = {"cifar10-small": Config(), "digits": Config(budgets=(5, 20, 80))}
+TWO = ("magnitude", "magnitude-refit")
+PRESETS = {"cifar10-small": Config(methods=TWO, budgets=(60, 250, 310)), "digits": Config(budgets=(5, 20, 80))}
 
 
 def main(config, name):
@@ -48,7 +51,8 @@ def main(config, name):
         command = ["prune_torch.sweep", name, *shlex.split(config.flags), "--steps", budget]
         command += ["--methods", *config.methods, "--densities", config.density]
         summary = runner.finished([*command, "--seeds", *config.seeds], out)
-        rows += [read_json(path) for path in sorted((out / "cells").glob("[!.]*.json"))]
+        found = [read_json(path) for path in sorted((out / "cells").glob("[!.]*.json"))]
+        rows += [row for row in found if wanted(row, config)]
     curves, dense = points(rows, config.methods), summary["dense"]["test"]["top1"]
     draw(config.results / f"prune_recovery_{name}.png", curves, dense)
     facts = {"dense": summary["dense"], "density": config.density, "seeds": list(config.seeds)}
@@ -56,17 +60,26 @@ def main(config, name):
     return runner.write(path, f"prune_recovery {name}", {**facts, "curves": curves})
 
 
+def wanted(row, config):
+    """Whether a cell is one of these curves: a sweep's folder may hold others, too."""
+    ours = row["density"] == config.density and row["seed"] in config.seeds
+    return ours and row["method"] in config.methods and not row["distil"]
+
+
 def points(rows, methods):
-    """dict of method -> its curve: dicts of steps, top1 (mean over seeds), std (or 0)."""
+    """dict of method -> its curve: dicts of steps of recovery, passes with those of the method's
+    own beside them (mean over seeds), top1 (mean over seeds), std (or 0)."""
     curves = {}
     for method in methods:
         own = [row for row in rows if row["method"] == method]
+        extra = mean(row["extra_passes"] for row in own)
         seen = {0: {row["seed"]: row["top1_before"] for row in own}}  # the same for any budget
         for row in own:
             seen.setdefault(row["steps"], {})[row["seed"]] = row["top1"]
         curves[method] = [
             {
                 "steps": steps,
+                "passes": steps + extra,
                 "top1": mean(seen[steps].values()),
                 "std": stdev(seen[steps].values()) if len(seen[steps]) > 1 else 0.0,
             }
@@ -76,11 +89,11 @@ def points(rows, methods):
 
 
 def draw(path, curves, dense):
-    """Test top-1 in percent against steps of recovery, with the spread over seeds."""
+    """Test top-1 in percent against steps and passes, with the spread over seeds."""
     with figure(path, size=(5.5, 4)) as (_, axis):
         for method, curve in curves.items():
             axis.errorbar(
-                [point["steps"] for point in curve],
+                [point["passes"] for point in curve],
                 [100 * point["top1"] for point in curve],
                 [100 * point["std"] for point in curve],
                 label=method,
@@ -89,7 +102,7 @@ def draw(path, curves, dense):
                 linewidth=1,
             )
         axis.axhline(100 * dense, color="gray", linestyle=":", label="dense")
-        axis.set(xlabel="steps of recovery", ylabel="test top-1 in %")
+        axis.set(xlabel="steps of recovery and passes of the method's own", ylabel="test top-1 in %")
         axis.set_xscale("symlog", linthresh=10)
         axis.legend(fontsize=7)
 
