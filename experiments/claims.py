@@ -40,7 +40,7 @@ TORCH = ("optim_torch/models", "optim_torch/training", "groundfloor/pytorch", *D
 TRAINED = ("optim_torch/train.py", "optim_torch/dessilbi", *TORCH)
 PROBED = ("optim_torch/landscape", "optim_torch/dessilbi/structure.py", *TORCH)
 PARTS = ("experiments/study.py", "optim_torch/study", "optim_torch/dessilbi", *TORCH)
-PRUNED = ("prune_torch/sweep.py", "prune_torch/protocol", "prune_torch/methods", *DATA)
+PRUNED = ("prune_torch", "optim_torch/dessilbi", "groundfloor/pytorch", *DATA)
 
 
 def reconstruction(preset, minutes):

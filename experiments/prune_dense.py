@@ -39,6 +39,17 @@ class Config(checks.Settings):
     steps: checks.Count | None = None
     """Training steps; none: the preset's. For rehearsals."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        rehearsal = self.images is not None or self.steps is not None
+        kept = self.released == released.FOLDER or self.results == runner.RESULTS
+        checks.require(
+            not (rehearsal and kept),
+            "released",
+            self.released,
+            "a rehearsal (--images, --steps) needs a folder of its own, and --results",
+        )
+
 
 PRESETS = {"cifar10-small": Config()}
 SPLITS = ("val", "test")

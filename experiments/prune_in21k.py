@@ -17,7 +17,7 @@ import torch
 
 from experiments import runner
 from groundfloor import checks, cli
-from groundfloor.checks import Count
+from groundfloor.checks import AtLeastTwo, Count
 from prune_torch import sweep
 from prune_torch.methods import METHODS
 from prune_torch.protocol import finetune, workers
@@ -35,7 +35,7 @@ class Config(checks.Settings):
     """Steps that are timed; the first does not count."""
     model: str = sweep.PRESETS["cifar10-in21k"].model
     """timm's name."""
-    images: Count = 512
+    images: AtLeastTwo = 512
     """Images of each split that are read; an evaluation is timed on those of test."""
     results: Path = runner.RESULTS
     """Folder for the numbers."""

@@ -4,12 +4,14 @@
 
 Networks of a finished sweep whose heads and neurons were cut out, in pairs with the dense one: one
 and 64 images at once, in eager PyTorch, torch.compile, ONNX Runtime and dynamic int8. Top-1 on the
-test images is the sweep's, but of int8, which is measured here. Networks of zeros alone stand for
+test images is the sweep's, but of PyTorch's int8, which is measured here, and of ONNX Runtime's,
+which is not: its rows have none and are not in the picture. Networks of zeros alone stand for
 nothing here: a dense product takes as long, and where a sparse one would be faster is another
 question (prune_torch.breakeven, whose numbers are kept beside).
 Result: prune_speed_NAME.json; picture: the front of accuracy against milliseconds.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,18 +57,20 @@ def main(config, name):
     """Measure, draw, and return what the JSON holds."""
     folder = config.run or Path("runs") / f"prune_sweep_{name}"
     dense, accuracies = networks(config, folder)
+    bench = workers.make_bench(dataclasses.replace(sweep.PRESETS[name], device="cpu"))
     models = {path: compact.load(path) for path in (dense, *accuracies)}
     rows, left_out = speed.measure(models, config.batches, tuple(speed.ENGINES), config.rounds)
     summary = read_json(folder / "summary.json")
     accuracies = {dense: summary["dense"]["test"]["top1"], **accuracies}
-    rounded = integer_accuracies(config, name, models)
+    rounded = integer_accuracies(config, bench.task, models)
     table = []
     for row in rows:
         path = Path(row["file"])
-        known = rounded if row["engine"].endswith("int8") else accuracies
+        known = {"int8": rounded, "onnx-int8": {}}.get(row["engine"], accuracies)
         called = "dense" if path == dense else path.stem.removesuffix("-s0")
-        table.append({**row, "file": path.name, "name": called, "top1": known[path]})
-    pareto.picture(config.results / f"prune_speed_{name}.png", table)
+        table.append({**row, "file": path.name, "name": called, "top1": known.get(path)})
+    measured = [row for row in table if row["top1"] is not None]
+    pareto.picture(config.results / f"prune_speed_{name}.png", measured)
     model = models[dense]
     sparse = breakeven.main(
         breakeven.Config(
@@ -92,17 +96,15 @@ def networks(config, folder):
     return dense[0], chosen
 
 
-def integer_accuracies(config, name, models):
-    """Test top-1 of the networks with integer weights: dict of file -> share."""
-    settings = sweep.PRESETS[name]
-    bench = workers.make_bench(settings)
-    images = bench.task.test
+def integer_accuracies(config, task, models):
+    """Test top-1 of the networks with PyTorch's integer weights: dict of file -> share."""
+    images = task.test
     if config.images:
         images = type(images)(images.pixels[: config.images], images.labels[: config.images])
     found = {}
     with Progress(len(models), "network") as progress:
         for path, model in models.items():
-            found[path] = bench.task.evaluate(speed.int8(model), images)["top1"]
+            found[path] = task.evaluate(speed.int8(model), images)["top1"]
             progress.advance(1, top1=f"{path.stem}: {100 * found[path]:.2f} %")
     return found
 

@@ -171,11 +171,13 @@ def save(model, path):
 
 
 def load(path, device="cpu"):
-    """The model in a file of `save`, or of a sweep's, packed or not; in evaluation mode.
+    """The model in a file of `save`, or of a sweep's, packed or not; in evaluation mode. Of a file
+    of --elastic, whose importances say what to prune, it is the one before.
 
     Raises UserError that names the file.
     """
     state, metadata = pack.opened(path)
+    state = {n: tensor for n, tensor in state.items() if not n.endswith(".importance")}
     with reading(path, "a network of this package"):
         return rebuilt(state, metadata, device)
 

@@ -69,8 +69,8 @@ def load(path, level, device="cpu"):
     """The network of an elastic file at a density: round(level * all) parameters are nonzero; if
     it is structured, dead heads and neurons are cut out, with their biases; in evaluation mode.
 
-    Raises UserError, naming the file, for a density that it cannot have and for files without
-    importances.
+    Raises UserError, naming the file, for a density that it cannot have (above that of its network,
+    too, which may be sparse already) and for files without importances.
     """
     tensors, metadata = pack.opened(path)
     with reading(path, "an elastic network"):
@@ -80,16 +80,22 @@ def load(path, level, device="cpu"):
         model = compact.rebuilt(state, metadata, device)
         facts = json.loads(metadata[KEY])
         parameters = density.prunable(model, facts["prunable"])
-        count = density.budget(model, level, facts["prunable"])
         scores = {
             name: _score(tensors[f"{name}.importance"].to(device), parameter)
             for name, parameter in parameters.items()
         }
-        structure.apply(parameters, density.top_masks(scores, count))
-        return compact.compact(model) if facts["structured"] else model
+    try:
+        count = density.budget(model, level, facts["prunable"])
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    most = sum(int(parameter.count_nonzero()) for parameter in parameters.values())
+    if count > most and not facts["structured"]:
+        raise UserError(f"{path}: density {level:g} asks for {count:,} weights, it has {most:,}")
+    structure.apply(parameters, density.top_masks(scores, count))
+    return compact.compact(model) if facts["structured"] else model
 
 
 def _score(importance, parameter):
-    """Importance first, then |w|, below 1."""
+    """Importance first, then |w|, below 1; zeros come last."""
     size = parameter.detach().abs().double()
-    return importance.double() + size / (1 + size)
+    return torch.where(size > 0, importance.double() + size / (1 + size), -1.0)

@@ -1,8 +1,9 @@
 """Prune a Vision Transformer at nine densities with every method, under one protocol.
 
 Density: nonzero parameters / all parameters. Every method begins with the same dense network and
-has the same number of training steps, batches and seeds. Results: results.csv, one row a cell, and
-pictures. A stopped sweep goes on where it was, cell by cell.
+has the same number of training steps, batches and seeds; passes of its own beside them, such as
+those of a fit, are counted (extra_passes). Results: results.csv, one row a cell, and pictures. A
+stopped sweep goes on where it was, cell by cell.
 """
 
 import copy

@@ -93,9 +93,17 @@ class Method:
         return density.top_masks(scores, count)
 
     def allowed(self, masks):
-        """Masks without what was zero before."""
+        """Masks without what was zero before, also of tensors that have none themselves."""
         held = self.cell.held
-        return {name: mask & held[name] if name in held else mask for name, mask in masks.items()}
+        within = {name: mask & held[name] if name in held else mask for name, mask in masks.items()}
+        return {**held, **within}
+
+    def sizes(self):
+        """How many weights of each prunable tensor may be nonzero: dict of name -> number."""
+        held = self.cell.held
+        return {
+            n: int(held[n].sum()) if held else p.numel() for n, p in self.cell.parameters.items()
+        }
 
     def refusal(self):
         """Why this cell cannot be, in words, before anything is trained; None if it can."""

@@ -31,7 +31,7 @@ class RandomSearch(Method):
     @torch.no_grad()
     def masks(self, count):
         parameters, generator = self.cell.parameters, self.cell.generator()
-        scores, sizes = magnitudes(parameters), {n: p.numel() for n, p in parameters.items()}
+        scores, sizes = magnitudes(parameters), self.sizes()
         state = {n: p.detach().clone() for n, p in parameters.items()}
         best, lowest = None, torch.inf
         for _ in range(CANDIDATES):

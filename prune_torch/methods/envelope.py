@@ -22,7 +22,7 @@ class GroupEnvelope(GroupLasso):
 
     def start(self, optimizer):
         self.strength = 1 / finetune.total_rate(self.cell.steps, self.cell.whole, self.cell.rate)
-        self.optimizer_used = optimizer
+        self.optimizer_used, self.dense_levels = optimizer, torch.cat(self.scores())
 
     @torch.no_grad()
     def after_step(self, step):

@@ -2,7 +2,6 @@
 
 import torch
 
-from prune_torch import density
 from prune_torch.methods.base import Method, magnitudes, smallest
 from prune_torch.protocol import finetune
 
@@ -19,6 +18,7 @@ class ProximalL1(Method):
 
     def start(self, optimizer):
         cell = self.cell
+        self.dense = magnitudes(cell.parameters)
         surplus = sum(p.numel() for p in cell.parameters.values()) - cell.count
         way = finetune.total_rate(cell.steps, cell.whole, cell.rate)
         self.penalty = smallest(cell.parameters, surplus) / way
@@ -31,4 +31,8 @@ class ProximalL1(Method):
             parameter.copy_(torch.nn.functional.softshrink(parameter, threshold))
 
     def masks(self, count):
-        return density.top_masks(magnitudes(self.cell.parameters), count)
+        """The largest weights; among those that the penalty took to zero the largest before."""
+        most = 1 + max(size.max() for size in self.dense.values())
+        scores = magnitudes(self.cell.parameters)
+        scores = {n: s.where(s > 0, self.dense[n] - most) for n, s in scores.items()}
+        return self.top_masks(scores, count)

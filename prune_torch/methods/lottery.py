@@ -20,7 +20,8 @@ class Lottery(Method):
 
     def start(self, optimizer):
         self.state = {n: v.clone() for n, v in self.cell.model.state_dict().items()}
-        self.now = {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}
+        whole = {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}
+        self.now = self.allowed(whole)
         self.handle = structure.hold(optimizer, self.cell.parameters, self.now)
 
     def finish(self):
@@ -31,7 +32,7 @@ class Lottery(Method):
         return max(count, round((1 - ROUND) * kept))
 
     def masks(self, count):
-        kept = sum(mask.numel() for mask in self.now.values())
+        kept = sum(self.sizes().values())
         while True:
             fewer = self.fewer(kept, count)
             shrink(self.now, self.cell.parameters, fewer)

@@ -49,8 +49,7 @@ class Layerwise(Method):
 
     def masks(self, count):
         scores = magnitudes(self.cell.parameters)
-        sizes = {name: score.numel() for name, score in scores.items()}
-        counts = density.shared_out(sizes, self.weights(count), count)
+        counts = density.shared_out(self.sizes(), self.weights(count), count)
         return density.layer_masks(scores, counts)
 
 

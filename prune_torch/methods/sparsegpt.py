@@ -26,11 +26,12 @@ class SparseGPT(Method):
     def masks(self, count):
         """Masks as in `Method.masks`; the weights that stay are changed in place."""
         parameters, masks = self.cell.parameters, {}
-        sizes = {name: p.numel() for name, p in parameters.items()}
-        counts = density.shared_out(sizes, self.weights(count), count)
+        counts = density.shared_out(self.sizes(), self.weights(count), count)
         for name, parameter in parameters.items():
             weight = parameter.flatten(1).double()
-            mask = prune(weight, self._gram(name), counts[name])
+            held = self.cell.held.get(name)
+            held = None if held is None else held.flatten(1)
+            mask = prune(weight, self._gram(name), counts[name], held)
             parameter.copy_(weight.view_as(parameter))
             masks[name] = mask.view_as(parameter)
         return masks
@@ -59,20 +60,22 @@ def inverse_factor(gram):
     return torch.linalg.cholesky(inverse, upper=True)
 
 
-def prune(weight, gram, count):
-    """Prune weight (rows, columns) in place by gram (columns, columns), both float64; the mask.
+def prune(weight, gram, count, held=None):
+    """Prune weight (rows, columns) in place by gram (columns, columns), both float64; the mask,
+    within `held`, bool, if that is given.
 
     Every block of columns keeps its share of `count`, by what its removal costs with the columns
     to the left as they are and those to the right free: w^2 / U_jj^2.
     """
     upper = inverse_factor(gram)
-    sizes = {i: block.numel() for i, block in enumerate(weight.split(BLOCK, 1))}
+    held = torch.ones_like(weight, dtype=torch.bool) if held is None else held
+    sizes = {i: int(part.sum()) for i, part in enumerate(held.split(BLOCK, 1))}
     counts = density.shared_out(sizes, dict.fromkeys(sizes, 1.0), count)
     masks = []
     for i, block in enumerate(weight.split(BLOCK, 1)):
         here, right = slice(i * BLOCK, (i + 1) * BLOCK), slice((i + 1) * BLOCK, None)
         own = upper[here, here]
-        scores = (block / own.diagonal()).square()
+        scores = (block / own.diagonal()).square().where(held[:, here], -torch.inf)
         mask = density.top_masks({i: scores}, counts[i])[i]
         errors = torch.zeros_like(block)
         for j in range(block.shape[1]):

@@ -55,7 +55,7 @@ class Structured(Method):
 
     def chosen(self, scores, count):
         """Which groups stay if `count` weights may, from the scores of all: bool (groups,)."""
-        sizes = [self._weights(block) for block in self.blocks for _ in range(block[2].count)]
+        sizes = [size for block in self.blocks for size in self._sizes(block)]
         return self.choose(scores, sizes, count - self._untouched())
 
     def masks(self, count):
@@ -75,10 +75,22 @@ class Structured(Method):
         )
         return inside // grouping.count
 
+    def _sizes(self, block):
+        """Weights of each group of a block that count: prunable, and not zero from the start."""
+        names, params, grouping = block
+        held = self.cell.held
+        if not held:
+            return [self._weights(block)] * grouping.count
+        inside = [
+            held[n].float() if n in held else torch.zeros_like(p)
+            for n, p in zip(names, params, strict=True)
+        ]
+        return group_sums(inside, grouping).round().int().tolist()
+
     def _untouched(self):
         """Prunable weights that belong to no group: they stay."""
         touched = {name for names, _, _ in self.blocks for name in names}
-        return sum(p.numel() for n, p in self.cell.parameters.items() if n not in touched)
+        return sum(size for name, size in self.sizes().items() if name not in touched)
 
 
 class Taylor(Structured):
@@ -158,7 +170,7 @@ class GroupLasso(Structured):
     debias = True
 
     def start(self, optimizer):
-        levels = torch.cat(self.scores())
+        levels = self.dense_levels = torch.cat(self.scores())
         surplus = levels[~self.chosen(levels, self.cell.count)]
         way = finetune.total_rate(self.cell.steps, self.cell.whole, self.cell.rate)
         self.penalty = float(surplus.max()) / way if len(surplus) else 0.0
@@ -170,6 +182,11 @@ class GroupLasso(Structured):
             grouping.norms([p.detach() for p in params]) / grouping.size(params) ** 0.5
             for _, params, grouping in self.blocks
         ]
+
+    def chosen(self, scores, count):
+        """Among groups that the penalty has taken to zero those that were largest before."""
+        before = self.dense_levels - 1 - self.dense_levels.max()
+        return super().chosen(scores.where(scores > 0, before), count)
 
     @torch.no_grad()
     def after_step(self, step):

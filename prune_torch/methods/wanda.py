@@ -1,5 +1,7 @@
 """Wanda (Sun et al. 2024): |weight| times the norm of its input, compared within each output."""
 
+import torch
+
 from prune_torch import density
 from prune_torch.methods.base import Method
 
@@ -18,6 +20,8 @@ class Wanda(Method):
             weight = parameter.detach()
             scores = weight.abs().flatten(1) * squares[name].sqrt()
             order = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-            ranks[name] = -order.view_as(weight)
-        sizes = {name: rank.numel() for name, rank in ranks.items()}
-        return density.layer_masks(ranks, density.shared_out(sizes, self.weights(count), count))
+            ranks[name] = -order.view_as(weight).float()
+            if self.cell.held:
+                ranks[name].masked_fill_(~self.cell.held[name], -torch.inf)
+        counts = density.shared_out(self.sizes(), self.weights(count), count)
+        return density.layer_masks(ranks, counts)

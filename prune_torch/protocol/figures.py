@@ -108,7 +108,7 @@ def cost(path, rows, merged, dense):
     marker each, and all others, which differ from magnitude in accuracy alone, are in grey.
     """
     styles = itertools.product("os^", PALETTE[:6])
-    styles = [{"marker": marker, "color": colour} for marker, colour in styles]
+    styles = itertools.cycle({"marker": marker, "color": colour} for marker, colour in styles)
     with figure(path, 1, 3, size=(WIDTH, 2.9), sharey=True) as (picture, axes):
         for name, own in lines(rows).items():
             if own[0]["method"] == CONTROL:
@@ -117,7 +117,7 @@ def cost(path, rows, merged, dense):
             style = {"color": FAINT, "marker": "", "zorder": 1}
             label = "methods that only set zeros"
             if changes:
-                label, style = name, styles.pop(0)
+                label, style = name, next(styles)
             elif name == REFERENCE:
                 label, style = name, {"color": BLACK}
             _line(axes[0], label, own, "megabytes", "top1", style)
@@ -129,7 +129,7 @@ def cost(path, rows, merged, dense):
             [100 * row["top1"] for row in merged],
             markersize=3,
             label="token merging, untrained",
-            **styles.pop(0),
+            **next(styles),
         )
         for axis in axes:
             axis.axhline(100 * dense["top1"], color=GREY, linestyle=":", label="dense")

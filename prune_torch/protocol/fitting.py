@@ -6,6 +6,8 @@ from groundfloor.runs import counted
 from prune_torch import density
 from prune_torch.methods import METHODS
 
+DENSE = ("weights", "pretrained", "retrain")  # say which dense network a sweep begins with
+
 
 def refuse_unfit(config, bench):
     """UserError, in one line, unless the network can learn these images and be pruned as asked."""
@@ -69,8 +71,8 @@ def say_idle(config):
     rules = (
         (config.ray is not None, ("jobs", "device"), "with --ray"),
         (config.weights is not None, ("pretrained",), "with --weights"),
-        (config.from_sparse is not None, ("weights", "pretrained"), "with --from-sparse"),
-        (not config.dense_steps, ("dense_rate",), "with --dense-steps 0"),
+        (config.from_sparse is not None, DENSE, "with --from-sparse"),
+        (not config.dense_steps, ("dense_rate", "recipe"), "with --dense-steps 0"),
         (chosen, ("densities",), "with methods that choose their own"),
     )
     checks.say_idle(config, type(config)(), rules)

@@ -12,8 +12,10 @@ def differences(rows, column="top1"):
 
     method; density, or "all": the mean over those that both have; seeds: their number; difference,
     std: mean and sample standard deviation over seeds; p: of Student's test on the differences of
-    pairs (two-sided), None for fewer than two seeds or no spread beyond rounding. Densities of one
-    seed share their dense network's fate: "all" has one difference a seed, too.
+    pairs (two-sided), None for fewer than two seeds or no spread beyond rounding, not corrected for
+    the number of methods. All seeds begin with one dense network: std and p say what batches and
+    draws do, not what another network would. Densities of one seed have their batches in common:
+    "all" has one difference a seed, too.
     """
     named = lines([row for row in rows if row["density"] is not None and column in row])
     theirs = {(row["density"], row["seed"]): row for row in named.pop(REFERENCE, ())}

@@ -51,11 +51,17 @@ def test_its_commands_can_be_read(name):
 def test_curves_of_recovery_begin_before_it():
     rows = [
         {"method": "magnitude", "steps": steps, "seed": seed, "top1_before": 0.2, "top1": top1}
+        | {"extra_passes": 5 + seed, "density": 0.3, "distil": 0.0}
         for seed in (0, 1)
         for steps, top1 in ((10, 0.3 + seed / 10), (50, 0.6))
     ]
+    config = prune_recovery.Config(methods=("magnitude",), seeds=(0, 1))
+    for others in ({"density": 0.1}, {"seed": 2}, {"distil": 0.5}, {"method": "random"}):
+        assert not prune_recovery.wanted(rows[0] | others, config)
+    rows = [row for row in rows if prune_recovery.wanted(row, config)]
     (curve,) = prune_recovery.points(rows, ["magnitude"]).values()
     assert [point["steps"] for point in curve] == [0, 10, 50]
+    assert [point["passes"] for point in curve] == [5.5, 15.5, 55.5]
     assert [point["top1"] for point in curve] == pytest.approx([0.2, 0.35, 0.6])
     assert curve[1]["std"] == pytest.approx(0.1 / 2**0.5)
 
@@ -70,6 +76,11 @@ def test_a_dense_network_is_trained_and_released(tmp_path, monkeypatch):
     assert (tmp_path / "tiny.safetensors").stat().st_size == found["bytes"]
     assert found == read_json(tmp_path / "prune_dense_tiny.json")
     assert found["settings"]["dense_steps"] == "3"
+
+
+def test_a_rehearsal_leaves_the_released_network_alone():
+    with pytest.raises(ValueError, match=r"--released .*: a rehearsal"):
+        prune_dense.Config(steps=3)
 
 
 def test_hours_are_measured_on_a_network():

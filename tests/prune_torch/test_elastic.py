@@ -61,6 +61,27 @@ def test_a_sweep_writes_them_and_whole_groups_are_cut_out(tmp_path):
     assert density.count(prune_torch.load(tmp_path / "dessilbi-elastic.safetensors", 0.3))
 
 
+def test_without_a_density_it_is_the_network_before(bench, file):
+    state = prune_torch.load(file).state_dict()
+    assert all(torch.equal(state[n], tensor) for n, tensor in bench.model.state_dict().items())
+
+
+def test_a_network_with_zeros_has_no_more_than_its_own_density(bench, tmp_path):
+    method = METHODS["snip"](cell(bench))
+    parameters = density.prunable(method.cell.model)
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.view(-1)[::2] = 0.0
+    path = tmp_path / "half.safetensors"
+    elastic.save(method.cell.model, elastic.of_method(method, "blocks"), path)
+    held = {name: parameter != 0 for name, parameter in parameters.items()}
+    model = prune_torch.load(path, density=0.5)
+    assert density.count(model)["nonzero"] == round(0.5 * compact.parameters(model))
+    assert not any((mask & ~held[name]).any() for name, mask in kept(model).items())
+    with pytest.raises(UserError, match=r"half\.safetensors: density 0\.9 asks for"):
+        prune_torch.load(path, density=0.9)
+
+
 def test_what_cannot_be_is_refused_by_name(file, tmp_path):
     plain = tmp_path / "plain.safetensors"
     compact.save(prune_torch.load(file, density=0.5), plain)
