@@ -66,10 +66,11 @@ class Config(task.TaskConfig):
 
 def main(config):
     """Measure what is missing, then write and print the table; returns what the JSON holds."""
-    material = task.load(config)
+    material = task.load(config, images_only=True)
     images = material.data.test.images
     settings = {"steps": config.training, "seed": config.seed}
     facts = {"origin": material.origin, "training": config.training, "adapting": config.adapting}
+    facts["seed"] = config.seed
     ours = {"latents", compression_parts.METHOD, TIMES}
     decoder = adapted(config) if ours & set(config.methods or ours) else material.functa
     rows, shown = np.arange(len(images)), task.spaced(len(images), 1)
@@ -105,11 +106,14 @@ def timing(material, decoder, folder):
 
 def adapted(config):
     """The Functa of compression.adapt, made where it is missing."""
-    folder = config.out / "adapted"
+    folder = config.out / f"adapted-{config.adapting}-seed{config.seed}"
     if not (folder / "functa.npz").exists():
         settings = {"run": config.run, "functaset": config.functaset, "data_dir": config.data_dir}
         adapt.main(adapt.Config(**settings, out=folder, steps=config.adapting, seed=config.seed))
-    return load(folder / "functa.npz")
+    found, whole = load(folder / "functa.npz"), load(config.run)
+    if found.metadata["adapted_from"] != whole.hash:
+        raise UserError(f"{folder} was adapted from another functa: delete it")
+    return found
 
 
 def kept(path, facts, measure, images):

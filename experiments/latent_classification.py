@@ -63,7 +63,7 @@ class Config(tasks.TaskConfig):
 
 def main(config):
     """Three panels of accuracies, their table and a figure; returns the report (dict)."""
-    material = tasks.load(config)
+    material = tasks.load(config, images_only=True)
     data = material.data
     data.require(classes=2, test=1)
     train, test = data.train.take(slice(config.images)), data.test.take(slice(config.test_images))

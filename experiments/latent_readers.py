@@ -171,8 +171,9 @@ def picture_kinds(functa, data):
     return {"latents": decoded, **pca, "pixels": lambda images: images}
 
 
-def features(path, kind, make, data, mirrored):
-    """{part: array} of one kind, kept in a file; made in pieces where it is missing."""
+def features(path, kind, make, data, mirrored, origin):
+    """{part: array} of one kind, kept in a file; made in pieces where it is missing. origin: what
+    they are made of, a string; UserError if the file's are of another."""
     parts = {name: getattr(data, name).images for name in ("train", "val", "test")}
     if mirrored:
         parts["mirrored"] = data.train.images[:, :, ::-1]
@@ -187,8 +188,10 @@ def features(path, kind, make, data, mirrored):
                     progress.advance(len(piece), kind=kind)
                 made[name] = np.concatenate(pieces)
         with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **made)
+            np.savez(file, origin=np.array(origin), **made)
     with np.load(path, allow_pickle=False) as file:
+        if "origin" not in file or str(file["origin"]) != origin:
+            raise UserError(f"{path} is of another functa or other images: delete it")
         return {name: file[name] for name in parts}
 
 
@@ -253,10 +256,11 @@ def main(config, name):
     study = GRID if name == "grid" else STUDIES["cifar10-94"]
     study = replace(study, steps=config.steps, width=config.width)
     print(f"{counted(len(config.kinds or kinds), 'kind')}; writing to {out}", flush=True)
+    origin = f"{name}, {content_hash(config.functa)}, {images.fingerprint}"
     rows, few, classes = [], [], {}
     for kind in config.kinds or kinds:
         path = out / f"{kind.replace(',', '').replace(' ', '-')}.npz"
-        made = features(path, kind, kinds[kind], images, mirrored=name == "grid")
+        made = features(path, kind, kinds[kind], images, name == "grid", origin)
         if name == "grid":
             data = Grids.of(made, labels, images.num_classes)
         else:

@@ -66,7 +66,7 @@ class Config(runner.SweepConfig):
     preset: str
     """Preset of functa_jax.meta_train."""
     sizes: tuple[Count, ...]
-    """Numbers per image."""
+    """Numbers of an image, in grids of a cell."""
     seeds: tuple[Seed, ...] = (0,)
     """Seeds of each size."""
 

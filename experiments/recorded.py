@@ -35,7 +35,7 @@ def seconds(path):
 
 def taken(row, seeds):
     """Seconds of a row, over all its seeds; 0 where it has none."""
-    value = row.get("seconds", row.get("train_seconds", 0))
+    value = row.get("seconds", row.get("train_seconds", 0)) or 0
     if isinstance(value, dict):
         return seeds * value["mean"] if "mean" in value else sum(value.values())
     return sum(value) if isinstance(value, list) else value

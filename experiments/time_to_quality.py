@@ -9,10 +9,11 @@ Seconds of training until latents of validation images, of equal size in all, re
 ours: the preset of functa_jax.meta_train, whose rates fall to 0 at the preset's steps (of grids: at
 1,500, enough for that target).
 DeepMind's settings: the preset's network, by our step, with the settings of their released code:
-Adam at a constant rate, batches of 16, rates of the inner loop that start at random, no clipping,
-no averaging. Theirs are a rate of 3e-6 and w0 = 30, for a network of 512 x 15; here the best of
-RATES with w0 = 30 and the preset's, chosen with the first seed by the steps to the last target, or
-if none gets there in --tuning-steps by the PSNR then; a rate at an end of RATES is said.
+Adam at a constant rate, batches of 16, rates of the inner loop that start at random (and stay in
+[0, 1]), gradients that are not clipped, no averaging. Theirs are a rate of 3e-6 and w0 = 30, for a
+network of 512 x 15; here the best of RATES with w0 = 30 and the preset's, chosen with the first
+seed by the steps to the last target, or if none gets there in --tuning-steps by the PSNR then; a
+rate at an end of RATES is said.
 plain haiku: the same training by the step of experiments/haiku_functa.py, which like DeepMind's
 fits every image a second time to log its PSNR. Both steps compute the same (`bench functa` has
 their difference), so it needs as many steps as the second way. There is none of a grid.
@@ -20,7 +21,7 @@ their difference), so it needs as many steps as the second way. There is none of
 Trainings say how many steps it takes, and may run beside other jobs. What a step takes, and its
 compilation, is measured at the end, once on a machine, in turns, and wants a machine that does
 nothing else: delete steps.json in the folder of runs to measure it again. Seconds are the product
-of the two and the compilation; evaluations are in none.
+of the two and the compilation; evaluations are in none. A training that diverges stops, also ours.
 Results: experiments/results/time_to_quality_NAME.json and .png (dB against seconds, and against the
 floating-point operations of the matrix products).
 
@@ -117,6 +118,7 @@ def main(config, name):
     devices.one_cpu_device_per_core()
     own = meta_train.PRESETS[config.preset]
     own = replace(own, data_dir=config.data_dir, steps=config.own_steps or own.steps)
+    own = replace(own, on_divergence="stop")  # steps that a roll-back takes back would be free
     data = datasets.load(own.dataset, config.data_dir)
     targets = config.targets or (of_pca(own, data),)
 
@@ -174,7 +176,7 @@ def of_pca(config, data):
     """Mean PSNR, in dB, of the validation images that training looks at, by PCA."""
     model = reconstruction.pca(data.train.images, config.latent_dim * config.cells)
     if model is None:
-        raise UserError(f"PCA of {data.name} with as many numbers is a copy: give --target")
+        raise UserError(f"PCA of {data.name} with as many numbers is a copy: give --targets")
     return reconstruction.pca_psnr(model, data.val.images[: loop.VALIDATION_IMAGES])
 
 
@@ -225,8 +227,11 @@ def row(way, curves, target):
     row = {"way": way, "target": target, "last_psnr": None if None in ends else spread(ends)}
     row["reached"] = sum(max(curve["psnr"], default=-math.inf) >= target for curve in curves)
     for unit in ("seconds", "steps", "gflop"):
-        reached = [steps_to(target, curve[unit], curve["psnr"]) for curve in curves if curve[unit]]
-        row[unit] = spread(reached) if reached and None not in reached else None
+        if any(curve[unit] is None for curve in curves):
+            row[unit] = None
+            continue
+        reached = [steps_to(target, curve[unit], curve["psnr"]) for curve in curves]
+        row[unit] = None if None in reached else spread(reached)
     return row
 
 

@@ -37,7 +37,8 @@ class Config(ClusterConfig):
     copies: Count | None = None
     """Augmented copies of every training image, beside the image itself; default none."""
     flip: bool | None = None
-    """Mirror copies left-right half of the time; default yes, but not for digits."""
+    """Mirror copies left-right half of the time; default yes, but not of mnist, kmnist,
+    svhn_cropped and digits, whose mirrored images are others."""
     pad: CountOrZero | None = None
     """Zero pixels that copies are padded by before a random crop; default an eighth of the side."""
     dtype: Literal["float32", "float16"] = "float32"

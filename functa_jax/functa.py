@@ -67,20 +67,32 @@ class Functa:
         Other functions: values (n, N, C), or on the lattice (n, *resolution, C), at coords (N, d)
         or (n, N, d), default those of training; mask: bool (n, N), the points that count.
         Returns latents (n, steps + 1, *config.latent_shape) and mean squared errors
-        (n, steps + 1), float32: [:, k] are those after k steps, at the points fitted to: rays that
-        miss the ball of scenes (`Samples.instructive`) are none.
+        (n, steps + 1), float32: [:, k] are those after k steps, of images at all pixels, of other
+        functions at the points fitted to: rays that miss the ball of scenes
+        (`Samples.instructive`) are none.
         """
         if not self.of_images:
             return self._fitted(functions.samples(self, images, coords, mask), steps, batch_size)
         if coords is not None or mask is not None:
             raise UserError("images have all their pixels, and neither coords nor mask")
-        pixels = siren.arrange(self.config, self._as_batch(images))
+        images = self._as_batch(images)
+        pixels = siren.arrange(self.config, images)
         points = siren.points(self.config, self.resolution)
-        return self._fitted(Samples(pixels, points), steps, batch_size)
+        found = self._fitted(Samples(pixels, points), steps, batch_size)
+        return found if self.fit_points is None else self._at_all_pixels(images, *found)
 
     def course_of(self, split, steps=None, batch_size=256):
         """As `course`, of a split of a data set: images, or `Functions`."""
+        if self.of_images and self.fit_points is not None:
+            return self.course(split.images[:], steps, batch_size)
         return self._fitted(Samples.of(self.config, split), steps, batch_size)
+
+    def _at_all_pixels(self, images, latents, errors):
+        """A course whose errors are those of all pixels, not of those fitted to alone."""
+        truth, errors = signals.to_float(images), np.empty_like(errors)
+        for step in range(errors.shape[1]):
+            errors[:, step] = ((self.decode(latents[:, step]) - truth) ** 2).mean((1, 2, 3))
+        return latents, errors
 
     def _fitted(self, samples, steps, batch_size):
         steps = self.inner_steps if steps is None else whole("steps", steps, 0)

@@ -29,21 +29,9 @@ def mean_psnr(errors):
 def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
     """{steps: mean of per-image PSNR in dB} over all pixels of all images (n, h, w, C)."""
     pieces = [images[start : start + PIECE] for start in range(0, max(len(images), 1), PIECE)]
-    errors = [_errors(functa, piece, steps) for piece in pieces]
+    errors = [functa.course(piece, max(steps))[1][:, list(steps)] for piece in pieces]
     means = mean_psnr(np.concatenate(errors))
     return dict(zip(steps, map(float, means), strict=True))
-
-
-def _errors(functa, images, steps):
-    """Mean squared errors (n, len(steps)) after so many steps."""
-    latents, errors = functa.course(images, max(steps))
-    if functa.fit_points is None:
-        return errors[:, list(steps)]
-    # The course knows those at the points fitted to alone, where they are too small.
-    truth = signals.to_float(np.asarray(images))
-    return np.stack(
-        [((functa.decode(latents[:, k]) - truth) ** 2).mean((1, 2, 3)) for k in steps], axis=1
-    )
 
 
 # ---- PCA ----

@@ -29,11 +29,6 @@ def psnr(prediction, values, weights=None):
     return signals.psnr(squared_error(prediction, values, weights))
 
 
-def rmse(prediction, values, weights=None):
-    """Roots of the mean squared errors (n,)."""
-    return np.sqrt(squared_error(prediction, values, weights))
-
-
 def snr(prediction, values, weights=None, silence=0.5):
     """Signal-to-noise ratios (n,) in dB, of sound whose silence is 0.5; at most 120."""
     values = np.asarray(values, np.float64)

@@ -179,11 +179,6 @@ FAMILIES = (
 CLASSES = KINDS * len(FAMILIES)
 
 
-def name_of(label):
-    """Of a class, 0 to CLASSES - 1: "gear 2"."""
-    return f"{FAMILIES[label // KINDS].__name__} {label % KINDS}"
-
-
 # ---- what they are made of ----
 
 

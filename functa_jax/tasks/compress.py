@@ -174,8 +174,11 @@ def _against(curve, point, shared, count):
         theirs = curves.bytes_at(curve, point.psnr, size)
         if theirs is None:
             return f"{name} is not measured at this PSNR"
-        ours = getattr(point, size)
-        images = curves.pays_from(shared, ours / count, theirs / count)
+        if name.startswith("PCA"):  # whose basis would count as the network does
+            parts.append(f"{theirs / count:.1f} ({what})")
+            continue
+        once = shared + (point.whole - point.bare if size == "whole" else 0)  # for all images
+        images = curves.pays_from(once, point.bare / count, theirs / count)
         pays = f"it pays from {images:,} images on" if images else "it never pays"
         parts.append(f"{theirs / count:.1f} ({what}: {pays})")
     return f"{name} {' or '.join(parts)}"

@@ -6,7 +6,6 @@ from functa_jax.images.gallery import gallery
 from functa_jax.modalities import isosurface, pictures
 
 SIZE = 64  # pixels of a solid in a film
-LARGEST_STRIP = 16  # pictures in a row of other functions than images
 
 
 def draw(material, path, rows, size=0.8):

@@ -53,6 +53,7 @@ def open_run(preset, config, data, not_identity):
         )
 
     folder = run_folder("meta_train", preset, config)
+    _end_raising(folder)
     before = _finished_steps(folder)
     if before is None or before >= config.steps:
         return opened(config)
@@ -71,6 +72,14 @@ def known_images(preset, config):
     """The fingerprint of the images that a meta_train.Config's run was begun with, or None."""
     path = run_folder("meta_train", preset, config) / "config.json"
     return read_dict(path, "settings").get("data_fingerprint") if path.exists() else None
+
+
+def _end_raising(folder):
+    """What a raise of the steps does last, where it was killed before: set the summary aside."""
+    steps, summary = _finished_steps(folder), folder / "summary.json"
+    done = None if steps is None else read_dict(summary, "results").get("outer_steps")
+    if done is not None and done < steps:
+        summary.rename(folder / f"summary-{done}.json")
 
 
 def _finished_steps(folder):

@@ -58,6 +58,9 @@ def test_the_table_has_a_row_for_each_kind(images, tmp_path, monkeypatch, name, 
     assert again["rows"] == result["rows"]
     with pytest.raises(UserError, match="other settings"):
         latent_readers.main(dataclasses.replace(config, steps=3), name)
+    monkeypatch.setattr(latent_readers, "content_hash", lambda _: "another network")
+    with pytest.raises(UserError, match="is of another functa or other images"):
+        latent_readers.main(config, name)
 
 
 def test_an_unknown_kind_is_refused(images, tmp_path):

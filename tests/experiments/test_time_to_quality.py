@@ -26,6 +26,8 @@ def test_a_row_has_what_the_target_took_between_evaluations():
     fell = CURVE | {"psnr": [10.0], "steps": [10], "fault": "training collapsed by step 15"}
     half = time_to_quality.row("ours", [CURVE, fell], 25.0)
     assert half["last_psnr"] is half["seconds"] is None and half["reached"] == 1
+    none = CURVE | {"psnr": [], "steps": [], "seconds": [], "gflop": [], "fault": "not finite"}
+    assert time_to_quality.row("ours", [CURVE, none], 25.0)["seconds"] is None
 
 
 def test_seconds_are_those_of_the_steps_and_of_their_compilation():

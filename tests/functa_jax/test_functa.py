@@ -146,8 +146,9 @@ def test_an_image_depends_on_its_latent_alone(rows, batch_size):
     np.testing.assert_allclose(some, FUNCTA.decode(LATENTS)[rows], atol=1e-6)
 
 
-def test_decoded_images_have_the_psnr_that_encode_reports():
-    latents, psnr = FUNCTA.encode(IMAGES)
+@pytest.mark.parametrize("fit_points", [None, 5])
+def test_decoded_images_have_the_psnr_that_encode_reports(fit_points):
+    latents, psnr = replace(FUNCTA, fit_points=fit_points).encode(IMAGES)
     errors = ((FUNCTA.decode(latents) - IMAGES / 255) ** 2).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(-10 * np.log10(errors), psnr, atol=1e-4)
 

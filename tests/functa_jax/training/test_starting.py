@@ -58,6 +58,13 @@ def test_more_steps_at_a_constant_rate_end_as_one_run_of_all(copied, tmp_path, c
         starting.open_run("digits", replace(TINY, out=copied), DATA, NOT_IDENTITY)
 
 
+def test_a_raise_that_was_killed_half_way_goes_on(copied):
+    settings = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**settings, "steps": 12}))
+    run = starting.open_run("digits", replace(TINY, steps=12, out=copied), DATA, NOT_IDENTITY)
+    assert run.summary() is None and (copied / "summary-8.json").exists()
+
+
 def test_a_cosine_says_what_the_rate_does(copied, capsys):
     settings = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**settings, "schedule": "cosine"}))
