@@ -77,10 +77,12 @@ def train(config, data, run, weights=None):
     else:
         say(f"resuming from the checkpoint at step {int(state['step']):,}")
     step, seconds_before = int(state["step"]), float(state.pop("seconds"))
-    checkpoint, went_back = step, False
+    checkpoint, damping = step, float(state["damping"])
     guard = Guard(float(state.pop("best")), config.collapse)
     if run is not None:
         run.forget_after(step)
+    begins_anew = run is not None and _begins_after_rollback(run.rows(), step, damping)
+    went_back = bool(devices.of_first(np.int32(begins_anew)))
 
     coords = resolution = None  # where each function has points of its own
     if of_images:
@@ -161,6 +163,13 @@ def train(config, data, run, weights=None):
                 checkpoints.save({**devices.fetch(state), **numbers})
                 checkpoint, went_back = step, False
     return functa_of(state), seconds_before + time.monotonic() - began
+
+
+def _begins_after_rollback(rows, step, damping):
+    """Whether the checkpoint at `step` is that of a roll-back, nothing after it: the last row says
+    so, and the checkpoint has its damping (a kill between the two leaves the one before)."""
+    last = rows[-1] if rows else {}
+    return (last.get("event"), last.get("step"), last.get("damping")) == ("rollback", step, damping)
 
 
 class OuterSteps:

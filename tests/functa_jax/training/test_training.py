@@ -74,6 +74,26 @@ def test_a_checkpoint_that_was_saved_while_falling_is_dropped(
     assert steps[: steps.index(11) + 2] == [0, 3, 4, 7, 8, 11, back]
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_second_fault_goes_back_further_also_after_a_kill(killed, tmp_path, monkeypatch):
+    faults, kills = 2 * ["training collapsed"], ["a kill"] if killed else []
+
+    def fault(self, step, metrics, checkpoint):
+        if step == 8 and len(faults) == 1 and kills:
+            raise KeyboardInterrupt(kills.pop())  # after the roll-back, before any checkpoint
+        return (12, faults.pop()) if step == 11 and faults else None
+
+    monkeypatch.setattr(loop.Guard, "fault", fault)
+    monkeypatch.setattr(loop, "GUARDED_STEPS", 3)
+    config = replace(TINY, on_divergence="rollback")
+    if killed:
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "run", config)
+    trained(tmp_path / "run", config)
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if row.get("event") == "rollback"] == [4]
+
+
 @given(
     st.lists(st.floats(5, 15, width=32), min_size=1, max_size=200),
     st.lists(st.integers(1, 60), min_size=1, max_size=5),
