@@ -10,6 +10,7 @@ sentence in sentences.py that says what to see.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
@@ -29,7 +30,7 @@ VIEWERS = {
     "viewer_cifar10.html": "CIFAR-10, a grid of 8x8x16 numbers: click a cell of the image and "
     "change its numbers; nothing but its surroundings changes.",
 }
-SWEEP, CURVES = "prune_cifar10-first", "curves/digits.json"
+SWEEP, CURVES = "prune_cifar10-small", "curves/digits.json"
 PALETTE = {  # of the sweep's methods, as in its pictures where these have one colour
     "magnitude": BLACK,
     "magnitude-late": BLUE,
@@ -96,17 +97,19 @@ def chapters(results):
 
 def sweep(results):
     """{"dense": top-1 in %, "lines": [{"name", "colour", "points": [[density, top-1, low, high]]}]}
-    of the pruning sweep, seeds apart; None without its files."""
+    of the pruning sweep, means over seeds; None without its files."""
     path = results / f"{SWEEP}.csv"
     if not path.exists():
         return None
     found = {}
     for name, own in lines(sweeps.read(path)).items():
-        for row in own:
-            if row["density"] is not None:
-                numbers = [100 * row[key] for key in ("top1", "top1_low", "top1_high")]
-                point = [row["density_all"], *numbers]
-                found.setdefault(name, []).append([round(value, 3) for value in point])
+        for density in {row["density"] for row in own} - {None}:
+            rows = [row for row in own if row["density"] == density]
+            numbers = [
+                100 * mean(row[k] for row in rows) for k in ("top1", "top1_low", "top1_high")
+            ]
+            point = [mean(row["density_all"] for row in rows), *numbers]
+            found.setdefault(name, []).append([round(value, 3) for value in point])
     dense = 100 * read_json(results / f"{SWEEP}.json")["dense"]["test"]["top1"]
     return {
         "dense": round(dense, 2),

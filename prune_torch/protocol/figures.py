@@ -16,7 +16,7 @@ from prune_torch.protocol.families import (
 
 FAINT = "#dddddd"  # of the methods that a panel is not about
 UPPER = (-2.5, 1.0)  # points around the dense network's accuracy that an inset shows
-AROUND = (-6.0, 3.0)  # points around magnitude's
+AROUND = (-15.0, 15.0)  # points around magnitude's, at most
 
 
 def _panels(path, count, sharey=True):
@@ -85,6 +85,11 @@ def difference(path, rows):
     """
     panels = families(rows)
     theirs = {(row["density"], row["seed"]): row for row in lines(rows).get(REFERENCE, [])}
+    gaps = [
+        differences(their, theirs).values() for own in panels.values() for their, _ in own.values()
+    ]
+    reach = [bound for of_line in gaps for low, _, high in of_line for bound in (low - 1, high + 1)]
+    reach = np.clip((min(reach, default=-1), max(reach, default=1)), *AROUND)
     with _panels(path, len(panels)) as (_, axes):
         for axis in axes.flat[len(panels) :]:
             axis.axis("off")
@@ -96,7 +101,7 @@ def difference(path, rows):
                 low, y, high = np.reshape(list(points.values()), (-1, 3)).T
                 bars = {"yerr": [y - low, high - y], "capsize": 1.5, "elinewidth": 0.8}
                 axis.errorbar(x, y, marker="o", ms=3, lw=1.2, label=name, **bars, **style)
-            axis.set(title=title, xlim=(0, 1), ylim=AROUND)
+            axis.set(title=title, xlim=(0, 1), ylim=reach)
             axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
         _label(axes, panels, "density: nonzero / all", f"points above {REFERENCE}")
 

@@ -109,9 +109,9 @@ def test_a_key_row_or_file_that_is_missing_is_named(results):
     (folder / "dessilbi_filters.json").unlink()
     with pytest.raises(UserError, match=r"dessilbi_filters\.json does not exist"):
         facts.gather(folder)
-    csv = (runner.RESULTS / "prune_cifar10-first.csv").read_text()
-    (folder / "prune_cifar10-first.csv").unlink()
-    (folder / "prune_cifar10-first.csv").write_text(csv.replace("supermask,", "other,"))
+    csv = (runner.RESULTS / "prune_cifar10-small.csv").read_text()
+    (folder / "prune_cifar10-small.csv").unlink()
+    (folder / "prune_cifar10-small.csv").write_text(csv.replace("supermask,", "other,"))
     with pytest.raises(UserError, match=r"lack what the report says of pruning: .*supermask"):
         facts.gather(folder)
 

@@ -1,11 +1,16 @@
-"""A Vision Transformer at nine densities."""
+"""A Vision Transformer with few of its weights: a converged one, an older one at nine densities,
+and one of digits with all methods."""
 
+from itertools import pairwise
 from statistics import mean
 
 from experiments.report.results import holds, number, percent
 
+FILE = "prune_cifar10-small.csv"  # three densities, three seeds, accuracy before recovery
+FIRST = "prune_cifar10-first.csv"  # nine densities of a network that had not converged, one seed
+DIGITS = "prune_digits.csv"  # the same protocol on 8x8 digits, all methods
 DENSITIES = tuple(f"0.{tenth}" for tenth in range(1, 10))
-FILE = "prune_cifar10-first.csv"
+LEAST = "0.1"
 NAMES = {
     "sparsegpt": "SparseGPT",
     "wanda": "Wanda",
@@ -19,16 +24,53 @@ NAMES = {
     "lora": "LoRA's scores",
 }
 TRAINED_ON = 45_000  # images of CIFAR-10 without those of validation
-SMALL = "prune_digits.csv"  # the same protocol on 8x8 digits, with accuracy before recovery
-LOW = ("0.1", "0.2", "0.3")  # of its densities, where methods differ
-SHOWN = ("magnitude", "magnitude-refit", "wanda", "sparsegpt", "compensated")
 
 
 def facts(results):
     """Texts and tables of its section."""
-    rows, summary = results(FILE), results("prune_cifar10-first.json")
-    seeds = sorted({row["seed"] for row in rows})
-    top1 = {key: mean(values) for key, values in cells(rows, "top1").items()}
+    rows, summary = results(FILE), results("prune_cifar10-small.json")
+    densities = sorted({row["density"] for row in rows} & {*DENSITIES})
+    first, last = (means(rows, column) for column in ("top1_before", "top1"))
+    dense, width = summary["dense"]["test"], half_width(rows, LEAST)
+    (unpruned,) = (value for (method, _), value in last.items() if method == "unpruned")
+    magnitude = {density: last["magnitude", density] for density in densities}
+    order = ("supermask", "magnitude-refit", "magnitude", "lora", "dessilbi")
+    for better, worse in pairwise(order):
+        holds(last[better, LEAST] - last[worse, LEAST] > 2**0.5 * width, f"{better} beats {worse}")
+    holds(first["magnitude-refit", LEAST] > first["magnitude", LEAST], "a fit helps before steps")
+    holds(unpruned - magnitude["0.5"] > width, "half of the parameters are not free")
+    return {
+        "seeds": number(len({row["seed"] for row in rows}), 0),
+        "parameters": number(int(rows[0]["total"]), 0),
+        "steps": number(int(rows.rows(method="magnitude")[0]["steps"]), 0),
+        "stays_dense": percent(summary["stays_dense"], 1),
+        "dense": percent(dense["top1"]),
+        "dense_top5": percent(dense["top5"]),
+        "unpruned": percent(unpruned, 1),
+        "interval": number(100 * width, 1),
+        "half": percent(magnitude["0.5"], 1),
+        "half_refitted": percent(last["magnitude-refit", "0.5"], 1),
+        "tenth": percent(magnitude[LEAST], 1),
+        "tenth_before": percent(first["magnitude", LEAST], 1),
+        "tenth_supermask": percent(last["supermask", LEAST], 1),
+        "tenth_refitted": percent(last["magnitude-refit", LEAST], 1),
+        "tenth_refitted_before": percent(first["magnitude-refit", LEAST], 1),
+        "tenth_lora": percent(last["lora", LEAST], 1),
+        "tenth_dessilbi": percent(last["dessilbi", LEAST], 1),
+        "refit_passes": number(
+            mean(int(row["extra_passes"]) for row in rows.rows(method="magnitude-refit")), 0
+        ),
+        "densities": densities,
+        "around": around(rows, [m for m in order if (m, LEAST) in last], densities),
+        **of_first(results),
+        **of_digits(results),
+    }
+
+
+def of_first(results):
+    """The older network, all densities: nothing beats magnitude there."""
+    rows, summary = results(FIRST), results("prune_cifar10-first.json")
+    top1 = means(rows, "top1")
     magnitude = {d: top1["magnitude", d] for d in DENSITIES}
     bounds = {d: half_width(rows, d) for d in DENSITIES}
     for density in DENSITIES:
@@ -37,41 +79,44 @@ def facts(results):
             best - magnitude[density] <= bounds[density],
             f"nothing beats magnitude after recovery by more than its interval at {density}",
         )
-    trained, dense = summary["dense"], summary["dense"]["test"]
+    trained = summary["dense"]
     (unpruned,) = (value for (method, _), value in top1.items() if method == "unpruned")
     half = magnitude["0.5"]
     holds(abs(half - unpruned) < bounds["0.5"], "half of the parameters cost nothing")
-    holds(magnitude["0.1"] > top1["dessilbi", "0.1"], "magnitude is ahead of DessiLBI at 0.1")
     for method in ("movement", "supermask"):
         behind = [magnitude[d] - top1[method, d] > bounds[d] for d in DENSITIES[1:7]]
         holds(all(behind), f"{method} is behind magnitude from 0.2 to 0.7")
-    holds(
-        magnitude["0.3"] - top1["magnitude-late", "0.3"] > bounds["0.3"],
-        "magnitude with few steps of recovery is behind at 0.3",
-    )
     return {
-        "seeds": number(len(seeds), 0),
-        "parameters": number(int(rows[0]["total"]), 0),
-        "others": number(len({row["method"] for row in rows} - {"unpruned", "magnitude"}), 0),
-        "steps": number(int(rows.rows(method="magnitude")[0]["steps"]), 0),
-        "epochs": number(int(trained["dense_steps"]) * int(trained["batch_size"]) / TRAINED_ON, 1),
-        "dense": percent(dense["top1"]),
-        "dense_top5": percent(dense["top5"]),
-        "unpruned": percent(unpruned),
-        "half": percent(half),
-        "tenth": percent(magnitude["0.1"]),
-        "tenth_supermask": percent(top1["supermask", "0.1"]),
-        "tenth_dessilbi": percent(top1["dessilbi", "0.1"]),
-        "tenth_random": percent(top1["random", "0.1"]),
-        "fifth": percent(magnitude["0.2"]),
-        "interval": number(100 * bounds["0.5"], 1),
-        "stays_dense": percent(summary["stays_dense"], 1),
-        "late_tenth": percent(top1["magnitude-late", "0.1"]),
+        "first_parameters": number(int(rows[0]["total"]), 0),
+        "first_others": number(len({row["method"] for row in rows} - {"unpruned", "magnitude"}), 0),
+        "first_epochs": number(
+            int(trained["dense_steps"]) * int(trained["batch_size"]) / TRAINED_ON, 1
+        ),
+        "first_steps": number(int(rows.rows(method="magnitude")[0]["steps"]), 0),
+        "first_dense": percent(trained["test"]["top1"], 1),
+        "first_half": percent(half, 1),
+        "first_tenth": percent(magnitude[LEAST], 1),
         "top1": by_density(rows, "top1"),
         "top5": by_density(rows, "top5"),
         **speed(rows),
-        **before(results),
     }
+
+
+def means(rows, column):
+    """{(method, density): mean over the seeds}, of methods without a teacher."""
+    return {key: mean(values) for key, values in cells(rows, column).items()}
+
+
+def around(rows, methods, densities):
+    """Rows of a table, in %: methods by densities, before and after the steps of recovery; a dash
+    where there is no cell."""
+    first, last = (means(rows, column) for column in ("top1_before", "top1"))
+    table = []
+    for method in methods:
+        values = [found.get((method, d)) for d in densities for found in (first, last)]
+        texts = ["–" if value is None else number(100 * value, 1) for value in values]
+        table.append([NAMES.get(method, method), *texts])
+    return table
 
 
 def cells(rows, column):
@@ -91,7 +136,7 @@ def half_width(rows, density):
 
 def by_density(rows, column):
     """Rows of a table, in %: methods by densities, the best of each density marked by a star."""
-    found = {key: mean(values) for key, values in cells(rows, column).items()}
+    found = means(rows, column)
     methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "unpruned"]
     best = {d: max(v for (_, density), v in found.items() if density == d) for d in DENSITIES}
     table = []
@@ -120,42 +165,27 @@ def speed(rows):
     }
 
 
-def before(results):
-    """Accuracy before and after the steps of recovery at low densities, and who is ahead of
-    magnitude at a tenth: of the sweep on digits, where it was made."""
-    if not results.has(SMALL):
-        return {"before": None}
-    rows = results(SMALL)
-    first, last = (
-        {key: mean(values) for key, values in cells(rows, column).items()}
-        for column in ("top1_before", "top1")
-    )
-    table = [
-        [NAMES.get(method, method)]
-        + [number(100 * found[method, d], 1) for d in LOW for found in (first, last)]
-        for method in SHOWN
-    ]
-    magnitude, refitted = SHOWN[:2]
-    least, *_, most = LOW
-    interval = 2**0.5 * half_width(rows, least)
-    behind = {m for m, d in last if d == least and last[m, d] <= last[magnitude, d] + interval}
-    ahead = [m for m, d in last if d == least and m not in behind]
-    ahead.sort(key=lambda method: -last[method, least])
+def of_digits(results):
+    """Who is ahead of magnitude at a tenth, of all methods."""
+    rows = results(DIGITS)
+    first, last = (means(rows, column) for column in ("top1_before", "top1"))
+    magnitude, refitted = "magnitude", "magnitude-refit"
+    interval = 2**0.5 * half_width(rows, LEAST)
+    behind = {m for m, d in last if d == LEAST and last[m, d] <= last[magnitude, d] + interval}
+    ahead = [m for m, d in last if d == LEAST and m not in behind]
+    ahead.sort(key=lambda method: -last[method, LEAST])
     holds(ahead[0] == refitted, "refitted magnitude is the best at a tenth")
-    holds(first[refitted, least] > last[magnitude, least], "the fit alone is ahead of the steps")
-    level = abs(last[refitted, most] - last[magnitude, most]) < half_width(rows, most)
+    holds(first[refitted, LEAST] > last[magnitude, LEAST], "the fit alone is ahead of the steps")
+    level = abs(last[refitted, "0.3"] - last[magnitude, "0.3"]) < half_width(rows, "0.3")
     holds(level, "refitted and plain magnitude are level at three tenths")
     names = [NAMES.get(method, method) for method in ahead[1:]]
     return {
-        "before": table,
-        "before_densities": list(LOW),
-        "before_methods": number(len({row["method"] for row in rows} - {"unpruned"}), 0),
-        "before_seeds": number(len({row["seed"] for row in rows}), 0),
-        "before_steps": number(int(rows.rows(method=magnitude)[0]["steps"]), 0),
-        "before_interval": number(100 * interval, 1),
-        "before_magnitude": percent(first[magnitude, least], 1),
-        "before_refitted": percent(first[refitted, least], 1),
-        "after_magnitude": percent(last[magnitude, least], 1),
-        "after_refitted": percent(last[refitted, least], 1),
-        "after_ahead": ", ".join(names[:-1]) + f" and {names[-1]}",
+        "digits_methods": number(len({row["method"] for row in rows} - {"unpruned"}), 0),
+        "digits_steps": number(int(rows.rows(method=magnitude)[0]["steps"]), 0),
+        "digits_interval": number(100 * interval, 1),
+        "digits_before": percent(first[magnitude, LEAST], 1),
+        "digits_before_refitted": percent(first[refitted, LEAST], 1),
+        "digits_after": percent(last[magnitude, LEAST], 1),
+        "digits_after_refitted": percent(last[refitted, LEAST], 1),
+        "digits_ahead": ", ".join(names[:-1]) + f" and {names[-1]}",
     }

@@ -105,7 +105,8 @@ class Gaussian:
 def course(functa, seen, steps):
     """Latents (n, steps + 1, *latent_shape) after each step of the inner loop.
 
-    As Functa.course, with hidden pixels left out. In a grid of cells each cell's known pixels are
+    As Functa.course, with hidden pixels left out; but a refined PCA begins at its mean picture, not
+    at the latent that PCA gives a whole one. In a grid of cells each cell's known pixels are
     averaged by themselves, so that its rates fit however many they are.
     """
     weights = _per_cell(functa.config, seen.weights)
