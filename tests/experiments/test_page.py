@@ -107,7 +107,7 @@ def test_the_charts_answer_to_the_mouse(results):
             )
 
         point_at("sweep", 0.16, 0.95)  # the lowest curve, at density 0.1
-        assert re.match(r"(random|magnitude-late) at density 0\.10: \d\d\.\d\d % \[", said("sweep"))
+        assert re.match(r"dessilbi at density 0\.10: \d\d\.\d\d % \[", said("sweep"))
         lines = "document.querySelectorAll('#sweep g path').length"
         before = browser.ask(lines)
         browser.ask("document.querySelectorAll('#sweep button')[2].click()")
