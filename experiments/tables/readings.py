@@ -40,8 +40,8 @@ PRUNING = """
 CIFAR-10, a network that has converged (83.7 %, 471,786 parameters; three seeds of batches and draws
 from one dense network, 250 steps a cell): at a tenth of the weights a supermask keeps 57.2 %,
 magnitude with what stays fitted anew 50.3 (40.3 before any step), magnitude 44.2 (22.4), LoRA's
-scores 38.4, DessiLBI 30.5; at 0.3 refitted 79.6 (78.4), supermask 77.9, magnitude 75.3 (36.5),
-DessiLBI 68.7, LoRA's scores 67.6; at half refitted 83.1 (83.0), magnitude 82.0, supermask 80.9,
+scores 38.4, DessiLBI 30.5; at 0.3 refitted 79.5 (78.4), supermask 77.9, magnitude 75.3 (36.5),
+DessiLBI 68.7, LoRA's scores 67.6; at half refitted 83.1 (83.0), magnitude 82.0, supermask 81.0,
 unpruned 83.7. The fit takes 59 passes beside the steps: magnitude with 60 steps more has 76.1 at
 0.3 (two seeds). The first sweep of CIFAR-10 (308,042 parameters, not converged): 8.5 epochs, a cell
 has 300 steps more, by one warm-up and cosine for search and recovery together, for all methods
