@@ -43,7 +43,7 @@ magnitude with what stays fitted anew 50.3 (40.3 before any step), magnitude 44.
 scores 38.4, DessiLBI 30.5; at 0.3 refitted 79.5 (78.4), supermask 77.9, magnitude 75.3 (36.5),
 DessiLBI 68.7, LoRA's scores 67.6; at half refitted 83.1 (83.0), magnitude 82.0, supermask 81.0,
 unpruned 83.7. The fit takes 59 passes beside the steps: magnitude with 60 steps more has 76.1 at
-0.3 (two seeds). The first sweep of CIFAR-10 (308,042 parameters, not converged): 8.5 epochs, a cell
+0.3. The first sweep of CIFAR-10 (308,042 parameters, not converged): 8.5 epochs, a cell
 has 300 steps more, by one warm-up and cosine for search and recovery together, for all methods
 alike. The 95 % interval is about ± 0.95 at 60 %. From 0.5 on magnitude, gradual, l1, group lasso,
 DessiLBI and the unpruned network are not told apart; at 0.1 supermask, magnitude and gradual lie
