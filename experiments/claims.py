@@ -75,9 +75,7 @@ def dessilbi(name, minutes, preset="mnist"):
     """One experiment with LeNet on MNIST."""
     command = f"experiments.dessilbi_{name}" + (f" {preset}" if preset else "")
     file = f"dessilbi_{name}{f'_{preset}' if preset else ''}.json"
-    code = (f"experiments/dessilbi_{name}.py", "experiments/dessilbi.py", *TRAINED)
-    if name == "density":
-        code += ("prune_torch/density.py",)
+    code = (*with_imports(f"experiments/dessilbi_{name}.py", "prune_torch/"), *TRAINED)
     return Claim("optim", (f"{command} --out {{out}}",), (file,), code, minutes)
 
 

@@ -72,7 +72,9 @@ def main(config):
     facts = {"origin": material.origin, "training": config.training, "adapting": config.adapting}
     facts["seed"] = config.seed
     ours = {"latents", compression_parts.METHOD, TIMES}
-    decoder = adapted(config) if ours & set(config.methods or ours) else material.functa
+    decoder = (
+        adapted(config, material.functa) if ours & set(config.methods or ours) else material.functa
+    )
     rows, shown = np.arange(len(images)), task.spaced(len(images), 1)
     work = methods.work(material, decoder, rows, shown, config.steps, settings, config.out)
     work[compression_parts.METHOD] = compression_parts.work(material, decoder, settings)
@@ -104,14 +106,14 @@ def timing(material, decoder, folder):
     return {method: lambda method=method: measure(method) for method in work}
 
 
-def adapted(config):
-    """The Functa of compression.adapt, made where it is missing."""
+def adapted(config, functa):
+    """The Functa that compression.adapt makes of config.run's, made where it is missing."""
     folder = config.out / f"adapted-{config.adapting}-seed{config.seed}"
     if not (folder / "functa.npz").exists():
         settings = {"run": config.run, "functaset": config.functaset, "data_dir": config.data_dir}
         adapt.main(adapt.Config(**settings, out=folder, steps=config.adapting, seed=config.seed))
-    found, whole = load(folder / "functa.npz"), load(config.run)
-    if found.metadata["adapted_from"] != whole.hash:
+    found = load(folder / "functa.npz")
+    if found.metadata["adapted_from"] != functa.hash:
         raise UserError(f"{folder} was adapted from another functa: delete it")
     return found
 

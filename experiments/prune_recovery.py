@@ -1,6 +1,6 @@
 """How many steps of recovery does each kind of method need?
 
-    python -m experiments.prune_recovery cifar10-small    an hour of one core, beside another job
+    python -m experiments.prune_recovery cifar10-small    an hour of one core; not yet run whole
 
 The same dense network, one density, methods without a search, several budgets. A sweep for each
 budget, which goes on where it was. What a method computes beside its steps, such as a fit of the

@@ -117,8 +117,12 @@ def main(config, name):
     out = config.out or Path("runs") / f"time_to_quality_{name}"
     devices.one_cpu_device_per_core()
     own = meta_train.PRESETS[config.preset]
-    own = replace(own, data_dir=config.data_dir, steps=config.own_steps or own.steps)
-    own = replace(own, on_divergence="stop")  # steps that a roll-back takes back would be free
+    own = replace(
+        own,
+        data_dir=config.data_dir,
+        steps=config.own_steps or own.steps,
+        on_divergence="stop",  # steps that a roll-back takes back would be free
+    )
     data = datasets.load(own.dataset, config.data_dir)
     targets = config.targets or (of_pca(own, data),)
 
@@ -139,7 +143,7 @@ def main(config, name):
     best = min(trials, key=lambda key: order(trials[key], max(targets)))
     if last(trials[best]) is None:
         raise UserError("DeepMind's settings diverge at every rate")
-    theirs = replace(settings[best], steps=config.steps)
+    theirs = settings[best]
     curves = {
         OURS: [trained("ours", own, seed, own.steps) for seed in config.seeds],
         DEEPMIND: [trained("deepmind", theirs, seed, config.steps) for seed in config.seeds],
@@ -162,7 +166,6 @@ def main(config, name):
         "seeds": list(config.seeds),
         "rows": [row(way, found, target) for target in targets for way, found in curves.items()],
         "steps": timing,
-        "steps_of": machine(),
     }
     draw(config.results / f"time_to_quality_{name}.png", curves, targets)
     path = config.results / f"time_to_quality_{name}.json"

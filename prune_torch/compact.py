@@ -177,17 +177,21 @@ def load(path, device="cpu"):
     Raises UserError that names the file.
     """
     state, metadata = pack.opened(path)
-    state = {n: tensor for n, tensor in state.items() if not n.endswith(".importance")}
     with reading(path, "a network of this package"):
         return rebuilt(state, metadata, device)
 
 
 def rebuilt(state, metadata, device="cpu"):
-    """The model of a file's tensors and metadata, in evaluation mode; ValueError if it is none."""
+    """The model of a file's tensors, but importances, and metadata, in evaluation mode; ValueError
+    if it is none."""
     if KEY not in metadata:
         raise ValueError("it does not say which network its weights are of")
     # Copies: in a file tensors begin anywhere, and sums may then round differently.
-    copies = {name: x.to(device, copy=True) for name, x in state.items()}
+    copies = {
+        name: x.to(device, copy=True)
+        for name, x in state.items()
+        if not name.endswith(".importance")
+    }
     return _rebuild(json.loads(metadata[KEY]), copies).eval()
 
 

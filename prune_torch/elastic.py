@@ -76,8 +76,7 @@ def load(path, level, device="cpu"):
     with reading(path, "an elastic network"):
         if KEY not in metadata:
             raise ValueError("it has no importances: only files of --elastic have a density")
-        state = {n: t for n, t in tensors.items() if not n.endswith(".importance")}
-        model = compact.rebuilt(state, metadata, device)
+        model = compact.rebuilt(tensors, metadata, device)
         facts = json.loads(metadata[KEY])
         parameters = density.prunable(model, facts["prunable"])
         scores = {

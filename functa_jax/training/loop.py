@@ -77,12 +77,13 @@ def train(config, data, run, weights=None):
     else:
         say(f"resuming from the checkpoint at step {int(state['step']):,}")
     step, seconds_before = int(state["step"]), float(state.pop("seconds"))
-    checkpoint, damping = step, float(state["damping"])
+    checkpoint = step
     guard = Guard(float(state.pop("best")), config.collapse)
     if run is not None:
         run.forget_after(step)
-    begins_anew = run is not None and _begins_after_rollback(run.rows(), step, damping)
-    went_back = bool(devices.of_first(np.int32(begins_anew)))
+    damping = float(state["damping"])
+    went_back = run is not None and _begins_after_rollback(run.rows(), step, damping)
+    went_back = bool(devices.of_first(np.int32(went_back)))
 
     coords = resolution = None  # where each function has points of its own
     if of_images:

@@ -64,7 +64,7 @@ def open_run(preset, config, data, not_identity):
     print(_what_the_rate_does(earlier, config), flush=True)
     run.log(step=before, event="raised", steps=config.steps)
     write_json(run.path("config.json"), {**run.config, "steps": config.steps})
-    run.path("summary.json").rename(run.path(f"summary-{before}.json"))
+    _end_raising(folder)
     return opened(config)
 
 
@@ -75,7 +75,8 @@ def known_images(preset, config):
 
 
 def _end_raising(folder):
-    """What a raise of the steps does last, where it was killed before: set the summary aside."""
+    """Set aside the summary of fewer steps than config.json has: what a raise does last, which may
+    have been killed before."""
     steps, summary = _finished_steps(folder), folder / "summary.json"
     done = None if steps is None else read_dict(summary, "results").get("outer_steps")
     if done is not None and done < steps:

@@ -28,16 +28,8 @@ def sparse(bench):
     return SimpleNamespace(model=model, held=held, **shared)
 
 
-QUICK = (
-    "random",
-    "movement",
-    "rigl",
-    "lottery",
-    "wanda",
-    "sparsegpt",
-    "magnitude-refit",
-    "neurons",
-)
+QUICK = ("random", "gradual", "movement", "lora", "rigl", "dessilbi", "magnitude-refit", "l1")
+QUICK += ("lottery", "wanda", "sparsegpt", "neurons", "group-lasso")
 INEXACT = ("2-of-4", "norms-only", "set")  # of set a newcomer may stay at zero
 OTHERS = [
     pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name not in (*QUICK, "oats")
@@ -45,7 +37,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("name", [*QUICK, *OTHERS])
-@pytest.mark.parametrize("level", [0.4, 0.5])
+@pytest.mark.parametrize("level", [0.35, 0.5])
 def test_zeros_stay_and_the_level_is_met(sparse, tmp_path, monkeypatch, name, level):
     key, networks = cells.Key(name, level, 0), []
     if cells.method_of(sparse, key, copy.deepcopy(sparse.model)).refusal() is not None:

@@ -61,7 +61,7 @@ def facts(results):
             mean(int(row["extra_passes"]) for row in rows.rows(method="magnitude-refit")), 0
         ),
         "densities": densities,
-        "around": around(rows, [m for m in order if (m, LEAST) in last], densities),
+        "around": around(rows, order, densities),
         **of_first(results),
         **of_digits(results),
     }
@@ -104,7 +104,11 @@ def of_first(results):
 
 def means(rows, column):
     """{(method, density): mean over the seeds}, of methods without a teacher."""
-    return {key: mean(values) for key, values in cells(rows, column).items()}
+    found = {}
+    for row in rows:
+        if row[column] and not float(row["distil"]):
+            found.setdefault((row["method"], row["density"]), []).append(float(row[column]))
+    return {key: mean(values) for key, values in found.items()}
 
 
 def around(rows, methods, densities):
@@ -117,15 +121,6 @@ def around(rows, methods, densities):
         texts = ["–" if value is None else number(100 * value, 1) for value in values]
         table.append([NAMES.get(method, method), *texts])
     return table
-
-
-def cells(rows, column):
-    """{(method, density): values over the seeds}, of methods without a teacher."""
-    found = {}
-    for row in rows:
-        if row[column] and not float(row["distil"]):
-            found.setdefault((row["method"], row["density"]), []).append(float(row[column]))
-    return found
 
 
 def half_width(rows, density):
