@@ -12,9 +12,8 @@ from functa_jax.modalities.modality import MODALITIES
 from functa_jax.scenes import report as scenes
 from functa_jax.training import exporter, figures
 from groundfloor.errors import UserError
-from groundfloor.runs import duration, read_json
+from groundfloor.runs import duration, read_dict
 
-SAME_IMAGES = ("data", "data_fingerprint", "train_images")  # of summaries to compare
 MOST_VALUES = 1024  # of a function, that classifiers are chosen on; PCA stands for more
 DRAWN = ("numbers", "test_psnr", "pca_test_psnr")
 LOADING = """import functa_jax
@@ -134,16 +133,18 @@ def _accuracy(config, data, functaset, features):
 
 
 def _panel_of_sizes(run):
-    """Draw PSNR against latent size if sibling runs on the same data have other sizes."""
-    mine, same = run.summary(), []
+    """Draw PSNR against latent size if sibling runs differ from this one in nothing else."""
+
+    def settings(folder):
+        return {**read_dict(folder / "config.json", "settings"), "latent_dim": None}
+
+    mine, same = settings(run.folder), []
     for path in sorted(run.folder.parent.glob("*/summary.json")):
         try:
-            summary = read_json(path)
-        except (UserError, OSError):  # whatever lies beside the run is none of ours
+            if settings(path.parent) == mine:
+                same.append(read_dict(path, "summary", *DRAWN))
+        except UserError:  # whatever lies beside the run is none of ours
             continue
-        ours = isinstance(summary, dict) and summary.keys() >= {*SAME_IMAGES, *DRAWN}
-        if ours and all(summary[key] == mine[key] for key in SAME_IMAGES):
-            same.append(summary)
     if len({summary["numbers"] for summary in same}) > 1:
         figures.latent_sizes(run.path("figures/latent_sizes.png"), same)
 

@@ -114,9 +114,13 @@ def test_every_preset_does_the_whole_job(preset, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_two_latent_sizes_make_a_panel(tmp_path, capsys):
-    for size in (3, 4):
-        run("digits", *SMALL, "--latent-dim", size, "--out", tmp_path / f"latent{size}")
-    assert not (tmp_path / "latent3" / "figures" / "latent_sizes.png").exists()
+    run("digits", *SMALL, "--latent-dim", 3, "--out", tmp_path / "latent3")
+    run("digits", *SMALL, "--latent-dim", 4, "--w0", 21, "--out", tmp_path / "other")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "summary.json").write_text("[")
+    run("digits", *SMALL, "--latent-dim", 4, "--out", tmp_path / "latent4")
+    for without in ("latent3", "other"):
+        assert not (tmp_path / without / "figures" / "latent_sizes.png").exists()
     assert (tmp_path / "latent4" / "figures" / "latent_sizes.png").stat().st_size > 1000
 
 
