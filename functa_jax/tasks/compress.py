@@ -174,7 +174,7 @@ def _against(curve, point, shared, count):
         theirs = curves.bytes_at(curve, point.psnr, size)
         if theirs is None:
             return f"{name} is not measured at this PSNR"
-        if name.startswith("PCA"):  # whose basis would count as the network does
+        if curve[0].basis_apart:
             parts.append(f"{theirs / count:.1f} ({what})")
             continue
         once = shared + (point.whole - point.bare if size == "whole" else 0)  # for all images

@@ -32,7 +32,8 @@ FLOOR = 1 / 12 / 255**2  # the error of rounding to 8 bits: no PSNR counts more 
 @dataclass(frozen=True, eq=False)
 class Point:
     """A method at one setting: bytes for all images, mean of per-image PSNR (dB), a few of the
-    pictures uint8 (m, h, w, C), seconds of a processor to encode an image and to decode one."""
+    pictures uint8 (m, h, w, C), seconds of a processor to encode an image and to decode one, and
+    whether a learned basis, which no file holds, would count beside it as a network does."""
 
     method: str
     setting: str
@@ -42,6 +43,7 @@ class Point:
     pictures: np.ndarray
     encode_seconds: float
     decode_seconds: float
+    basis_apart: bool = False
 
 
 def mean_psnr(pictures, images):
@@ -85,6 +87,7 @@ def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True)
         pictures[shown],
         (encoded - began) / len(few),
         (ended - encoded) / len(few),
+        basis_apart=not basis,
     )
 
 
