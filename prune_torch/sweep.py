@@ -205,7 +205,7 @@ def main(config, preset):
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{counted(len(keys), 'cell')}, {len(missing)} to run; in {run.folder}", flush=True)
     fitting.say_resized(bench)
-    fitting.say_idle(config)
+    fitting.say_idle(config, PRESETS.get(preset, Config()))
     for line in refused:
         print(f"left out: {line}")
     config = bench.choose_precision(run.path("precision.json"))

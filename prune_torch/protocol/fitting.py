@@ -6,7 +6,7 @@ from groundfloor.runs import counted
 from prune_torch import density
 from prune_torch.methods import METHODS
 
-DENSE = ("weights", "pretrained", "retrain")  # say which dense network a sweep begins with
+LEARNED = ("dense_steps", "dense_rate", "recipe", "weights", "pretrained", "retrain")
 
 
 def refuse_unfit(config, bench):
@@ -65,14 +65,15 @@ def say_resized(bench):
         print(f"the network takes {side}x{side} pixels: images of {height}x{width} are resized")
 
 
-def say_idle(config):
-    """Print a line for each flag that changes nothing beside the others."""
+def say_idle(config, usual):
+    """Print a line for each flag unlike `usual` that changes nothing beside the others."""
     chosen = all(METHODS[method].chooses for method in config.methods)
+    sparse = config.from_sparse is not None  # a network as it is, with its weights
     rules = (
         (config.ray is not None, ("jobs", "device"), "with --ray"),
         (config.weights is not None, ("pretrained",), "with --weights"),
-        (config.from_sparse is not None, DENSE, "with --from-sparse"),
-        (not config.dense_steps, ("dense_rate", "recipe"), "with --dense-steps 0"),
+        (sparse, ("model", "model_args", "mean_pool", *LEARNED), "with --from-sparse"),
+        (not (sparse or config.dense_steps), ("dense_rate", "recipe"), "with --dense-steps 0"),
         (chosen, ("densities",), "with methods that choose their own"),
     )
-    checks.say_idle(config, type(config)(), rules)
+    checks.say_idle(config, usual, rules)

@@ -54,12 +54,22 @@ def test_images_of_another_size_than_the_networks_are_said(size, said, capsys):
         ({"weights": Path("w"), "pretrained": True}, ["--pretrained"]),
         ({"weights": Path("w"), "dense_steps": 0, "dense_rate": 0.1}, ["--dense-rate"]),
         ({"methods": ("unpruned",), "densities": (0.3,)}, ["--densities"]),
+        (
+            {"from_sparse": Path("n"), "mean_pool": True, "recipe": "mixed"},
+            ["--mean-pool", "--recipe"],
+        ),
     ],
 )
 def test_flags_without_effect_are_said(capsys, changes, said):
-    fitting.say_idle(sweep.Config(**changes))
+    fitting.say_idle(sweep.Config(**changes), sweep.Config())
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" has no effect with ")[0] for line in lines] == said
+
+
+def test_what_a_preset_says_is_not_said_to_have_no_effect(capsys):
+    preset = sweep.PRESETS["cifar10-small"]
+    fitting.say_idle(dataclasses.replace(preset, from_sparse=Path("n"), model="vit_base"), preset)
+    assert capsys.readouterr().out == "--model has no effect with --from-sparse\n"
 
 
 def test_every_number_of_the_settings_has_its_bounds():
