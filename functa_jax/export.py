@@ -4,7 +4,7 @@ Batched and compiled; memory does not grow with the number of images; a killed e
 where it was when the same command is given again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +33,10 @@ class Config(ClusterConfig):
     """Images in memory, or (no) those of TFDS sets read from their files batch by batch; auto: from
     their files beyond a quarter of the memory."""
     out: Path | None = None
-    """File to write; default functaset[-DATA][-xCOPIES].npz in the run folder."""
+    """File to write; default functaset[-DATA][-xCOPIES][-lbfgsSTEPS].npz in the run folder."""
+    lbfgs_steps: CountOrZero = 0
+    """Iterations of L-BFGS after the inner loop: closer fits, each about four passes; tasks that
+    get such a functaset encode new images so, too."""
     copies: Count | None = None
     """Augmented copies of every training image, beside the image itself; default none."""
     flip: bool | None = None
@@ -73,7 +76,7 @@ def main(config):
     from functa_jax.training import exporter
 
     def prepare():
-        functa = load(config.run)
+        functa = replace(load(config.run), lbfgs_steps=config.lbfgs_steps)
         data = exporter.data_of(
             functa,
             config.run,
@@ -104,6 +107,7 @@ def main(config):
     stem = "functaset"
     stem += f"-{Path(name).stem}" if name != trained_on else ""
     stem += f"-x{copies}" if copies else ""
+    stem += f"-lbfgs{config.lbfgs_steps}" if config.lbfgs_steps else ""
     out = config.out or folder / f"{stem}.npz"
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder, not a file")
@@ -111,9 +115,11 @@ def main(config):
     place = process, processes = devices.place_in_cluster()
     say = print if process == 0 else (lambda *_, **__: None)
     together = f" in {processes} processes" if processes > 1 else ""
+    steps = f"{functa.inner_steps} steps"
+    steps += f" and {config.lbfgs_steps} of L-BFGS" if config.lbfgs_steps else ""
     say(
         f"fitting {counted(rows, data.noun)} of {name} ({copies} augmented copies of each "
-        f"training {data.noun}) with {config.run}, {functa.inner_steps} steps each{together}; "
+        f"training {data.noun}) with {config.run}, {steps} each{together}; "
         f"writing {out}",
         flush=True,
     )

@@ -15,9 +15,17 @@ from functa_jax import functions
 from functa_jax.functa_file import read, sides_of, whole
 from functa_jax.images import signals
 from functa_jax.model import siren
+from functa_jax.training import lbfgs
 from functa_jax.training.batches import in_batches
 from functa_jax.training.devices import AXIS, REPLICATED
-from functa_jax.training.inner_loop import apart, encode, joined
+from functa_jax.training.inner_loop import (
+    apart,
+    encode,
+    images_at_once,
+    joined,
+    over_images,
+    points_and_batch,
+)
 from functa_jax.training.losses import predictions
 from functa_jax.training.samples import Samples
 from groundfloor.errors import UserError
@@ -34,7 +42,9 @@ class Functa:
     metadata: JSON-able dict (data set, scale of its values as in a FunctionSet, training); coords:
     float32 (N, d), the points at which all the functions were known, None for images and where each
     had its own; fit_points: how many of a function's points, drawn once and for all, its latent is
-    fitted to, None for all.
+    fitted to, None for all; lbfgs_steps: iterations of L-BFGS that follow in `encode` (closer, and
+    dearer: see training/lbfgs.py). Another number is one line: dataclasses.replace(functa,
+    lbfgs_steps=10).
     """
 
     config: siren.ModelConfig
@@ -45,6 +55,7 @@ class Functa:
     metadata: dict = field(default_factory=dict)
     coords: np.ndarray | None = None
     fit_points: int | None = None
+    lbfgs_steps: int = 0
 
     @cached_property
     def hash(self):
@@ -71,24 +82,33 @@ class Functa:
         functions at the points fitted to: rays that miss the ball of scenes
         (`Samples.instructive`) are none.
         """
+        images, samples = self._samples(images, coords, mask)
+        return self._at_all_pixels(images, *self._fitted(samples, steps, batch_size))
+
+    def _samples(self, images, coords=None, mask=None):
+        """(images, Samples) of them; (None, Samples) of other functions."""
         if not self.of_images:
-            return self._fitted(functions.samples(self, images, coords, mask), steps, batch_size)
+            return None, functions.samples(self, images, coords, mask)
         if coords is not None or mask is not None:
             raise UserError("images have all their pixels, and neither coords nor mask")
         images = self._as_batch(images)
         pixels = siren.arrange(self.config, images)
-        points = siren.points(self.config, self.resolution)
-        found = self._fitted(Samples(pixels, points), steps, batch_size)
-        return found if self.fit_points is None else self._at_all_pixels(images, *found)
+        return images, Samples(pixels, siren.points(self.config, self.resolution))
 
     def course_of(self, split, steps=None, batch_size=256):
         """As `course`, of a split of a data set: images, or `Functions`."""
-        if self.of_images and self.fit_points is not None:
-            return self.course(split.images[:], steps, batch_size)
-        return self._fitted(Samples.of(self.config, split), steps, batch_size)
+        images, samples = self._samples_of(split)
+        return self._at_all_pixels(images, *self._fitted(samples, steps, batch_size))
+
+    def _samples_of(self, split):
+        """As `_samples`, of a split of a data set."""
+        images = split.images[:] if self.of_images and self.fit_points is not None else None
+        return images, Samples.of(self.config, split)
 
     def _at_all_pixels(self, images, latents, errors):
-        """A course whose errors are those of all pixels, not of those fitted to alone."""
+        """A course whose errors are those of all pixels, where fits were to a part of them."""
+        if self.fit_points is None or images is None:
+            return latents, errors
         truth, errors = signals.to_float(images), np.empty_like(errors)
         for step in range(errors.shape[1]):
             errors[:, step] = ((self.decode(latents[:, step]) - truth) ** 2).mean((1, 2, 3))
@@ -106,17 +126,39 @@ class Functa:
 
         return in_batches(fitted, [samples.values, own], whole("batch_size", batch_size, 1))
 
+    def _ends(self, images, samples, steps, batch_size):
+        """What `encode` returns: the end of a course, after L-BFGS if that is to follow."""
+        course = self._fitted(samples, steps, batch_size)
+        if whole("lbfgs_steps", self.lbfgs_steps, 0):
+            course = self._fitted_on(samples, course[0][:, -1], batch_size)
+        latents, errors = self._at_all_pixels(images, *course)
+        return latents[:, -1], signals.psnr(errors[:, -1])
+
+    def _fitted_on(self, samples, latents, batch_size):
+        """A course of one step: latents (n, 1, *latent_shape) and errors (n, 1) after L-BFGS."""
+        _, fit_batch_on, *_ = _compiled(self.config, self.penalty)
+        samples = samples.instructive(self.config).thinned(self.fit_points)
+        own, shared = apart(samples.coords, samples.values, samples.weights)
+
+        def fitted_on(values, own, latents):
+            batch = signals.to_float(values), own, latents
+            return fit_batch_on(self.params, shared, batch, steps=self.lbfgs_steps)
+
+        arrays = [samples.values, own, latents]
+        latents, errors = in_batches(fitted_on, arrays, whole("batch_size", batch_size, 1))
+        return latents[:, None], errors[:, None]
+
     def encode(self, images, steps=None, batch_size=256, coords=None, mask=None):
         """Images -> (latents float32, psnr float32 (n,) of their reconstructions in dB).
 
         images, or other functions, as in `course`; latents (n, L), or (n, s, s, L) for a grid of
         cells. An image's latent depends on that image alone.
         """
-        return _ends(self.course(images, steps, batch_size, coords, mask))
+        return self._ends(*self._samples(images, coords, mask), steps, batch_size)
 
     def encode_of(self, split, steps=None, batch_size=256):
         """As `encode`, of a split of a data set: images, or `Functions`."""
-        return _ends(self.course_of(split, steps, batch_size))
+        return self._ends(*self._samples_of(split), steps, batch_size)
 
     def decode(self, latents, resolution=None, coords=None, batch_size=256):
         """Latents, as from `encode`, -> images float32 (n, h, w, C), about [0, 1], not clipped.
@@ -134,7 +176,7 @@ class Functa:
         if latents.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise UserError(f"latents have shape {latents.shape}, not (n, {wanted})")
-        _, decode_pixels, decode_points = _compiled(self.config, self.penalty)
+        *_, decode_pixels, decode_points = _compiled(self.config, self.penalty)
 
         def decoded(function, points, own=None):
             def colours(batch, own):
@@ -176,6 +218,7 @@ class Functa:
             "metadata": self.metadata,
             "coords": self.coords,
             "fit_points": self.fit_points,
+            "lbfgs_steps": self.lbfgs_steps,
         }
         return about, siren.flatten(self.params)
 
@@ -216,7 +259,7 @@ def load(path):
 
 @cache
 def _compiled(config, penalty):
-    """(encode, decode pixels, decode any points), data parallel on local devices.
+    """(encode, fit on, decode pixels, decode any points), data parallel on local devices.
 
     Kept for all Functa of this kind. Each takes parameters, what all images share (coords, and for
     encoding weights), and a batch of images or latents with what each has of these for itself.
@@ -254,13 +297,28 @@ def _compiled(config, penalty):
 
         return sharded(encode_share, (images, images))(params, shared, batch)
 
-    return encode_batch, *(jax.jit(sharded(f, images)) for f in (decode_pixels, decode_points))
+    @partial(jax.jit, static_argnames="steps")
+    def fit_batch_on(params, shared, batch, steps):
+        def fit_share_on(params, shared, batch):
+            model = siren.with_params(config, params)
 
+            def fit_one_on(row):
+                values, own, latent = row
+                coords, weights = joined(own, shared)
+                return lbfgs.fit_on(
+                    model, coords, values, latent, steps, penalty=penalty, weights=weights
+                )
 
-def _ends(course):
-    """What `encode` returns, of what `course` does."""
-    latents, errors = course
-    return latents[:, -1], signals.psnr(errors[:, -1])
+            side_by_side = images_at_once(*points_and_batch(batch[0]))
+            return over_images(fit_one_on, batch, side_by_side)
+
+        return sharded(fit_share_on, (images, images))(params, shared, batch)
+
+    return (
+        encode_batch,
+        fit_batch_on,
+        *(jax.jit(sharded(f, images)) for f in (decode_pixels, decode_points)),
+    )
 
 
 def _points(coords):

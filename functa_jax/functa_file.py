@@ -15,7 +15,7 @@ def read(path, build):
     """build(about, arrays) of a run folder or a functa.npz.
 
     about: dict of config (ModelConfig), resolution (height, width), inner_steps, penalty, metadata,
-    coords, fit_points (as of a Functa);
+    coords, fit_points, lbfgs_steps (as of a Functa);
     arrays: dict such as {"siren/layers/0/kernel": array}. Raises UserError, in one line, if there
     is none, if it is damaged, or if nothing can be built of it.
     """

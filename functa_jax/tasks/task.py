@@ -30,7 +30,7 @@ and the line in TASKS of functa_jax/tasks/__main__.py, with its seconds: "bright
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -132,6 +132,7 @@ def load(config, images_only=False):
         ) from None
     if functaset.metadata.get("checkpoint") != functa.hash:
         raise UserError(f"{path} was made by another functa than {config.run}; export it again")
+    functa = replace(functa, lbfgs_steps=functaset.metadata.get("lbfgs_steps", 0))
     data = data_of(functa, config.run, config.data_dir)
     same = functaset.metadata.get("data_fingerprint", data.fingerprint) == data.fingerprint
     for name in SPLITS:

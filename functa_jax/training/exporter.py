@@ -143,6 +143,7 @@ def export(
         "inner_steps": functa.inner_steps,
         "penalty": functa.penalty,
         "fit_points": functa.fit_points,
+        "lbfgs_steps": functa.lbfgs_steps,
         "augmentation": vars(augmentation),
     }
     process, processes = place
