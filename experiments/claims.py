@@ -50,6 +50,13 @@ def reconstruction(preset, minutes):
     return Claim("functa", (command,), (f"reconstruction_{preset}.json",), code, minutes)
 
 
+def lbfgs(preset, minutes):
+    """What latents hold beyond the inner loop."""
+    command = f"experiments.lbfgs {preset} --out {{out}}"
+    code = ("experiments/lbfgs.py", *LATENTS, "functa_jax/evaluation")
+    return Claim("functa", (command,), (f"lbfgs_{preset}.json",), code, minutes)
+
+
 def functions(modality, minutes):
     """How well latents hold functions of one modality."""
     command = f"experiments.functions {modality} --out {{out}}"
@@ -251,6 +258,8 @@ CLAIMS = (
     tasks("digits-spatial", 30),
     tasks("cifar10-spatial-cpu", 240),
     reconstruction("cifar10_cpu", 10),
+    lbfgs("mnist", 30),
+    lbfgs("cifar10", 10),
     Claim(
         "optim",
         ("experiments.linear_path",),

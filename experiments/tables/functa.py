@@ -42,6 +42,11 @@ QUALITY = (
     Column("GFLOP of matrix products", "gflop", 0),
     Column("at the end, dB", "last_psnr"),
 )
+LBFGS = (
+    Column("iterations after the inner loop", "lbfgs_steps"),
+    Column("PSNR, dB", "test_psnr"),
+    Column("milliseconds of a processor an image", "milliseconds", 0),
+)
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
 LATENTS = (
@@ -59,6 +64,7 @@ LATENTS = (
         "pictures, and classes that are read no better (accuracies are in the file).",
     ),
     Table("reconstruction_mnist.json", "MNIST, 64 numbers", RECONSTRUCTION, note=OLD_CLASSIFIERS),
+    Table("lbfgs_mnist.json", "MNIST, 64 numbers: the same network, fitted on by L-BFGS", LBFGS),
     Table("reconstruction_mnist_sizes.json", "MNIST, sizes of the latent", RECONSTRUCTION),
     Table("reconstruction_cifar10_cpu.json", "CIFAR-10, one vector", RECONSTRUCTION),
     Table(
@@ -86,6 +92,11 @@ LATENTS = (
     ),
     Table("reconstruction_cifar10_spatial_cpu.json", "CIFAR-10, a grid, Gauss-Newton", GRID),
     Table("reconstruction_cifar10_spatial_gradient.json", "CIFAR-10, a grid, rates", GRID),
+    Table(
+        "lbfgs_cifar10.json",
+        "CIFAR-10, a grid (the released network), fitted on by L-BFGS: 1,000 images of test",
+        LBFGS,
+    ),
     Table(
         "cifar10_gauss_newton_psnr.json",
         "CIFAR-10, a grid, Gauss-Newton, 3,000 steps: PSNR in dB by inner steps",
