@@ -23,7 +23,8 @@ from groundfloor.errors import UserError
 class FunctaTransformer(TransformerMixin, BaseEstimator):
     """Images -> latents, by the inner loop of a trained functa.
 
-    run: run folder or functa.npz (str or Path), or a Functa. steps: inner steps; none: those that
+    run: run folder or functa.npz (str or Path), or a Functa (dataclasses.replace(functa,
+    lbfgs_steps=10) fits closer). steps: inner steps; none: those that
     the network was trained for. batch_size: images fitted at once.
 
     Attribute after `fit`: functa_, the network, which is pickled with the transformer.
