@@ -3,9 +3,9 @@
     python -m experiments.lbfgs mnist      30 minutes of one core
     python -m experiments.lbfgs cifar10    10 minutes of one core
 
-Test images (of CIFAR-10 the first 1,000) are fitted by the inner loop, then on by L-BFGS
-(functa_jax.training.lbfgs), with the released networks: nothing is trained. PSNR, and milliseconds
-of a processor an image. A killed run goes on in --out.
+All test images are fitted by the inner loop, then on by L-BFGS (functa_jax.training.lbfgs), with
+the released networks: nothing is trained. PSNR, and milliseconds of a processor an image. A killed
+run goes on in --out.
 Results: experiments/results/lbfgs_DATA.json.
 
 Expected. MNIST with 64 numbers was 27.9 dB after its three steps, and 25.7 after ten of them: rates
@@ -46,7 +46,7 @@ class Config(Settings):
 
 PRESETS = {
     "mnist": Config(runner.RESULTS / "functa_mnist.npz"),
-    "cifar10": Config(runner.RESULTS / "functa_cifar10-spatial-cpu.npz", images=1000),
+    "cifar10": Config(runner.RESULTS / "functa_cifar10-spatial-cpu.npz"),
 }
 
 

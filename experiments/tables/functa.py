@@ -94,7 +94,7 @@ LATENTS = (
     Table("reconstruction_cifar10_spatial_gradient.json", "CIFAR-10, a grid, rates", GRID),
     Table(
         "lbfgs_cifar10.json",
-        "CIFAR-10, a grid (the released network), fitted on by L-BFGS: 1,000 images of test",
+        "CIFAR-10, a grid (the released network), fitted on by L-BFGS",
         LBFGS,
     ),
     Table(
