@@ -28,8 +28,12 @@ def test_more_iterations_are_closer_and_a_second_call_fits_nothing(tmp_path, mon
     assert psnr[3] > psnr[0] == pytest.approx(functa.encode(digits.test.images[:70])[1].mean())
     assert first["images"] == 70 and first["pca_test_psnr"] > 10
     assert first["table"] == json.loads((tmp_path / "lbfgs_small.json").read_text())["table"]
+    assert all(row["milliseconds"] > 0 for row in first["table"])
+    monkeypatch.setattr(lbfgs, "measured", lambda *_: {0: 1.0, 3: 4.0})
     monkeypatch.setattr(Functa, "encode", None)
-    assert run()["table"] == first["table"]
+    second = run()["table"]
+    assert {row["lbfgs_steps"]: row["test_psnr"] for row in second} == psnr
+    assert [row["milliseconds"] for row in second] == [1, 4]
     with pytest.raises(SystemExit):
         run("--images", "60")
     assert "images" in capsys.readouterr().err

@@ -50,7 +50,9 @@ def reconstruction(results):
         "grid_pca": db(pca["1024"]),
         "grid_gain": db(newton - pca["1024"], 1),
         "grid_minutes": number(grid["train_seconds"] / 60, 0),
-        "grid_newton": db(newton),
+        "grid_newton": db(second_order["test_psnr"])
+        if second_order["test_psnr_std"] is None
+        else f"{number(newton)} ± {number(second_order['test_psnr_std'])}\u00a0dB",
         "newton_minutes": number(second_order["train_seconds"] / 60, 0),
         "grid_width": results.network("functa_cifar10-spatial-cpu.npz")["config"]["width"],
         "plain": db(plain["test_psnr"]),
