@@ -11,7 +11,7 @@ Results: experiments/results/lbfgs_DATA.json.
 Expected. MNIST with 64 numbers: 27.9 dB after its three steps, 25.7 after ten of them, as rates are
 learned for three; 29.7, 30.5 and 31.1 after 5, 10 and 20 iterations from there, where an image
 takes 4, 6 and 9 times as long. So the numbers hold more than the steps find. CIFAR-10's grid, which
-three steps of Gauss-Newton fit: 38.5 before, 38.7 after 5 and no more after 20. One network each.
+three steps at learned rates fit: 38.5 before, 38.7 after 5 and no more after 20. One network each.
 """
 
 import math

@@ -34,9 +34,9 @@ class Config(ClusterConfig):
     their files beyond a quarter of the memory."""
     out: Path | None = None
     """File to write; default functaset[-DATA][-xCOPIES][-lbfgsSTEPS].npz in the run folder."""
-    lbfgs_steps: CountOrZero = 0
-    """Iterations of L-BFGS after the inner loop: closer fits, each about four passes; tasks that
-    get such a functaset encode new images so, too."""
+    lbfgs_steps: CountOrZero | None = None
+    """Iterations of L-BFGS after the inner loop: closer fits, each about four passes; default those
+    of the network, usually none. classify and compress encode new images so, too."""
     copies: Count | None = None
     """Augmented copies of every training image, beside the image itself; default none."""
     flip: bool | None = None
@@ -76,7 +76,9 @@ def main(config):
     from functa_jax.training import exporter
 
     def prepare():
-        functa = replace(load(config.run), lbfgs_steps=config.lbfgs_steps)
+        functa = load(config.run)
+        if config.lbfgs_steps is not None:
+            functa = replace(functa, lbfgs_steps=config.lbfgs_steps)
         data = exporter.data_of(
             functa,
             config.run,
@@ -107,7 +109,7 @@ def main(config):
     stem = "functaset"
     stem += f"-{Path(name).stem}" if name != trained_on else ""
     stem += f"-x{copies}" if copies else ""
-    stem += f"-lbfgs{config.lbfgs_steps}" if config.lbfgs_steps else ""
+    stem += f"-lbfgs{functa.lbfgs_steps}" if functa.lbfgs_steps else ""
     out = config.out or folder / f"{stem}.npz"
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder, not a file")
@@ -116,7 +118,7 @@ def main(config):
     say = print if process == 0 else (lambda *_, **__: None)
     together = f" in {processes} processes" if processes > 1 else ""
     steps = f"{functa.inner_steps} steps"
-    steps += f" and {config.lbfgs_steps} of L-BFGS" if config.lbfgs_steps else ""
+    steps += f" and {functa.lbfgs_steps} of L-BFGS" if functa.lbfgs_steps else ""
     say(
         f"fitting {counted(rows, data.noun)} of {name} ({copies} augmented copies of each "
         f"training {data.noun}) with {config.run}, {steps} each{together}; "

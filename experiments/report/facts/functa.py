@@ -75,7 +75,9 @@ def fitted_on(results):
     gain = after["test_psnr"] - before["test_psnr"]
     grid_gain = grid_after["test_psnr"] - grid_before["test_psnr"]
     holds(gain > 3, "L-BFGS finds far better latents of MNIST than three steps do")
-    holds(0 < grid_gain < gain, "and it finds less on a grid that Gauss-Newton fitted")
+    grid_update = results.network("functa_cifar10-spatial-cpu.npz")["config"]["update"]
+    holds(grid_update == "rates", "the grid that L-BFGS goes on from has learned rates")
+    holds(0 < grid_gain < gain, "and it finds less on a grid")
     ten = mnist["test_psnr_after_10_inner_steps"]
     holds(ten < before["test_psnr"], "ten steps at rates learned for three are worse than three")
     return {

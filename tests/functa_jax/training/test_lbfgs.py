@@ -18,7 +18,7 @@ LONG = replace(FUNCTA, lbfgs_steps=60)
 
 
 def test_it_ends_where_scipys_ends():
-    """Its minimum is a minimum: SciPy's BFGS, begun there, finds nothing better."""
+    """Its minimum is a minimum: SciPy's simplex search, begun there, finds nothing better."""
     latents, psnr = LONG.encode(IMAGES)
     for latent, reached, image in zip(latents, psnr, IMAGES, strict=True):
 
@@ -31,7 +31,7 @@ def test_it_ends_where_scipys_ends():
 
 
 def test_a_linear_decoder_gives_least_squares():
-    """One layer without its sine: pixels are linear in the latent."""
+    """Latents so small that pixels are linear in them."""
     functa = replace(FUNCTA, lbfgs_steps=30, penalty=0.01)
     small = replace(functa, params={**PARAMS, "inner_rate": np.full(4, 1e-6, np.float32)})
     scale = 1e-3  # so small that the sine is its argument
