@@ -53,7 +53,7 @@ def reconstruction(preset, minutes):
 def lbfgs(preset, minutes):
     """What latents hold beyond the inner loop."""
     command = f"experiments.lbfgs {preset} --out {{out}}"
-    code = ("experiments/lbfgs.py", *LATENTS, "functa_jax/evaluation")
+    code = ("experiments/lbfgs.py", *LATENTS)
     return Claim("functa", (command,), (f"lbfgs_{preset}.json",), code, minutes)
 
 

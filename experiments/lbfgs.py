@@ -100,9 +100,9 @@ def measured(functa, numbers_of_steps, images, rounds=3):
     longer = {steps: replace(functa, lbfgs_steps=steps) for steps in numbers_of_steps}
     least = dict.fromkeys(numbers_of_steps, math.inf)
     for _ in range(1 + rounds):  # the first compiles, and is never the least
-        for steps, functa in longer.items():
+        for steps, fitting in longer.items():
             began = time.process_time()
-            functa.encode(images)
+            fitting.encode(images)
             least[steps] = min(least[steps], time.process_time() - began)
     return {steps: 1000 * seconds / len(images) for steps, seconds in least.items()}
 

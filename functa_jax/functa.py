@@ -117,14 +117,7 @@ class Functa:
     def _fitted(self, samples, steps, batch_size):
         steps = self.inner_steps if steps is None else whole("steps", steps, 0)
         encode_batch, *_ = _compiled(self.config, self.penalty)
-        samples = samples.instructive(self.config).thinned(self.fit_points)
-        own, shared = apart(samples.coords, samples.values, samples.weights)
-
-        def fitted(values, own):
-            values = signals.to_float(values)
-            return encode_batch(self.params, shared, (values, own), steps=steps)
-
-        return in_batches(fitted, [samples.values, own], whole("batch_size", batch_size, 1))
+        return self._in_batches(partial(encode_batch, steps=steps), samples, [], batch_size)
 
     def _ends(self, images, samples, steps, batch_size):
         """What `encode` returns: the end of a course, after L-BFGS if that is to follow."""
@@ -137,16 +130,21 @@ class Functa:
     def _fitted_on(self, samples, latents, batch_size):
         """A course of one step: latents (n, 1, *latent_shape) and errors (n, 1) after L-BFGS."""
         _, fit_batch_on, *_ = _compiled(self.config, self.penalty)
+        fit = partial(fit_batch_on, steps=self.lbfgs_steps)
+        latents, errors = self._in_batches(fit, samples, [latents], batch_size)
+        return latents[:, None], errors[:, None]
+
+    def _in_batches(self, fit, samples, starts, batch_size):
+        """fit(params, shared, (values, own, *starts)), as of `_compiled`, over batches of the
+        points of Samples that latents are fitted to."""
         samples = samples.instructive(self.config).thinned(self.fit_points)
         own, shared = apart(samples.coords, samples.values, samples.weights)
 
-        def fitted_on(values, own, latents):
-            batch = signals.to_float(values), own, latents
-            return fit_batch_on(self.params, shared, batch, steps=self.lbfgs_steps)
+        def fitted(values, *others):
+            return fit(self.params, shared, (signals.to_float(values), *others))
 
-        arrays = [samples.values, own, latents]
-        latents, errors = in_batches(fitted_on, arrays, whole("batch_size", batch_size, 1))
-        return latents[:, None], errors[:, None]
+        arrays = [samples.values, own, *starts]
+        return in_batches(fitted, arrays, whole("batch_size", batch_size, 1))
 
     def encode(self, images, steps=None, batch_size=256, coords=None, mask=None):
         """Images -> (latents float32, psnr float32 (n,) of their reconstructions in dB).

@@ -24,8 +24,8 @@ class FunctaTransformer(TransformerMixin, BaseEstimator):
     """Images -> latents, by the inner loop of a trained functa.
 
     run: run folder or functa.npz (str or Path), or a Functa (dataclasses.replace(functa,
-    lbfgs_steps=10) fits closer). steps: inner steps; none: those that
-    the network was trained for. batch_size: images fitted at once.
+    lbfgs_steps=10) fits closer). steps: inner steps; none: those that the network was trained for.
+    batch_size: images fitted at once.
 
     Attribute after `fit`: functa_, the network, which is pickled with the transformer.
     """

@@ -23,21 +23,22 @@ core that other jobs shared, one seed); the same reader of PCA of patches with a
 better and no worse than linear coefficients do. Larger initial weights do not bring single 32x32
 images to 40 dB in fewer steps (51 without, 46 to 52 with), but far beyond it (62 dB and 107 at 2
 after 500 steps); photographs gain 3 dB at 1.5 and 2 and lose at 2.5 and 3, with rates chosen on
-CIFAR-10. Not yet run, for a GPU: cifar10, cifar10_spatial, celeba64. Functions other than images,
-minutes of training: vowels (in windows that begin with a glottal pulse) are ahead of PCA and of the
-lowest cosines, fields on a sphere ahead of spherical harmonics and PCA. Solids of 64 classes are
-ahead of PCA in dB and behind it in IoU, as thin parts stay below one half; stacks are behind in
-both. Films are 0.3 dB behind PCA, and their digits are read far better from latents. Novel views of
-scenes after an hour (one seed) are ahead of all linear rivals from two views on, behind from one;
-after ten minutes (three seeds) they are behind them. Speed: of an outer step its matrix products,
-each alone at its own shape, take 98, 66 and 81 % (two cores with AVX2); with 64 pixels they have 64
-rows, where calls count as well as products. Until November 27 gradients of weights were sums over
-images and points, two dimensions, for which XLA transposes activations first: that took a third of
-a step, and half of a grid's. Read from its files as training goes on CIFAR-10 was seen at 0.98 of
-the rate in memory (grids; 0.80 with the smallest network, as two cores also decode), measured
-before that, as time to quality was. With operands rounded to bfloat16 (emulated) digits end within
-0.1 dB of float32, though a gradient near the end of training is off by a fifth; with three products
-it is not.
+CIFAR-10.
+Not yet run, for a GPU: cifar10, cifar10_spatial, celeba64.
+Functions other than images, minutes of training: vowels (in windows that begin with a glottal
+pulse) are ahead of PCA and of the lowest cosines, fields on a sphere ahead of spherical harmonics
+and PCA. Solids of 64 classes are ahead of PCA in dB and behind it in IoU, as thin parts stay below
+one half; stacks are behind in both. Films are 0.3 dB behind PCA, and their digits are read far
+better from latents. Novel views of scenes after an hour (one seed) are ahead of all linear rivals
+from two views on, behind from one; after ten minutes (three seeds) they are behind them.
+Speed: of an outer step its matrix products, each alone at its own shape, take 98, 66 and 81 % (two
+cores with AVX2); with 64 pixels they have 64 rows, where calls count as well as products. Until
+November 27 gradients of weights were sums over images and points, two dimensions, for which XLA
+transposes activations first: that took a third of a step, and half of a grid's.
+Read from its files as training goes on CIFAR-10 was seen at 0.98 of the rate in memory (grids; 0.80
+with the smallest network, as two cores also decode), measured before that, as time to quality was.
+With operands rounded to bfloat16 (emulated) digits end within 0.1 dB of float32, though a gradient
+near the end of training is off by a fifth; with three products it is not.
 """
 
 PRUNING = """

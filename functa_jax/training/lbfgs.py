@@ -37,5 +37,6 @@ def fit_on(model, coords, image, latent, iterations, *, penalty=0.0, weights=Non
         return (optax.apply_updates(latent, updates), state), None
 
     (found, _), _ = lax.scan(iteration, (latent, solver.init(latent)), length=iterations)
-    found = jnp.where(loss(found) < loss(latent), found, latent)
-    return found, both(found)[1]
+    (loss_before, error_before), (loss_found, error_found) = both(latent), both(found)
+    better = loss_found < loss_before
+    return jnp.where(better, found, latent), jnp.where(better, error_found, error_before)
