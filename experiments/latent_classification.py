@@ -179,8 +179,7 @@ def by_numbers(config, material, pixels, labels):
     latents_of_runs, (n, n_test) = {}, map(len, labels)
     for path in sorted(folder.resolve().parent.glob("*/functaset.npz")):
         other = load_functaset(path)
-        same = all(other.metadata.get(k) == mine.metadata.get(k) for k in SAME)
-        if same and np.array_equal(other.train.ids[:n], mine.train.ids[:n]):
+        if made_alike(other, mine) and np.array_equal(other.train.ids[:n], mine.train.ids[:n]):
             both = other.train.latents[:n], other.test.latents[:n_test]
             latents_of_runs[path.parent.name] = both
     own = mine.train.latents[:n], mine.test.latents[:n_test]
@@ -197,7 +196,16 @@ def by_numbers(config, material, pixels, labels):
     return sorted(rows, key=lambda row: row["value"])
 
 
-SAME = ("data", "data_fingerprint", "resolution")  # of metadata
+def made_alike(functaset, other):
+    """Whether both hold latents of the same images, fitted in the same way."""
+    return all(
+        functaset.metadata.get(name, default) == other.metadata.get(name, default)
+        for name, default in SAME.items()
+    )
+
+
+# Of metadata, and what is meant where they do not say it.
+SAME = {"data": None, "data_fingerprint": None, "resolution": None, "lbfgs_steps": 0}
 
 
 def draw(path, panels, inner_steps):

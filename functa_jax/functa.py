@@ -66,6 +66,11 @@ class Functa:
         return digest.hexdigest()[:16]
 
     @property
+    def fit(self):
+        """Names how latents are made: by which weights, and by L-BFGS after them or not."""
+        return f"{self.hash}-lbfgs{self.lbfgs_steps}" if self.lbfgs_steps else self.hash
+
+    @property
     def of_images(self):
         """Whether it knows images, not other functions."""
         return self.config.modality == "images"
@@ -150,7 +155,8 @@ class Functa:
         """Images -> (latents float32, psnr float32 (n,) of their reconstructions in dB).
 
         images, or other functions, as in `course`; latents (n, L), or (n, s, s, L) for a grid of
-        cells. An image's latent depends on that image alone.
+        cells. An image's latent depends on that image alone. steps: of the inner loop, default
+        inner_steps; lbfgs_steps follow after them.
         """
         return self._ends(*self._samples(images, coords, mask), steps, batch_size)
 
@@ -216,7 +222,7 @@ class Functa:
             "metadata": self.metadata,
             "coords": self.coords,
             "fit_points": self.fit_points,
-            "lbfgs_steps": self.lbfgs_steps,
+            "lbfgs_steps": int(self.lbfgs_steps),
         }
         return about, siren.flatten(self.params)
 

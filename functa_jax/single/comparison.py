@@ -7,7 +7,7 @@ together on the same devices, after compilation.
 """
 
 import timeit
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -84,6 +84,7 @@ def seconds_of(shape, numbers, *, count, steps, w0):
 
 
 def _functa(result, functa, images):
+    functa = replace(functa, lbfgs_steps=0)  # these rows and seconds are of the inner loop
     latents, errors = functa.course(images, max(*STEPS_SHOWN, functa.inner_steps))
     shown = sorted({*STEPS_SHOWN, functa.inner_steps})
     seconds = [_seconds(lambda k=k: functa.encode(images, k)) / len(images) for k in shown]

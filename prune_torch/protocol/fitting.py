@@ -71,7 +71,7 @@ def say_idle(config, usual):
     sparse = config.from_sparse is not None  # a network as it is, with its weights
     rules = (
         (config.ray is not None, ("jobs", "device"), "with --ray"),
-        (config.weights is not None, ("pretrained",), "with --weights"),
+        (config.weights is not None and not sparse, ("pretrained",), "with --weights"),
         (sparse, ("model", "model_args", "mean_pool", *LEARNED), "with --from-sparse"),
         (not (sparse or config.dense_steps), ("dense_rate", "recipe"), "with --dense-steps 0"),
         (chosen, ("densities",), "with methods that choose their own"),

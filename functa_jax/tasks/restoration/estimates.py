@@ -81,8 +81,8 @@ def find_prior(material, name):
     from functa_jax.tasks.prior.diffusion import load_prior
 
     prior = load_prior(path)
-    if prior.checkpoint != material.functa.hash:
-        raise UserError(f"{path} was made for another functa; make it again or delete it")
+    if prior.checkpoint != material.functa.fit:
+        raise UserError(f"{path} was made for latents of another fit; make it again or delete it")
     return prior
 
 

@@ -1,5 +1,7 @@
 """The prior on latents: its network, its training, its file, and going on after a kill."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,10 @@ from flax import nnx
 from functa_jax.tasks.prior import diffusion_training
 from functa_jax.tasks.prior.diffusion import PriorConfig, load_prior, train_prior
 from functa_jax.tasks.prior.diffusion_network import fresh, graph
+from functa_jax.tasks.restoration.estimates import find_prior
+from functa_jax.tasks.task import Material
 from groundfloor.errors import UserError
+from tests.functa_jax.functas import FUNCTA
 
 RANDOM = np.random.default_rng(0)
 TINY = PriorConfig(
@@ -197,6 +202,21 @@ def test_training_is_skipped_for_the_same_prior_alone(prior, file, monkeypatch):
         assert train_again(file).identity == prior.identity
         with pytest.raises(TypeError):  # another functa: trained anew
             train_again(file, "other")
+
+
+@pytest.mark.parametrize(
+    ("weights", "steps", "fits"), [("abc", 0, True), ("abc", 5, False), ("x", 0, False)]
+)
+def test_tasks_take_it_for_latents_of_its_own_fit_alone(file, weights, steps, fits):
+    functa = replace(FUNCTA, lbfgs_steps=steps)
+    functa.__dict__["hash"] = weights
+    material = Material(functa, None, None, file.parent)
+    if fits:
+        assert find_prior(material, file.name).checkpoint == "abc"
+    else:
+        with pytest.raises(UserError, match="was made for latents of another fit"):
+            find_prior(material, file.name)
+    assert find_prior(material, "none.npz") is None
 
 
 @pytest.mark.parametrize("damage", [False, True])

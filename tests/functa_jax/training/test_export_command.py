@@ -57,6 +57,25 @@ def test_command_writes_into_the_run_folder(command, run_folder, capsys):
     np.testing.assert_allclose(functaset.test.latents, latents, rtol=1e-3, atol=1e-6)
 
 
+def test_command_fits_closer_and_says_so_in_the_name(command, run_folder, tmp_path, capsys):
+    images = pictures(40, 8, channels=1)
+    write_tfds(tmp_path, "small", {"train": rows_of(images)}, shape=(8, 8, 1))
+    data = ("--dataset", "small", "--data-dir", tmp_path)
+    command("--run", run_folder, *data)
+    command("--run", run_folder, *data, "--lbfgs-steps", "4")
+    assert "3 steps and 4 of L-BFGS each" in capsys.readouterr().out
+    first = load_functaset(run_folder / "functaset-small.npz").train
+    closer = load_functaset(run_folder / "functaset-small-lbfgs4.npz").train
+    assert (closer.psnr >= first.psnr).all() and closer.psnr.mean() > first.psnr.mean()
+
+    replace(DIGITS, lbfgs_steps=4).save(
+        run_folder / "closer.npz"
+    )  # its own number, if none is said
+    command("--run", run_folder / "closer.npz", *data, "--out", tmp_path / "own.npz")
+    own = load_functaset(tmp_path / "own.npz").train
+    np.testing.assert_array_equal(own.latents, closer.latents)
+
+
 def test_command_names_the_file_after_another_data_set(command, run_folder, tmp_path):
     images = pictures(40, 16, channels=1)
     write_tfds(tmp_path, "small", {"train": rows_of(images)}, shape=(16, 16, 1))

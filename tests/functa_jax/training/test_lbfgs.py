@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import numpy as np
+import optax
 import pytest
 import scipy.optimize
 
 from functa_jax import functa as functas
 from functa_jax.functaset import load_functaset
+from functa_jax.model import siren
 from functa_jax.tasks import task
-from functa_jax.training import exporter
+from functa_jax.training import exporter, lbfgs
 from groundfloor.data import datasets
 from tests.functa_jax.functas import CONFIG, FUNCTA, HEIGHT, PARAMS, WIDTH, fault
 
@@ -62,6 +64,27 @@ def test_without_steps_it_is_the_inner_loop():
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.parametrize("length", [-1e3, np.nan])
+def test_a_search_that_goes_astray_is_not_followed(monkeypatch, length):
+    """A solver that climbs, and one that ends in nan: the latents of the inner loop stay."""
+
+    def astray():
+        def update(gradient, state, latent, **_):
+            return -length * gradient, state
+
+        return optax.GradientTransformationExtraArgs(optax.lbfgs().init, update)
+
+    solver = astray()
+    monkeypatch.setattr(optax, "lbfgs", lambda: solver)
+    image = IMAGES[0].reshape(-1, 1)
+    model = siren.with_params(CONFIG, PARAMS)
+    points = siren.points(CONFIG, (HEIGHT, WIDTH))
+    start, psnr = FUNCTA.encode(IMAGES[:1])
+    latent, error = lbfgs.fit_on(model, points, image, start[0], 3)
+    np.testing.assert_array_equal(latent, start[0])
+    assert -10 * np.log10(error) == pytest.approx(psnr[0], abs=1e-4)
+
+
 def test_a_start_that_is_not_finite_stays():
     wild = {**PARAMS, "inner_rate": np.full(4, np.inf, np.float32)}
     latents, _ = replace(LONG, params=wild).encode(IMAGES[:1])
@@ -87,7 +110,7 @@ def test_files_and_tasks_keep_the_number(tmp_path):
     params = {**functas.siren.init(config, 0), "inner_rate": np.full(2, 0.1, np.float32)}
     about = {"data": digits.name, "data_fingerprint": digits.fingerprint}
     functa = functas.Functa(config, params, (8, 8), metadata=about)
-    replace(functa, lbfgs_steps=2).save(tmp_path / "other.npz")
+    replace(functa, lbfgs_steps=np.int64(2)).save(tmp_path / "other.npz")
     assert functas.load(tmp_path / "other.npz").lbfgs_steps == 2
     functa.save(tmp_path / "functa.npz")
     (tmp_path / "config.json").write_text('{"dataset": "digits", "images": 20}')
