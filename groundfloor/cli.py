@@ -6,12 +6,14 @@ Whatever the user got wrong ends in one line on stderr and exit code 2.
 
 import contextlib
 import difflib
+import inspect
 import io
 import os
 import re
 import signal
 import sys
 from dataclasses import MISSING, fields, make_dataclass
+from functools import cache
 from typing import Annotated, get_type_hints
 
 import docstring_parser  # which tyro requires
@@ -124,6 +126,18 @@ def _groups(config_type, default):
     it that holds the defaults): --help has a box for each nested dataclass."""
     usual = {field.name: _usual(field) for field in fields(config_type)}
     usual |= vars(default) if default is not None else {}
+    whole, boxes = _boxes(config_type)
+    groups = {
+        title: box(**{field.name: usual[field.name] for field in fields(box)})
+        for title, box in boxes.items()
+    }
+    return whole, whole(**groups)
+
+
+@cache  # tyro reads the source of each new type
+def _boxes(config_type):
+    """(dataclass of all boxes, {title: dataclass of one}) of a Config."""
+    names = [field.name for field in fields(config_type)]
     hints = get_type_hints(config_type, include_extras=True)
     owner = {}
     for kind in reversed(config_type.__mro__[:-1]):
@@ -134,16 +148,18 @@ def _groups(config_type, default):
     titled = {}  # classes of one title share a box
     for kind in reversed(config_type.__mro__):
         title = kind.__name__.removesuffix("Config").lower() or "command"
-        names = [name for name in usual if owner[name] is kind]
-        if names:
-            titled[title] = (kind, titled.get(title, (kind, []))[1] + names)
-    groups = {}
-    for title, (kind, names) in titled.items():
-        group = make_dataclass(kind.__name__, [(name, hints[name]) for name in names])
-        group.__doc__ = kind.__doc__
-        groups[title] = group(**{name: usual[name] for name in names})
-    whole = make_dataclass("Groups", [(title, type(group)) for title, group in groups.items()])
-    return whole, whole(**groups)
+        own = [name for name in names if owner[name] is kind]
+        if own:
+            titled[title] = (kind, titled.get(title, (kind, []))[1] + own)
+    boxes = {
+        title: make_dataclass(kind.__name__, [(name, hints[name]) for name in held])
+        for title, (kind, held) in titled.items()
+    }
+    texts = {title: inspect.cleandoc(kind.__doc__ or "") for title, (kind, _) in titled.items()}
+    described = [
+        (title, Annotated[box, tyro.conf.arg(help=texts[title])]) for title, box in boxes.items()
+    ]
+    return make_dataclass("Groups", described), boxes
 
 
 def _described(kind):

@@ -1,5 +1,6 @@
 """Four CPU devices for every test, so that data parallelism is what all tests run with."""
 
+import gc
 import hashlib
 import os
 import platform
@@ -50,6 +51,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+# JAX and PyTorch make many objects that live long: collecting them often finds little.
+gc.set_threshold(50_000, 20, 100)
 
 # Examples that compile take as long as they take.
 settings.register_profile("house", deadline=None, max_examples=50)
