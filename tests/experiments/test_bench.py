@@ -63,6 +63,7 @@ def test_streamed_and_resident_training_take_turns(monkeypatch):
     assert turns == ["no", "yes"] + 3 * once
 
 
+@pytest.mark.slow
 def test_what_streams_is_a_training_on_images_in_files(tmp_path):
     write_small(tmp_path)
     settings = replace(TINY, dataset="small", images=None, data_dir=tmp_path)

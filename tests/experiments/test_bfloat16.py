@@ -42,6 +42,7 @@ def test_derivatives_are_rounded_too():
     assert (np.asarray(found) == np.asarray(bfloat16.rounded(found))).all()
 
 
+@pytest.mark.slow
 def test_products_are_changed_within_and_only_there():
     config = siren.ModelConfig(1, 8, 3, 4)
     params = siren.init(config, 0)

@@ -30,6 +30,7 @@ def test_its_commands_are_taken():
     cli.parse(export.Config, None, [*shlex.split(imagenet.EXPORT)[3:], *flags])
 
 
+@pytest.mark.slow
 def test_a_small_one_is_measured(tmp_path):
     words = ["--side", "32", "--width", "8", "--rounds", "1", "--results", str(tmp_path)]
     cli.run(imagenet.main, imagenet.Config, args=words)

@@ -33,6 +33,7 @@ def settings(images, folder, **more):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kinds", "numbers"),
     [("grid", ("PCA of patches", "patches"), (1024, 3072)), ("decoded", (), None)],

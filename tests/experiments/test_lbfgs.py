@@ -11,6 +11,7 @@ from groundfloor import cli
 from groundfloor.data import datasets
 
 
+@pytest.mark.slow
 def test_more_iterations_are_closer_and_a_second_call_fits_nothing(tmp_path, monkeypatch, capsys):
     digits = datasets.load("digits")
     config = siren.ModelConfig(channels=1, width=8, depth=3, latent_dim=4, w0=5.0)

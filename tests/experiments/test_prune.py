@@ -91,6 +91,7 @@ def test_hours_are_measured_on_a_network():
     assert prune_in21k.cell_seconds(preset, 0.0, 1.0) == 25_000
 
 
+@pytest.mark.slow
 def test_speeds_are_of_the_chosen_networks_of_a_sweep(tmp_path, monkeypatch):
     for name in ("accuracy", "difference", "layers", "cost", "groups"):
         monkeypatch.setattr(figures, name, lambda *_: None)

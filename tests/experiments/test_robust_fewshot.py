@@ -53,6 +53,7 @@ def test_every_method_labels_far_clusters_rightly(clusters, method):
     assert max(robust_fewshot.accuracy(make(*option), *drawn) for option in options) == 1
 
 
+@pytest.mark.slow
 def test_few_shots_are_compared_and_a_second_call_adds_nothing(digits, tmp_path, monkeypatch):
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))[0][:, :20]
     functa = SimpleNamespace(encode=lambda images: (images.reshape(-1, 64) / 255 @ rotation, None))

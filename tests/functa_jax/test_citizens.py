@@ -58,6 +58,7 @@ def test_the_torch_decoder_is_the_decoder(kind, resolution):
     np.testing.assert_allclose(images, functa.decode(latents, resolution), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_torch_decoder_of_a_file_needs_no_jax(tmp_path):
     import subprocess
     import sys

@@ -115,6 +115,7 @@ def test_everything_is_drawn_and_summed_up(done):
     assert "± " in table and "digits, 6 test images" in table
 
 
+@pytest.mark.slow
 def test_a_killed_grid_goes_on_where_it_was(done, tmp_path, monkeypatch, capsys):
     folder, _ = done
     args = ["photos", *DIGITS, *ALONE, "--seeds", "0", "1", "--out", tmp_path / "run", *GRID]

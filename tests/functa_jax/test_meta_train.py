@@ -67,7 +67,7 @@ def put_beside(folder):
 @pytest.mark.parametrize(
     "preset",
     [
-        preset if preset in ("digits", "digits-spatial") else pytest.param(preset, marks=SLOW)
+        preset if preset == "digits" else pytest.param(preset, marks=SLOW)
         for preset in PRESETS
         if PRESETS[preset].dataset not in COMPUTED
     ],
@@ -249,6 +249,7 @@ def test_presets_are_valid_and_named_by_their_data():
 # ---- data that have little to tell ----
 
 
+@pytest.mark.slow
 def test_two_images_and_a_single_class_do_the_whole_job(tmp_path, capsys):
     faces = pictures(60, channels=1)
     ends = {"train": rows_of(faces, [0] * 60), "test": rows_of(faces[:9], [0] * 9)}

@@ -104,6 +104,7 @@ def test_one_copy_wherever_the_set_lies_and_none_of_older_versions(tmp_path, kep
     assert left > set(stay) and len(left) == len(stay) + 1
 
 
+@pytest.mark.slow
 def test_two_processes_read_for_the_first_time_at_once(tmp_path):
     write_small(tmp_path)
     code = (

@@ -49,6 +49,7 @@ def test_at_its_levels_the_masks_are_the_methods_own(bench, file):
     assert all(torch.equal(x, dense[name]) for name, x in whole.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_sweep_writes_them_and_whole_groups_are_cut_out(tmp_path):
     run(tmp_path, "--methods", "neurons", "dessilbi", "--densities", 0.7, "--elastic")

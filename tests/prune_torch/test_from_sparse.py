@@ -72,6 +72,7 @@ def test_a_sweep_goes_on_from_a_file_to_less_and_to_two_of_four(tmp_path, capsys
     assert rows[1]["density_blocks"] < 0.5  # zeros of both
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_networks_of_uneven_widths_go_on_too(tmp_path):
     run(tmp_path / "one", "--methods", "neurons", "--densities", 0.7)

@@ -106,6 +106,7 @@ def test_every_method_trains_at_the_same_rates_on_the_same_batches(finished):
     assert finished.row["extra_passes"] >= (len(searches) - 1) * len(rates)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_row(finished, bench, tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "_cost", lambda *_: {})  # of the network that the row is about
     again = run_cell(bench, tmp_path, finished.name, finished.level)

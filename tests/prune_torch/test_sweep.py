@@ -56,6 +56,7 @@ def test_rows_meet_their_densities_and_the_table_holds_them(tmp_path, monkeypatc
     assert 0 <= summary["dense"]["test"]["top1"] <= 1
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch, capsys):
     done = []
     run_cell = workers.run_cell
@@ -169,6 +170,7 @@ def test_a_sweep_is_bound_to_the_content_of_its_weights(tmp_path, capsys, monkey
     assert "other settings (weights" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_dense_network_is_said_and_kept(tmp_path, capsys):
     run(tmp_path, "--methods", "random", "--densities", 0.5)
     (facts,) = tmp_path.glob("dense-*.json")
@@ -202,6 +204,7 @@ def test_a_real_defect_keeps_its_traceback(tmp_path, monkeypatch):
         run(tmp_path, "--methods", "random", "--densities", 0.5)
 
 
+@pytest.mark.slow
 def test_a_method_that_chooses_its_density_has_one_cell(tmp_path):
     run(tmp_path, "--methods", "random", "2-of-4", "--densities", 0.5, 0.9, "--checkpointing")
     rows = table(tmp_path)

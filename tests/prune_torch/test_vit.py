@@ -166,6 +166,7 @@ def test_a_head_that_nothing_would_train_is_refused(tmp_path, suffix):
                 vit.build(config, 10)
 
 
+@pytest.mark.slow
 def test_the_in21k_command_works_from_a_local_file(tmp_path):
     """The whole preset, with Google's names in the file, on a network cut down to seconds."""
     path = write(saved_model(classes=21), tmp_path / "in21k.npz")

@@ -30,6 +30,7 @@ def command(*args, cwd):
     )
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     functa, params = imported(tmp_path / "weights.npz")
     done = command("weights.npz", cwd=tmp_path)

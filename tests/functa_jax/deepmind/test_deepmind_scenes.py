@@ -164,6 +164,7 @@ def test_pixels_and_latents_are_equal_after_each_step(imported_scene):
     assert np.abs(latents[-1]).max() > 1e-2 and np.ptp(pixels) > 0.3
 
 
+@pytest.mark.slow
 def test_second_order_gradients_are_equal_in_every_leaf(imported_scene):
     functa, params = imported_scene
     rays, colours = scene()

@@ -26,6 +26,7 @@ def report(folder, name="classify"):
     return json.loads((folder / f"{name}.json").read_text())
 
 
+@pytest.mark.slow
 def test_command_on_vectors(vectors, tmp_path, capsys, monkeypatch):
     few = {"logistic regression": {"C": (1.0,)}, "SVM": {"C": (1.0, 10.0), "gamma": (1.0,)}}
     monkeypatch.setattr(classification, "GRIDS", few)

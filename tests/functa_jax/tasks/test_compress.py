@@ -115,6 +115,7 @@ def test_command_measures(grids, tmp_path, monkeypatch, capsys):
     assert "The network weighs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_kind_of_file_that_cannot_hold_the_channels_is_left_out_and_said(
     tmp_path, monkeypatch, capsys
 ):

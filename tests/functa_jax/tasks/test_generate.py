@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +102,7 @@ def command(run, out, flags=TINY_FLAGS):
     cli.run(generate.main, generate.Config, args=arguments)
 
 
+@pytest.mark.slow
 def test_the_whole_task(vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(codes, "STEPS", 3)
     monkeypatch.setattr(frechet, "RESAMPLES", 20)

@@ -114,6 +114,7 @@ def command(run, out, *more):
     return partial(cli.run, inpaint.main, inpaint.Config, args=list(map(str, flags)))
 
 
+@pytest.mark.slow
 def test_the_command(grids, tmp_path, monkeypatch):
     monkeypatch.setattr(estimates, "NOISES", (0.1, 0.4))
     command(grids, tmp_path, "--hidden", "0.5")()

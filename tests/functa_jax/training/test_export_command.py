@@ -57,6 +57,7 @@ def test_command_writes_into_the_run_folder(command, run_folder, capsys):
     np.testing.assert_allclose(functaset.test.latents, latents, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_command_fits_closer_and_says_so_in_the_name(command, run_folder, tmp_path, capsys):
     images = pictures(40, 8, channels=1)
     write_tfds(tmp_path, "small", {"train": rows_of(images)}, shape=(8, 8, 1))

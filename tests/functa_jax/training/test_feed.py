@@ -98,6 +98,10 @@ def test_streamed_and_resident_training_are_the_same_bit_for_bit(both, tmp_path)
     resident = trained(both[0], tmp_path / "resident", replace(CONFIG, resident="yes"))
     streamed = trained(both[1], tmp_path / "streamed", replace(CONFIG, resident="no"))
     assert_same(streamed, resident)
+
+
+@pytest.mark.slow
+def test_a_streamed_training_is_resumed_bit_for_bit(both, tmp_path):
     half = replace(CONFIG, resident="no", steps=6, schedule="constant")
     whole = replace(half, steps=12)
     trained(both[1], tmp_path / "halved", half)

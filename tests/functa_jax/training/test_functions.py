@@ -48,6 +48,7 @@ def trained(folder, data, config):
     return loop.train(config, data, run)[0]
 
 
+@pytest.mark.slow
 def test_pixels_of_images_train_as_the_images_do(whole, tmp_path):
     """Bit for bit: the same program on the same numbers."""
     splits = [pixels_of(getattr(DATA, name)) for name in ("train", "val", "test")]

@@ -70,6 +70,7 @@ def test_one_conjugate_gradient_is_a_step_of_the_best_length(seed):
     np.testing.assert_allclose(scaled, found, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_its_outer_gradient_against_finite_differences():
     """Through the conjugate gradients as they are, not as if they had converged."""
     config = replace(NEWTON, cg_iterations=2)

@@ -123,7 +123,11 @@ def assert_close(a, b, tolerance=1e-5):
 OWN = np.broadcast_to(COORDS, (COUNT, POINTS, 3))
 
 
-@pytest.mark.parametrize("config", [SQUARED, OCCUPANCY], ids=["squared", "bernoulli"])
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(SQUARED, marks=pytest.mark.slow), OCCUPANCY],
+    ids=["squared", "bernoulli"],
+)
 def test_coordinates_of_each_that_are_the_same_are_shared_ones(config):
     shared = gradient_of(config, COORDS, VALUES)
     each = gradient_of(config, OWN, VALUES, np.ones_like(WEIGHTS))

@@ -86,6 +86,7 @@ def test_pieces_of_a_batch_sum_to_the_whole(at_once):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), pieces, whole)
 
 
+@pytest.mark.slow
 def test_outer_gradient_costs_at_most_nineteen_and_a_half_forward_passes():
     """K=3: 1 shared + 3 x 2 - 1 passes forward and back in the latent, times 3; XLA's count."""
     model = ModelConfig(channels=1, width=128, depth=8, latent_dim=64)
@@ -139,11 +140,13 @@ def test_any_number_of_devices_gives_the_same_parameters(outer, count):
     np.testing.assert_allclose(many_metrics["psnr"], one_metrics["psnr"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_same_twice_bit_for_bit():
     first, second = trained(EVERYTHING, 4)[0], trained(EVERYTHING, 4)[0]
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.slow
 def test_all_is_single_precision_in_64_bit_mode_too():
     outer = replace(EVERYTHING, optimizer="muon", schedule="cosine")  # Muon, and Adam for the rest
     plain, _ = trained(outer, 1, steps=2)
@@ -193,6 +196,7 @@ def test_rates_stay_in_their_range_and_averages_follow():
     )
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss():
     _, metrics = trained(OUTER, 4, steps=100)
     assert metrics["loss"][-10:].mean() < 0.8 * metrics["loss"][:10].mean()

@@ -26,6 +26,7 @@ def command(folder, *flags):
     return [sys.executable, "-m", "functa_jax.meta_train", *FLAGS, "--out", str(folder), *flags]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_resumes_bit_for_bit(whole, tmp_path):
     """Also where JAX is told to compute in 64 bits."""
     folder = tmp_path / "run"
@@ -101,6 +102,7 @@ def test_four_processes_that_read_each_its_own_images_are_one(whole, tmp_path):
     assert_same(functa.load(tmp_path / "run0"), whole[0], tolerance=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [pytest.param("import", marks=SLOW), "start", pytest.param("training", marks=SLOW)],

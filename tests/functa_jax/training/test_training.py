@@ -50,7 +50,7 @@ def test_roll_back_halves_the_rate_and_ends(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("guarded, back", [(4, 4), (3, 8)])
-@pytest.mark.parametrize("on_disk", [True, False])
+@pytest.mark.parametrize("on_disk", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_checkpoint_that_was_saved_while_falling_is_dropped(
     guarded, back, on_disk, tmp_path, monkeypatch
 ):

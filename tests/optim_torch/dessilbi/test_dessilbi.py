@@ -407,8 +407,15 @@ def test_nan_is_no_support(penalty):
     assert structure.density(optimizer) == structure.kept_entries(optimizer, masks) / 12 == 0.5
 
 
-@pytest.mark.parametrize(("base", "lr"), [(torch.optim.SGD, 0.1), (torch.optim.Adam, 1e-3)])
-@pytest.mark.parametrize("target", [0.2, 0.5])
+@pytest.mark.parametrize(
+    ("base", "lr", "target"),
+    [
+        (torch.optim.SGD, 0.1, 0.2),
+        pytest.param(torch.optim.SGD, 0.1, 0.5, marks=pytest.mark.slow),
+        pytest.param(torch.optim.Adam, 1e-3, 0.2, marks=pytest.mark.slow),
+        pytest.param(torch.optim.Adam, 1e-3, 0.5, marks=pytest.mark.slow),
+    ],
+)
 def test_the_density_of_gamma_comes_to_what_was_asked(base, lr, target):
     """From a threshold a hundred times too small or too large, on a least-squares problem."""
     densities = []

@@ -22,6 +22,7 @@ def run(folder, *words):
     return cli.run(landscape.main, landscape.Config, {"tiny": TINY}, words)
 
 
+@pytest.mark.slow
 def test_runs_apart_band_together_if_they_are_of_one_kind(tmp_path):
     """Each normaliser's first seed, which need not be the same."""
     run(tmp_path / "plain", "--norms", "none", "--steps", 12)

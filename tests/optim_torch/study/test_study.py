@@ -124,6 +124,7 @@ def test_without_axes_the_base_alone_is_trained():
     assert set(asked) == {(BASE, 0), (BASE, 1)} and search.most_trials(config) == 2
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypatch):
     train, trained = trials.train, []
 

@@ -32,6 +32,7 @@ def same(a, b):
     return a == b
 
 
+@pytest.mark.slow
 def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 30)
     summary = run(tmp_path, "--figures", "pdf", "--table", "csv")
@@ -69,10 +70,10 @@ def test_report_counts_what_the_checkpoint_holds(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "words",
     [
-        "--momentum 0.9",
         "--base adam --lr 0.01 --lr-gamma 1 --augment --coupling coupled",
-        "--optimizer adamw --lr 0.01 --schedule cosine",
-        "--grow-tau 0.1 --grow-every 2 --standardise",
+        pytest.param("--momentum 0.9", marks=pytest.mark.slow),
+        pytest.param("--optimizer adamw --lr 0.01 --schedule cosine", marks=pytest.mark.slow),
+        pytest.param("--grow-tau 0.1 --grow-every 2 --standardise", marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_any_moment_it_goes_on_to_the_bit(tmp_path, monkeypatch, words):
@@ -145,6 +146,7 @@ def test_kill_9_and_a_damaged_checkpoint(tmp_path):
     assert [row["epoch"] for row in read_rows(metrics)] == list(range(1, 41))
 
 
+@pytest.mark.slow
 def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
     short = ("--epochs", 2)
     run(tmp_path / "find", *short, "--keep-epochs", 2, "--penalty", "l1", "--threshold", "0.01")
