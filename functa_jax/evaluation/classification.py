@@ -40,7 +40,7 @@ class OneScale(TransformerMixin, BaseEstimator):
 
     def fit(self, x, y=None):
         """x (n, d)."""
-        self.mean_ = x.mean(axis=0)
+        self.mean_ = x.mean(axis=0, dtype=np.float64)
         self.scale_ = (x - self.mean_).std() or 1.0
         return self
 

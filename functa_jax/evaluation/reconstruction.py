@@ -39,7 +39,7 @@ def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
 
 def pca(train_images, components, folder=None):
     """PCA with `components` numbers an image, fitted on images (n, h, w, C) uint8, or on values
-    (n, ...) of other functions, uint8 or floats.
+    (n, ...) of other functions, uint8 or floats; n images give n - 1 at most.
 
     None if an image has no more than that many numbers, so that PCA would be a copy. folder: of
     the run, as in `whole_pca`. Of images that are not in memory the first MOST_FOR_PCA are taken,
@@ -48,8 +48,9 @@ def pca(train_images, components, folder=None):
     numbers = np.prod(train_images.shape[1:])
     if not isinstance(train_images, np.ndarray):  # Records: too many for the memory
         train_images = train_images[:MOST_FOR_PCA] if numbers <= MOST_NUMBERS else train_images[:0]
-    if components >= min(len(train_images), numbers):
+    if components >= numbers or len(train_images) < 2:
         return None
+    components = min(components, len(train_images) - 1)
     return first_components(whole_pca(train_images, folder), components)
 
 

@@ -202,7 +202,7 @@ class Plan:
         other = [key for key, value in self.origin.items() if report.get(key) != value]
         if other:
             return None, f"was made from another {' and '.join(other)}"
-        if name in TAKE_PRIOR and report.get("prior") != task.prior_hash(self.out):
+        if name in ("generate", *TAKE_PRIOR) and report.get("prior") != task.prior_hash(self.out):
             return None, "was made with another prior than generate left"
         return report, None
 

@@ -177,7 +177,7 @@ def _against(curve, point, shared, count):
         if curve[0].basis_apart:
             parts.append(f"{theirs / count:.1f} ({what})")
             continue
-        once = shared + (point.whole - point.bare if size == "whole" else 0)  # for all images
+        once = shared + point.whole - point.bare  # network, transform and tables, for all images
         images = curves.pays_from(once, point.bare / count, theirs / count)
         pays = f"it pays from {images:,} images on" if images else "it never pays"
         parts.append(f"{theirs / count:.1f} ({what}: {pays})")

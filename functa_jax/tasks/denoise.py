@@ -42,7 +42,7 @@ class Config(RestorationConfig):
 
 def main(config):
     """Fit, measure, draw; returns the report."""
-    study = Study(task.load(config, images_only=True), config)
+    study = Study("denoise", task.load(config, images_only=True), config)
     study.announce("denoising", len(config.noise))
     for noise in config.noise:
         name = f"noise {noise:g}"
@@ -52,7 +52,6 @@ def main(config):
         methods = {"as it is": Estimate(np.clip(test, 0, 1)), **study.estimates(case)}
         study.add(case, methods | _rivals(study, case))
     return study.report(
-        "denoise",
         f"against the originals, mean over {len(study.test)} test images; the noise is not "
         "clipped, all pictures shown are, to [0, 1].",
     )

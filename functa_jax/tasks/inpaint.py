@@ -43,7 +43,7 @@ def main(config):
     """Fit, measure, draw; returns the report."""
     material = task.load(config, images_only=True)
     kinds = masks(config, material.functa.resolution)
-    study = Study(material, config)
+    study = Study("inpaint", material, config)
     study.announce(f"inpainting, {', '.join(kinds)}", len(kinds))
     for kind, draw in kinds.items():
         val = drawn(draw, len(study.val), (config.seed, "validation", kind))
@@ -56,7 +56,6 @@ def main(config):
             methods[name] = Estimate(np.clip(filled, 0, 1))
         study.add(case, methods, seen=np.where(test[..., None] > 0, study.test, np.nan))
     return study.report(
-        "inpaint",
         f"over hidden pixels alone, mean over {len(study.test)} test images; visible pixels "
         "count for nothing. All pictures are clipped to [0, 1].",
     )

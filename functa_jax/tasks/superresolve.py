@@ -52,7 +52,7 @@ def main(config):
     for factor in config.factor:
         if any(side % factor for side in sides):
             raise UserError(f"--factor {factor} does not divide {sides[0]}x{sides[1]} pixels")
-    study = Study(material, config)
+    study = Study("superresolve", material, config)
     study.announce("super-resolution", 2 * len(config.factor))
     for factor in config.factor:
         small_val, small = block_means(study.val, factor), block_means(study.test, factor)
@@ -64,7 +64,6 @@ def main(config):
     study.figures.append("superresolve_large.png")
     _draw_large(material.path(study.figures[-1]), material.functa, study.test, config)
     return study.report(
-        "superresolve",
         f"against the originals, mean over {len(study.test)} test images; small pictures are "
         "means over blocks. All pictures are clipped to [0, 1].",
         "The last picture goes beyond the originals, where nothing can be measured.",

@@ -86,6 +86,11 @@ class Material:
         return self.out / name
 
     @cached_property
+    def unaugmented(self):
+        """The Functaset without augmented copies: its rows are those of data, also of train."""
+        return replace(self.functaset, train=self.functaset.train[: len(self.data.train)])
+
+    @cached_property
     def origin(self):
         """Hashes of what a report is made from: checkpoint, functaset, data_fingerprint."""
         digest = hashlib.sha256()

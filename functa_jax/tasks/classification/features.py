@@ -40,13 +40,14 @@ def of_images(material, augment=0, whole=True):
     functions, values, up to MOST_VALUES of them): a list of Features.
 
     augment: augmented images to be fitted before every 50 steps. If the functaset has augmented
-    copies, PCA and pixels see augmented images too, made as training goes: that costs nothing.
+    copies, PCA and pixels see as large a share of augmented images, made as training goes: that
+    costs nothing.
     whole: whether PCA with all numbers is among them. Functions that have points of their own have
     latents alone.
     """
     splits, functaset = ("train", "val", "test"), material.functaset
     copies = len(functaset.train) > len(material.data.train)
-    latents = (getattr(functaset, name).latents for name in splits)
+    latents = (np.asarray(getattr(functaset, name).latents, np.float32) for name in splits)
     kinds = [Features("latents", *latents, lambda x: material.functa.encode(x)[0], augment)]
     if not material.data.train.aligned:
         return kinds
@@ -89,9 +90,13 @@ class Stream:
         self.images, self.of, self.augmentation = images, of, augmentation
         self.first, self.rows = first, rows
 
+    @property
+    def blocks(self):
+        """In how many blocks it goes through all images once."""
+        return -(-len(self.images) // self.rows)
+
     def __call__(self, number):
-        blocks = -(-len(self.images) // self.rows)
-        copy, block = divmod(number, blocks)
+        copy, block = divmod(number, self.blocks)
         start = block * self.rows
         images = self.images[start : start + self.rows]
         return self.first + start, self.of(self.augmentation(images, copy + 1, start))

@@ -53,11 +53,11 @@ def remarks_on(config, material, labelled, entries, chosen, answers):
     if copies:
         remarks.append(
             f"networks on latents saw {copies} augmented copies of each image, those on PCA and "
-            "pixels 2,048 new ones before every 50 steps"
+            "pixels as large a share of augmented images, 2,048 of them new before every 50 steps"
         )
     if config.augment:
-        fitted = config.augment * -(-config.steps // 50)
-        remarks.append(f"networks saw augmented images: {fitted:,} fitted as training went")
+        fitted = min(config.augment, len(material.data.train)) * -(-config.steps // 50)
+        remarks.append(f"networks saw augmented images: about {fitted:,} fitted as training went")
     return remarks
 
 

@@ -212,6 +212,10 @@ def _fit(config, material, labelled, kind, untrained, advanced, setting, steps, 
             flip, pad = copies_by.get("flip"), copies_by.get("pad")
         seed = seeds.fold(config.seed, "augmentation")
         augmentation = Augmentation.of(material.data, flip, pad, seed=seed)
+        made = len(material.functaset.train) // labelled.train - 1
+        alike = made > 0 and not len(copies)
+        if alike:  # as among latents, one example in 1 + copies is an image itself
+            x, y = x[::made], y[::made]
         refresh = features.Stream(
             labelled.images[rows],
             lambda images: prepared(kind.of(images)),
@@ -219,7 +223,10 @@ def _fit(config, material, labelled, kind, untrained, advanced, setting, steps, 
             first=len(x),
             rows=kind.stream,
         )
-        x, y = np.concatenate([x, prepared(seen)]), np.append(y, labels)
+        slots = prepared(seen)
+        if alike:
+            slots = np.concatenate([refresh(number)[1] for number in range(refresh.blocks)])
+        x, y = np.concatenate([x, slots]), np.append(y, labels)
     cells = kind.name == "latents" and kind.test.ndim == 4
     recipe = training.Recipe(
         steps=steps,

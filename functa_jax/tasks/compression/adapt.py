@@ -63,7 +63,7 @@ def main(config):
     kept = material.path(f"adapting-{hashlib.sha256(about.encode()).hexdigest()[:16]}")
     path = material.path("functa.npz")
     print(f"adapting {functa} in {config.steps:,} steps; {path}, checkpoints in {kept}", flush=True)
-    coder = Latents(functa, functa, material.functaset, {})
+    coder = Latents(functa, functa, material.unaugmented, {})
     part = "val" if len(data.val) else "train"
     latents, images = getattr(material.functaset, part).latents, getattr(data, part).images
     held = latents[:VAL_ROWS], images[:VAL_ROWS]

@@ -36,7 +36,7 @@ def decode_file(path, functa):
 def decoder_of(config, material):
     """The Functa that makes pictures: of the file config.decoder, or that of the run.
 
-    UserError if its latents are of another shape than the run's.
+    UserError if it is neither that of the run nor adapted from it.
     """
     from functa_jax.functa import load
 
@@ -45,6 +45,8 @@ def decoder_of(config, material):
     found = load(config.decoder)
     if found.config != material.functa.config or found.resolution != material.functa.resolution:
         raise UserError(f"{config.decoder} is no decoder of {config.run}: their settings differ")
+    if material.functa.hash not in (found.hash, found.metadata.get("adapted_from")):
+        raise UserError(f"{config.decoder} was not adapted from the functa of {config.run}")
     return found
 
 
@@ -54,7 +56,7 @@ def pack(config):
     material = task.load(config, images_only=True)
     material.functa.encode(images[:1])  # refuses images of another shape before any work
     settings = {"steps": config.training, "seed": config.seed}
-    coder = Latents(material.functa, decoder_of(config, material), material.functaset, settings)
+    coder = Latents(material.functa, decoder_of(config, material), material.unaugmented, settings)
     sizes = encode_file(config.to, coder, images, config.step)
     psnr = curves.mean_psnr(decode_file(config.to, coder.decoder), images)
     total = sizes.fixed + sizes.payload

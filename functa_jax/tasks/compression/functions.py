@@ -108,7 +108,7 @@ class _Coders:
         return np.sqrt(weights)[:, None]
 
     def _latents(self):
-        functaset = self.material.functaset
+        functaset = self.material.unaugmented
         parts = [functaset.train.latents, functaset.val.latents, functaset.test.latents[self.rows]]
         train, val, test = (encoding.as_grids(self.functa, part) for part in parts)
         pulled = pulled_noise(self.functa, self.data.train.coords, self._root, train, self.seed)

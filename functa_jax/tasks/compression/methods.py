@@ -13,7 +13,7 @@ def work(material, decoder, rows, shown, steps, settings, folder=None):
     levels; settings: as codec.fit takes them; folder: that keeps the PCA, default the run's.
     """
     images = material.data.test.images[rows]
-    ours = encoding.Latents(material.functa, decoder, material.functaset, settings)
+    ours = encoding.Latents(material.functa, decoder, material.unaugmented, settings)
     found = {
         "latents": {step: lambda step=step: ours.point(rows, images, shown, step) for step in steps}
     }

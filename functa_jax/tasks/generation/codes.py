@@ -38,7 +38,7 @@ class Samples(NamedTuple):
 
 def codes_of(material):
     """The functa's Code, and PCA's if PCA can have as many numbers."""
-    data, functaset, functa = material.data, material.functaset, material.functa
+    data, functaset, functa = material.data, material.unaugmented, material.functa
 
     def decode(latents):
         return np.clip(functa.decode(latents), 0, 1)

@@ -31,11 +31,12 @@ class Models(NamedTuple):
     prior: "Prior | None"  # noqa: F821 -- imported if there is one
     pca_prior: "Prior | None" = None  # noqa: F821
     normal: wiener.Normal | None = None
+    too_large: bool = False  # images, for the covariance of all pixels
 
     @classmethod
     def of(cls, material):
         """Those of a task's Material; UserError if its prior.npz belongs to another functa."""
-        functa, train = material.functa, material.functaset.train.latents
+        functa, train = material.functa, material.unaugmented.train.latents
         images = material.data.train.values
         pca = reconstruction.pca(images, functa.config.numbers, material.folder)
         return cls(functa, Gaussian.of(train), pca, find_prior(material, "prior.npz"))
@@ -43,10 +44,13 @@ class Models(NamedTuple):
     @classmethod
     def with_rivals(cls, material):
         """As `of`, with all that stands beside latents where images are to be restored."""
-        models = cls.of(material)
+        models, images = cls.of(material), material.data.train.images
+        if images[0].size > reconstruction.MOST_NUMBERS:
+            return models._replace(pca=None, too_large=True)
         prior = None if models.pca is None else find_prior(material, "prior_pca.npz")
-        normal = wiener.Normal.of_images(material.data.train.images)
-        return models._replace(pca_prior=prior, normal=normal)
+        if prior is not None and (models.prior is None or models.prior.config != prior.config):
+            prior = None  # of an earlier run of generate, or of one that was stopped between them
+        return models._replace(pca_prior=prior, normal=wiener.Normal.of_images(images))
 
     def remarks(self):
         """What a reader must know of priors, and of rows that are missing."""
@@ -57,10 +61,18 @@ class Models(NamedTuple):
                 "of latents is, their posterior mean in closed form (Wiener filter); no diffusion "
                 "prior is trained for it."
             )
-        if self.pca is None:
+        if self.too_large:
+            most = reconstruction.MOST_NUMBERS
+            remarks.append(f"No PCA: more than {most:,} numbers an image are too many for it here.")
+        elif self.pca is None:
             remarks.append("No PCA with as many numbers: an image has no more than a latent.")
         if self.prior is None:
             remarks.append("No diffusion prior (prior.npz; functa_jax.tasks.generate makes it).")
+        elif self.normal is not None and self.pca is not None and self.pca_prior is None:
+            remarks.append(
+                "No diffusion prior of PCA with the settings of that of latents "
+                "(functa_jax.tasks.generate makes both)."
+            )
         return remarks
 
 

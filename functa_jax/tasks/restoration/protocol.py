@@ -49,8 +49,8 @@ class Study:
     val, test: the originals, float32 (n, h, w, C) in [0, 1].
     """
 
-    def __init__(self, material, config):
-        self.material, self.config = material, config
+    def __init__(self, command, material, config):
+        self.command, self.material, self.config = command, material, config
         self.val, self.test = spaced_images(material.data, config.count)
         self.models = estimates.Models.with_rivals(material)
         self.rows, self.settings, self.figures = {}, {}, []
@@ -104,11 +104,13 @@ class Study:
             if pictures is not seen:
                 shown[name] = pictures
         shown = {name: pictures[: self.config.shown] for name, pictures in shown.items()}
+        # The report of an earlier run must not be taken for that of this one's figures.
+        self.material.path(f"{self.command}.json").unlink(missing_ok=True)
         gallery(self.material.path(case.figure), shown)
         self.figures.append(case.figure)
         print(f"{case.name}: done", flush=True)
 
-    def report(self, command, measured, *more):
+    def report(self, measured, *more):
         """Write the report; measured, more: remarks on what the PSNR is of, and others."""
         rows = list(self.rows.values())
         remarks = [
@@ -118,7 +120,7 @@ class Study:
             *more,
             *self.models.remarks(),
         ]
-        return task.report(self.material, command, self.config, rows, self.figures, remarks)
+        return task.report(self.material, self.command, self.config, rows, self.figures, remarks)
 
 
 def diverged(rows):

@@ -44,6 +44,13 @@ def three(spread, seed=0, rows=(90, 30, 60)):
 # ---- the choice ----
 
 
+@pytest.mark.parametrize("size", [1e-5, 300])
+def test_one_scale_does_not_overflow_in_half_precision(size):
+    rows = (size * np.random.default_rng(0).standard_normal((2000, 8))).astype(np.float16)
+    scaled = classification.OneScale().fit(rows).transform(rows)
+    assert scaled.std() == pytest.approx(1, abs=1e-3)
+
+
 def test_separable_classes_are_told_apart():
     features, labels = three(0.05)
     found = classification.compare({"x": features}, labels, rows=100)["x"]

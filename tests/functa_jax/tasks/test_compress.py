@@ -186,6 +186,14 @@ def test_command_refuses_a_damaged_file(vectors, capsys, tmp_path):
     assert not (tmp_path / "out.npy").exists()
 
 
+def test_command_refuses_a_decoder_of_another_training(vectors, capsys, tmp_path):
+    found = functa.load(vectors)
+    params = {**found.params, "inner_rate": 2 * found.params["inner_rate"]}
+    replace(found, params=params).save(tmp_path / "other.npz")
+    flags = ("--decoder", tmp_path / "other.npz", "--images", 2, "--out", tmp_path / "out")
+    assert "was not adapted from" in refusal(capsys, lambda: command("--run", vectors, *flags))
+
+
 def test_command_refuses_a_decoder_of_other_settings(vectors, grids, capsys, tmp_path):
     flags = ("--decoder", grids / "functa.npz", "--images", 2, "--out", tmp_path / "out")
     assert "no decoder of" in refusal(capsys, lambda: command("--run", vectors, *flags))

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functa_jax.tasks.restoration import choice, protocol
+from functa_jax.evaluation import reconstruction
+from functa_jax.tasks import task
+from functa_jax.tasks.prior.diffusion import PriorConfig
+from functa_jax.tasks.restoration import choice, estimates, protocol
 from functa_jax.tasks.restoration.estimates import Estimate
 from functa_jax.tasks.restoration.fitting import Seen
 from groundfloor.data import datasets
@@ -52,6 +55,7 @@ def test_candidates_that_differ_by_nothing_are_not_widened():
 
 def study_of(originals):
     study = protocol.Study.__new__(protocol.Study)
+    study.command = "denoise"
     study.test, study.rows, study.settings, study.figures = originals, {}, {}, []
     study.config = SimpleNamespace(shown=2)
     return study
@@ -89,3 +93,26 @@ def test_fewer_images_than_asked_for_are_taken_and_said(capsys):
     val, test = protocol.spaced_images(data, 1000)
     assert (len(val), len(test)) == (len(data.val), len(data.test))
     assert "--count 1000: digits has 360 test images; all are taken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("latents", "pca", "kept"), [(2000, 2000, True), (2000, 500, False)])
+def test_priors_stand_side_by_side_if_they_were_trained_alike(
+    latents, pca, kept, vectors, monkeypatch
+):
+    """generate may have been stopped between the two."""
+    steps = {"prior.npz": latents, "prior_pca.npz": pca}
+
+    def found(material, name):
+        return SimpleNamespace(config=PriorConfig(prior_steps=steps[name]))
+
+    monkeypatch.setattr(estimates, "find_prior", found)
+    models = estimates.Models.with_rivals(task.load(task.TaskConfig(vectors)))
+    assert models.prior and (models.pca_prior is not None) == kept
+    assert any("No diffusion prior of PCA" in remark for remark in models.remarks()) != kept
+
+
+def test_large_images_have_no_linear_rival_and_it_is_said(vectors, monkeypatch):
+    monkeypatch.setattr(reconstruction, "MOST_NUMBERS", 63)
+    models = estimates.Models.with_rivals(task.load(task.TaskConfig(vectors)))
+    assert models.pca is None and models.normal is None
+    assert any("more than 63 numbers an image" in remark for remark in models.remarks())

@@ -15,6 +15,8 @@ from functa_jax.functaset import load_functaset
 from functa_jax.model import siren
 from functa_jax.tasks import __main__ as tasks
 from functa_jax.tasks import task
+from functa_jax.tasks.generation.codes import codes_of
+from functa_jax.tasks.restoration.estimates import Models
 from functa_jax.tasks.task import TaskConfig
 from functa_jax.training import exporter
 from groundfloor import cli
@@ -62,6 +64,19 @@ def test_rows_of_latents_are_those_of_images(run, copies):
     for name in ("val", "test"):
         mine, theirs = getattr(found.functaset, name), getattr(found.data, name)
         np.testing.assert_array_equal(mine.labels, theirs.labels)
+
+
+def test_augmented_copies_are_for_networks_alone(run):
+    """What stands beside PCA of the images knows the latents of these images."""
+    exported(run, "--copies", "3")
+    plain, copied = (
+        task.load(TaskConfig(run, functaset=run / name))
+        for name in ("functaset.npz", "functaset-x3.npz")
+    )
+    gaussians = [Models.of(material).gaussian for material in (plain, copied)]
+    np.testing.assert_allclose(gaussians[1].mean, gaussians[0].mean, atol=1e-6)
+    latents = [codes_of(material)[0].train for material in (plain, copied)]
+    np.testing.assert_allclose(latents[1], latents[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("images", [29, 31, None])
