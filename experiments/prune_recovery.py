@@ -1,6 +1,6 @@
 """How many steps of recovery does each kind of method need?
 
-    python -m experiments.prune_recovery cifar10-small    an hour of one core; not yet run whole
+    python -m experiments.prune_recovery cifar10-small    an hour of one core
 
 The same dense network, one density, methods without a search, several budgets. A sweep for each
 budget, which goes on where it was. What a method computes beside its steps, such as a fit of the
@@ -11,13 +11,13 @@ Result: prune_recovery_NAME.json and .png.
 
 import shlex
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 
 from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import AtLeastTwo, PositiveShare
 from groundfloor.plots import figure
-from groundfloor.runs import read_json
+from groundfloor.runs import read_json, spread
 from prune_torch.methods import METHODS
 
 
@@ -60,7 +60,8 @@ def main(config, name):
     draw(config.results / f"prune_recovery_{name}.png", curves, dense)
     facts = {"dense": summary["dense"], "density": config.density, "seeds": list(config.seeds)}
     path = config.results / f"prune_recovery_{name}.json"
-    return runner.write(path, f"prune_recovery {name}", {**facts, "curves": curves})
+    rows = [{"method": method, **point} for method in curves for point in curves[method]]
+    return runner.write(path, f"prune_recovery {name}", {**facts, "table": rows})
 
 
 def wanted(row, config):
@@ -71,7 +72,7 @@ def wanted(row, config):
 
 def points(rows, methods):
     """dict of method -> its curve: dicts of steps of recovery, passes with those of the method's
-    own beside them (mean over seeds), top1 (mean over seeds), std (or 0)."""
+    own beside them (mean over seeds), top1 (its mean and std over seeds)."""
     curves = {}
     for method in methods:
         own = [row for row in rows if row["method"] == method]
@@ -80,12 +81,7 @@ def points(rows, methods):
         for row in own:
             seen.setdefault(row["steps"], {})[row["seed"]] = row["top1"]
         curves[method] = [
-            {
-                "steps": steps,
-                "passes": steps + extra,
-                "top1": mean(seen[steps].values()),
-                "std": stdev(seen[steps].values()) if len(seen[steps]) > 1 else 0.0,
-            }
+            {"steps": steps, "passes": steps + extra, "top1": spread(seen[steps].values())}
             for steps in sorted(seen)
         ]
     return curves
@@ -97,8 +93,8 @@ def draw(path, curves, dense):
         for method, curve in curves.items():
             axis.errorbar(
                 [point["passes"] for point in curve],
-                [100 * point["top1"] for point in curve],
-                [100 * point["std"] for point in curve],
+                [100 * point["top1"]["mean"] for point in curve],
+                [100 * (point["top1"]["std"] or 0) for point in curve],
                 label=method,
                 marker="o",
                 markersize=3,

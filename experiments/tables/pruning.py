@@ -15,6 +15,16 @@ PRUNING = (
         rows="released",
     ),
     Table("prune_cifar10-small.csv", "CIFAR-10, 471,786 parameters: top-1 in %"),
+    Table(
+        "prune_recovery_cifar10-small.json",
+        "CIFAR-10, 471,786 parameters: top-1 against steps of recovery, density 0.3",
+        (
+            Column("method", "method"),
+            Column("steps", "steps"),
+            Column("steps and passes", "passes", 0),
+            Column("top-1", "top1", share=True),
+        ),
+    ),
     Table("prune_cifar10-first.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),
     Table(
         "prune_memory_cpu.json",
