@@ -29,8 +29,8 @@ CHAPTERS = {
         "prune_cifar10-small_difference": "Points above magnitude with their deviation over three "
         "seeds: fitting anew gains at all three, supermasks at 0.1 and 0.3; DessiLBI and LoRA's "
         "scores lose.",
-        "prune_recovery_cifar10-small": "At density 0.3, a fit of the weights that stay is worth more "
-        "than as many steps: right after it, magnitude has more than with five times the passes.",
+        "prune_recovery_cifar10-small": "At density 0.3, a fit of the weights that stay is worth "
+        "more than steps are: right after it magnitude has more than after five times the passes.",
         "prune_cifar10-small_layers": "Magnitude, DessiLBI and supermasks leave nearly the same "
         "densities to the layers; LoRA's scores leave most to few layers.",
         "prune_cifar10-small_cost": "Zeros alone make files smaller (left) and nothing faster: no "

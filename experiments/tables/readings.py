@@ -46,23 +46,23 @@ CIFAR-10, a network that has converged (83.7 %, 471,786 parameters; three seeds 
 from one dense network, 250 steps a cell): at a tenth of the weights a supermask keeps 57.2 %,
 magnitude with what stays fitted anew 50.3 (40.3 before any step), magnitude 44.2 (22.4), LoRA's
 scores 38.4, DessiLBI 30.5; at 0.3 refitted 79.5 (78.4), supermask 77.9, magnitude 75.3 (36.5),
-DessiLBI 68.7, LoRA's scores 67.6; at half refitted 83.1 (83.0), magnitude 82.0, LoRA's scores
-81.1, DessiLBI 81.1, supermask 81.0, unpruned 83.7. The fit takes 59 passes beside the steps, and is
-worth more than they are: at 0.3 magnitude has 69.2 after 60 steps and 76.1 after 310. The first sweep of CIFAR-10 (308,042 parameters, not
-converged): 8.5 epochs, a cell has 300 steps more, by one warm-up and cosine for
-search and recovery together, for all methods alike. The 95 % interval is about ± 0.95 at 60 %. From
-0.5 on magnitude, gradual, l1, group lasso, DessiLBI and the unpruned network are not told apart; at
-0.1 supermask, magnitude and gradual lie within one interval, and nothing beats magnitude, the
-simplest, beyond it. DessiLBI has one search for all nine densities. magnitude-late prunes after as
-many steps as the longest search: what is left for recovery decides below 0.3. Groups pay for being
-removable: at density 0.5 latency is 0.74 of the dense network's, at 0.3 0.56. On digits (43
-methods, three seeds, one dense network of 98.6 %, 40 steps a cell) methods part at a tenth:
-magnitude has 70.6 %, with what stays fitted anew, block by block, 94.2, supermask 93.2, SynFlow
-90.6, LoRA's scores 87.9, DessiLBI 53.3; right after the cut the first two have 41.4 and 91.9. At
-0.3 most are within a point of the dense network, but those of whole parts, movement, random and
-norms alone are not; l1, group lasso and envelope there are of before what a penalty took to zero
-came back by its size. Not yet run on CIFAR-10: the other methods and densities on the converged
-network, distillation, ViT-Ti and ViT-B/16.
+DessiLBI 68.7, LoRA's scores 67.6; at half refitted 83.1 (83.0), magnitude 82.0, LoRA's scores 81.1,
+DessiLBI 81.1, supermask 81.0, unpruned 83.7. The fit takes 59 passes beside the steps, and is worth
+more than they are: at 0.3 magnitude has 69.2 after 60 steps and 76.1 after 310. The first sweep of
+CIFAR-10 (308,042 parameters, not converged): 8.5 epochs, a cell has 300 steps more, by one warm-up
+and cosine for search and recovery together, for all methods alike. The 95 % interval is about ±
+0.95 at 60 %. From 0.5 on magnitude, gradual, l1, group lasso, DessiLBI and the unpruned network are
+not told apart; at 0.1 supermask, magnitude and gradual lie within one interval, and nothing beats
+magnitude, the simplest, beyond it. DessiLBI has one search for all nine densities. magnitude-late
+prunes after as many steps as the longest search: what is left for recovery decides below 0.3.
+Groups pay for being removable: at density 0.5 latency is 0.74 of the dense network's, at 0.3 0.56.
+On digits (43 methods, three seeds, one dense network of 98.6 %, 40 steps a cell) methods part at a
+tenth: magnitude has 70.6 %, with what stays fitted anew, block by block, 94.2, supermask 93.2,
+SynFlow 90.6, LoRA's scores 87.9, DessiLBI 53.3; right after the cut the first two have 41.4 and
+91.9. At 0.3 most are within a point of the dense network, but those of whole parts, movement,
+random and norms alone are not; l1, group lasso and envelope there are of before what a penalty took
+to zero came back by its size. Not yet run on CIFAR-10: the other methods and densities on the
+converged network, distillation, ViT-Ti and ViT-B/16.
 """
 
 DESSILBI = """

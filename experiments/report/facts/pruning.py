@@ -6,6 +6,7 @@ from statistics import mean
 
 from experiments.report.results import holds, number, percent
 
+REFITTED = ("magnitude", "magnitude-refit")
 FILE = "prune_cifar10-small.csv"  # three densities, three seeds, accuracy before recovery
 FIRST = "prune_cifar10-first.csv"  # nine densities of a network that had not converged, one seed
 DIGITS = "prune_digits.csv"  # the same protocol on 8x8 digits, all methods
@@ -62,8 +63,25 @@ def facts(results):
         ),
         "densities": densities,
         "around": around(rows, order, densities),
+        **of_recovery(results),
         **of_first(results),
         **of_digits(results),
+    }
+
+
+def of_recovery(results):
+    """Steps in place of a fit: they do not bring as much."""
+    found = results("prune_recovery_cifar10-small.json")
+    rows = {name: [r for r in found["table"] if r["method"] == name] for name in REFITTED}
+    plain, fitted = (rows[name] for name in REFITTED)
+    longest, at_once = plain[-1], fitted[0]
+    holds(at_once["steps"] == 0 and longest["passes"] > 5 * at_once["passes"], "a fit is cheaper")
+    holds(at_once["top1"]["mean"] > longest["top1"]["mean"], "a fit brings more than steps do")
+    return {
+        "recovery_density": number(found["density"], 1),
+        "recovery_steps": number(longest["steps"], 0),
+        "recovery_plain": percent(longest["top1"]["mean"], 1),
+        "recovery_refitted": percent(at_once["top1"]["mean"], 1),
     }
 
 
