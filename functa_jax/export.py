@@ -107,7 +107,7 @@ def main(config):
         augmentation = None
     folder = config.run if config.run.is_dir() else config.run.parent
     stem = "functaset"
-    stem += f"-{Path(name).stem}" if name != trained_on else ""
+    stem += f"-{_short(data)}" if name != trained_on else ""
     stem += f"-x{copies}" if copies else ""
     stem += f"-lbfgs{functa.lbfgs_steps}" if functa.lbfgs_steps else ""
     out = config.out or folder / f"{stem}.npz"
@@ -135,6 +135,14 @@ def main(config):
         say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     say(f'load it: functa_jax.load_functaset("{out}")')
     return {"paths": [str(path) for path in paths], "images": rows, "checkpoint": functa.hash}
+
+
+def _short(data):
+    """What a data set is called in the name of a file: two of one's own may end alike."""
+    path = Path(data.name)
+    if not path.is_absolute():
+        return data.name
+    return f"{path.name if path.is_dir() else path.stem}-{data.fingerprint[:6]}"
 
 
 if __name__ == "__main__":

@@ -154,9 +154,9 @@ class Functa:
     def encode(self, images, steps=None, batch_size=256, coords=None, mask=None):
         """Images -> (latents float32, psnr float32 (n,) of their reconstructions in dB).
 
-        images, or other functions, as in `course`; latents (n, L), or (n, s, s, L) for a grid of
-        cells. An image's latent depends on that image alone. steps: of the inner loop, default
-        inner_steps; lbfgs_steps follow after them.
+        images, or other functions, as in `course`, whose psnr is at the points fitted to; latents
+        (n, L), or (n, s, s, L) for a grid of cells. An image's latent depends on that image alone.
+        steps: of the inner loop, default inner_steps; lbfgs_steps follow after them.
         """
         return self._ends(*self._samples(images, coords, mask), steps, batch_size)
 

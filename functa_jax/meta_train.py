@@ -378,6 +378,14 @@ def _check_images(config, data):
         most = min(len(data.train), height * width * channels) - 1
         what = f"PCA of {data.name} has no more than {most} components of use"
         checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
+        from functa_jax.evaluation.reconstruction import MOST_NUMBERS
+
+        numbers = height * width * channels
+        if not isinstance(data.train.images, np.ndarray) and numbers > MOST_NUMBERS:
+            raise UserError(
+                f"--decoder refined_pca: PCA of {numbers:,} numbers an image needs all images in "
+                "memory; give --resident yes, or a lower --resolution"
+            )
 
 
 def _check_functions(config, data):

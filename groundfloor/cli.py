@@ -48,6 +48,8 @@ def run(main, config_type, presets=None, args=None):
         return main(parse(config_type, presets[name], args, presets), name)
     except UserError as error:
         fail(error)
+    except PermissionError as error:
+        fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         _stop(as_program)
     except BrokenPipeError:  # whoever read our output has gone: `... | head`

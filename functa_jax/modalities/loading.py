@@ -10,7 +10,7 @@ import numpy as np
 
 from functa_jax.modalities.modality import refuse_outside
 from functa_jax.scenes import srn, views
-from groundfloor.data import datasets
+from groundfloor.data import datasets, folder
 from groundfloor.errors import UserError
 
 # Files of functa_jax.modalities.
@@ -83,7 +83,10 @@ def is_of_functions(name):
     try:
         path = Path(name).expanduser()
         if path.is_dir():
-            return any(file.name.lower().endswith(SUFFIXES) for file in path.rglob("*"))
+            names = [file.name.lower() for file in folder.files(path)]
+            kinds = (SUFFIXES, folder.SUFFIXES)
+            functions, images = (sum(name.endswith(kind) for name in names) for kind in kinds)
+            return functions > images
         if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:

@@ -8,7 +8,7 @@ import numpy as np
 
 from functa_jax.images.signals import HIGHEST, LOWEST
 from groundfloor import npz
-from groundfloor.data.arrays import classes
+from groundfloor.data.arrays import classes, refuse_two_kinds
 from groundfloor.data.functions import Functions
 from groundfloor.data.split import PARTS
 from groundfloor.errors import UserError
@@ -17,8 +17,7 @@ from groundfloor.errors import UserError
 def read(path):
     """("functions", {part: (Functions, keys)}, lattice or None, scale or None) of a file."""
     with npz.reading(path, "a file of functions") as arrays:
-        if "values" in arrays and "train_values" in arrays:
-            raise UserError(f"{path} holds values and train_values; give one of them")
+        refuse_two_kinds(path, arrays, "values")
         prefixes = {part: f"{part}_" for part in PARTS if f"{part}_values" in arrays}
         if "values" in arrays:
             prefixes = {"train": ""}
@@ -113,7 +112,9 @@ def functions_of(path, columns, scale, first):
     if not np.isfinite(coords).all():
         raise UserError(f"{path}: coords are beyond what 32-bit floats can hold")
     n, labels, mask = len(values), columns["labels"], columns["mask"]
-    own = [values, *([coords] if coords.ndim == 3 else []), *([] if mask is None else [mask])]
+    # As they are stored: a scale follows all values, and a new extreme would draw all splits anew.
+    stored = columns["values"]
+    own = [stored, *([coords] if coords.ndim == 3 else []), *([] if mask is None else [mask])]
     keys = [_digest([array[row] for array in own]) for row in range(n)]
     labels = np.full(n, -1, np.int64) if labels is None else labels
     return Functions(values, coords, labels, first + np.arange(n, dtype=np.int64), mask), keys
@@ -125,6 +126,9 @@ def _digest(arrays):
 
 def scale_of(what, values, mask=None):
     """(offset, factor) that bring the values of train to [0, 1]; None where they stay."""
+    if values.dtype == np.uint8 and 0 < values.max(initial=0) <= 1:  # a segmentation, as a rule
+        print(f"{what}: bytes of 0 and 1 become 0 and 1", file=sys.stderr)
+        return 0.0, 1.0
     if values.dtype in (np.uint8, bool):
         return None
     counted_values = values if mask is None else values[mask]

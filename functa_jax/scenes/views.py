@@ -6,6 +6,7 @@ without. A fourth of the views is never given at test: those are the novel ones.
 """
 
 import colorsys
+from contextlib import suppress
 
 import numpy as np
 
@@ -77,13 +78,11 @@ def _kept_pictures(labels, instances, poses, side, seed):
     name = f"scenes-{VERSION}-{instances}x{len(poses)}x{side}-{seed}.npz"
     path = home and home / "functa" / "decoded" / name
     shape = (len(labels), len(poses), side, side, 3)
-    if path and path.exists():
-        try:
-            with npz.reading(path, "pictures of scenes") as arrays:
-                if arrays["pictures"].shape == shape and arrays["pictures"].dtype == np.uint8:
-                    return arrays["pictures"]
-        except UserError:
-            pass  # damaged: rendered again
+    if path:
+        # Missing, damaged or another user's: rendered again.
+        with suppress(UserError), npz.reading(path, "pictures of scenes") as arrays:
+            if arrays["pictures"].shape == shape and arrays["pictures"].dtype == np.uint8:
+                return arrays["pictures"]
     pictures = np.empty(shape, np.uint8)
     with Progress(len(labels), "scene") as progress:
         for row, label in enumerate(labels):

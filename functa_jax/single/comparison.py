@@ -67,8 +67,8 @@ def compare(functa, data, *, numbers, count, steps, w0, seed, folder=None):
     if functa is not None:
         numbers = _functa(result, functa, images)
     _pca(result, data.train.images, images, numbers, folder)
-    shapes = _sirens(result, task, shapes_below(numbers, images.shape[-1], w0), steps)
-    if functa is not None:
+    shapes = _sirens(result, task, shapes_below(numbers, images.shape[-1], w0), steps, numbers)
+    if functa is not None and shapes:
         _equal_time(result, task, shapes, result.rows[0]["seconds_per_image"])
     return result
 
@@ -140,15 +140,16 @@ def widest(numbers, depth, channels):
     return width
 
 
-def _sirens(result, task, groups, steps):
-    """Rows of the chosen networks; returns [(shape, seconds per image and step), ...]."""
+def _sirens(result, task, groups, steps, most):
+    """Rows of the chosen networks, of which those of up to `most` numbers have as many; returns
+    [(shape, seconds per image and step), ...]."""
     chosen = []
     for place, shapes in enumerate(groups):
         choice = max((choose(task, shape, steps) for shape in shapes), key=lambda c: c.val_psnr)
         fit = choice.fit(task, sirens.marks(steps))
         psnr, seconds = reconstruction.mean_psnr(fit.errors.T), fit.seconds / len(task.test)
         numbers = choice.shape.parameters
-        compared = "equal numbers" if place == 0 else "more numbers"
+        compared = "equal numbers" if numbers <= most else "more numbers"
         result.add("SIREN", compared, numbers, psnr[-1], seconds, steps=steps, **choice.described())
         result.draw("SIREN", numbers, (fit.steps, seconds * fit.steps / steps, psnr))
         if place in (0, len(groups) - 1):

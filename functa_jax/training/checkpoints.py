@@ -84,9 +84,12 @@ class Checkpoints:
 
 
 def _orbax():
-    """A checkpointer of this process alone, which waits for no other."""
+    """A checkpointer of this process alone, which waits for no other.
+
+    A folder for each array: in orbax's common one a path with [ or ] is not found again.
+    """
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 

@@ -80,6 +80,13 @@ def data_of(
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)
     if loading.is_of_functions(name or own):
         data = loading.functions(name or own, data_dir, images, side)
+        known = functa.metadata.get("data_fingerprint", data.fingerprint)
+        if name in (None, own) and data.fingerprint != known:
+            print(
+                f"{data.name} has changed since {run} was trained: what is drawn for test may have "
+                "been trained on",
+                file=sys.stderr,
+            )
         return _as_scaled(data, functa.metadata["scale"]) if "scale" in functa.metadata else data
 
     def loaded(resident):

@@ -18,8 +18,11 @@ def reconstructions(path, functa, images):
     gallery(path, rows)
 
 
-def learning_curves(path, rows, pca=None):
-    """PSNR in training and on validation against outer steps; PCA as a dashed line."""
+def learning_curves(path, rows, pca=None, where=""):
+    """PSNR in training and on validation against outer steps; PCA as a dashed line.
+
+    where: for the axis, at which points, if not at all.
+    """
     train = [(row["step"], row["psnr"]) for row in rows if "psnr" in row]
     val = [(row["step"], row["val_psnr"]) for row in rows if "val_psnr" in row]
     with figure(path, size=(WIDTH, 3.2)) as (made, ax):
@@ -39,7 +42,7 @@ def learning_curves(path, rows, pca=None):
             name = "PCA, as many numbers (test)"
             ax.axhline(pca, color=COLOURS["PCA"], ls="--", lw=1, label=name)
         low = min(psnr[1] for _, psnr in val) if val else min(psnr for _, psnr in train)
-        ax.set(xlabel="outer steps", ylabel="mean of per-image PSNR (dB)", ylim=(low - 1, None))
+        ax.set(xlabel="outer steps", ylabel=f"mean PSNR (dB){where}", ylim=(low - 1, None))
         legend(made, ax)
 
 

@@ -26,7 +26,9 @@ def write(config, data, run, functa, train_seconds):
     evaluated = _images if functa.of_images else _functions
     found, features = evaluated(config, data, run, functa)
     curves = run.path("figures/learning_curves.png")
-    figures.learning_curves(curves, run.rows(), found["pca_test_psnr"])
+    at_all = _fits_all_points(functa.fit_points, functa.config.modality)
+    pca = found["pca_test_psnr"] if at_all else None  # which is at all points
+    figures.learning_curves(curves, run.rows(), pca, "" if at_all else ", at points fitted to")
 
     print(f"fitting every {data.noun} for functaset.npz", flush=True)
     path = run.path("functaset.npz")
@@ -53,6 +55,11 @@ def write(config, data, run, functa, train_seconds):
         load_average=os.getloadavg()[1],
     )
     _panel_of_sizes(run)
+
+
+def _fits_all_points(fit_points, modality):
+    """Whether PSNR that fits give is that of all points: scenes leave out rays beside the ball."""
+    return modality == "images" or (fit_points is None and modality != "scenes")
 
 
 def _images(config, data, run, functa):
@@ -154,7 +161,8 @@ def table(run):
     s = run.summary()
     steps = s["test_psnr_after_steps"]
     noun, pca = "function" if "modality" in s else "image", s["pca_test_psnr"]
-    where = ", at the points fitted to" if s.get("fit_points") and "modality" in s else ""
+    at_all = _fits_all_points(s.get("fit_points"), s.get("modality", "images"))
+    where = "" if at_all else ", at the points fitted to"
     lines = [
         "",
         f"{s['data']}, {s['numbers']} numbers per {noun}, {s['outer_steps']:,} outer steps in "

@@ -11,12 +11,21 @@ import numpy as np
 
 from groundfloor import npz
 from groundfloor.data import pictures
-from groundfloor.data.split import Split
+from groundfloor.data.split import PARTS, Split
 from groundfloor.errors import UserError
 from groundfloor.runs import counted
 
 SUFFIXES = (".npy", ".npz")
 MOST_CLASSES = 10_000  # numbers beyond are no classes but dates or hashes
+
+
+def refuse_two_kinds(path, arrays, column):
+    """UserError where a file has a column (images, values) both as a whole and by splits."""
+    split = [f"{part}_{column}" for part in PARTS if f"{part}_{column}" in arrays]
+    if column in arrays and split:
+        raise UserError(
+            f"{path} holds {column} and {split[0]}; name all by their splits (train_{column} ...)"
+        )
 
 
 def read(path, resolution=None):
@@ -31,13 +40,12 @@ def read(path, resolution=None):
         arrays = {"train_images": npz.read_array(path)}
     else:
         with npz.reading(path, "a file of images") as arrays:
-            if "images" in arrays and "train_images" in arrays:
-                raise UserError(f"{path} holds images and train_images; give one of them")
+            refuse_two_kinds(path, arrays, "images")
             if "images" in arrays:
                 arrays = {
                     f"train_{name}": arrays[name] for name in ("images", "labels") if name in arrays
                 }
-    parts = [part for part in ("train", "val", "test") if f"{part}_images" in arrays]
+    parts = [part for part in PARTS if f"{part}_images" in arrays]
     if "train" not in parts:
         raise UserError(
             f"{path} holds {', '.join(arrays) or 'nothing'}; images is needed, or train_images"

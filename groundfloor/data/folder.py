@@ -126,7 +126,9 @@ def layout(folder, paths):
     part_of = dict.fromkeys(paths, "train")
     named = {top: PARTS[top.lower()] for top in tops if top.lower() in PARTS}
     split_by_hand = "train" in named.values() and len(named) == len(tops) and not flat
-    if len(set(named.values())) > 1 and not split_by_hand:  # as classes, test would be trained on
+    deep = {parts[0] for parts in inner.values() if len(parts) > 2}
+    looks_like_splits = len(set(named.values())) > 1 or deep & named.keys()
+    if looks_like_splits and not split_by_hand:  # as classes, test would be trained on
         raise UserError(
             f"{folder} holds {_some(sorted(named))}, which look like splits: there must be train "
             "among them, and no other folders or images beside them"

@@ -250,6 +250,13 @@ def test_names_and_paths_of_functions_are_told_from_those_of_images(tmp_path, fi
     np.save(tmp_path / "volumes" / "a.npy", np.zeros((2, 2, 2)))
     (tmp_path / "pictures" / "a.png").write_bytes(b"")
     assert loading.is_of_functions(str(tmp_path / "volumes"))
+    np.save(tmp_path / "pictures" / "embeddings.npy", np.zeros(3))  # beside, as in images' folders
+    (tmp_path / "pictures" / ".cache").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "pictures" / ".cache" / f"{number}.npy", np.zeros(3))
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "class").symlink_to(tmp_path / "volumes")
+    assert loading.is_of_functions(str(tmp_path / "linked"))
     for other in ("digits", images, tmp_path / "broken.npz", tmp_path / "pictures", "no/such"):
         assert not loading.is_of_functions(str(other))
     assert isinstance(loading.load(Config(images=4)), datasets.Dataset)

@@ -83,6 +83,7 @@ def test_any_resolution(tmp_path):
         ),
         ({"train_images": pictures(2), "test_images": pictures(2, 9)}, "differ in the size"),
         ({"images": pictures(2), "train_images": pictures(2)}, "images and train_images"),
+        ({"images": pictures(2), "test_images": pictures(2)}, "images and test_images"),
     ],
 )
 def test_what_is_no_image_set(tmp_path, arrays, message):

@@ -1,5 +1,6 @@
 """cli: presets and flags; every mistake is one line on stderr and exit code 2."""
 
+import errno
 import importlib
 import io
 import os
@@ -169,6 +170,16 @@ def test_a_bug_keeps_its_traceback():
 
     with pytest.raises(ZeroDivisionError):
         called(main=main)
+
+
+def test_a_place_of_another_user_is_one_line(capsys):
+    def main(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", "/root/runs/x")
+
+    with pytest.raises(SystemExit) as stop:
+        called(main=main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: /root/runs/x: Permission denied\n"
 
 
 def test_control_c_ends_with_130(capsys):

@@ -127,6 +127,13 @@ def test_splits_beside_other_folders_are_refused(tmp_path, others):
     assert "look like splits" in fault(str(tmp_path))
 
 
+def test_a_split_among_classes_is_refused(tmp_path):
+    """Its images would be trained on, as a class "test"."""
+    write_classes(tmp_path, 1)
+    write_classes(tmp_path / "test", 1)
+    assert "look like splits" in fault(str(tmp_path))
+
+
 def test_a_class_may_be_called_train(tmp_path):
     write_classes(tmp_path / "vehicles", 1)
     (tmp_path / "vehicles" / "red").rename(tmp_path / "vehicles" / "train")

@@ -81,7 +81,9 @@ def test_values_and_coords_come_back(tmp_path_factory, array):
     expected = 255 * array.astype(np.uint8) if array.dtype == bool else array
     assert np.array_equal(found, expected) and np.array_equal(labels, np.arange(len(array)))
     assert data.modality == "functions" and data.num_classes == len(array)
-    assert found.dtype == (np.uint8 if array.dtype in (bool, np.uint8) else np.float32)
+    # Bytes of 0 and 1 are no grey levels of 255.
+    as_bytes = array.dtype == bool or (array.dtype == np.uint8 and array.max() == 0)
+    assert found.dtype == (np.uint8 if as_bytes else np.float32)
     assert np.allclose(data.train.coords, coords) and data.lattice == (len(coords),)
 
 
@@ -93,6 +95,16 @@ def test_others_that_are_added_move_none(tmp_path):
     for part in ("train", "val", "test"):
         assert set(getattr(few, part).ids) <= set(getattr(many, part).ids)
     assert len(files.load(write(tmp_path, values=values(9), coords=COORDS)).test) == 0
+
+
+def test_a_new_extreme_moves_none(tmp_path):
+    """It changes the scale of all, not where they are drawn to."""
+    array = 5 * values(30)
+    few = files.load(write(tmp_path, values=array, coords=COORDS))
+    many = files.load(write(tmp_path, values=np.append(array, 2 * array[:1], 0), coords=COORDS))
+    assert many.scale != few.scale
+    for part in ("train", "val", "test"):
+        assert set(getattr(few, part).ids) <= set(getattr(many, part).ids)
 
 
 def test_a_lattice_is_recognised(tmp_path):
@@ -144,7 +156,11 @@ def test_other_units_are_scaled_by_train_and_said(tmp_path, capsys):
         ({}, "holds nothing; values and coords are needed"),
         ({"coords": COORDS}, "holds coords; values"),
         ({"values": values()}, "lacks coords"),
-        ({"values": values(), "train_values": values(), "coords": COORDS}, "give one of them"),
+        (
+            {"values": values(), "train_values": values(), "coords": COORDS},
+            "name all by their splits",
+        ),
+        ({"values": values(), "test_values": values(), "coords": COORDS}, "and test_values"),
         ({"values": values(0), "coords": COORDS}, "(0, 6, 1)"),
         ({"values": values()[0, 0], "coords": COORDS}, "has the shape (1,)"),
         ({"values": values(), "coords": COORDS[:5]}, "coords has the shape (5, 2)"),

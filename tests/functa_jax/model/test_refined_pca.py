@@ -169,6 +169,15 @@ def test_what_draws_modulated_sirens_refuses_it(tmp_path):
         save_weights(square, tmp_path / "weights")
 
 
+def test_large_images_in_files_are_refused(monkeypatch):
+    data = datasets.load("digits")
+    outside = replace(data, train=replace(data.train, images=memoryview(data.train.images)))
+    monkeypatch.setattr(reconstruction, "MOST_NUMBERS", 63)
+    config = replace(meta_train.PRESETS["digits"], decoder="refined_pca", update="gauss_newton")
+    with pytest.raises(UserError, match="needs all images in memory; give --resident yes"):
+        meta_train._check_images(config, outside)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

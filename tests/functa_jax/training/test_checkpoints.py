@@ -142,8 +142,9 @@ def test_a_whole_checkpoint_with_other_arrays_is_refused_by_name(change, finishe
     nothing_changes(finished, message)
 
 
-def test_a_checkpoint_is_what_was_saved(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+@pytest.mark.parametrize("name", ["run", "thesis [2024]", "a*b?", "{ü} %20#"])
+def test_a_checkpoint_is_what_was_saved(tmp_path, name):
+    checkpoints = Checkpoints(tmp_path / name / "checkpoints")
     assert checkpoints.restore(START) is None
     random = np.random.default_rng(0)
     state = jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), START)
@@ -151,7 +152,7 @@ def test_a_checkpoint_is_what_was_saved(tmp_path):
     for holder in (checkpoints, Checkpoints(None)):
         holder.save(state)
         jax.tree.map(np.testing.assert_array_equal, holder.restore(START), state)
-    assert Stopping.kept == f"step 1,234 in {tmp_path / 'run'}"
+    assert Stopping.kept == f"step 1,234 in {tmp_path / name}"
 
 
 def test_a_checkpoint_is_orbax_own_format(finished):

@@ -1,6 +1,7 @@
 """The command export: where it writes, what it refuses."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +87,16 @@ def test_command_names_the_file_after_another_data_set(command, run_folder, tmp_
     functaset = load_functaset(run_folder / "functaset-small.npz")
     np.testing.assert_allclose(functaset.test.latents, latents, atol=1e-6)
     assert functaset.metadata["augmentation"]["flip"]  # unlike digits
+
+
+def test_own_data_that_end_alike_have_files_of_their_own(tmp_path):
+    names = set()
+    for year, fingerprint in (("2023", "abcdef0123"), ("2024", "0123abcdef")):
+        folder = tmp_path / year / "my.photos"
+        folder.mkdir(parents=True)
+        names.add(export._short(SimpleNamespace(name=str(folder), fingerprint=fingerprint)))
+    assert names == {"my.photos-abcdef", "my.photos-0123ab"}
+    assert export._short(SimpleNamespace(name="mnist", fingerprint="x")) == "mnist"
 
 
 def test_command_refuses_a_missing_run(command, capsys, tmp_path):
