@@ -2,9 +2,9 @@
 
 Keys: {train,val,test}_latents float32 or float16, (n, L) or (n, s, s, L) for a grid of cells;
 _labels int64 (n,), -1 if unknown; _ids int64 (n,), the row in the published split, repeated by
-augmented copies; _psnr float32 (n,), dB (of functions at the points fitted to); mean, std of the train latents;
-metadata, a JSON string. A large set comes in shards NAME-00000-of-00004.npz, each a functaset with
-a part of the rows.
+augmented copies; _psnr float32 (n,), dB (of functions at the points fitted to); mean, std of the
+train latents, float32, shaped like one; metadata, a JSON string. A large set comes in shards
+NAME-00000-of-00004.npz, each a functaset with a part of the rows.
 """
 
 import json
