@@ -66,7 +66,7 @@ class Functa:
         return digest.hexdigest()[:16]
 
     @property
-    def fit(self):
+    def fit_hash(self):
         """Names how latents are made: by which weights, and by L-BFGS after them or not."""
         return f"{self.hash}-lbfgs{self.lbfgs_steps}" if self.lbfgs_steps else self.hash
 

@@ -375,12 +375,12 @@ def _check_images(config, data):
         what = f"{data.name} {kind} have only {points} pixels"
         checks.refuse_beyond(field, getattr(config, field), points, what)
     if config.decoder == "refined_pca":
-        most = min(len(data.train), height * width * channels) - 1
-        what = f"PCA of {data.name} has no more than {most} components of use"
-        checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
         from functa_jax.evaluation.reconstruction import MOST_NUMBERS
 
         numbers = height * width * channels
+        most = min(len(data.train), numbers) - 1
+        what = f"PCA of {data.name} has no more than {most} components of use"
+        checks.refuse_beyond("latent_dim", config.latent_dim, most, what)
         if not isinstance(data.train.images, np.ndarray) and numbers > MOST_NUMBERS:
             raise UserError(
                 f"--decoder refined_pca: PCA of {numbers:,} numbers an image needs all images in "

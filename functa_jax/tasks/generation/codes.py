@@ -69,7 +69,7 @@ def prior_of(code, material, config):
         material.data.num_classes,
         config.prior,
         config.seed,
-        checkpoint=material.functa.fit,
+        checkpoint=material.functa.fit_hash,
         validation=(code.val, material.data.val.labels),
         path=material.path(code.file),
     )

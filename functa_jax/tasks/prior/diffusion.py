@@ -48,7 +48,7 @@ class Prior:
     """A trained prior. Latents go in and out in the functa's own units.
 
     params: the averaged weights; mean (*latent_shape) and scale (a number): latents are
-    normalised as (latents - mean) / scale; checkpoint: the `Functa.fit` that made them;
+    normalised as (latents - mean) / scale; checkpoint: the `Functa.fit_hash` of what made them;
     identity: of settings, seed and data, so that training can be skipped when nothing changed;
     history: rows (step, training loss, validation loss).
     """
@@ -205,7 +205,7 @@ def train_prior(
 ):
     """Train a Prior on latents (n, *latent_shape) of classes labels (n,), -1 if unknown.
 
-    num_classes: 0 without classes; checkpoint: the functa's `fit`, kept in the prior; validation:
+    num_classes: 0 without classes; checkpoint: the functa's fit_hash, kept with it; validation:
     (latents, labels) on which the best averaged weights are chosen, else the last are taken.
     path: a file that keeps the prior. If it already holds one of the same settings, seed and
     data, that is returned; a training that was killed goes on from what it left beside it, in a

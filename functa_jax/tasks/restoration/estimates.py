@@ -93,7 +93,7 @@ def find_prior(material, name):
     from functa_jax.tasks.prior.diffusion import load_prior
 
     prior = load_prior(path)
-    if prior.checkpoint != material.functa.fit:
+    if prior.checkpoint != material.functa.fit_hash:
         raise UserError(f"{path} was made for latents of another fit; make it again or delete it")
     return prior
 
