@@ -30,7 +30,8 @@ from experiments.recorded import commit, seconds
 from groundfloor import checks, cli, tables
 from groundfloor.checks import Count, Positive
 from groundfloor.errors import UserError
-from groundfloor.runs import Stopping, cores, counted, duration, lock
+from groundfloor.machine import cores
+from groundfloor.runs import Stopping, counted, duration, lock
 
 ROOT = Path(__file__).parent.parent
 RUNS = Path("runs/all")

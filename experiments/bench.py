@@ -17,7 +17,8 @@ from pathlib import Path
 from experiments import runner, streams
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Positive
-from groundfloor.runs import atomic, environment, read_rows
+from groundfloor.machine import environment
+from groundfloor.runs import atomic, read_rows
 
 
 @dataclass(frozen=True)

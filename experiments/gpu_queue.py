@@ -18,7 +18,8 @@ from experiments.claims import GPU_CLAIMS
 from groundfloor import checks, cli, tables
 from groundfloor.checks import Positive
 from groundfloor.errors import UserError
-from groundfloor.runs import cores, counted
+from groundfloor.machine import cores
+from groundfloor.runs import counted
 
 RUNS = Path("runs/gpu_queue")
 RESULTS = RUNS / "results"

@@ -25,7 +25,8 @@ from experiments import runner
 from functa_jax import meta_train
 from groundfloor import checks, cli
 from groundfloor.checks import Count
-from groundfloor.runs import machine, read_json
+from groundfloor.machine import machine
+from groundfloor.runs import read_json
 
 HOSTS, DEVICES_A_HOST = 8, 8
 TRAIN_IMAGES, SIDE = 1_281_167, 256

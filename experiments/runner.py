@@ -16,7 +16,8 @@ from pathlib import Path
 from groundfloor import checks, cluster
 from groundfloor.checks import Count, Flags, Seed
 from groundfloor.errors import UserError, first_line
-from groundfloor.runs import Stopping, atomic, cores, environment, read_json, write_json
+from groundfloor.machine import cores, environment
+from groundfloor.runs import Stopping, atomic, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 

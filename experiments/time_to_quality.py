@@ -47,8 +47,9 @@ from groundfloor import checks, cli
 from groundfloor.checks import AtLeastTwo, Count, Positive, Seed
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
+from groundfloor.machine import environment, machine
 from groundfloor.plots import WIDTH, figure, legend, logarithmic
-from groundfloor.runs import environment, machine, read_json, spread, write_json
+from groundfloor.runs import read_json, spread, write_json
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # of Adam
 TURN_SECONDS = 2.0  # of a way, when the steps take turns

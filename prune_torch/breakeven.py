@@ -17,7 +17,8 @@ from torch.nn.functional import linear
 from groundfloor import checks, cli
 from groundfloor.checks import Count, PositiveShare
 from groundfloor.errors import UserError, first_line
-from groundfloor.runs import cores, environment, write_json
+from groundfloor.machine import cores, environment
+from groundfloor.runs import write_json
 from prune_torch.compact import latency
 from prune_torch.density import prunable
 from prune_torch.network import stored

@@ -23,7 +23,8 @@ from torch import nn
 from groundfloor import checks, cli
 from groundfloor.checks import Count
 from groundfloor.errors import UserError, first_line
-from groundfloor.runs import Progress, cores, environment, write_json
+from groundfloor.machine import cores, environment
+from groundfloor.runs import Progress, write_json
 from prune_torch import compact, export_onnx
 from prune_torch.network import stored
 

@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from groundfloor.runs import cores
+from groundfloor.machine import cores
 
 FOLDS = 5
 SELECTION_ROWS = 2000  # for choosing among the candidates, at most

@@ -42,7 +42,8 @@ from groundfloor.checks import Seed
 from groundfloor.data import datasets
 from groundfloor.data.functions import FunctionSet
 from groundfloor.errors import UserError
-from groundfloor.runs import content_hash, environment, write_json
+from groundfloor.machine import environment
+from groundfloor.runs import content_hash, write_json
 
 PRIORS = ("prior.npz", "prior_pca.npz")  # what generate leaves beside its report
 

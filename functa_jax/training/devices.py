@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from groundfloor.errors import UserError, first_line
-from groundfloor.runs import cores
+from groundfloor.machine import cores
 
 AXIS = "data"
 REPLICATED = PartitionSpec()

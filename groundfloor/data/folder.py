@@ -17,7 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from groundfloor.data import decoded, pictures
 from groundfloor.data.split import SPLIT_SEED, Split
 from groundfloor.errors import UserError, first_line
-from groundfloor.runs import cores, counted
+from groundfloor.machine import cores
+from groundfloor.runs import counted
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 PARTS = {  # folders, in any case

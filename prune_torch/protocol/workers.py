@@ -14,8 +14,9 @@ import torch
 
 from groundfloor import cluster
 from groundfloor.errors import UserError
+from groundfloor.machine import cores
 from groundfloor.pytorch import batches
-from groundfloor.runs import atomic, cores
+from groundfloor.runs import atomic
 from prune_torch.methods import METHODS
 from prune_torch.protocol.bench import Bench
 from prune_torch.protocol.cells import run_cell

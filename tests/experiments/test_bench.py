@@ -9,7 +9,7 @@ from experiments import bench, streams
 from functa_jax.training import feed, loop
 from groundfloor import cli
 from groundfloor.errors import UserError
-from groundfloor.runs import environment
+from groundfloor.machine import environment
 from tests.functa_jax.training.tiny import TINY
 from tests.tfds import write_small
 
