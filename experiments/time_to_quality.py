@@ -1,6 +1,6 @@
 """How long until a functa is good? Ours, our step with DeepMind's settings, and their step.
 
-    python -m experiments.time_to_quality digits         22 minutes on 2 CPU cores
+    python -m experiments.time_to_quality digits         25 minutes of one core
     python -m experiments.time_to_quality mnist          4 hours of one core; not yet run
     python -m experiments.time_to_quality cifar10-grid   3 hours of one core; not yet run
 
@@ -25,11 +25,10 @@ of the two and the compilation; evaluations are in none. A training that diverge
 Results: experiments/results/time_to_quality_NAME.json and .png (dB against seconds, and against the
 floating-point operations of the matrix products).
 
-Expected: the aim is a fifteenth of the plain step's time. digits (on November 27, by the clock of
-whole trainings, with compilation and evaluation in ours alone, and before our step took a quarter
-to a third less): to 31 dB ours 34 s, DeepMind's settings 68 s by our step and 323 s by the plain
-one, 9.4 times ours. To 28 dB 17, 15 and 57 s: batches of 16 get there with fewer operations than
-those of 64, and at the end of 20,000 steps they have 31.9 dB, the preset after 3,000 32.1.
+Expected: the aim is a fifteenth of the plain step's time; digits miss it. To 31 dB ours takes 29 s
+there, DeepMind's settings 47 s by our step and 296 s by the plain one, 10.4 times ours. To 28 dB
+14, 12 and 55 s: batches of 16 get there with fewer operations than those of 64, and at the end of
+20,000 steps they have 31.9 dB, the preset after 3,000 32.1.
 """
 
 import math

@@ -89,8 +89,8 @@ CHAPTERS = {
     },
     "How fast latents become good": {
         "time_to_quality": "PSNR of validation images against time and operations, a line a seed: "
-        "DeepMind's settings with our step keep up until 28 dB, then take twice the preset's time; "
-        "with the plain step they take nine times as long.",
+        "DeepMind's settings with our step keep up until 28 dB, then take 1.7 times the preset's "
+        "time; with the plain step they take ten times as long.",
     },
     "Functions other than images": {
         "functions_scenes_hour.gif": "Around six test scenes: above, the truth; below, what four "
