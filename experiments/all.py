@@ -158,8 +158,10 @@ def state(claim, results):
     if missing:
         return f"missing: {' '.join(missing)}"
     made = commit(results / claim.files[0])
-    if made is None or git("cat-file", "-e", f"{made}^{{commit}}") is None:
-        return "finished; its commit is not known here"
+    if made is None:
+        return "finished; it names no commit"
+    if git("cat-file", "-e", f"{made}^{{commit}}") is None:
+        return "stale: its commit is not known here"
     if git("diff", "--quiet", made, "--", *claim.code) is not None:
         return "finished"
     changes = git("log", "--format=%h", f"{made}..HEAD", "--", *claim.code).split()

@@ -38,7 +38,12 @@ FITTED = (*MODEL, "functa_jax/evaluation")
 LATENTS = (*FITTED, "functa_jax/functa.py", "functa_jax/functaset.py")
 TORCH = ("optim_torch/models", "optim_torch/training", "groundfloor/pytorch", *DATA)
 TRAINED = ("optim_torch/train.py", "optim_torch/dessilbi", *TORCH)
-PROBED = ("optim_torch/landscape", "optim_torch/dessilbi/structure.py", *TORCH)
+PROBED = (
+    "experiments/landscape.py",
+    "optim_torch/landscape",
+    "optim_torch/dessilbi/structure.py",
+    *TORCH,
+)
 PARTS = ("experiments/study.py", "optim_torch/study", "optim_torch/dessilbi", *TORCH)
 PRUNED = ("prune_torch", "optim_torch/dessilbi", "groundfloor/pytorch", *DATA)
 
@@ -285,21 +290,21 @@ CLAIMS = (
         "functa",
         ("experiments.bench functa --results experiments/results",),
         ("bench_functa.jsonl",),
-        ("experiments/bench.py", "experiments/haiku_functa.py", "functa_jax/training"),
+        ("experiments/bench.py", "experiments/haiku_functa.py", *FITTED),
         3,
     ),
     Claim(
         "functa",
         ("experiments.bench streams --results experiments/results",),
         ("bench_streams.jsonl",),
-        ("experiments/streams.py", "functa_jax/training", "groundfloor/data"),
+        ("experiments/streams.py", *FITTED),
         10,
     ),
     Claim(
         "functa",
         ("experiments.time_to_quality digits --out {out}",),
         ("time_to_quality_digits.json",),
-        ("experiments/time_to_quality.py", "experiments/haiku_functa.py", *FITTED),
+        (*with_imports("experiments/time_to_quality.py", "functa_jax/evaluation/"), *FITTED),
         22,
     ),
     Claim(
@@ -313,14 +318,14 @@ CLAIMS = (
         "functa",
         ("experiments.bfloat16 digits --out {out}",),
         ("bfloat16_digits.json",),
-        ("experiments/bfloat16.py", *FITTED),
+        (*with_imports("experiments/bfloat16.py", "functa_jax/evaluation/"), *FITTED),
         25,
     ),
     Claim(
         "optim",
         ("experiments.bench dessilbi --results experiments/results",),
         ("bench_dessilbi.jsonl",),
-        ("experiments/bench.py", "optim_torch/dessilbi"),
+        ("experiments/bench.py", "optim_torch/dessilbi", "optim_torch/models"),
         3,
     ),
     robust("labels", 4),

@@ -106,9 +106,14 @@ def timing(material, decoder, folder):
     return {method: lambda method=method: measure(method) for method in work}
 
 
+def adapted_folder(config):
+    """Where the adapted network lies."""
+    return config.out / f"adapted-{config.adapting}-seed{config.seed}"
+
+
 def adapted(config, functa):
     """The Functa that compression.adapt makes of config.run's, made where it is missing."""
-    folder = config.out / f"adapted-{config.adapting}-seed{config.seed}"
+    folder = adapted_folder(config)
     if not (folder / "functa.npz").exists():
         settings = {"run": config.run, "functaset": config.functaset, "data_dir": config.data_dir}
         adapt.main(adapt.Config(**settings, out=folder, steps=config.adapting, seed=config.seed))
@@ -149,6 +154,7 @@ def write(config, facts, table):
             parts.append(row)
     names = [*compression_parts.SETTINGS, compression_parts.ADAPTED]
     others = published.curves()
+    runner.copy_file(adapted_folder(config) / "functa.npz", config.results / ADAPTED)
     result = runner.write(
         config.results / f"{STEM}.json",
         "compression",
@@ -162,7 +168,6 @@ def write(config, facts, table):
         },
     )
     figures.rate_figure(config.results / f"{STEM}.png", [*by_method.values()], others)
-    runner.copy_file(config.out / "adapted" / "functa.npz", config.results / ADAPTED)
     for name in ("table", "against", "times"):
         print(f"\n{tables.as_text(result[name])}")
     print("".join(f"\n{row}" for row in result["parts"]))

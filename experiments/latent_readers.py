@@ -39,6 +39,7 @@ from groundfloor.runs import Progress, Run, atomic, content_hash, counted, sprea
 from optim_torch.study import search, trials
 from optim_torch.study.__main__ import PLACE
 from optim_torch.study.__main__ import PRESETS as STUDIES
+from optim_torch.study.averaging import answering
 
 HELD_OUT = 0.02  # of train, for validation
 DROPPED = 0.1  # share of the cells, in training
@@ -231,7 +232,7 @@ def trained(config, name, kind, data, images, study, setting, count=None):
 @torch.no_grad()
 def answers(study, model, data):
     """Classes that a network gives the test images, (n,)."""
-    model = trials.Views(model).eval() if study.views else model
+    model = answering(study, model).eval()
     parts = data.test.pixels.split(trials.EVALUATED)
     with autocast(torch.device("cpu"), study.precision):
         return torch.cat([model(data.inputs(part)).argmax(1) for part in parts]).numpy()

@@ -6,7 +6,7 @@
     python -m experiments.prune_sweep cifar10-in21k    on a GPU, with timm's weights; not yet run
 
 The same dense network, steps, batches and seeds for all methods; test is looked at once a cell.
-prune_cifar10-small.* hold what there is so far: five methods at 0.1 and 0.3, three at 0.5.
+prune_cifar10-small.* hold what there is so far: five methods at 0.1, 0.3 and 0.5.
 Magnitude and DessiLBI once more with the dense network as teacher (cifar10-small: the best five,
 `--taught ...`, when they are known). The dense network of cifar10-small comes with the package, or
 is trained first (experiments.prune_dense). prune_cifar10-first.* are results of 26 November 2026 of

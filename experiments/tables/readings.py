@@ -62,8 +62,7 @@ On digits (43 methods, three seeds, one dense network of 98.6 %, 40 steps a cell
 tenth: magnitude has 70.6 %, with what stays fitted anew, block by block, 94.2, supermask 93.2,
 SynFlow 90.6, LoRA's scores 87.9, DessiLBI 53.3; right after the cut the first two have 41.4 and
 91.9. At 0.3 most are within a point of the dense network, but those of whole parts, movement,
-random and norms alone are not; l1, group lasso and envelope there are of before what a penalty took
-to zero came back by its size. Not yet run on CIFAR-10: the other methods and densities on the
+random and norms alone are not. Not yet run on CIFAR-10: the other methods and densities on the
 converged network, distillation, ViT-Ti and ViT-B/16.
 """
 

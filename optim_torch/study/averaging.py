@@ -35,6 +35,11 @@ class Lookahead:
             fast[name].copy_(slow)
 
 
+def answering(config, model):
+    """The network whose answers count: `Views` of it if a study's settings say so."""
+    return Views(model) if config.views else model
+
+
 class Views(torch.nn.Module):
     """The mean of a network's logits over six views of each image: mirrored or not, each as it is
     (half of the weight) and shifted by a pixel up left and down right (Jordan 2024)."""

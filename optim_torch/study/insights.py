@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from groundfloor import seeds
+from groundfloor.pytorch import precision
 from groundfloor.runs import atomic
 from optim_torch.study import figures as pictures
+from optim_torch.study.averaging import answering
 from optim_torch.study.surface import surface
 
 NAMES = {
@@ -38,7 +40,8 @@ def look(folder, model, data, config):
     with atomic(folder.parent / "surface.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, steps=steps, loss=loss)
     pictures.surface(folder / "surface.png", steps, loss)
-    probability = probabilities(model, data, data.test)
+    with precision.autocast(data.test.pixels.device, config.precision):
+        probability = probabilities(answering(config, model), data, data.test)
     labels = data.test.labels.cpu().numpy()
     counts = confusion_matrix(labels, probability.argmax(1), labels=range(data.classes))
     pictures.confusion(folder / "confusion.png", counts, names)

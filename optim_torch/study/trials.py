@@ -17,7 +17,7 @@ from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.models.conv_net import ConvNet
 from optim_torch.study import losses
-from optim_torch.study.averaging import Lookahead, Views
+from optim_torch.study.averaging import Lookahead, answering
 from optim_torch.training import adamw
 from optim_torch.training.evaluate import accuracy
 
@@ -250,8 +250,7 @@ def evaluated(config, model, images, data):
     """Accuracy of a network on images, of 1, by its `Views` if the settings say so."""
     device = images.pixels.device
     with precision.autocast(device, config.precision):
-        answering = Views(model) if config.views else model
-        return accuracy(answering, images, data.inputs, EVALUATED)
+        return accuracy(answering(config, model), images, data.inputs, EVALUATED)
 
 
 def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True, folder=None):

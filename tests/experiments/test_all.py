@@ -85,7 +85,9 @@ def test_a_result_is_stale_when_its_code_is_not_that_of_its_commit(repository, t
     assert state() == "finished"
     assert everything.code_hash(claim) == before
     write_json(tmp_path / "a.json", {"commit": "0" * 40})
-    assert state().startswith("finished; its commit is not known")
+    assert state() == "stale: its commit is not known here"
+    write_json(tmp_path / "a.json", {})
+    assert state() == "finished; it names no commit"
 
 
 def test_a_failing_command_is_said_and_the_rest_goes_on(repository, tmp_path, monkeypatch, capfd):
