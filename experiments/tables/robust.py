@@ -34,6 +34,7 @@ ROBUST = (
             Column("nonzero", "support", 1),
             Column("Jaccard index of two supports", "jaccard"),
             Column("F1 of the lesions", "lesion_f1"),
+            Column("seeds with a setting at an end", "at_end"),
         ),
     ),
     Table(
