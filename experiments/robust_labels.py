@@ -8,13 +8,14 @@ pixels or 200 of a Gaussian kernel (Nystroem), and none is told how many labels 
 optim_torch/robust/label_rivals.py. Test: 2,000 images, right labels, two classifiers trained on
 what is kept. Results: experiments/results/robust_labels.json and .png.
 
-Expected. All are near each other where errors are symmetric, up to 60 % (AUC 95 to 99 %), and one
-least-squares residual is as good as the path; at 80 % small loss and confident learning lead on
-kernel features (90 against 81 %). Where errors go to the next class the path is clearly ahead (87
-against 84, 74, 74 %), and neighbours trained without its suspects reach 89 % (64 with all labels).
-Knockoffs keep less than their 10 % of wrong labels throughout, pair flips included, for which they
-promise nothing; at 60 % symmetric they keep almost nothing, as their docstring says. Logistic
-regression on all labels is hard to beat at 20 %; neighbours gain from every method.
+Expected. All are near each other where errors are symmetric, up to 60 % (AUC 95 to 99 %, knockoffs
+from 92 on), and one least-squares residual is as good as the path; at 80 % small loss and confident
+learning lead on kernel features (90 against 81 %). Where errors go to the next class the path is
+clearly ahead (87 against 84, 74, 74 %), and neighbours trained without its suspects reach 89 % (64
+with all labels). Knockoffs keep less than their 10 % of wrong labels throughout, pair flips
+included, for which they promise nothing; at 60 % symmetric they keep almost nothing, as their
+docstring says. Logistic regression on all labels is hard to beat at 20 %; neighbours gain from
+every method.
 """
 
 from dataclasses import dataclass
