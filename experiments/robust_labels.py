@@ -29,7 +29,7 @@ from groundfloor import checks, cli
 from groundfloor.checks import Count, Seed
 from groundfloor.data import datasets
 from groundfloor.plots import WIDTH, figure, legend, many
-from groundfloor.runs import Progress, spread
+from groundfloor.runs import Progress
 from optim_torch.robust import label_rivals
 
 FLIPS = (
@@ -115,9 +115,9 @@ def over_seeds(rows):
     for (labels, kind, method), own in sorted(groups.items(), key=lambda group: group[0][:2]):
         line = {"labels": labels, "features": kind, "method": method}
         for key in KEYS:
-            values = [row[key] for row in own if row.get(key) is not None]
-            if values:
-                line[key] = spread(values)
+            found = runner.spread_of_known([row.get(key) for row in own])
+            if found:
+                line[key] = found
         table.append(line)
     return table
 

@@ -31,7 +31,7 @@ from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.checks import LARGEST, Interval, NotNegative
 from groundfloor.plots import WIDTH, figure, legend
-from groundfloor.runs import Progress, spread
+from groundfloor.runs import Progress
 from optim_torch.robust.ranking import RobustRanker
 
 ITEMS, COUNTS, ANSWERS = 16, (240, 1000), ("graded", "binary")
@@ -122,12 +122,8 @@ def bradley_terry(C, y):
 
 def over_seeds(rows):
     """Mean and standard deviation of what the data sets have."""
-    columns = {}
-    for key in rows[0]:
-        values = [float(row[key]) for row in rows if row[key] is not None]
-        if values:
-            columns[key] = spread(values)
-    return columns
+    columns = {key: runner.spread_of_known([row[key] for row in rows]) for key in rows[0]}
+    return {key: value for key, value in columns.items() if value}
 
 
 def draw(target, table):

@@ -17,7 +17,7 @@ from groundfloor import checks, cluster
 from groundfloor.checks import Count, Flags, Seed
 from groundfloor.errors import UserError, first_line
 from groundfloor.machine import cores, environment
-from groundfloor.runs import Stopping, atomic, read_json, write_json
+from groundfloor.runs import Stopping, atomic, read_json, spread, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -169,6 +169,15 @@ def copy_file(source, target):
     """Copy a file, whole or not at all."""
     with atomic(target) as temporary:
         shutil.copy(source, temporary)
+
+
+def spread_of_known(values):
+    """As `spread`, of the values that are there, with how many where some are None; None if none
+    is."""
+    known = [float(value) for value in values if value is not None]
+    if not known:
+        return None
+    return spread(known) | ({"known": len(known)} if len(known) < len(values) else {})
 
 
 def text(value, unit=""):

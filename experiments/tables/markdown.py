@@ -1,7 +1,7 @@
 """Result files as Markdown tables."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 from experiments import sweeps
@@ -120,6 +120,9 @@ def text(row, column):
     value, std = row.get(column.key), row.get(f"{column.key}_std")
     if column.at is not None:
         value = value[column.at]
+    if isinstance(value, dict) and "known" in value:  # of other seeds there is none
+        rest = {key: part for key, part in value.items() if key != "known"}
+        return f"{text({column.key: rest}, replace(column, at=None))} ({value['known']} seeds)"
     if isinstance(value, dict):
         value, std = value["mean"], value.get("interval", value.get("std"))
     if isinstance(value, bool):

@@ -15,6 +15,16 @@ from groundfloor.errors import UserError
 from groundfloor.runs import read_json
 
 
+def test_means_over_some_seeds_say_how_many():
+    values = [0.5, None, 0.7]
+    row = {"precision": runner.spread_of_known(values)}
+    assert row["precision"]["known"] == 2
+    assert markdown.text(row, markdown.Column("p", "precision")) == "0.60 ± 0.14 (2 seeds)"
+    whole = runner.spread_of_known([0.5, 0.7])
+    assert markdown.text({"p": whole}, markdown.Column("p", "p")) == "0.60 ± 0.14"
+    assert runner.spread_of_known([None, None]) is None
+
+
 def test_the_pages_of_the_repository_are_fresh():
     tables.main(tables.Config(check=True))
     assert len(tables.README.read_text(encoding="utf-8").splitlines()) < 200
