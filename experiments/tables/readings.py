@@ -141,16 +141,17 @@ Few shots: ICI is no better than adding the most confident first. Labels: with s
 MNIST and on CIFAR-10, the path of shifts is no better than one least-squares residual, and small
 loss is ahead at 80 %; with pair flips of 40 % the path leads on kernel features and on CIFAR-10,
 where a logistic regression on what it keeps has 68 %, 59 % with all labels (one seed). Knockoffs
-hold the share of wrong labels among those kept below 10 % on average, but keep almost nothing
-from 60 % of noise on. Ranking: graded answers of which 30 % are wrong cost least squares much and
-the path little; Huber is ahead at 40 %; with answers of plus or minus one nothing is gained.
-Masking: without leverage the non-convex path finds what studentised residuals miss; a hundred
-equal outliers at one point are missed by every method. Knockoffs hold their rate; where rows are
-many, Benjamini-Hochberg holds it too and finds more; for jumps split knockoffs find what
-knockoffs of running sums do not. MSplit LBI has no advantage here: on the scans the lasso, the
-elastic net and ridge are ahead of it. Learned layers are far ahead of ISTA and FISTA on codes like
-those they were trained for (ALISTA -58 dB, FISTA -11), but on codes ten times larger FISTA at its
-best penalty is ahead of all of them, guarded or not; the safeguard hurts on smaller codes. Robust
-PCA with the usual weight loses to PCA at 5 and 10 % of corrupted pixels; its best weight, which
-knows the clean data as the best rank of PCA does, is ahead.
+hold the share of wrong labels among those kept below 10 % on average, but keep almost nothing from
+60 % of noise on. Ranking: graded answers of which 30 % are wrong cost least squares much and the
+path little; Huber is ahead at 40 %; with answers of plus or minus one nothing is gained. Masking:
+without leverage the non-convex path finds what studentised residuals miss; a hundred equal outliers
+at one point are missed by every method. Knockoffs hold their rate; where rows are many,
+Benjamini-Hochberg holds it too and finds more; for jumps split knockoffs find what knockoffs of
+running sums do not. MSplit LBI has no advantage here: on the scans the lasso, the elastic net and
+ridge are ahead of it, but nearly all take the least penalty that was tried. Learned layers are far
+ahead of ISTA and FISTA on codes like those they were trained for (ALISTA -58 dB, FISTA -11), but on
+codes ten times larger FISTA at its best penalty is ahead of all of them, guarded or not; the
+safeguard hurts on smaller codes. Robust PCA with the usual weight loses to PCA at 5 and 10 % of
+corrupted pixels; its best weight, which knows the clean data as the best rank of PCA does, is
+ahead.
 """
