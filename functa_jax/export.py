@@ -141,7 +141,7 @@ def _short(data):
     """What a data set is called in the name of a file: two of one's own may end alike."""
     path = Path(data.name)
     if not path.is_absolute():
-        return data.name
+        return path.stem
     return f"{path.name if path.is_dir() else path.stem}-{data.fingerprint[:6]}"
 
 

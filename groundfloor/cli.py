@@ -49,7 +49,7 @@ def run(main, config_type, presets=None, args=None):
     except UserError as error:
         fail(error)
     except PermissionError as error:
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename}: {error.strerror}" if error.filename else error)
     except KeyboardInterrupt:
         _stop(as_program)
     except BrokenPipeError:  # whoever read our output has gone: `... | head`

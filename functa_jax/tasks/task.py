@@ -86,6 +86,11 @@ class Material:
         """A file of the report."""
         return self.out / name
 
+    @property
+    def copies(self):
+        """Augmented copies of each train image in the functaset, beside the image itself."""
+        return len(self.functaset.train) // len(self.data.train) - 1
+
     @cached_property
     def unaugmented(self):
         """The Functaset without augmented copies: its rows are those of data, also of train."""

@@ -74,14 +74,14 @@ def data_of(
     own = settings.get("dataset", functa.metadata.get("data"))
     if not isinstance(name or own, str):
         raise UserError(f"{run} does not say which data set (--dataset) it was trained on")
-    images = side = None
+    images = side = known = None
     if name in (None, own):
+        known = functa.metadata.get("data_fingerprint")
         images, side = settings.get("images"), settings.get("resolution")
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)
     if loading.is_of_functions(name or own):
         data = loading.functions(name or own, data_dir, images, side)
-        known = functa.metadata.get("data_fingerprint", data.fingerprint)
-        if name in (None, own) and data.fingerprint != known:
+        if known not in (None, data.fingerprint):
             print(
                 f"{data.name} has changed since {run} was trained: what is drawn for test may have "
                 "been trained on",
@@ -100,7 +100,6 @@ def data_of(
             resident=resident,
         )
 
-    known = functa.metadata.get("data_fingerprint") if name in (None, own) else None
     return loading.recognised(loaded(resident), known, loaded)
 
 

@@ -46,12 +46,11 @@ def of_images(material, augment=0, whole=True):
     latents alone.
     """
     splits, functaset = ("train", "val", "test"), material.functaset
-    copies = len(functaset.train) > len(material.data.train)
     latents = (np.asarray(getattr(functaset, name).latents, np.float32) for name in splits)
     kinds = [Features("latents", *latents, lambda x: material.functa.encode(x)[0], augment)]
     if not material.data.train.aligned:
         return kinds
-    rows = augment or 2048 * copies
+    rows = augment or (2048 if material.copies else 0)
     images = [getattr(material.data, name).values for name in splits]
     models = {"PCA": reconstruction.pca(images[0], kinds[0].numbers, material.folder)}
     if whole:

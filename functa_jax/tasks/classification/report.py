@@ -49,11 +49,11 @@ def remarks_on(config, material, labelled, entries, chosen, answers):
         remarks.append(f"chosen at an end of what was tried: {'; '.join(ends)}")
     if material.functa.config.grid is None and {"transformer", "ConvNet"} & {*config.classifiers}:
         remarks.append("transformer and ConvNet need a grid of latents; here they are vectors")
-    copies = len(material.functaset.train) // len(material.data.train) - 1
-    if copies:
+    if material.copies:
         remarks.append(
-            f"networks on latents saw {copies} augmented copies of each image, those on PCA and "
-            "pixels as large a share of augmented images, 2,048 of them new before every 50 steps"
+            f"networks on latents saw {material.copies} augmented copies of each image, those on "
+            "PCA and pixels as large a share of augmented images, 2,048 of them new before every "
+            "50 steps"
         )
     if config.augment:
         fitted = min(config.augment, len(material.data.train)) * -(-config.steps // 50)

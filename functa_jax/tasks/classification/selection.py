@@ -212,10 +212,9 @@ def _fit(config, material, labelled, kind, untrained, advanced, setting, steps, 
             flip, pad = copies_by.get("flip"), copies_by.get("pad")
         seed = seeds.fold(config.seed, "augmentation")
         augmentation = Augmentation.of(material.data, flip, pad, seed=seed)
-        made = len(material.functaset.train) // labelled.train - 1
-        alike = made > 0 and not len(copies)
+        alike = material.copies and not len(copies)
         if alike:  # as among latents, one example in 1 + copies is an image itself
-            x, y = x[::made], y[::made]
+            x, y = x[:: material.copies], y[:: material.copies]
         refresh = features.Stream(
             labelled.images[rows],
             lambda images: prepared(kind.of(images)),

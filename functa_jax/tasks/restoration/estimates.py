@@ -34,19 +34,22 @@ class Models(NamedTuple):
     too_large: bool = False  # images, for the covariance of all pixels
 
     @classmethod
-    def of(cls, material):
-        """Those of a task's Material; UserError if its prior.npz belongs to another functa."""
+    def of(cls, material, with_pca=True):
+        """Those of a task's Material; UserError if prior.npz is of another fit."""
         functa, train = material.functa, material.unaugmented.train.latents
-        images = material.data.train.values
-        pca = reconstruction.pca(images, functa.config.numbers, material.folder)
+        pca = None
+        if with_pca:
+            images = material.data.train.values
+            pca = reconstruction.pca(images, functa.config.numbers, material.folder)
         return cls(functa, Gaussian.of(train), pca, find_prior(material, "prior.npz"))
 
     @classmethod
     def with_rivals(cls, material):
         """As `of`, with all that stands beside latents where images are to be restored."""
-        models, images = cls.of(material), material.data.train.images
+        images = material.data.train.images
         if images[0].size > reconstruction.MOST_NUMBERS:
-            return models._replace(pca=None, too_large=True)
+            return cls.of(material, with_pca=False)._replace(too_large=True)
+        models = cls.of(material)
         prior = None if models.pca is None else find_prior(material, "prior_pca.npz")
         if prior is not None and (models.prior is None or models.prior.config != prior.config):
             prior = None  # of an earlier run of generate, or of one that was stopped between them
