@@ -2,12 +2,13 @@
 
     python -m experiments.prune_speed cifar10-small    15 minutes on 2 CPU cores; not yet run
 
-Networks of a finished sweep whose heads and neurons were cut out, in pairs with the dense one: one
-and 64 images at once, in eager PyTorch, torch.compile, ONNX Runtime and dynamic int8. Top-1 on the
-test images is the sweep's, but of PyTorch's int8, which is measured here, and of ONNX Runtime's,
-which is not: its rows have none and are not in the picture. Networks of zeros alone stand for
-nothing here: a dense product takes as long, and where a sparse one would be faster is another
-question (prune_torch.breakeven, whose numbers are kept beside).
+Networks of a finished sweep (experiments.prune_sweep cifar10-groups) whose heads and neurons were
+cut out, in pairs with the dense one: one and 64 images at once, in eager PyTorch, torch.compile,
+ONNX Runtime and dynamic int8. Top-1 on the test images is the sweep's, but of PyTorch's int8, which
+is measured here, and of ONNX Runtime's, which is not: its rows have none and are not in the
+picture. Networks of zeros alone stand for nothing here: a dense product takes as long, and where
+a sparse one would be faster is another question (prune_torch.breakeven, whose numbers are kept
+beside).
 Result: prune_speed_NAME.json; picture: the front of accuracy against milliseconds.
 """
 
@@ -33,7 +34,7 @@ class Config(checks.Settings):
     """Folder of the sweep; default that of experiments.prune_sweep."""
     methods: tuple[str, ...] = ("compensated", "group-lasso", "neurons", "group-envelope")
     """Methods that cut heads and neurons out."""
-    densities: tuple[PositiveShare, ...] = (0.2, 0.4, 0.6, 0.8)
+    densities: tuple[PositiveShare, ...] = (0.3, 0.5, 0.7)
     """Nonzero parameters / all parameters."""
     batches: tuple[Count, ...] = (1, 64)
     """Images at once."""
@@ -50,7 +51,10 @@ class Config(checks.Settings):
         super().__post_init__()
 
 
-PRESETS = {"cifar10-small": Config(), "digits": Config(densities=(0.5, 0.8))}
+PRESETS = {
+    "cifar10-small": Config(run=Path("runs/prune_sweep_cifar10-groups")),
+    "digits": Config(densities=(0.5, 0.8)),
+}
 
 
 def main(config, name):

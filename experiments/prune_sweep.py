@@ -2,6 +2,8 @@
 
     python -m experiments.prune_sweep digits           an hour of one CPU core
     python -m experiments.prune_sweep cifar10-small    a day on 2 CPU cores; not yet run whole
+    python -m experiments.prune_sweep cifar10-groups   methods that cut out heads and neurons,
+                                                       three hours of one CPU core
     python -m experiments.prune_sweep cifar10-tiny     on a GPU; not yet run
     python -m experiments.prune_sweep cifar10-in21k    on a GPU, with timm's weights; not yet run
 
@@ -30,6 +32,8 @@ class Config(runner.SeededConfig):
 
     taught: tuple[str, ...] = ("magnitude", "dessilbi")
     """Methods that run with distillation, too."""
+    preset: str | None = None
+    """Preset of prune_torch.sweep; default that of this name."""
 
 
 CPU = (  # methods in order of interest, should a day not be enough
@@ -38,9 +42,14 @@ CPU = (  # methods in order of interest, should a day not be enough
     "magnitude-late random random-search norms-only rigl "
     "--densities 0.1 0.3 0.5 0.2 0.7 0.9 0.4 0.6 0.8 --steps 250 --jobs 2"
 )
+GROUPS = (
+    "--methods magnitude compensated neurons group-lasso group-envelope "
+    "--densities 0.3 0.5 0.7 --steps 250 --jobs 2"
+)
 PRESETS = {
     "digits": Config(),
     "cifar10-small": Config(flags=CPU, taught=()),
+    "cifar10-groups": Config(flags=GROUPS, taught=(), preset="cifar10-small"),
     "cifar10-tiny": Config(),
     "cifar10-in21k": Config(seeds=(0,)),
 }
@@ -49,7 +58,8 @@ PRESETS = {
 def main(config, name):
     """Run what is missing, keep table and pictures; returns what the JSON holds."""
     out = config.folder(f"prune_sweep_{name}")
-    command = ["prune_torch.sweep", name, *shlex.split(config.flags), "--seeds", *config.seeds]
+    flags = [*shlex.split(config.flags), "--seeds", *config.seeds]
+    command = ["prune_torch.sweep", config.preset or name, *flags]
     summary = runner.finished(command, out)
     if config.taught:
         taught = [*command, "--distil", 0.5, "--methods", *config.taught]

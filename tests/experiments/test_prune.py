@@ -43,9 +43,10 @@ def test_the_experiment_keeps_table_pictures_and_numbers(tmp_path, in_this_proce
 
 @pytest.mark.parametrize("name", prune_sweep.PRESETS)
 def test_its_commands_can_be_read(name):
-    flags = shlex.split(prune_sweep.PRESETS[name].flags)
-    config = cli.parse(sweep.Config, sweep.PRESETS[name], flags)
-    assert set(prune_sweep.PRESETS[name].taught) <= set(config.methods)
+    preset = prune_sweep.PRESETS[name]
+    defaults = sweep.PRESETS[preset.preset or name]
+    config = cli.parse(sweep.Config, defaults, shlex.split(preset.flags))
+    assert set(preset.taught) <= set(config.methods)
 
 
 def test_curves_of_recovery_begin_before_it():
