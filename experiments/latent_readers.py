@@ -1,19 +1,22 @@
 """Which class? One strong reader for latents, for PCA and for pixels of CIFAR-10.
 
     python -m experiments.latent_readers grid       convolutions on the grid of cells
+    python -m experiments.latent_readers few        the same with 50 to 5,000 labelled images
     python -m experiments.latent_readers decoded    convolutions on decoded pictures
 
 grid: a ConvNet of 1.0 M parameters reads 8x8 cells: latents (16 numbers a cell), PCA of 4x4
 patches (16 numbers a cell, so as many), and the patches themselves (48 numbers). All are seen with
 the same copies: every image mirrored in every other epoch (mirrored images are encoded once),
-shifted by a cell, a tenth of the cells dropped. With --labels the same on so many labelled images.
+shifted by a cell, a tenth of the cells dropped.
+few: the grid's readers, and an SVM (RBF kernel, C = 10) without copies, with so many labels of as
+many images of each class, drawn anew by each seed. Latents and PCA know all training images.
 decoded: the network and recipe of `python -m optim_torch.study cifar10-94` see pictures of 32x32
 made from latents, those made from PCA with as many numbers, with a quarter of them, and the pixels.
 
 Nothing is tuned for any of the kinds: one recipe, chosen on validation of latents for grid and on
 pixels by its author (Jordan 2024) for decoded. Test is looked at once. McNemar's test compares the
 answers of each kind's first seed with those of the latents'.
-Results: latent_readers_NAME.json and, with --labels, latent_readers_labels.png.
+Results: latent_readers_NAME.json and, with several numbers of labels, latent_readers_NAME.png.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -22,9 +25,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
+from sklearn.svm import SVC
 
 import functa_jax
 from experiments import runner
+from experiments.latent_classification import balanced
 from functa_jax.evaluation import reconstruction
 from functa_jax.evaluation.classification import mcnemar
 from groundfloor import checks, cli
@@ -69,18 +74,23 @@ class Config(DataConfig, checks.Settings):
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of weights and batches."""
     steps: Count = GRID.steps
-    """Training steps of each reader."""
+    """Training steps of each reader; with fewer labels fewer in proportion, 200 at least."""
     width: Positive = 1.0
     """Widths of each reader, times the usual; half of them takes a quarter of the time."""
     labels: tuple[Count, ...] = ()
-    """With so many labelled images, too; for the grid."""
+    """Numbers of labelled images, as many of each class; for grids. None: all, as they are."""
     out: Path | None = None
     """Folder for features and runs; default runs/latent_readers_NAME."""
     results: Path = runner.RESULTS
     """Folder for the table and the picture."""
 
 
-PRESETS = {"grid": Config(), "decoded": Config(steps=STUDIES["cifar10-94"].steps)}
+PRESETS = {
+    "grid": Config(),
+    "few": Config(labels=(50, 200, 1000, 5000)),
+    "decoded": Config(steps=STUDIES["cifar10-94"].steps),
+}
+LEAST_STEPS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +128,10 @@ class Grids(trials.Data):
         kept = torch.rand(size, 1, *cells.shape[2:]) >= DROPPED
         return cells * kept, self.train.labels[rows]
 
-    def fewer(self, rows):
-        """The same with these training images alone."""
+    def fewer(self, count, seed):
+        """The same with `count` training images alone, as many of each class; a draw a seed."""
+        random = np.random.default_rng((seed, count))
+        rows = balanced(self.train.labels.numpy(), count // self.classes, random)
         train = batches.Images(self.train.pixels[rows], self.train.labels[rows])
         return replace(self, train=train, mirrored=self.mirrored[rows])
 
@@ -203,20 +215,30 @@ def psnr(made, data):
     return float(reconstruction.mean_psnr(errors)) if errors.all() else None
 
 
-def trained(config, name, kind, data, images, study, setting, count=None):
-    """A row of the table: one kind, all seeds; and the test answers of the first seed."""
+def trained(config, name, kind, data, images, study, setting, count):
+    """A row of the table: one kind, all seeds; and the test answers of the first seed.
+
+    count: labelled images; None: all.
+    """
     stem = kind.replace(",", "").replace(" ", "-") + (f"-{count}" if count else "")
+    if count:
+        steps = max(LEAST_STEPS, study.steps * count // len(data.train))
+        study = replace(study, steps=min(steps, study.steps))
     place = {*PLACE, "name", "out", "seeds", "dataset"}
     settings = {key: value for key, value in asdict(study).items() if key not in place}
     settings |= {"kind": kind, "functa": content_hash(config.functa), "labels": count}
     folder = (config.out or Path("runs") / f"latent_readers_{name}") / stem
     run = Run(folder, settings, data_fingerprint=images.fingerprint)
     print(f"{kind}{f', {count:,} labels' if count else ''}: {folder}", flush=True)
+    truth, rows, predicted, shares = data.test.labels.numpy(), [], [], []
     with Progress(study.steps * len(config.seeds), "step") as progress:
-        trainer = trials.Trainer(study, data, run, progress)
-        rows = [trainer(setting, seed) for seed in config.seeds]
-        predicted = [answers(study, trainer.network(setting, seed), data) for seed in config.seeds]
-    truth = data.test.labels.numpy()
+        for seed in config.seeds:
+            part = data.fewer(count, seed) if count else data
+            trainer = trials.Trainer(study, part, run, progress)
+            rows.append(trainer(setting, seed))
+            predicted.append(answers(study, trainer.network(setting, seed), data))
+            if count:
+                shares.append(svm(part))
     row = {
         "kind": kind,
         "labels": count or len(data.train),
@@ -224,9 +246,17 @@ def trained(config, name, kind, data, images, study, setting, count=None):
         "parameters": rows[0]["parameters"],
         "val": spread(row["val"] for row in rows),
         "test": spread(float(np.mean(classes == truth)) for classes in predicted),
+        "svm": spread(shares) if shares else None,
         "seconds": round(float(np.mean([row["seconds"] for row in rows]))),
     }
     return row, predicted[0]
+
+
+def svm(data):
+    """Share of the test images that an SVM on the standardised cells knows."""
+    features = [part.pixels.flatten(1).float().numpy() for part in (data.train, data.test)]
+    model = SVC(C=10.0, cache_size=1000).fit(features[0], data.train.labels.numpy())
+    return float(model.score(features[1], data.test.labels.numpy()))
 
 
 @torch.no_grad()
@@ -248,21 +278,29 @@ def main(config, name):
     shape, made_for = images.train.images.shape[1:], (*functa.resolution, functa.config.channels)
     if shape != made_for or shape != (32, 32, 3):
         raise UserError(f"{config.functa} is of images {made_for}, {images.name} has {shape}")
-    if name == "grid" and functa.config.grid != shape[0] // FOUR:
+    grid = name != "decoded"
+    if grid and functa.config.grid != shape[0] // FOUR:
         raise UserError(f"{config.functa} has no grid of {shape[0] // FOUR} x {shape[0] // FOUR}")
-    kinds = (grid_kinds if name == "grid" else picture_kinds)(functa, images)
+    if config.labels and not grid:
+        raise UserError("--labels is for grids")
+    most = images.num_classes * int(np.bincount(labels["train"]).min())
+    wrong = [n for n in config.labels if n % images.num_classes or n > most]
+    if wrong:
+        needed = f"a multiple of {images.num_classes}, {most:,} at most"
+        raise UserError(f"--labels {wrong[0]} must be {needed}")
+    kinds = (grid_kinds if grid else picture_kinds)(functa, images)
     unknown = [kind for kind in config.kinds if kind not in kinds]
     if unknown:
         raise UserError(f"--kinds {unknown[0]}: this experiment has {', '.join(kinds)}")
-    study = GRID if name == "grid" else STUDIES["cifar10-94"]
+    study = GRID if grid else STUDIES["cifar10-94"]
     study = replace(study, steps=config.steps, width=config.width)
     print(f"{counted(len(config.kinds or kinds), 'kind')}; writing to {out}", flush=True)
-    origin = f"{name}, {content_hash(config.functa)}, {images.fingerprint}"
-    rows, few, classes = [], [], {}
+    origin = f"{'grid' if grid else name}, {content_hash(config.functa)}, {images.fingerprint}"
+    rows, classes = [], {}
     for kind in config.kinds or kinds:
         path = out / f"{kind.replace(',', '').replace(' ', '-')}.npz"
-        made = features(path, kind, kinds[kind], images, name == "grid", origin)
-        if name == "grid":
+        made = features(path, kind, kinds[kind], images, grid, origin)
+        if grid:
             data = Grids.of(made, labels, images.num_classes)
         else:
             splits = [datasets.Split(made[part], labels[part], None) for part in labels]
@@ -271,44 +309,42 @@ def main(config, name):
             data = trials.Data(*splits, normalise, images.num_classes)
         setting = replace(search.base(study), rate=study.rates[0])
         study = trials.with_precision(study, setting, data, out / "precision.json")
-        row, classes[kind] = trained(config, name, kind, data, images, study, setting)
-        rows.append(row | ({} if name == "grid" else {"psnr": psnr(made, images)}))
-        for count in config.labels if name == "grid" else ():
-            chosen = np.sort(np.random.default_rng(0).permutation(len(labels["train"]))[:count])
-            fewer = replace(study, steps=max(200, config.steps * count // len(labels["train"])))
-            part = data.fewer(chosen)
-            few.append(trained(config, name, kind, part, images, fewer, setting, count)[0])
-    first, truth = classes[rows[0]["kind"]] == labels["test"], labels["test"]
+        for count in config.labels or (None,):
+            row, found = trained(config, name, kind, data, images, study, setting, count)
+            classes[kind, row["labels"]] = found == labels["test"]
+            rows.append(row | ({} if grid else {"psnr": psnr(made, images)}))
     for row in rows:
-        right = classes[row["kind"]] == truth
-        row["p"] = mcnemar(first, right)[2] if row is not rows[0] else None
+        first, right = (classes[k, row["labels"]] for k in (rows[0]["kind"], row["kind"]))
+        row["p"] = mcnemar(first, right)[2] if row["kind"] != rows[0]["kind"] else None
         row["wrong_like_first"] = float((~right & ~first).sum() / max((~right).sum(), 1))
-    if few:
-        draw(config.results / "latent_readers_labels.png", few + rows)
+    if len(config.labels) > 1:
+        draw(config.results / f"latent_readers_{name}.png", rows)
     path = config.results / f"latent_readers_{name}.json"
     facts = {
         "seeds": list(config.seeds),
         "steps": config.steps,
         "width": config.width,
         "rows": rows,
-        "few_labels": few,
     }
     return runner.write(path, f"latent_readers {name}", facts)
 
 
 def draw(path, rows):
-    """Test accuracy over the number of labels, a line a kind."""
-    with figure(path, size=(5.5, 3.5)) as (_, axis):
-        for kind in dict.fromkeys(row["kind"] for row in rows):
+    """Test accuracy over the number of labels, two lines a kind."""
+    with figure(path, size=(5.5, 4)) as (_, axis):
+        for i, kind in enumerate(dict.fromkeys(row["kind"] for row in rows)):
             mine = sorted((row for row in rows if row["kind"] == kind), key=lambda r: r["labels"])
-            axis.errorbar(
-                [row["labels"] for row in mine],
-                [100 * row["test"]["mean"] for row in mine],
-                [100 * (row["test"]["std"] or 0) for row in mine],
-                marker="o",
-                capsize=3,
-                label=kind,
-            )
+            for reader, key, style in (("ConvNet", "test", "-"), ("SVM", "svm", ":")):
+                axis.errorbar(
+                    [row["labels"] for row in mine],
+                    [100 * row[key]["mean"] for row in mine],
+                    [100 * (row[key]["std"] or 0) for row in mine],
+                    color=f"C{i}",
+                    ls=style,
+                    marker="o",
+                    capsize=3,
+                    label=f"{kind}, {reader}",
+                )
         axis.set(xscale="log", xlabel="labelled training images", ylabel="test accuracy in %")
         axis.legend()
 

@@ -36,7 +36,11 @@ def settings(images, folder, **more):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kinds", "numbers"),
-    [("grid", ("PCA of patches", "patches"), (1024, 3072)), ("decoded", (), None)],
+    [
+        ("grid", ("PCA of patches", "patches"), (1024, 3072)),
+        ("few", ("patches",), (3072,) * 2),
+        ("decoded", (), None),
+    ],
 )
 def test_the_table_has_a_row_for_each_kind(images, tmp_path, monkeypatch, name, kinds, numbers):
     narrow = {"layers": ("c4", "m")}
@@ -48,13 +52,17 @@ def test_the_table_has_a_row_for_each_kind(images, tmp_path, monkeypatch, name, 
     small = dataclasses.replace(latent_readers.STUDIES["cifar10-94"], **narrow, precision="float32")
     monkeypatch.setitem(latent_readers.STUDIES, "cifar10-94", small)
     monkeypatch.setattr(latent_readers, "picture_kinds", lambda functa, data: {"pixels": np.array})
-    labels = (20,) if name == "grid" else ()
+    labels = (10, 20) if name == "few" else ()
     config = settings(images, tmp_path, labels=labels, kinds=kinds)
     result = latent_readers.main(config, name)
-    assert [row["kind"] for row in result["rows"]] == list(kinds or ("pixels",))
+    expected = [kind for kind in kinds or ("pixels",) for _ in labels or (None,)]
+    assert [row["kind"] for row in result["rows"]] == expected
     if numbers:
         assert [row["numbers"] for row in result["rows"]] == list(numbers)
-        assert {row["labels"] for row in result["few_labels"]} == {20}
+    if labels:
+        assert [row["labels"] for row in result["rows"]] == list(labels)
+        assert all(row["svm"]["mean"] == 1 for row in result["rows"])  # bright or dark
+        assert (tmp_path / "latent_readers_few.png").exists()
     again = latent_readers.main(config, name)  # nothing is trained twice
     assert again["rows"] == result["rows"]
     with pytest.raises(UserError, match="other settings"):
@@ -79,6 +87,30 @@ def test_an_unknown_kind_is_refused(images, tmp_path):
 def test_a_functa_of_other_images_is_refused(images, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         latent_readers.main(dataclasses.replace(settings(images, tmp_path), **options), "grid")
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [("grid", 7, "a multiple of 2"), ("grid", 1000, "at most"), ("decoded", 10, "is for grids")],
+)
+def test_numbers_of_labels_that_cannot_be_drawn_are_refused(images, tmp_path, name, count, message):
+    config = settings(images, tmp_path, labels=(count,))
+    with pytest.raises(UserError, match=message):
+        latent_readers.main(config, name)
+
+
+def test_fewer_labels_are_as_many_of_each_class_and_another_draw_each_seed():
+    labels = np.repeat([0, 1, 2], [9, 5, 7])
+    cells = np.arange(21, dtype=float).reshape(-1, 1, 1, 1) * np.ones((1, 8, 8, 2))
+    parts = {"train": cells, "mirrored": cells, "val": cells, "test": cells}
+    grids = latent_readers.Grids.of(parts, dict.fromkeys(("train", "val", "test"), labels), 3)
+    draws = [grids.fewer(12, seed) for seed in (0, 0, 1)]
+    for part in draws:
+        assert np.bincount(part.train.labels).tolist() == [4, 4, 4]
+        assert torch.equal(part.train.pixels, part.mirrored)
+        assert len(part.test) == 21
+    first, again, other = (part.train.pixels for part in draws)
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_patches_and_their_pca_keep_what_they_should(images, tmp_path):
