@@ -166,6 +166,7 @@ CLAIMS = (
     reconstruction("cifar10_spatial_cpu", 60),
     reconstruction("cifar10_spatial_gradient", 75),
     readers("grid", 40),
+    readers("few", 90),
     readers("decoded", 200),
     parts("cifar10-base", 60),
     parts("cifar10-94", 150),
@@ -271,6 +272,20 @@ CLAIMS = (
         ("linear_path.json",),
         ("experiments/linear_path.py", "optim_torch/robust/linear.py"),
         3,
+    ),
+    Claim(
+        "prune",
+        (
+            "experiments.prune_sweep cifar10-groups --out {out}",
+            "experiments.prune_speed cifar10-small --run {out}",
+        ),
+        (
+            "prune_speed_cifar10-small.json",
+            "prune_cifar10-groups.json",
+            "prune_cifar10-groups.csv",
+        ),
+        ("experiments/prune_sweep.py", "experiments/prune_speed.py", *PRUNED),
+        200,
     ),
     Claim(
         "prune",

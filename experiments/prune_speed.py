@@ -4,11 +4,10 @@
 
 Networks of a finished sweep (experiments.prune_sweep cifar10-groups) whose heads and neurons were
 cut out, in pairs with the dense one: one and 64 images at once, in eager PyTorch, torch.compile,
-ONNX Runtime and dynamic int8. Top-1 on the test images is the sweep's, but of PyTorch's int8, which
-is measured here, and of ONNX Runtime's, which is not: its rows have none and are not in the
-picture. Networks of zeros alone stand for nothing here: a dense product takes as long, and where
-a sparse one would be faster is another question (prune_torch.breakeven, whose numbers are kept
-beside).
+ONNX Runtime and dynamic int8. Top-1 on the test images is the sweep's, but of both int8, which is
+measured here. Networks of zeros alone stand for nothing here: a dense product takes as long, and
+where a sparse one would be faster is another question (prune_torch.breakeven, whose numbers are
+kept beside).
 Result: prune_speed_NAME.json; picture: the front of accuracy against milliseconds.
 """
 
@@ -66,15 +65,19 @@ def main(config, name):
     rows, left_out = speed.measure(models, config.batches, tuple(speed.ENGINES), config.rounds)
     summary = read_json(folder / "summary.json")
     accuracies = {dense: summary["dense"]["test"]["top1"], **accuracies}
-    rounded = integer_accuracies(config, bench.task, models)
+    ran = {row["engine"] for row in rows}
+    rounded = {
+        engine: accuracies_of(config, bench.task, models, engine)
+        for engine in ("int8", "onnx-int8")
+        if engine in ran
+    }
     table = []
     for row in rows:
         path = Path(row["file"])
-        known = {"int8": rounded, "onnx-int8": {}}.get(row["engine"], accuracies)
+        top1 = rounded.get(row["engine"], accuracies)[path]
         called = "dense" if path == dense else path.stem.removesuffix("-s0")
-        table.append({**row, "file": path.name, "name": called, "top1": known.get(path)})
-    measured = [row for row in table if row["top1"] is not None]
-    pareto.picture(config.results / f"prune_speed_{name}.png", measured)
+        table.append({**row, "file": path.name, "name": called, "top1": top1})
+    pareto.picture(config.results / f"prune_speed_{name}.png", table)
     model = models[dense]
     sparse = breakeven.main(
         breakeven.Config(
@@ -100,16 +103,16 @@ def networks(config, folder):
     return dense[0], chosen
 
 
-def integer_accuracies(config, task, models):
-    """Test top-1 of the networks with PyTorch's integer weights: dict of file -> share."""
+def accuracies_of(config, task, models, engine):
+    """Test top-1 of the networks in an engine: dict of file -> share."""
     images = task.test
     if config.images:
         images = type(images)(images.pixels[: config.images], images.labels[: config.images])
     found = {}
     with Progress(len(models), "network") as progress:
         for path, model in models.items():
-            found[path] = task.evaluate(speed.int8(model), images)["top1"]
-            progress.advance(1, top1=f"{path.stem}: {100 * found[path]:.2f} %")
+            found[path] = task.evaluate(speed.ENGINES[engine](model), images)["top1"]
+            progress.advance(1, **{engine: f"{path.stem}: {100 * found[path]:.2f} %"})
     return found
 
 

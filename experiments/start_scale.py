@@ -25,7 +25,7 @@ from groundfloor import checks, cli
 from groundfloor.checks import Count, Seed
 from groundfloor.data import datasets
 from groundfloor.plots import WIDTH, figure, legend, logarithmic, ordered
-from groundfloor.runs import Progress, read_json, spread, write_json
+from groundfloor.runs import Progress, Run, read_json, spread, write_json
 
 SCALES = (1.0, 1.5, 2.0, 2.5, 3.0)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -53,10 +53,10 @@ class Config(checks.Settings):
     """Folder for table and picture."""
 
 
-def fitted(config, name, scale, rate, images, seeds, progress):
-    """{steps: list, psnr: (seeds, records) list} of fits that are kept in a file."""
-    stem = f"{name}-{scale:g}-{rate:g}-w{config.width}d{config.depth}-{config.steps}"
-    path = config.out / f"{stem}-s{'-'.join(map(str, seeds))}.json"
+def fitted(config, run, name, scale, rate, images, seeds, progress):
+    """{steps: list, psnr: (seeds, records) list} of fits that are kept in a file of the run."""
+    stem = f"{name}-{scale:g}-{rate:g}"
+    path = run.path(f"{stem}-s{'-'.join(map(str, seeds))}.json")
     if not path.exists():
         shape = sirens.Shape(config.width, config.depth, images.shape[-1], start_scale=scale)
         fit = sirens.fit(
@@ -94,18 +94,20 @@ def main(config):
         "photographs": fit_grid.reduced(photos, (64,))[64],
     }
     tuned_on = np.float32(cifar10.val.images[:TUNED_ON]) / 255
+    settings = {name: getattr(config, name) for name in ("width", "depth", "steps")}
+    run = Run(config.out, settings, data_fingerprint=cifar10.fingerprint)
     rows, curves = [], {}
     total = len(SCALES) * (len(RATES) + len(tests))
     print(f"{total} fits of {config.steps:,} steps; finished ones in {config.out}", flush=True)
     with Progress(total, "fit") as progress:
         for scale in SCALES:
             last = {
-                rate: fitted(config, "val", scale, rate, tuned_on, (1000,), progress)["psnr"][0][-1]
+                rate: fitted(config, run, "val", scale, rate, tuned_on, (1000,), progress)
                 for rate in RATES
             }
-            rate = max(last, key=last.get)
+            rate = max(last, key=lambda rate: last[rate]["psnr"][0][-1])
             for name, images in tests.items():
-                found = fitted(config, name, scale, rate, images, config.seeds, progress)
+                found = fitted(config, run, name, scale, rate, images, config.seeds, progress)
                 curves[name, scale] = found
                 reached = [steps_to(TARGET, found["steps"], psnr) for psnr in found["psnr"]]
                 rows.append(

@@ -1,6 +1,7 @@
 """The sweep's experiment, rehearsed at tiny size, and its GPU command lines read."""
 
 import csv
+import dataclasses
 import shlex
 
 import pytest
@@ -104,3 +105,10 @@ def test_speeds_are_of_the_chosen_networks_of_a_sweep(tmp_path, monkeypatch):
     assert [path.stem for path in chosen] == ["neurons-d0.7-s0"]
     with pytest.raises(UserError, match="no finished sweep"):
         prune_speed.networks(config, tmp_path / "gone")
+    config = dataclasses.replace(config, run=tmp_path, batches=(1,), rounds=2, images=20)
+    found = prune_speed.main(dataclasses.replace(config, results=tmp_path / "results"), "digits")
+    top1 = {(row["name"], row["engine"]): row["top1"] for row in found["rows"]}
+    assert {name for name, _ in top1} == {"dense", "neurons-d0.7"}
+    assert top1["neurons-d0.7", "eager"] == chosen[next(iter(chosen))]
+    assert 0 <= top1["neurons-d0.7", "int8"] <= 1
+    assert (tmp_path / "results" / "prune_speed_digits.png").exists()
