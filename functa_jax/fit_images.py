@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from groundfloor import checks, cli, tables
-from groundfloor.checks import Count, CountOrZero, Interval, Name, Positive, Seed
+from groundfloor.checks import AtLeastTwo, Count, CountOrZero, Interval, Name, Positive, Seed
 from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import Run, counted, duration, read_json, run_folder, write_json
@@ -42,7 +42,7 @@ class Config(DataConfig):
     path of a folder of images or of a .npy or .npz file."""
     images: tuple[CountOrZero, ...] = (0, 1)
     """Which images: rows of its train split."""
-    sizes: tuple[Count, ...] = (32, 64)
+    sizes: tuple[AtLeastTwo, ...] = (32, 64)
     """Shorter sides in pixels that images are reduced to, by area means."""
     widths: tuple[Count, ...] = (16, 32, 64)
     """Units in each sine layer."""
@@ -56,7 +56,8 @@ class Config(DataConfig):
     w0: Positive = 30.0
     """Frequency of the sine layers, sin(w0 x); coordinates are in [0, 1]."""
     start_scale: Positive = 1.0
-    """What the initial weights of all layers but the last are multiplied by."""
+    """What the initial weights of all layers but the last are multiplied by; not in the
+    comparison."""
     points: Count | None = None
     """Random pixels per step; none uses all."""
     seeds: tuple[Seed, ...] = (0,)
@@ -184,6 +185,8 @@ def load_beside(config):
         return None, None
     folder = _beside(config)
     functa = load(folder) if config.run or (folder / "functa.npz").exists() else None
+    if functa and not functa.of_images:
+        raise UserError(f"{folder} is a functa of {functa.config.modality}, not of images")
     beside = replace(config, dataset=config.compare, resolution=None)
     data = beside.load(size=functa.resolution if functa else None)
     if len(data.val) == 0 or len(data.test) == 0:

@@ -28,6 +28,7 @@ TEMPLATES = Path(__file__).with_name("viewer")
 IN_WORKER = ("kernel.js", "decoder.js", "worker.js")
 IN_PAGE = (
     "data.js",
+    "colours.js",
     "workers.js",
     "state.js",
     "pictures.js",
@@ -128,10 +129,12 @@ def originals(functa, run, functaset, rows, data_dir=None):
         return None, str(error)
     place = {int(number): i for i, number in enumerate(data.test.ids)}
     ids = functaset.test.ids[rows].tolist()
-    if data.fingerprint != made_from["data_fingerprint"] or not place.keys() >= set(ids):
+    if data.fingerprint != made_from.get("data_fingerprint") or not place.keys() >= set(ids):
         return None, f"{data.name} is not what the functaset was made from"
     values = data.test.values[[place[number] for number in ids]]
     if values.dtype != np.uint8:
+        if values.min() < 0 or values.max() > 1:
+            return None, "its values leave [0, 1]"
         values = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
     return values, None
 

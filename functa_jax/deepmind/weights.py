@@ -58,9 +58,10 @@ def load_modulations(path, functa=None):
 def save_weights(functa, path):
     """Write a Functa as DeepMind's code reads it: one pickle of dicts and NumPy arrays.
 
-    load_weights gives the parameters back bit for bit; metadata is lost. Raises UserError for what
-    the format cannot express: images that are not square, grids of cells, rates of their own for
-    each step, Gauss-Newton steps, rays other than those of their scenes.
+    load_weights gives the parameters back bit for bit; metadata, fit_points and lbfgs_steps are
+    lost. Raises UserError for what the format cannot express: images that are not square, grids of
+    cells, rates of their own for each step, Gauss-Newton steps, rays other than those of their
+    scenes.
     """
     from functa_jax.model import siren
 
@@ -198,7 +199,7 @@ def as_functaset(contents, source, functa):
     def split(rows):
         latents, psnr = np.array(rows["modulation"], np.float64), np.float32(rows["psnr"])
         n, size = latents.shape
-        if psnr.shape != (n,) or (functa is not None and functa.config.latent_dim != size):
+        if psnr.shape != (n,) or (functa is not None and functa.config.latent_shape != (size,)):
             raise ValueError(f"{latents.shape} latents do not fit the PSNRs, or the weights")
         latents = np.float32(latents - offset)
         return Latents(latents, np.full(n, -1, np.int64), np.arange(n), psnr)

@@ -1,13 +1,14 @@
 """A decoder for one vector that starts as PCA: PCA's picture of a latent, and what it lacks.
 
-    picture(z) = mean + z B,        f(x; z) = (picture(z) + refine(z S^-1 B))(x)
+    picture(z) = mean + z B,        f(x; z) = (picture(z) + refine((C h w / L)^(1/2) z S^-1 B))(x)
 
 B holds the first L principal components of the training images, S the standard deviations of the
-images along them, so that refine sees a picture whose components are all of equal size. It is a
-SIREN of the pixels' neighbourhoods: `depth` convolutions of 3 x 3, h <- sin(w0 (W * h + b)), the
-last one linear. That starts at zero, and latents start at (image - mean) B', so that before
-training and without steps of the inner loop f is PCA. The convolutions learn what usually goes with
-the components that are there: edges, above all. PCA itself is not trained.
+images along them, so that refine sees a picture whose components are all of equal size and whose
+pixels have variance 1. It is a SIREN of the pixels' neighbourhoods: `depth` convolutions of 3 x 3,
+h <- sin(w0 (W * h + b)), the last one linear. That starts at zero, and latents start at
+(image - mean) B', so that before training and without steps of the inner loop f is PCA. The
+convolutions learn what usually goes with the components that are there: edges, above all. PCA
+itself is not trained.
 Between the centres of pixels colours are interpolated linearly.
 
 Shapes: L latent size, h x w pixels of C colours, flat in B; N points.

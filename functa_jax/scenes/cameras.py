@@ -48,6 +48,16 @@ def turntable(views, elevation=0.35, distance=DISTANCE):
     return np.stack([ring * np.cos(angle), ring * np.sin(angle), np.full(views, height)], -1)
 
 
+def seen_from(rays, side):
+    """(distance, focal) of the cameras of rays (..., 6), of square pictures of so many pixels: how
+    far from the middle they are, the median, and their focal length in widths of a picture."""
+    corner = 0.5 - 0.5 / side
+    distance = np.median(np.linalg.norm(rays[..., :3], axis=-1))
+    # Of directions (x, y, -1), however they are turned, that of a corner is the longest.
+    longest = np.square(rays[..., 3:], dtype=np.float64).sum(-1).max()
+    return float(distance), float(corner * np.sqrt(2 / (longest - 1)))
+
+
 def rays(poses, side, focal=FOCAL):
     """Rays float32 (n, side * side, 6) = origin, direction, of square pictures, row by row.
 

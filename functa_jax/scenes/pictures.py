@@ -47,8 +47,9 @@ def turntable(path, functa, data, scenes=6, instances=None):
     """
     lattice, test = data.lattice, data.test.take(_spread(data.test, scenes))
     side, given = lattice[1], split_views(lattice[0])[0][:SHOWN]
-    poses = cameras.look_at(cameras.turntable(FRAMES))
-    rays = cameras.rays(poses, side).reshape(-1, 6)
+    distance, focal = cameras.seen_from(test.coords, side)
+    poses = cameras.look_at(cameras.turntable(FRAMES, distance=distance))
+    rays = cameras.rays(poses, side, focal).reshape(-1, 6)
     rows = {} if instances is None else {"truth": true_views(test, poses, side, instances)}
     found = functa.decode(novel.latents(functa, test, lattice, given), coords=rays)
     found = np.clip(found.reshape(len(test), FRAMES, side, side, 3), 0, 1)

@@ -59,8 +59,8 @@ def body(label, number, seed=0):
 
 
 def split_views(views):
-    """(given, novel): numbers of the views that may be given at test, the most different ones
-    first, and of those never given, every fourth."""
+    """(given, novel): numbers of the views that may be given at test, of `cameras.spiral` the most
+    different ones first (of other cameras some order), and of those never given, every fourth."""
     novel = np.arange(2, views, 4)
     rest = np.setdiff1d(np.arange(views), novel)
     places = cameras.spiral(views, distance=1.0)[rest]

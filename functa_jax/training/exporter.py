@@ -75,7 +75,7 @@ def data_of(
     if not isinstance(name or own, str):
         raise UserError(f"{run} does not say which data set (--dataset) it was trained on")
     images = side = known = None
-    if name in (None, own):
+    if name in (None, own, functa.metadata.get("data")):
         known = functa.metadata.get("data_fingerprint")
         images, side = settings.get("images"), settings.get("resolution")
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)

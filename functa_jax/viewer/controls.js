@@ -36,7 +36,7 @@ async function drawGallery() {
 
 function slider(parent, name, changed) {
   const label = document.createElement("label"), caption = document.createElement("span");
-  const input = document.createElement("input"), output = document.createElement("output");
+  const input = document.createElement("input"), output = document.createElement("span");
   label.className = "slider";
   caption.textContent = name;
   input.type = "range";

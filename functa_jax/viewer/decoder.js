@@ -1,4 +1,4 @@
-/* The decoder: the modulated SIREN of functa_jax/siren.py, at any points, for one latent.
+/* The decoder: the modulated SIREN of functa_jax/model/siren.py, at any points, for one latent.
 
    A latent is a vector (L) or a grid of cells (s, s, L), flat and row-major. A linear map turns it
    (or a cell with its neighbours) into modulations, a shift and perhaps a scale for each unit of

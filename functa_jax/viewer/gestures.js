@@ -31,6 +31,7 @@ picture.addEventListener(
 const fingers = new Map(); // pointer id -> (v, u) on the canvas
 let moved = 0;
 picture.addEventListener("pointerdown", (event) => {
+  if (event.button) return; // the left one, or a finger
   picture.setPointerCapture(event.pointerId);
   if (!fingers.size) moved = 0;
   fingers.set(event.pointerId, at(event));
@@ -50,11 +51,12 @@ picture.addEventListener("pointermove", (event) => {
 });
 for (const kind of ["pointerup", "pointercancel"]) {
   picture.addEventListener(kind, (event) => {
-    fingers.delete(event.pointerId);
+    if (!fingers.delete(event.pointerId)) return;
     if (kind === "pointerup" && moved < 0.01 && config.grid) pickCell(...at(event));
   });
 }
 picture.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
   const { top, left, size } = state.view, middle = [top + size / 2, left + size / 2];
   const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
   if (step) look(size, middle[0] + (step[0] * size) / 8, middle[1] + (step[1] * size) / 8);

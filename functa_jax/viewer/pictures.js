@@ -35,7 +35,7 @@ async function render() {
     });
   };
   const measured = async () => {
-    if (native) return;
+    if (native) return drawNative(); // over strips that came after the box was ticked
     const image = await decode(now, HEIGHT, WIDTH, true, number);
     if (!image || now !== latent || number !== state.slice) return;
     native = image;
@@ -139,6 +139,7 @@ function describe() {
     const held = "AB".split("").filter((_, end) => state.ends[end] === i).join(" ");
     if (held) button.dataset.end = held;
     else delete button.dataset.end;
+    button.setAttribute("aria-pressed", Boolean(held));
   }
 }
 

@@ -93,14 +93,7 @@ async function decode(latent, rows, columns, urgent = true, number = Math.floor(
 function painted(colours, rows, columns, white = 1) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [columns, rows];
-  const image = new ImageData(columns, rows);
-  for (let p = 0; p < rows * columns; p++) {
-    for (let c = 0; c < 3; c++) {
-      const channel = CHANNELS < 3 ? Math.min(c, CHANNELS - 1) : c;
-      image.data[4 * p + c] = Math.round((255 / white) * colours[p * CHANNELS + channel]);
-    }
-    image.data[4 * p + 3] = 255;
-  }
+  const image = new ImageData(shades(colours, CHANNELS, white), columns, rows);
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }

@@ -1,6 +1,7 @@
 """Single-image fits through their command line: grid, comparison, resuming, users' mistakes."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from functa_jax.model import siren
 from functa_jax.single import comparison, fit_figures, fit_grid, sirens
 from groundfloor import cli, plots, runs
 from groundfloor.data import datasets
+from groundfloor.data.functions import lattice_points
 from groundfloor.runs import Stopping
 from tests.refusals import refusal
 
@@ -331,13 +333,19 @@ def test_a_mistake_is_one_line_before_any_work(args, message, tmp_path, capsys, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["another command's", "another data set's"])
+@pytest.mark.parametrize("kind", ["another command's", "another data set's", "sounds"])
 def test_a_run_of_another_kind_is_refused(kind, functa, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     if kind == "another command's":
         (tmp_path / "other" / "config.json").write_text("{}")
         message = "not a run of functa_jax"
+    elif kind == "sounds":
+        model = dataclasses.replace(MODEL, inputs=1, modality="sound")
+        params = jax.tree.map(np.asarray, siren.init(model, 0))
+        points = lattice_points(20)
+        Functa(model, params, (20,), coords=points).save(tmp_path / "other" / "functa.npz")
+        message = "other is a functa of sound, not of images"
     else:
         params = jax.tree.map(np.asarray, siren.init(MODEL, 0))
         metadata = {"data": "mnist"}

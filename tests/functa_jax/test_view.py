@@ -181,6 +181,23 @@ def test_other_images_are_not_taken_for_originals(run):
     assert images is None and "digits is not what the functaset was made from" in reason
 
 
+def test_values_beyond_black_and_white_are_no_originals(tmp_path):
+    values = RANDOM.uniform(-0.4, 1.4, (40, 16, 1)).astype(np.float32)
+    np.savez(tmp_path / "own.npz", values=values, coords=lattice_points(4, 4))
+    data = files.load(tmp_path / "own.npz")
+    about = {"data": data.name, "data_fingerprint": data.fingerprint}
+    config = ModelConfig(1, width=8, depth=3, latent_dim=4, modality="functions")
+    functa = replace(functa_of(config, (4, 4)), metadata=about, coords=lattice_points(4, 4))
+    splits = {name: getattr(data, name) for name in SPLITS}
+    latents = {
+        name: Latents(latents_of(config, len(part)), part.labels, part.ids, np.zeros(len(part)))
+        for name, part in splits.items()
+    }
+    functaset = Functaset(**latents, mean=np.zeros(4), std=np.ones(4), metadata=about)
+    images, reason = view.originals(functa, tmp_path / "functa.npz", functaset, [0, 1])
+    assert images is None and reason == "its values leave [0, 1]"
+
+
 # ---- refusals ----
 
 

@@ -44,6 +44,12 @@ def test_turned_poses_have_turned_rays():
     np.testing.assert_allclose(turned.reshape(expected.shape), expected, atol=1e-6)
 
 
+def test_what_scenes_are_seen_from_is_found_in_their_rays():
+    poses = cameras.look_at(cameras.spiral(7, distance=4.0))
+    found = cameras.seen_from(cameras.rays(poses, 5, 0.7).reshape(-1, 6), 5)
+    np.testing.assert_allclose(found, (4.0, 0.7), rtol=1e-6)
+
+
 @pytest.mark.parametrize("positions", [cameras.spiral(24), cameras.turntable(6)])
 def test_positions_lie_on_the_sphere(positions):
     np.testing.assert_allclose(np.linalg.norm(positions, axis=-1), cameras.DISTANCE)

@@ -13,6 +13,7 @@ from py_mini_racer import MiniRacer
 from functa_jax import view
 from functa_jax.model import siren
 from functa_jax.model.config import ModelConfig
+from groundfloor import plots
 from tests.functa_jax.random_functa import RANDOM, functa_of, latents_of
 
 # The width is no multiple of four, which the kernel's panels are; nor 70 of 32, its blocks.
@@ -39,6 +40,7 @@ KINDS = {
     },
 }
 POINTS = RANDOM.random((70, 2))
+SCRIPTS = ("kernel.js", "decoder.js", "colours.js")
 
 
 def colours_at(functa, latents, points):
@@ -59,7 +61,7 @@ def expectation(kind):
 @pytest.fixture(scope="module")
 def v8():
     with contextlib.closing(MiniRacer()) as engine:
-        scripts = [(view.TEMPLATES / name).read_text() for name in ("kernel.js", "decoder.js")]
+        scripts = [(view.TEMPLATES / name).read_text() for name in SCRIPTS]
         engine.eval("\n".join(scripts))
         engine.eval(
             """
@@ -74,6 +76,9 @@ def v8():
             function decode(latent, points) {
               decoder.setLatent(Float32Array.from(latent));
               return JSON.stringify(Array.from(decoder.colours(Float64Array.from(points))));
+            }
+            function shaded(values, channels, white) {
+              return JSON.stringify(Array.from(shades(Float64Array.from(values), channels, white)));
             }"""
         )
         yield engine
@@ -167,3 +172,14 @@ def test_sine_is_the_sine(v8):
     x = np.concatenate([np.linspace(-300, 300, 2001), np.pi * np.arange(-9, 9) / 2])
     found = json.loads(v8.eval(f"JSON.stringify({json.dumps(x.tolist())}.map(sine))"))
     np.testing.assert_allclose(found, np.sin(x), atol=1e-7)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("white", [1, 255])
+def test_channels_become_the_colours_of_the_other_pictures(v8, channels, white):
+    values = RANDOM.uniform(-0.2, 1.2, (6, channels)) * white
+    shown = json.loads(v8.call("shaded", values.ravel().tolist(), channels, white))
+    expected = 255 * plots.as_rgb(np.clip(values / white, 0, 1))
+    shown = np.reshape(shown, (6, 4))
+    np.testing.assert_allclose(shown[:, :3], expected, atol=0.5 + 1e-9)
+    assert (shown[:, 3] == 255).all()
