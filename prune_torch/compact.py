@@ -252,4 +252,4 @@ def latency(models, inputs, rounds=20):
 def _finish(model, inputs):
     model(inputs)
     if inputs.device.type != "cpu":  # accelerators return at once
-        torch.accelerator.synchronize()
+        torch.accelerator.synchronize(inputs.device)

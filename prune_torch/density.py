@@ -97,7 +97,8 @@ def shared_out(sizes, weights, count):
     while True:
         free = [n for n in sizes if n not in full]
         left = count - sum(sizes[n] for n in full)
-        scale = left / sum(weights[n] * sizes[n] for n in free) if free else 0.0
+        whole = sum(weights[n] * sizes[n] for n in free)
+        scale = left / whole if whole else 0.0
         over = [n for n in free if scale * weights[n] > 1]
         if not over:
             break

@@ -5,8 +5,8 @@
 
 A method's masks at twenty levels are added up, a byte a weight: importance is the number of levels
 that keep it. So `load` at these levels gives the masks of the method, if they are nested; in
-between, and of equals, the largest weights. Where groups go, heads and neurons of which nothing is
-left are cut out. Nothing is trained after that. (After SnapViT, arXiv 2510.17700, which keeps
+between, and of equals, the largest weights. Where groups go, they go whole, the smallest of equals
+first, and are cut out. Nothing is trained after that. (After SnapViT, arXiv 2510.17700, which keeps
 importances of heads and neurons.)
 """
 
@@ -17,7 +17,8 @@ import torch
 from groundfloor.errors import UserError, reading
 from optim_torch.dessilbi import structure
 from prune_torch import compact, density, pack
-from prune_torch.methods import METHODS
+from prune_torch.methods import METHODS, base
+from prune_torch.methods.structured import Structured, group_sums
 from prune_torch.network import stored
 
 KEY = "prune_torch.elastic"  # in a file's metadata: JSON of "prunable" and "structured"
@@ -67,7 +68,8 @@ def save(model, importances, path, *, prunable="blocks", structured=False):
 
 def load(path, level, device="cpu"):
     """The network of an elastic file at a density: round(level * all) parameters are nonzero; if
-    it is structured, dead heads and neurons are cut out, with their biases; in evaluation mode.
+    it is structured, as many heads and neurons as fit into that stay and the others are cut out,
+    with their biases; in evaluation mode.
 
     Raises UserError, naming the file, for a density that it cannot have (above that of its network,
     too, which may be sparse already) and for files without importances.
@@ -90,8 +92,53 @@ def load(path, level, device="cpu"):
     most = sum(int(parameter.count_nonzero()) for parameter in parameters.values())
     if count > most and not facts["structured"]:
         raise UserError(f"{path}: density {level:g} asks for {count:,} weights, it has {most:,}")
-    structure.apply(parameters, density.top_masks(scores, count))
-    return compact.compact(model) if facts["structured"] else model
+    if not facts["structured"]:
+        structure.apply(parameters, density.top_masks(scores, count))
+        return model
+    most = max(int(tensors[f"{name}.importance"].max()) for name in parameters)
+    needed = sum(one >= level for one in LEVELS[-most:])  # a group of the level above has as much
+    masks = Whole(model, parameters, scores, count, needed).masks(count)
+    structure.apply(dict(model.named_parameters()), masks)
+    return compact.compact(model)
+
+
+class Whole(Structured):
+    """Heads and neurons by the scores of their weights, as in an elastic file."""
+
+    def __init__(self, model, parameters, scores, count, needed):
+        """scores: dict of name -> tensor as of `_score`; count: prunable weights that stay; needed:
+        importance below which no group stays."""
+        held = {name: parameter.detach() != 0 for name, parameter in parameters.items()}
+        cell = base.Cell(
+            task=None,
+            model=model,
+            parameters=parameters,
+            count=count,
+            steps=0,
+            whole=0,
+            rate=0.0,
+            decay=0.0,
+            seed=0,
+            held=held,
+        )
+        super().__init__(cell)
+        self.given, self.needed = scores, needed
+
+    def chosen(self, scores, count):
+        return super().chosen(scores, count) & (scores >= self.needed)
+
+    def scores(self):
+        found = []
+        for block in self.blocks:
+            names, params, grouping = block
+            pairs = zip(names, params, strict=True)
+            of_weights = [
+                self.given[n].clamp(min=0) if n in self.given else torch.zeros_like(p).double()
+                for n, p in pairs
+            ]
+            sizes = torch.tensor(self._sizes(block)).clamp(min=1)
+            found.append(group_sums(of_weights, grouping) / sizes.to(of_weights[0]))
+        return found
 
 
 def _score(importance, parameter):

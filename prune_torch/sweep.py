@@ -90,8 +90,8 @@ class Config(Output, DataConfig):
     decay: NotNegative = 0.01
     """Weight decay of matrices."""
     distil: tuple[Share, ...] = (0.0,)
-    """Weights of distillation from the dense network in the recovery, each a sweep of its own; 0
-    uses labels alone."""
+    """Weights of distillation from the dense network in the recovery, each a sweep of its own, with
+    a pass of that network more in each step; 0 uses labels alone."""
     merge: tuple[CountOrZero, ...] | None = None
     """Token merging, for the picture of accuracy against compute: tokens merged in each block of
     the dense network; default 0 1 2 4 8, as far as there are tokens."""

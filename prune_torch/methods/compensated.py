@@ -24,10 +24,18 @@ class OneShot(Structured):
     def scores(self):
         """One score a group, by weight: what going costs the block's output."""
         return [
-            self.costs(params[-1].detach().double(), self._moments(names[-1])[1], grouping.count)
+            self.costs(self._scaled(names[-1]), self._moments(names[-1])[1], grouping.count)
             / self._weights((names, params, grouping))
             for names, params, grouping in self.blocks
         ]
+
+    def _scaled(self, name):
+        """A block's last matrix with what LayerScale multiplies its output by, float64."""
+        _, number, branch, *_ = name.split(".")
+        block = self.cell.model.blocks[int(number)]
+        scale = getattr(block.ls1 if branch == "attn" else block.ls2, "gamma", None)
+        weight = self.cell.model.get_parameter(name).detach().double()
+        return weight if scale is None else weight * scale.detach().double()[:, None]
 
     def costs(self, weight, covariance, count):
         """(groups,) of W (rows, columns) and the covariance of its inputs, float64; the columns of

@@ -26,10 +26,13 @@ class DessiLBIPath(Method):
 
     def optimizer(self):
         cell = self.cell
-        twentieth = sum(p.numel() for p in cell.parameters.values()) // 20
-        lowest = smallest(cell.parameters, twentieth)
+        entries = sum(p.numel() for p in cell.parameters.values())
+        held = sum(self.sizes().values())
+        lowest = smallest(cell.parameters, entries - held + held // 20)
         nu = finetune.total_rate(cell.steps, cell.whole, cell.rate) / FORGOTTEN
         rest = [(n, p) for n, p in cell.model.named_parameters() if n not in cell.parameters]
+        decaying = [(n, p) for n, p in rest if p.dim() == 2]  # as of all other methods
+        others = [(n, p) for n, p in rest if p.dim() != 2]
         optimizer = DessiLBI(
             [
                 {
@@ -37,7 +40,8 @@ class DessiLBIPath(Method):
                     "penalty": "l1",
                     "weight_decay": cell.decay,
                 },
-                {"params": rest, "penalty": "none", "weight_decay": 0.0},
+                {"params": decaying, "penalty": "none", "weight_decay": cell.decay},
+                {"params": others, "penalty": "none", "weight_decay": 0.0},
             ],
             cell.rate,
             base=torch.optim.AdamW,
@@ -45,7 +49,7 @@ class DessiLBIPath(Method):
             lr_gamma=SPEED * nu,
             threshold=SPEED * lowest * cell.steps,
         )
-        optimizer.warm_start(STARTED)
+        optimizer.warm_start(STARTED * held / entries)
         return optimizer
 
     def start(self, optimizer):

@@ -11,6 +11,7 @@ from prune_torch.methods.structured import GroupLasso
 from prune_torch.protocol import finetune
 
 HALVINGS = 60  # of the interval that holds the root
+SMALLEST = 1e-9  # of the largest norm: what is below is zero, or halving would end before the root
 
 
 class GroupEnvelope(GroupLasso):
@@ -30,7 +31,7 @@ class GroupEnvelope(GroupLasso):
         for block in self.blocks:
             _, params, grouping = block
             norms.append(grouping.norms([p.detach() for p in params]))
-            sizes.append(torch.full_like(norms[-1], self._weights(block)))
+            sizes.append(torch.tensor(self._sizes(block)).clamp(min=1).to(norms[-1]))
         strength = self.optimizer_used.param_groups[0]["lr"] * self.strength
         budget = max(0, self.cell.count - self._untouched())
         factors = shrinkage(torch.cat(norms), torch.cat(sizes), budget, strength)
@@ -48,6 +49,7 @@ def shrinkage(norms, sizes, budget, strength):
     budget is met: a root, found by halving.
     """
     levels = norms.double() / sizes.double().sqrt()
+    levels = levels.where(levels > SMALLEST * levels.max(), 0.0)
     if float(sizes.sum()) <= budget:
         return torch.full_like(norms, 1 / (1 + strength))
     if not budget or not levels.any():

@@ -14,13 +14,13 @@ class Gradual(Method):
 
     def start(self, optimizer):
         self.now = {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}
-        self.all = sum(p.numel() for p in self.cell.parameters.values())
+        self.first = sum(self.sizes().values())
         self.handle = structure.hold(optimizer, self.cell.parameters, self.now)
 
     def after_step(self, step):
         if (step + 1) % self.every == 0:
             # The last cut comes early enough for the search to end trained.
-            count = cubic(step, 0.8 * self.cell.steps, self.all, self.cell.count)
+            count = cubic(step, 0.8 * self.cell.steps, self.first, self.cell.count)
             shrink(self.now, self.cell.parameters, round(count))
 
     def finish(self):

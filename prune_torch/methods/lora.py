@@ -65,8 +65,8 @@ class LoRAPrune(Method):
     def after_step(self, step):
         for name, weight in self.cell.parameters.items():
             self.adapted[name].remember(weight.detach())
-        total = sum(p.numel() for p in self.cell.parameters.values())
-        count = cubic(step, 0.8 * self.cell.steps, total, self.cell.count)
+        first = sum(self.sizes().values())
+        count = cubic(step, 0.8 * self.cell.steps, first, self.cell.count)
         for name, mask in self.masks(round(count)).items():
             self.adapted[name].mask.copy_(mask)
 

@@ -33,8 +33,9 @@ class MagnitudeFloor(Method):
 
     def masks(self, count):
         scores = magnitudes(self.cell.parameters)
-        share = min(FLOOR, count / sum(score.numel() for score in scores.values()))
-        counts = {name: int(share * score.numel()) for name, score in scores.items()}
+        sizes = self.sizes()
+        share = min(FLOOR, count / max(1, sum(sizes.values())))
+        counts = {name: int(share * size) for name, size in sizes.items()}
         for name, mask in density.layer_masks(scores, counts).items():
             scores[name] = torch.where(mask, torch.inf, scores[name])
         return density.top_masks(scores, count)

@@ -71,8 +71,8 @@ class MovementHard(Scored):
 
     def after_step(self, step):
         scores = self.scores()
-        total = sum(score.numel() for score in scores.values())
-        count = cubic(step, 0.8 * self.cell.steps, total, self.cell.count)
+        first = sum(self.sizes().values())
+        count = cubic(step, 0.8 * self.cell.steps, first, self.cell.count)
         for name, mask in self.top_masks(scores, round(count)).items():
             self.maskings[name].mask.copy_(mask)
 
@@ -96,12 +96,12 @@ class MovementSoft(Scored):
 
     def after_step(self, step):
         scores = self.scores()
-        total = sum(score.numel() for score in scores.values())
-        wanted = cubic(step, 0.8 * self.cell.steps, total, self.cell.count)
-        kept = sum(int((score > self.cut).sum()) for score in scores.values())
-        self.cut += SCORE_RATE if kept > wanted else -SCORE_RATE
-        for name, score in scores.items():
-            self.maskings[name].mask.copy_(score > self.cut)
+        first = sum(self.sizes().values())
+        wanted = cubic(step, 0.8 * self.cell.steps, first, self.cell.count)
+        masks = self.allowed({name: score > self.cut for name, score in scores.items()})
+        self.cut += SCORE_RATE if sum(map(torch.sum, masks.values())) > wanted else -SCORE_RATE
+        for name in scores:
+            self.maskings[name].mask.copy_(scores[name] > self.cut)
 
 
 class Supermask(Scored):

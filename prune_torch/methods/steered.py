@@ -23,17 +23,15 @@ class Steered:
     def after_step(self, step):
         super().after_step(step)
         gap = self.kept() - self.wanted(step)
-        self.penalty *= math.exp(GAIN / self.cell.steps * gap / self.prunable())
-
-    def prunable(self):
-        return sum(p.numel() for p in self.cell.parameters.values())
+        self.penalty *= math.exp(GAIN / self.cell.steps * gap / sum(self.sizes().values()))
 
     def kept(self):
         """How many prunable weights are not zero."""
         return sum(int(p.count_nonzero()) for p in self.cell.parameters.values())
 
     def wanted(self, step):
-        return cubic(step, 0.8 * self.cell.steps, self.prunable(), self.cell.count)
+        first = sum(self.sizes().values())
+        return cubic(step, 0.8 * self.cell.steps, first, self.cell.count)
 
 
 class SteeredL1(Steered, ProximalL1):
@@ -63,17 +61,17 @@ class SteeredDessiLBI(DessiLBIPath):
 
     @torch.no_grad()
     def after_step(self, step):
-        sizes = torch.cat([size.flatten() for size in self.sizes().values()])
-        going = len(sizes) - self.cell.count
-        level = float(sizes.kthvalue(going).values) if going else 0.0
+        levels = torch.cat([level.flatten() for level in self.levels().values()])
+        going = len(levels) - self.cell.count
+        level = float(levels.kthvalue(going).values) if going else 0.0
         self.path.param_groups[0]["threshold"] = level
         for parameter in self.cell.parameters.values():
             state = self.path.state[parameter]
             state["gamma"].copy_(torch.nn.functional.softshrink(state["v"], level))
 
-    def sizes(self):
+    def levels(self):
         """|V| of every prunable parameter: dict of name -> tensor."""
         return {n: self.path.state[p]["v"].abs() for n, p in self.cell.parameters.items()}
 
     def finish(self):
-        self.scores = self.sizes()
+        self.scores = self.levels()

@@ -46,14 +46,17 @@ def flow(model, sizes):
     def scale(name):
         return sizes.get(name, 1.0)
 
-    x = sizes["patch_embed.proj.weight"].flatten(1).sum(1)
+    x = scale("norm_pre.weight") * sizes["patch_embed.proj.weight"].flatten(1).sum(1)
     for i, block in enumerate(model.blocks):
         at = f"blocks.{i}"
         y = scale(f"{at}.norm1.weight") * x
         q, k, v = sizes[f"{at}.attn.qkv.weight"].chunk(3)
         # Softmax over equal tokens hands on v; the factor, 1, gives q and k v's flow. It ends
         # there: handed on to x three times over, it would favour the first blocks beyond measure.
-        match = (q @ y.detach() * (k @ y.detach())).view(block.attn.num_heads, -1).sum(1, True)
+        queries, keys = ((m @ y.detach()).view(block.attn.num_heads, -1) for m in (q, k))
+        queries = scale(f"{at}.attn.q_norm.weight") * queries
+        keys = scale(f"{at}.attn.k_norm.weight") * keys
+        match = (queries * keys).sum(1, True)
         heads = (v @ y).view(len(match), -1) * (match / match.detach().clamp(min=TINY))
         x = x + scale(f"{at}.ls1.gamma") * (sizes[f"{at}.attn.proj.weight"] @ heads.flatten())
         hidden = sizes[f"{at}.mlp.fc1.weight"] @ (scale(f"{at}.norm2.weight") * x)

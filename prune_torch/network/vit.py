@@ -25,7 +25,13 @@ def build(config, classes):
     do not fit, and a new head that nothing would train.
     """
     if config.from_sparse is not None:
-        return compact.load(config.from_sparse)
+        model = compact.load(config.from_sparse)
+        if any(isinstance(module, compact.Constant) for module in model.modules()):
+            raise UserError(
+                f"{config.from_sparse} has lost a whole attention or MLP: --from-sparse needs a "
+                "part of each"
+            )
+        return model
     torch.manual_seed(seeds.fold(config.seed, "weights"))
     arguments = {"num_classes": classes, **config.model_args}
     if config.mean_pool:

@@ -84,7 +84,7 @@ class Bench:
         released_file = None if self.config.retrain else released.matching(settings)
         if released_file:
             settings["released"] = content_hash(released_file)
-        path = folder / f"dense-{digest(settings)}.safetensors"
+        path = same_network(folder, settings) or folder / f"dense-{digest(settings)}.safetensors"
         if not path.exists():
             if released_file:
                 self.model.load_state_dict(released.state(released_file))
@@ -140,6 +140,17 @@ class Bench:
             facts["content"] = content_hash(temporary)
             write_json(path.with_suffix(".json"), facts)
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+
+
+def same_network(folder, settings):
+    """The dense network in a run's folder that these settings made of these images, wherever the
+    images lay then; None if there is none."""
+    wanted = {key: value for key, value in settings.items() if key != "dataset"}
+    for path in sorted(folder.glob("dense-*.json")):
+        network, facts = path.with_suffix(".safetensors"), read_dict(path, "dense network")
+        if network.exists() and all(facts.get(key) == wanted[key] for key in wanted):
+            return network
+    return None
 
 
 def digest(settings):

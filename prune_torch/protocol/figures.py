@@ -187,15 +187,21 @@ def layers(path, rows):
         image = None
         for axis, (name, own) in zip(axes.flat, panels.items(), strict=False):
             own = _of_first_seed(own)
-            image = _heat(axis, [list(row["layers"].values()) for row in own], own)
+            columns = [_of_blocks(row["layers"]) for row in own]
+            image = _heat(axis, columns, own)
             axis.set_title(name, fontsize=7)
-            depth = max(1, len(own[0]["layers"]) // 4)  # qkv, proj, fc1 and fc2 in each block
+            depth = max(1, len(columns[0]) // 4)  # qkv, proj, fc1 and fc2 in each block
             axis.set_yticks(4 * np.arange(depth) - 0.5, range(depth))
             axis.grid(axis="y", color="white", alpha=0.7)
         _label(axes, panels, "density", None)
         picture.supylabel("block: qkv, proj, fc1, fc2", fontsize=8)
         if image:
             picture.colorbar(image, ax=axes, label="density of the layer", shrink=0.5)
+
+
+def _of_blocks(layers):
+    """Shares of the blocks' matrices, without patch embedding and head."""
+    return [share for name, share in layers.items() if name.startswith("blocks.")]
 
 
 def _of_first_seed(rows):

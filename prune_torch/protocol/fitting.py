@@ -21,6 +21,13 @@ def refuse_unfit(config, bench):
             f"{data.name} has {counted(data.num_classes, 'class', 'classes')}, "
             f"the model gives {model.num_classes}"
         )
+    if config.from_sparse is not None:
+        inside = density.prunable(model, config.prunable)
+        outside = {n: p for n, p in density.prunable(model, "matrices").items() if n not in inside}
+        if any(not parameter.all() for parameter in outside.values()):
+            raise UserError(
+                f"{config.from_sparse} was made with --prunable matrices: give it again"
+            )
     channels, taken = data.train.images.shape[3], bench.task.pixels.channels
     if channels not in (1, taken):  # grey is shown to all channels alike
         flag = "--in-chans" if "in_chans" in config.model_args else "--model-args in_chans"

@@ -113,3 +113,17 @@ def test_moments_are_those_of_the_inputs(bench):
     mean, covariance = method._moments(name)
     torch.testing.assert_close(mean, rows.mean(0))
     torch.testing.assert_close(covariance, torch.cov(rows.mT, correction=0))
+
+
+@pytest.mark.parametrize(("scale", "branch"), [("ls1", "attn"), ("ls2", "mlp")])
+def test_costs_are_of_the_output_that_layer_scale_leaves(bench, scale, branch):
+    model = tiny.bench(init_values=0.5).model
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        getattr(other.blocks[1], scale).gamma *= 3
+    plain, scaled = (Compensated(tiny.cell(bench, model=m)) for m in (model, other))
+    for (names, *_), old, new in zip(plain.blocks, plain.scores(), scaled.scores(), strict=True):
+        if f"blocks.1.{branch}" in names[-1]:
+            torch.testing.assert_close(new, 9 * old)
+        elif "blocks.0" in names[-1]:
+            torch.testing.assert_close(new, old)

@@ -146,3 +146,7 @@ def test_held_weights_stay_zero(base):
     handle.remove()
     optimizer.step()
     assert (layer.weight[~masks["weight"]] != 0).any()
+
+
+def test_nothing_is_shared_out_where_there_is_nothing():
+    assert density.shared_out({"a": 0, "b": 0}, {"a": 1.0, "b": 2.0}, 0) == {"a": 0, "b": 0}

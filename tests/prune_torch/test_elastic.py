@@ -7,6 +7,7 @@ import torch
 
 import prune_torch
 from groundfloor.errors import UserError
+from optim_torch.dessilbi import structure
 from prune_torch import compact, density, elastic
 from prune_torch.methods import METHODS
 from tests.prune_torch.sweeps import run
@@ -60,6 +61,26 @@ def test_a_sweep_writes_them_and_whole_groups_are_cut_out(tmp_path):
     )
     assert compact.parameters(small) < compact.parameters(large)
     assert density.count(prune_torch.load(tmp_path / "dessilbi-elastic.safetensors", 0.3))
+
+
+@pytest.mark.parametrize("name", ["neurons", "heads", "blocks"])
+def test_groups_stay_or_go_whole_as_the_method_has_it(bench, tmp_path, name):
+    method = METHODS[name](cell(bench))
+    path = tmp_path / "groups.safetensors"
+    importances = elastic.of_method(method, "blocks")
+    elastic.save(method.cell.model, importances, path, structured=True)
+    for level in (0.75, 0.85, 0.87):
+        method = METHODS[name](cell(bench, level))
+        own = method.masks(method.cell.count)
+        structure.apply(dict(method.cell.model.named_parameters()), own)
+        expected = compact.compact(method.cell.model)
+        found = prune_torch.load(path, density=level)
+        least = round(level * compact.parameters(bench.model))
+        assert compact.parameters(found) <= least
+        if level != 0.87:  # not one of the file's levels
+            state = found.state_dict()
+            for key, tensor in expected.state_dict().items():
+                torch.testing.assert_close(tensor, state[key])
 
 
 def test_without_a_density_it_is_the_network_before(bench, file):

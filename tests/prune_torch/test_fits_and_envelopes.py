@@ -124,6 +124,13 @@ def test_the_envelopes_map_has_the_least_objective(seed):
     )
 
 
+def test_groups_that_have_nearly_died_do_not_hide_the_others():
+    norms, sizes = torch.tensor([1.0, 0.5, 0.2, 1e-22]), torch.ones(4)
+    factors = shrinkage(norms, sizes, 2, 1e-3)
+    torch.testing.assert_close(factors[:3], shrinkage(norms[:3], sizes[:3], 2, 1e-3))
+    assert factors[3] == 0
+
+
 def test_the_envelope_at_its_ends():
     norms, ones = draw(6).abs(), torch.ones(6).double()
     whole = shrinkage(norms, ones, 6, 0.25)

@@ -122,6 +122,18 @@ def test_masks_do_not_see_scales_that_cancel(bench):
     assert all(torch.equal(first[n], second[n]) for n in first)
 
 
+def test_norms_after_the_embedding_and_of_queries_scale_as_their_weights_do():
+    model = tiny.bench(pre_norm=True, qk_norm=True).model
+    other, factors = copy.deepcopy(model), 2.0 ** torch.tensor([3, -5, 0, 7])
+    with torch.no_grad():
+        other.norm_pre.weight *= factors.repeat(3)
+        other.patch_embed.proj.weight /= factors.repeat(3).view(-1, 1, 1, 1)
+        for block in other.blocks:
+            block.attn.q_norm.weight *= factors
+            block.attn.qkv.weight[:12] /= factors.repeat(3)[:, None]
+    torch.testing.assert_close(scores_of(other), scores_of(model))
+
+
 def test_no_matrix_collapses(bench):
     model = scaled(
         bench.model, {"blocks.0.mlp.fc1.weight": 2**-20, "blocks.0.mlp.fc2.weight": 2**20}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import prune_torch
-from prune_torch import density
-from prune_torch.methods import METHODS
+from prune_torch import compact, density
+from prune_torch.methods import METHODS, gradual, lora, movement, steered
 from prune_torch.protocol import cells
 from tests.prune_torch.sweeps import run
 from tests.prune_torch.tiny import CONFIG
@@ -82,6 +82,38 @@ def test_networks_of_uneven_widths_go_on_too(tmp_path):
     assert rows[0]["exact"] and rows[0]["total"] == sum(
         p.numel() for p in prune_torch.load(file).parameters()
     )
+
+
+def test_lost_branches_and_zeros_elsewhere_are_refused(bench, tmp_path, capsys):
+    model = copy.deepcopy(bench.model)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        parameters["head.weight"].view(-1)[::2] = 0.0
+    compact.save(model, tmp_path / "head.safetensors")
+    with torch.no_grad():
+        for name in ("fc1.weight", "fc1.bias", "fc2.weight"):
+            parameters[f"blocks.0.mlp.{name}"].zero_()
+    compact.save(compact.compact(model), tmp_path / "lost.safetensors")
+    for name, said in (("head", "--prunable matrices"), ("lost", "a whole attention or MLP")):
+        words = ("--from-sparse", tmp_path / f"{name}.safetensors", "--densities", 0.9)
+        assert said in refusal(capsys, lambda words=words: run(tmp_path / "run", *words))
+
+
+def test_schedules_begin_at_what_is_there(sparse, monkeypatch):
+    firsts = []
+    for module in (gradual, movement, lora, steered):
+        monkeypatch.setattr(module, "cubic", lambda *args: firsts.append(args[2]) or args[3])
+    for name in ("gradual", "movement", "movement-soft", "lora", "l1-steered"):
+        key = cells.Key(name, 0.35, 0)
+        method = cells.method_of(sparse, key, copy.deepcopy(sparse.model))
+        optimizer = method.optimizer()
+        method.start(optimizer)
+        method.loss(method.cell.model, method.cell.task.batch(0, 0)).backward()
+        optimizer.step()
+        for step in range(10):
+            method.after_step(step)
+    left = sum(int(mask.sum()) for mask in sparse.held.values())
+    assert set(firsts) == {left}
 
 
 def test_what_is_no_network_of_ours_is_refused(tmp_path, capsys):
