@@ -11,7 +11,7 @@ import numpy as np
 
 from groundfloor import npz
 from groundfloor.data import pictures
-from groundfloor.data.split import PARTS, Split
+from groundfloor.data.split import PARTS, SPLIT_SEED, Split
 from groundfloor.errors import UserError
 from groundfloor.runs import counted
 
@@ -32,8 +32,9 @@ def read(path, resolution=None):
     """({"train": Split, ...}, number of classes, 0 without labels, digests of train) of a file.
 
     Images are uint8, or floats in [0, 1] that become such, (n, h, w) or (n, h, w, c); labels whole
-    numbers from 0 on, (n,) or (n, 1). ids count train's rows and then val's; test's from 0. The
-    digests, bytes, are of the stored images of train. resolution: as for `pictures.resized`.
+    numbers from 0 on, (n,) or (n, 1). ids count train's rows and then val's; test's from 0. Rows
+    with labels come in a fixed random order, so that the first ones are of all classes. The
+    digests, bytes by id, are of the stored images of train. resolution: as for `pictures.resized`.
     Raises UserError for all else.
     """
     if path.suffix.lower() == ".npy":
@@ -69,8 +70,13 @@ def read(path, resolution=None):
         labels = np.full(len(images), -1, np.int64)
         if labelled:
             labels = classes(f"{path}: {part}_labels", arrays[f"{part}_labels"], len(images))
-        first = len(splits["train"]) if part == "val" else 0
-        splits[part] = Split(images, labels, first + np.arange(len(images), dtype=np.int64))
+        ids = np.arange(len(images), dtype=np.int64)
+        if part == "val":
+            ids += len(splits["train"])
+        splits[part] = Split(images, labels, ids)
+        if labelled:
+            order = np.random.default_rng(SPLIT_SEED).permutation(len(images))
+            splits[part] = splits[part].take(order)
     shapes = {split.images.shape[1:] for split in splits.values()}
     if len(shapes) > 1:
         raise UserError(f"{path}: its splits differ in the size of images: {sorted(shapes)}")

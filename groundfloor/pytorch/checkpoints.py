@@ -1,12 +1,11 @@
 """Checkpoints of PyTorch runs; how they survive kills and damage: groundfloor/kept.py."""
 
 import io
-import pickle
 
 import torch
 
 from groundfloor import kept
-from groundfloor.errors import UserError, first_line, unreadable
+from groundfloor.errors import reading
 from groundfloor.runs import atomic
 
 
@@ -42,9 +41,5 @@ def read(path, device):
 
 
 def _loaded(path, source, device):
-    try:
+    with reading(path, "a checkpoint"):
         return torch.load(source, map_location=device, weights_only=True)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is no checkpoint ({first_line(error)})") from None

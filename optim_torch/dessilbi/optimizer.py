@@ -165,8 +165,8 @@ class DessiLBI(Optimizer):
         warm_start(self, density)
 
     def blocks(self):
-        """All penalised tensors with their grouping, as `Block`s: what structure.py reads. Frozen
-        ones, which were never trained, have none and count as kept."""
+        """All penalised tensors with their grouping, as `Block`s: what structure.py reads. Those
+        with a frozen one among them, which was never trained, have none and count as kept."""
         for number, (group, partition) in enumerate(
             zip(self.param_groups, self._partitions, strict=True)
         ):
@@ -175,7 +175,7 @@ class DessiLBI(Optimizer):
             ]
             for positions, grouping in partition:
                 params = [group["params"][i] for i in positions]
-                if any(p.requires_grad or self.state.get(p) for p in params):
+                if all(p.requires_grad or self.state.get(p) for p in params):
                     yield Block([names[i] for i in positions], params, grouping, group)
 
     def __getstate__(self):

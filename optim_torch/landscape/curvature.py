@@ -12,7 +12,8 @@ import math
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optim_torch.landscape.evaluating import as_found, mean_loss, trainable
 
@@ -36,7 +37,8 @@ class Hessian:
         """H v: a list of tensors like the parameters, for such a list."""
         total = [torch.zeros_like(p) for p in self.parameters]
         for share, batch in zip(self.shares, self.batches, strict=True):
-            with as_found(self.model):
+            # Of fused attention no second derivative is known.
+            with as_found(self.model), sdpa_kernel(SDPBackend.MATH):
                 loss = mean_loss(self.model, self.loss_fn, batch)
                 gradients = torch.autograd.grad(
                     loss, self.parameters, create_graph=True, materialize_grads=True
@@ -59,7 +61,8 @@ class Hessian:
             ones = ones if scale is None else scale
             image = self.product(ones)
             return float(sum((a * b).sum() for a, b in zip(ones, image, strict=True)))
-        dtype = np.promote_types(np.float32, str(self.parameters[0].dtype).removeprefix("torch."))
+        kind = torch.promote_types(torch.float32, self.parameters[0].dtype)
+        dtype = np.float64 if kind == torch.float64 else np.float32
 
         def product(flat):
             vector = self._unflat(flat)
@@ -68,7 +71,7 @@ class Hessian:
             image = self.product(vector)
             if scale is not None:
                 image = torch._foreach_mul(image, scale)
-            whole = torch.cat([part.flatten() for part in image]).cpu().numpy()
+            whole = torch.cat([part.flatten() for part in image]).cpu().to(kind).numpy()
             if not np.isfinite(whole).all():
                 raise FloatingPointError
             return whole
@@ -83,6 +86,10 @@ class Hessian:
             return math.nan
         except ArpackNoConvergence as error:
             values = error.eigenvalues if len(error.eigenvalues) else [math.nan]
+        except ArpackError:
+            if product(start).any():
+                raise
+            return 0.0  # there is no curvature
         return float(values[0])
 
     def _unflat(self, flat):

@@ -198,7 +198,8 @@ def _evaluate(model, loss_fn, batch, parameters):
 def _next_step(optimizer, parameters, gradients):
     """The step that the optimizer would take now / its rate: one tensor for each parameter.
 
-    A copy takes it, in float64: in float32 a short step is lost in the rounding of w + step.
+    A copy takes it, in float64: in float32 a short step is lost in the rounding of w + step. Hooks
+    of the optimizer are left aside, as torch does not copy them.
     """
     copied = copy.deepcopy(optimizer)
     twins = dict(zip(_held(optimizer), _held(copied), strict=True))

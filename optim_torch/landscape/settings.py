@@ -55,8 +55,8 @@ class Settings(DataConfig):
     """Along the gradient, the optimizer's next step, or at random."""
     curvature: CountOrZero = 0
     """Training images whose Hessian's largest eigenvalue is found at each probe, in batches of
-    --batch-size, with the sharpness of the probe's own batch; 0: neither. It costs 10 to 60 passes
-    over these images a probe."""
+    --batch-size, with the sharpness of the probe's own batch; 0: neither. A last batch of one image
+    is left out. It costs 10 to 60 passes over these images a probe."""
 
     seeds: tuple[Seed, ...] = (0,)
     """Seeds of weights and batches."""
@@ -69,6 +69,7 @@ class Settings(DataConfig):
             checks.require(isinstance(values, tuple | list), name, values, "must be a tuple")
             checks.require(len(values), name, values, "needs at least one")
             checks.require(len(set(values)) == len(values), name, values, "names one twice")
+        checks.require(self.curvature != 1, "curvature", 1, "must be 0, or at least 2")
         choices = {"model": MODELS, "optimizer": OPTIMIZERS, "direction": DIRECTIONS}
         for name, names in choices.items():
             value = getattr(self, name)

@@ -13,15 +13,15 @@ from typing import Literal
 
 import numpy as np
 
-from groundfloor import cli, output, plots, tables
+from groundfloor import checks, cli, output, plots, tables
 from groundfloor.checks import Count, InnerShare, Seed, ShareBelowOne
-from groundfloor.data.config import DataConfig
+from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.runs import Progress, Run, spread
 from optim_torch.robust import label_rivals
 from optim_torch.robust.labels import NoisyLabelSelector
 
-NOT_IDENTITY = ("data_dir", "download", *output.FIELDS)
+NOT_IDENTITY = (*SOURCE, *output.FIELDS)
 SHOWN = 50  # labels in the picture
 HEADINGS = {
     "precision": "precision, %",
@@ -51,6 +51,11 @@ class Config(DataConfig, output.Output):
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of flips, features and methods."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        once = len(set(self.seeds)) == len(self.seeds) > 0
+        checks.require(once, "seeds", self.seeds, "give each once, and one at least")
+
 
 PRESETS = {
     "digits": Config(),
@@ -64,22 +69,33 @@ def main(config, preset):
     plots.use(config.figures)
     data_set = config.load(images=config.images, val_fraction=0)
     data_set.require(classes=2, test=1)
-    run = Run.of("robust", preset, config, data_set, not_identity=NOT_IDENTITY)
+    run = Run.of(
+        "robust",
+        preset,
+        config,
+        data_set,
+        not_identity=NOT_IDENTITY,
+        removed={"skip_damaged": False},
+    )
     if run.summary() is None:
         train = data_set.train
         print(f"{len(train):,} labels, {config.noise:.0%} made wrong, seeds {config.seeds}")
         methods = dict(label_rivals.METHODS)
         methods["knockoffs"] = partial(label_rivals.knockoffs, q=config.q)
-        rows = []
-        with Progress(len(config.seeds), "seed") as progress:
+        finished = {row["seed"]: row["rows"] for row in run.rows()}
+        with Progress(len(config.seeds), "seed", start=len(finished)) as progress:
             for seed in config.seeds:
+                if seed in finished:
+                    continue
                 codes, features, test_features = noisy(config, data_set, seed)
                 test_codes = data_set.test.labels
                 arrays = features, codes, train.labels, test_features, test_codes
-                rows += label_rivals.compare(*arrays, methods, seed)
+                finished[seed] = label_rivals.compare(*arrays, methods, seed)
                 if seed == config.seeds[0]:
                     suspects(run, train, codes, features)
+                run.log(seed=seed, rows=finished[seed])
                 progress.advance(1)
+        rows = [row for seed in config.seeds for row in finished[seed]]
         run.write_summary(seeds=list(config.seeds), table=over_seeds(rows))
     show(run, config)
     return run.summary()
@@ -89,6 +105,9 @@ def noisy(config, data_set, seed):
     """(codes (n,) with wrong ones, features (n, d), those of test); UserError where a class has too
     few labels for the methods."""
     train, test = data_set.train, data_set.test
+    missing = np.flatnonzero(np.bincount(train.labels, minlength=data_set.num_classes) == 0)
+    if len(missing):
+        raise UserError(f"{data_set.name} has no image of class {missing[0]} in train")
     random = np.random.default_rng(seed)
     codes = label_rivals.flipped(
         train.labels, data_set.num_classes, config.noise, config.flips, random

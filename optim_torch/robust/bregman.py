@@ -43,13 +43,21 @@ class _PathEstimator(BaseEstimator):
     nu = D = None
     _weak = False  # does the weak part predict
 
+    @property
+    def _matrix(self):
+        """D as an array, sparse or dense; None for the identity."""
+        if self.D is None:
+            return None
+        return sparse.csr_array(self.D) if sparse.issparse(self.D) else np.asarray(self.D, float)
+
     def _fit(self, X, Y, loss, folds, sample_weight):
         """Path of all, path of each fold, choice; coefficients as (c, d)."""
         self._check(loss, X.shape[1])
         weights = _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
         if not weights.any():
             raise ValueError("all sample weights are zero")
-        options = {"loss": loss, "D": self.D, "nu": self.nu, "groups": self._groups(X.shape[1])}
+        D, groups = self._matrix, self._groups(X.shape[1])
+        options = {"loss": loss, "D": D, "nu": self.nu, "groups": groups}
         Z, V, shares, scaler, size = self._standardised(X, Y, weights, loss)
         unit = first_entry(Z, V, **options, shares=shares)
         times = (unit if math.isfinite(unit) else 1.0) * np.geomspace(0.9, self.until, TIMES)
@@ -66,7 +74,7 @@ class _PathEstimator(BaseEstimator):
         self.path_, self.time_ = path, times[chosen]
         self.entry_ = path.entry.min(axis=1)
         self.support_ = (gamma != 0).any(axis=1)
-        strong, scale = on_support(dense, gamma, self.D), size / _scale(scaler)
+        strong, scale = on_support(dense, gamma, D), size / _scale(scaler)
         used = dense if self._weak else strong
         if self.nu is not None:
             self.coef_strong_, self.coef_weak_ = scale * strong.T, scale * (dense - strong).T
@@ -83,7 +91,7 @@ class _PathEstimator(BaseEstimator):
         for gamma, dense, intercepts in zip(
             path.coefficients, path.dense, path.intercepts, strict=True
         ):
-            used = dense if self._weak else on_support(dense, gamma, self.D)
+            used = dense if self._weak else on_support(dense, gamma, options["D"])
             scores = size * (scaler.transform(X[test]) @ used + intercepts)
             losses.append(weights[test] @ LOSS_OF[options["loss"]](Y[test], scores))
         return np.array(losses)
@@ -98,7 +106,7 @@ class _PathEstimator(BaseEstimator):
 
     def _groups(self, d):
         if isinstance(self.groups, str):
-            return np.arange(d if self.D is None else self.D.shape[0])
+            return np.arange(d if self._matrix is None else self._matrix.shape[0])
         return None if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
 
     def _check(self, loss, d):
@@ -112,9 +120,10 @@ class _PathEstimator(BaseEstimator):
             raise ValueError("kappa inf: exact for squared loss without groups only")
         if isinstance(self.groups, str) and self.groups != "columns":
             raise ValueError(f"groups {self.groups!r}: must be 'columns', numbers or None")
-        if self.D is not None and self.D.shape[1] != d:
-            raise ValueError(f"D {self.D.shape}: must have as many columns as X, {d}")
-        m = d if self.D is None else self.D.shape[0]
+        D = self._matrix
+        if D is not None and (D.ndim != 2 or D.shape[1] != d):
+            raise ValueError(f"D {D.shape}: must have as many columns as X, {d}")
+        m = d if D is None else D.shape[0]
         if self.groups is not None and not isinstance(self.groups, str) and len(self.groups) != m:
             raise ValueError(f"groups: {len(self.groups)} numbers, must be {m}")
 

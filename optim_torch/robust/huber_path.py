@@ -34,10 +34,14 @@ class ShiftPath:
 
 
 def basis(X, weights):
-    """(Z, T): Z = X T spans the columns of X with Z' W Z = I; b = T c has the least norm."""
-    _, values, rows = linalg.svd(np.sqrt(weights)[:, None] * X, full_matrices=False)
+    """(Z, T): Z = X T spans the columns of X with Z' W Z = I; b = T c has the least norm, in units
+    of the columns, whose own sizes decide nothing."""
+    weighted = np.sqrt(weights)[:, None] * X
+    sizes = np.linalg.norm(weighted, axis=0)
+    sizes[sizes == 0] = 1.0
+    _, values, rows = linalg.svd(weighted / sizes, full_matrices=False)
     rank = int((values > values.max(initial=0) * max(X.shape) * np.finfo(float).eps).sum())
-    T = rows[:rank].T / values[:rank]
+    T = rows[:rank].T / values[:rank] / sizes[:, None]
     return X @ T, T
 
 

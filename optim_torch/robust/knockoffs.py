@@ -124,11 +124,12 @@ class Knockoffs(SelectorMixin, BaseEstimator):
                 f"statistic {self.statistic!r} and construction {self.construction!r}: must be "
                 "'lasso' or 'lbi', and 'fixed' or 'gaussian'"
             )
-        X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2)
+        X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2, dtype=np.float64)
+        sizes = np.linalg.norm(X, axis=0)
         random = check_random_state(self.random_state)
         X, y = X - X.mean(0), y - y.mean()
         norms = np.linalg.norm(X, axis=0)
-        varies = norms > 1e-10 * norms.max()
+        varies = norms > 1e-10 * sizes
         if not varies.any():
             raise ValueError("every column of X is constant")
         unit = X[:, varies] / norms[varies]

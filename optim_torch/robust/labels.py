@@ -1,5 +1,7 @@
 """Which training labels are wrong: the mean-shift model with one-hot labels as responses."""
 
+import warnings
+
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
@@ -39,7 +41,8 @@ class NoisyLabelSelector(LabelSelector):
     n (d + c) numbers; the published method solves small pieces instead, and finds fewer.
     keep: "fit" keeps the labels that the robust fit at the end of the path favours; a number in
     (0, 1) keeps that share of each class, those that enter last (published: 0.5).
-    X: features in which classes are nearly linear, such as a network's, or Nystroem's of pixels.
+    X: features in which classes are nearly linear, such as a network's, or Nystroem's of pixels,
+    with fewer columns than half the rows (`fit` warns): many columns explain any labels.
 
     After `fit(X, y)`: clean_ (mask), order_ (rows, most suspicious first), entry_ (λ at which a row
     is shifted, 0 if never), fitted_ (labels that the fit favours), path_ (`ShiftPath`), classes_.
@@ -55,6 +58,12 @@ class NoisyLabelSelector(LabelSelector):
         if self.keep != "fit" and not 0 < self.keep < 1:
             raise ValueError(f"keep {self.keep!r}: 'fit' or a share in (0, 1)")
         design = with_ones(X)
+        if 2 * design.shape[1] > len(design):
+            warnings.warn(
+                f"X has {X.shape[1]} columns for {len(X)} rows: so many explain wrong labels, too; "
+                "give fewer, such as those of PCA",
+                stacklevel=2,
+            )
         self.path_ = group_huber_path(design, np.eye(len(self.classes_))[codes])
         self.entry_, self.order_ = self.path_.entry, self.path_.order
         favoured = (design @ self.path_.coefficients[-1]).argmax(1)

@@ -8,6 +8,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from optim_torch.robust import pictures, residuals
 from optim_torch.robust.huber_path import ShiftPath, basis, huber_path
+from optim_torch.robust.linear import soft
 
 CANDIDATES = 100  # values of λ that the criterion compares
 GRID = 50  # values of λ on a path without closed form
@@ -15,11 +16,6 @@ LEAST_COST = 7.0  # of a row: leaving out half of a normal sample earns up to 6.
 RIDGE = 0.5  # elastic net: λ|γ| + RIDGE γ²/2
 DAMPING = 20.0  # of LBI, κ in units of the largest residual
 SCAD, MCP = 3.7, 3.0  # where their thresholds end, in λ (Fan and Li 2001; Zhang 2010)
-
-
-def soft(r, level):
-    """Soft threshold of r at `level`: l1."""
-    return r - np.clip(r, -level, level)
 
 
 def scad(r, level):

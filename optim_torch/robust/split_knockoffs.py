@@ -90,7 +90,7 @@ class SplitKnockoffs(BaseEstimator):
             raise ValueError(f"nu {self.nu}: must be positive and finite")
         if self.statistic not in ("s", "st"):
             raise ValueError(f"statistic {self.statistic!r}: must be 's' or 'st'")
-        X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=20)
+        X, y = validate_data(self, X, y, y_numeric=True, ensure_min_samples=20, dtype=np.float64)
         D = np.eye(X.shape[1]) if self.D is None else self.D
         D = D.toarray() if sparse.issparse(D) else np.asarray(D, float)
         if D.ndim != 2 or D.shape[1] != X.shape[1]:

@@ -216,6 +216,10 @@ def main(config, preset):
     checks.refuse_beyond("batch_size", config.batch_size, count, why)
     why = f"the images are {height}x{width}"
     checks.refuse_beyond("cutout", config.cutout, side, why)
+    if config.augment == "alternating" and side < 3:
+        raise UserError(f"{why}: --augment alternating needs 3 pixels a side")
+    if config.views and side < 2:
+        raise UserError(f"{why}: --views needs 2 pixels a side")
     data = trials.on_device(data_set, device)
     for setting in [search.base(config), *(setting for *_, setting in search.variations(config))]:
         trials.build(config, setting, 0, data)  # an impossible one is refused before any file
@@ -233,9 +237,7 @@ def main(config, preset):
     reliable = search.reliable(table)
     if not reliable:
         raise UserError("every setting diverged, with one seed at least; lower --rates")
-    best = max(
-        search.reliable(table), key=lambda entry: (entry["val"]["mean"], -entry["parameters"])
-    )
+    best = max(reliable, key=lambda entry: (entry["val"]["mean"], -entry["parameters"]))
     seed = max(config.seeds, key=lambda seed: trainer(best["setting"], seed)["val"])
     results = {
         "dataset": data_set.name,

@@ -38,6 +38,7 @@ def recalibrated(model, images, normalise, batches=50, batch_size=200):
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     if buffers:
         parts = images.pixels[: batches * batch_size].split(batch_size)
+        parts = parts[:1] + tuple(part for part in parts[1:] if len(part) > 1)  # one may be a point
         update_bn((normalise(part) for part in parts), model)
     try:
         yield

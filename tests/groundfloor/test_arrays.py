@@ -44,14 +44,21 @@ def test_splits_that_are_there_stay(tmp_path):
     labels = {f"{part}_labels": np.zeros(n, np.uint8) for part, n in (("train", 9), ("val", 4))}
     data = load(write(tmp_path / "a.npz", **arrays, **labels))
     assert [len(part) for part in (data.train, data.val, data.test)] == [8, 4, 1]
-    assert np.array_equal(data.val.images, arrays["val_images"])
-    assert data.val.ids.tolist() == [9, 10, 11, 12]
+    assert np.array_equal(data.val.images, arrays["val_images"][data.val.ids - 9])
+    assert sorted(data.val.ids) == [9, 10, 11, 12]
     wide = {"train_images": pictures(9)[:, :4], "test_images": pictures(3, seed=1)[:, :4]}
     data = load(write(tmp_path / "b.npz", **wide), val_fraction=0)
     assert np.array_equal(data.test.images, wide["test_images"])
     assert np.array_equal(data.train.images, wide["train_images"])
     other = load(write(tmp_path / "c.npz", **wide, val_images=pictures(3)[:, :4]))
     assert other.fingerprint != data.fingerprint and same(other.test, data.test)
+
+
+def test_the_first_rows_are_of_all_classes_even_where_the_file_is_sorted(tmp_path):
+    labels = np.repeat(np.arange(5), 40)
+    data = load(write(tmp_path / "a.npz", images=pictures(200), labels=labels), images=50)
+    assert set(data.train.labels) == set(range(5))
+    assert np.bincount(data.train.labels).max() < 25
 
 
 def test_any_resolution(tmp_path):

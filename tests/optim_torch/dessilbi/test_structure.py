@@ -319,6 +319,17 @@ def test_vit_groups_train_and_are_counted():
     assert 0 < sum(row["selected"] for row in rows) < 102
 
 
+def test_where_biases_alone_are_trained_nothing_is_dropped():
+    model = tiny_vit()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith("bias"))
+    optimizer = DessiLBI(vit_groups(model), 1e-2, nu=1.0, threshold=0.1)
+    model(torch.randn(4, 1, 8, 8)).square().mean().backward()
+    optimizer.step()
+    assert structure.masks(optimizer) == {} and structure.density(optimizer) == 1
+    assert structure.restricted(optimizer, structure.masks(optimizer)) == {}
+
+
 def test_biases_of_q_and_v_go_with_their_head():
     """BEiT has them beside its qkv matrix."""
     import timm

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from optim_torch.landscape.curvature import Hessian, adam_scale, batch_sharpness, edge
 from optim_torch.landscape.probing import probe
+from tests.prune_torch import tiny
 
 
 class Quadratic(nn.Module):
@@ -53,6 +54,25 @@ def test_on_a_quadratic_all_is_in_closed_form(size, seed):
     scaled = torch.linalg.eigvalsh(scale[:, None] * matrix * scale)[-1]
     found = Hessian(model, loss_itself, [BATCH]).largest(tolerance=1e-10, scale=[scale])
     assert math.isclose(found, scaled, rel_tol=1e-6, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_linear_loss_has_no_curvature(kind):
+    model = nn.Linear(3, 1, dtype=kind)
+    batch = (torch.ones(2, 3, dtype=kind), torch.zeros(2))
+    assert Hessian(model, lambda outputs, _: outputs.float().mean(), [batch]).largest() == 0
+
+
+def test_fused_attention_has_the_curvature_of_the_plain_one():
+    torch.manual_seed(0)
+    model = tiny.bench().model
+    batch, found = (torch.randn(4, 1, 8, 8), torch.arange(4)), []
+    for fused in (True, False):
+        for block in model.blocks:
+            block.attn.fused_attn = fused
+        hessian = Hessian(model, F.cross_entropy, [batch])
+        found.append(hessian.product([torch.ones_like(p) for p in hessian.parameters]))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
 
 
 def test_on_a_deep_linear_network_of_one_number_a_layer():

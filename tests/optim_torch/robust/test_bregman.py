@@ -277,6 +277,9 @@ def test_fused_coefficients_find_the_steps_of_the_truth():
     steps = D @ truth != 0
     assert model.entry_[steps].max() < model.entry_[~steps].min()
     np.testing.assert_allclose(model.coef_, truth, atol=0.15)
+    for same in (sparse.csr_matrix(D), D.toarray().tolist()):
+        other = SplitLBI(D=same, nu=5.0, until=15, standardize=False, kappa=10, cv=3).fit(X, y)
+        np.testing.assert_array_equal(other.coef_, model.coef_)
 
 
 def test_the_picture_shows_the_path_and_where_it_stops(diabetes):

@@ -74,6 +74,36 @@ def test_a_class_that_is_too_rare_is_said():
         robust.noisy(config, data, 3)
 
 
+def test_a_class_without_images_is_said(tmp_path):
+    random = np.random.default_rng(0)
+    labels, images = 1 + np.arange(60) % 3, random.integers(0, 255, (60, 4, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    config = dataclasses.replace(TINY, dataset=str(tmp_path / "a.npz"), images=None)
+    with pytest.raises(UserError, match="has no image of class 0 in train"):
+        robust.noisy(config, config.load(val_fraction=0), 0)
+
+
+def test_a_killed_run_goes_on_with_the_next_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(robust, "show", lambda *_: None)
+    monkeypatch.setattr(robust, "suspects", lambda *_: None)
+    monkeypatch.setattr(robust, "noisy", lambda *_: (None, None, None))
+    seen = []
+
+    def compare(*arguments):
+        seen.append(arguments[-1])
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return [{"method": "one", "precision": 0.1 * arguments[-1]}]
+
+    monkeypatch.setattr(label_rivals, "compare", compare)
+    words = ("--seeds", 3, 5)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", *words)
+    summary = run(tmp_path / "run", *words)
+    assert seen == [3, 5, 5]
+    assert summary["table"][0]["precision"]["mean"] == pytest.approx(0.4)
+
+
 def test_labels_are_flipped_to_other_classes_at_the_stated_share():
     codes, random = np.arange(30_000) % 10, np.random.default_rng(0)
     flipped = label_rivals.flipped(codes, 10, 0.3, "symmetric", random)

@@ -42,6 +42,12 @@ def test_without_features_rows_go_by_the_size_of_their_class():
     assert model.path_.lambdas[0] == pytest.approx(size.max())
 
 
+def test_more_columns_than_half_the_rows_are_warned_of():
+    X, y, _ = blobs(n=60)
+    with pytest.warns(UserWarning, match="40 columns for 60 rows"):
+        NoisyLabelSelector().fit(np.tile(X, 7)[:, :40], y)
+
+
 def test_names_of_classes_order_of_rows_and_units_of_features_do_not_matter():
     X, y, _ = blobs()
     one = NoisyLabelSelector().fit(X, y)

@@ -113,15 +113,14 @@ def test_before_training_unrolled_admm_is_admm_and_ends_in_the_lasso():
 @given(SEEDS)
 def test_relaxed_admm_has_the_same_fixed_points(seed):
     A, _, b = problem(seed)
-    model = UnrolledADMM(A, layers=300, penalty=0.1)
-    state = model.start(tensor(b))
+    lasso = Lasso(0.1 / len(A), fit_intercept=False, tol=1e-12, max_iter=1_000_000)
+    best = lasso.fit(A, b.T).coef_
+    state = tensor(np.hstack([best, (b - best @ A.T) @ A]))
+    model = UnrolledADMM(A, layers=2, penalty=0.1)
     with torch.no_grad():
-        for k in range(300):
-            state = model.layer(k, state, tensor(b))
-        model.relaxations[0].fill_(1.6)
-        model.log_couplings[0].zero_()
-        again = model.layer(0, state, tensor(b))
-    np.testing.assert_allclose(again, state, atol=1e-3)
+        model.relaxations[1].fill_(1.6)
+        for k in range(2):
+            np.testing.assert_allclose(model.layer(k, state, tensor(b)), state, atol=1e-4)
 
 
 def test_support_selection_spares_the_largest_and_them_alone():

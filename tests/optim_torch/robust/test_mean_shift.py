@@ -9,14 +9,13 @@ from sklearn.linear_model import HuberRegressor, LinearRegression, QuantileRegre
 from sklearn.utils.estimator_checks import check_estimator
 
 from optim_torch.robust.huber_path import basis, group_huber_path, huber_path
-from optim_torch.robust.linear import iss
+from optim_torch.robust.linear import iss, soft
 from optim_torch.robust.mean_shift import (
     PENALTIES,
     THRESHOLDS,
     MeanShiftRegressor,
     iterate,
     lbi_path,
-    soft,
 )
 from optim_torch.robust.residuals import studentised
 
@@ -87,6 +86,15 @@ def test_the_path_begins_at_least_squares_and_ends_at_least_absolute_deviations(
     last = QuantileRegressor(quantile=0.5, alpha=0, fit_intercept=False).fit(X, y)
     np.testing.assert_allclose(path.coefficients[-1], last.coef_, atol=1e-8)
     assert (path.entry == 0).sum() == X.shape[1]  # these it goes through
+
+
+def test_columns_of_any_size_keep_the_others_and_the_intercept():
+    X, y = data(outliers=0)
+    large = 1.7e18 + 3e15 * X  # as timestamps in nanoseconds
+    whole = np.column_stack([large[:, 0], X[:, 1:]])
+    found = MeanShiftRegressor().fit(whole, y + 5).predict(whole)
+    plain = MeanShiftRegressor().fit(X, y + 5).predict(X)
+    np.testing.assert_allclose(found, plain, atol=1e-3)
 
 
 def test_hubers_regression_of_scikit_learn_at_its_own_scale():
