@@ -5,7 +5,7 @@ folder of its runs, `{results}` that of its results.
 """
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 STUDIES = ("functa", "prune", "optim", "robust")
@@ -145,6 +145,13 @@ def robust(name, minutes, runs=False):
     return Claim("robust", (command,), (f"robust_{name}.json",), code, minutes)
 
 
+BENCH = Claim(
+    "functa",
+    ("experiments.bench functa",),
+    ("bench_functa.jsonl",),
+    ("experiments/bench.py", "experiments/haiku_functa.py", *FITTED),
+    3,
+)
 CLAIMS = (
     Claim(
         "functa",
@@ -301,13 +308,7 @@ CLAIMS = (
         ("experiments/prune_memory.py", *PRUNED),
         15,
     ),
-    Claim(
-        "functa",
-        ("experiments.bench functa --results experiments/results",),
-        ("bench_functa.jsonl",),
-        ("experiments/bench.py", "experiments/haiku_functa.py", *FITTED),
-        3,
-    ),
+    replace(BENCH, commands=("experiments.bench functa --results experiments/results",)),
     Claim(
         "functa",
         ("experiments.bench streams --results experiments/results",),
@@ -362,27 +363,27 @@ KEPT = (  # and not made again by experiments.all
 )
 
 
-def on_gpu(study, command, files, minutes):
-    """A command for a GPU: its results are missing until one was there."""
-    where = "" if "bench" in command else " --out {out}"
-    return Claim(
-        study, (f"experiments.{command}{where} --results {{results}}",), files, (), minutes
+def on_gpu(claim):
+    """The same, its results in a folder of their own: they are missing until a GPU was there."""
+    (command,) = claim.commands
+    return replace(claim, commands=(f"{command} --results {{results}}",))
+
+
+SEEDS = "experiments.study cifar10 --seeds 0 1 2 --out {out}"
+GPU_CLAIMS = tuple(
+    on_gpu(claim)
+    for claim in (
+        BENCH,
+        reconstruction("cifar10", 240),
+        reconstruction("cifar10_spatial", 90),
+        pruning("cifar10-tiny", 600),
+        landscape("cifar10-course", 60),
+        dessilbi("density", 90, preset="cifar10"),
+        replace(parts("cifar10", 10), commands=(SEEDS,)),
+        landscape("cifar10-paper", 120),
+        dessilbi("bases", 180, preset="cifar10"),
+        dessilbi("tickets", 120, preset="cifar10"),
+        dessilbi("growing", 120, preset="cifar10"),
+        reconstruction("celeba64", 3000),
     )
-
-
-GPU_CLAIMS = (
-    on_gpu("functa", "bench functa", ("bench_functa.jsonl",), 2),
-    on_gpu("functa", "reconstruction cifar10", ("reconstruction_cifar10.json",), 240),
-    on_gpu(
-        "functa", "reconstruction cifar10_spatial", ("reconstruction_cifar10_spatial.json",), 90
-    ),
-    on_gpu("prune", "prune_sweep cifar10-tiny", ("prune_cifar10-tiny.json",), 600),
-    on_gpu("optim", "landscape cifar10-course", ("landscape_cifar10-course.json",), 60),
-    on_gpu("optim", "dessilbi_density cifar10", ("dessilbi_density_cifar10.json",), 90),
-    on_gpu("optim", "study cifar10 --seeds 0 1 2", ("study_cifar10.json",), 10),
-    on_gpu("optim", "landscape cifar10-paper", ("landscape_cifar10-paper.json",), 120),
-    on_gpu("optim", "dessilbi_bases cifar10", ("dessilbi_bases_cifar10.json",), 180),
-    on_gpu("optim", "dessilbi_tickets cifar10", ("dessilbi_tickets_cifar10.json",), 120),
-    on_gpu("optim", "dessilbi_growing cifar10", ("dessilbi_growing_cifar10.json",), 120),
-    on_gpu("functa", "reconstruction celeba64", ("reconstruction_celeba64.json",), 3000),
 )

@@ -60,7 +60,7 @@ def repository(tmp_path, monkeypatch):
 def test_what_an_experiment_imports_belongs_to_its_code():
     code = with_imports("experiments/robust_ranking.py", "optim_torch/robust/")
     assert code[0] == "experiments/robust_ranking.py" and len(set(code)) == len(code)
-    names = ("ranking", "mean_shift", "residuals", "huber_path", "pictures")
+    names = ("ranking", "mean_shift", "residuals", "huber_path", "linear", "pictures")
     assert {*code[1:]} == {f"optim_torch/robust/{name}.py" for name in names}
 
 
