@@ -1,7 +1,7 @@
 """Which class? One strong reader for latents, for PCA and for pixels of CIFAR-10.
 
     python -m experiments.latent_readers grid       convolutions on the grid of cells
-    python -m experiments.latent_readers few        the same with 50 to 5,000 labelled images
+    python -m experiments.latent_readers few        the same with 50 to 1,000 labelled images
     python -m experiments.latent_readers decoded    convolutions on decoded pictures
 
 grid: a ConvNet of 1.0 M parameters reads 8x8 cells: latents (16 numbers a cell), PCA of 4x4
@@ -87,7 +87,7 @@ class Config(DataConfig, checks.Settings):
 
 PRESETS = {
     "grid": Config(),
-    "few": Config(labels=(50, 200, 1000, 5000)),
+    "few": Config(labels=(50, 200, 1000)),
     "decoded": Config(steps=STUDIES["cifar10-94"].steps),
 }
 LEAST_STEPS = 200

@@ -121,6 +121,18 @@ LATENTS = (
         rows="rows",
     ),
     Table(
+        "latent_readers_few.json",
+        "CIFAR-10: the same with few labels, as many of each class; a draw of them a seed",
+        (
+            READERS[0],
+            Column("labels", "labels"),
+            accuracy("ConvNet, test, %", "test"),
+            accuracy("SVM, test, %", "svm"),
+            Column("seconds", "seconds", 0),
+        ),
+        rows="rows",
+    ),
+    Table(
         "latent_readers_decoded.json",
         "CIFAR-10: one ConvNet reads the class from pictures that latents and PCA give",
         (READERS[0], Column("PSNR, dB", "psnr"), *READERS[1:]),

@@ -25,6 +25,25 @@ PRUNING = (
             Column("top-1", "top1", share=True),
         ),
     ),
+    Table(
+        "prune_cifar10-groups.csv",
+        "CIFAR-10, 471,786 parameters: heads and neurons that are cut out, top-1 in %",
+    ),
+    Table(
+        "prune_speed_cifar10-small.json",
+        "CIFAR-10, 471,786 parameters: milliseconds of a call, in turns with the dense network",
+        (
+            Column("network", "name"),
+            Column("engine", "engine"),
+            Column("images at once", "batch"),
+            Column("ms", "ms"),
+            Column("of the dense network's", "ratio"),
+            Column("MB", "megabytes"),
+            Column("top-1", "top1", share=True),
+        ),
+        rows="rows",
+        note="ONNX Runtime and torch.compile are left out where they are not installed.",
+    ),
     Table("prune_cifar10-first.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),
     Table(
         "prune_memory_cpu.json",
