@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from experiments import runner
 from functa_jax.scenes.novel import NAMES
 from groundfloor import cli
-from groundfloor.checks import Seed
 from groundfloor.runs import spread
 
 KEPT = (
@@ -51,8 +50,6 @@ class Config(runner.SweepConfig):
 
     preset: str = "scenes"
     """Preset of functa_jax.meta_train."""
-    seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Seeds of every run."""
 
 
 PRESETS = {

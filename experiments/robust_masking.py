@@ -22,7 +22,6 @@ robust start itself mostly fails, and nothing is found. |t| falls from 8 alone t
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from scipy.stats import median_abs_deviation
@@ -31,7 +30,7 @@ from sklearn.metrics import roc_auc_score
 
 from experiments import runner
 from groundfloor import checks, cli
-from groundfloor.checks import LARGEST, Interval
+from groundfloor.checks import AtLeastTwo
 from groundfloor.plots import GREY, PALETTE, WIDTH, figure, legend
 from groundfloor.runs import Progress, spread
 from optim_torch.robust.mean_shift import MeanShiftRegressor
@@ -47,7 +46,7 @@ PENALTIES = ("l1", "elasticnet", "lbi", "scad", "mcp", "hard")
 class Config(checks.Settings):
     """How many data sets, and where to write."""
 
-    seeds: Annotated[int, Interval(2, LARGEST)] = 10
+    seeds: AtLeastTwo = 10
     """Data sets of each setting, seeds 0, 1, ..."""
     results: Path = runner.RESULTS
     """Folder for the table and the figure."""

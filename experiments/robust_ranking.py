@@ -20,7 +20,6 @@ nobody, although the order is good (AUC 89 to 97 %, that of least squares as goo
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -29,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 
 from experiments import runner
 from groundfloor import checks, cli
-from groundfloor.checks import LARGEST, Interval, NotNegative
+from groundfloor.checks import AtLeastTwo, NotNegative
 from groundfloor.plots import WIDTH, figure, legend
 from groundfloor.runs import Progress
 from optim_torch.robust.ranking import RobustRanker
@@ -48,7 +47,7 @@ TAU = {
 class Config(checks.Settings):
     """How many data sets, and where to write."""
 
-    seeds: Annotated[int, Interval(2, LARGEST)] = 20
+    seeds: AtLeastTwo = 20
     """Data sets of each kind, seeds 0, 1, ..."""
     noise: NotNegative = 0.3
     """Standard deviation of an answer, beside scores of 1."""

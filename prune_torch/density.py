@@ -113,7 +113,8 @@ def shared_out(sizes, weights, count):
 
 
 def erdos_renyi(tensors):
-    """Densities in proportion to (rows + columns) / (rows * columns): ERK (Evci et al. 2020)."""
+    """Densities in proportion to the sum of a tensor's sides over its size, of a matrix
+    (rows + columns) / (rows * columns): ERK (Evci et al. 2020)."""
     return {n: sum(t.shape) / t.numel() for n, t in tensors.items()}
 
 

@@ -14,7 +14,7 @@ import tyro
 
 from functa_jax.deepmind import weights
 from groundfloor import cli
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, reading
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def main(config):
         from functa_jax.functa import load
 
         functa = load(config.weights)
-    with weights.refusing(config.file):
+    with reading(config.file, weights.FILE):
         contents, source = weights.read(config.file)
         if "params" in contents:
             if functa is not None:

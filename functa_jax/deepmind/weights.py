@@ -4,7 +4,6 @@ Their .npz files (github.com/google-deepmind/functa) are dill pickles, which run
 are loaded. Here a pickle is read as plain data, and nothing that it names is ever called.
 """
 
-import contextlib
 import hashlib
 import json
 import pickle
@@ -17,12 +16,13 @@ import numpy as np
 from functa_jax.deepmind import safe_pickle
 from functa_jax.functaset import Functaset, Latents
 from functa_jax.model.config import RayConfig
-from groundfloor.errors import UserError
+from groundfloor.errors import UserError, reading
 from groundfloor.runs import atomic
 
 KINDS = {"images": "image", "scenes": "scene"}  # our modalities and theirs
 RAYS = tuple(f.name for f in fields(RayConfig) if f.name != "ray_points")  # not in their files
 ROOT = "latent_modulated_siren"
+FILE = "a file of DeepMind's"
 START = f"{ROOT}/~/latent_vector/latent_vector"  # where the inner loop starts, (L,)
 
 
@@ -40,7 +40,7 @@ def load_weights(path):
     Raises UserError for a damaged or unsafe file, a config that contradicts the arrays, and
     models that functa_jax lacks: scales without shifts, an MLP from latents to shifts.
     """
-    with refusing(path):
+    with reading(path, FILE):
         return as_functa(*read(path))
 
 
@@ -51,7 +51,7 @@ def load_modulations(path, functa=None):
     ready for it (less its latent_offset) and its hash is noted. Raises UserError like
     load_weights.
     """
-    with refusing(path):
+    with reading(path, FILE):
         return as_functaset(*read(path), functa)
 
 
@@ -211,18 +211,6 @@ def as_functaset(contents, source, functa):
 
 
 # ---- a pickle as plain data ----
-
-
-@contextlib.contextmanager
-def refusing(path):
-    """Whatever goes wrong with the file is a UserError, in one line that names it."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except Exception as error:  # reading a damaged pickle may raise nearly anything
-        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path} cannot be imported: {' '.join(why.split())}") from None
 
 
 def read(path):

@@ -13,7 +13,7 @@ from functa_jax.images import film
 from functa_jax.images.gallery import gallery, wrapped
 from functa_jax.images.signals import to_float
 from functa_jax.modalities import isosurface
-from groundfloor.plots import COLOURS, WIDTH, bare, figure
+from groundfloor.plots import COLOURS, WIDTH, as_rgb, bare, figure
 
 LOWEST_DB = 50  # of a spectrogram, below its loudest
 WINDOW = 128  # samples of a spectrum in it
@@ -184,9 +184,8 @@ def _grid(path, rows, inches):
 
 
 def _show(ax, picture):
-    """A picture (h, w, c), floats; one channel is grey, of more the first three are shown."""
-    channels = picture[..., : 3 if picture.shape[-1] >= 3 else 1]
-    ax.imshow(np.clip(np.broadcast_to(channels, (*picture.shape[:2], 3)), 0, 1))
+    """A picture (h, w, c), floats in [0, 1] or beyond."""
+    ax.imshow(as_rgb(np.clip(picture, 0, 1)))
     bare(ax)
 
 

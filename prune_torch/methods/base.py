@@ -16,6 +16,9 @@ from optim_torch.dessilbi import structure
 from prune_torch import density
 from prune_torch.protocol import finetune
 
+BATCHES = 8  # of training images, where a method looks at data beside the steps
+ARRIVED = 0.8  # of the search: then a schedule is at the level, so that it ends trained
+
 
 @dataclass
 class Cell:
@@ -105,6 +108,19 @@ class Method:
             n: int(held[n].sum()) if held else p.numel() for n, p in self.cell.parameters.items()
         }
 
+    def wanted(self, step):
+        """How many prunable weights a schedule leaves after a step: a cubic down to the level."""
+        first = sum(self.sizes().values())
+        return cubic(step, ARRIVED * self.cell.steps, first, self.cell.count)
+
+    def layer_densities(self, count):
+        """Densities of the prunable tensors, up to a common factor: dict of name -> number."""
+        return dict.fromkeys(self.cell.parameters, 1.0)
+
+    def layer_counts(self, count):
+        """`count` weights in these proportions: dict of name -> number."""
+        return density.shared_out(self.sizes(), self.layer_densities(count), count)
+
     def refusal(self):
         """Why this cell cannot be, in words, before anything is trained; None if it can."""
         return
@@ -124,19 +140,19 @@ class Method:
         """
         return {}
 
-    def gradients(self, batches=8):
+    def gradients(self):
         """Mean gradient of the prunable parameters over some training batches; counted."""
         model, task = self.cell.model, self.cell.task
         model.zero_grad()
-        for number in range(batches):
-            (task.loss(model, task.batch(self.cell.seed, number)) / batches).backward()
-        self.passes += batches
+        for number in range(BATCHES):
+            (task.loss(model, task.batch(self.cell.seed, number)) / BATCHES).backward()
+        self.passes += BATCHES
         gradients = {name: p.grad.clone() for name, p in self.cell.parameters.items()}
         model.zero_grad()
         return gradients
 
     @torch.no_grad()
-    def watch_inputs(self, names, see, batches=8):
+    def watch_inputs(self, names, see):
         """Call see(name, rows) with what these matrices multiply, as `input_rows` has it.
 
         Over some training batches, which are counted.
@@ -147,15 +163,15 @@ class Method:
             def hook(layer, inputs, name=name):  # what a hook returns would take the inputs' place
                 see(name, input_rows(layer, inputs[0]))
 
-            layer = model.get_submodule(name.rpartition(".")[0])
+            layer, _ = owner(model, name)
             hooks.append(layer.register_forward_pre_hook(hook))
         try:
-            for number in range(batches):
+            for number in range(BATCHES):
                 model(task.batch(self.cell.seed, number)[0])
         finally:
             for hook in hooks:
                 hook.remove()
-        self.passes += batches
+        self.passes += BATCHES
 
     def input_squares(self):
         """Sums of squares of the inputs of every prunable matrix: dict of name -> (columns,)."""
@@ -163,6 +179,12 @@ class Method:
         sums = {n: torch.zeros(p[0].numel(), device=p.device) for n, p in parameters.items()}
         self.watch_inputs(parameters, lambda name, rows: sums[name].add_(rows.square().sum(0)))
         return sums
+
+
+def owner(model, name):
+    """The layer that has the parameter of this name in a model, and its name there."""
+    layer, _, tensor = name.rpartition(".")
+    return model.get_submodule(layer), tensor
 
 
 def cubic(step, steps, first, last):

@@ -7,6 +7,7 @@ its bias. Means and covariances come from training images, eight batches.
 
 import torch
 
+from prune_torch.methods.base import owner
 from prune_torch.methods.structured import Structured
 
 RIDGE = 1e-3  # of the covariance's mean diagonal
@@ -56,7 +57,7 @@ class OneShot(Structured):
             going = weight[:, ~kept].double()
             prediction = self.prediction(covariance, kept)
             weight[:, kept] += (going @ prediction).to(weight)
-            layer = self.cell.model.get_submodule(names[-1].rpartition(".")[0])
+            layer, _ = owner(self.cell.model, names[-1])
             if layer.bias is not None:
                 layer.bias += (going @ (mean[~kept] - prediction @ mean[kept])).to(weight)
         return masks

@@ -2,8 +2,9 @@
 
 import torch
 
+from optim_torch.dessilbi import structure
 from prune_torch import density
-from prune_torch.methods.base import Method, magnitudes
+from prune_torch.methods.base import BATCHES, Method, magnitudes
 
 CANDIDATES = 16
 FLOOR = 0.05  # the smallest density of a layer that is drawn, before all are brought to the level
@@ -32,28 +33,25 @@ class RandomSearch(Method):
     def masks(self, count):
         parameters, generator = self.cell.parameters, self.cell.generator()
         scores, sizes = magnitudes(parameters), self.sizes()
-        state = {n: p.detach().clone() for n, p in parameters.items()}
         best, lowest = None, torch.inf
         for _ in range(CANDIDATES):
             drawn = torch.rand(len(sizes), generator=generator, dtype=torch.float64)
             wanted = dict(zip(sizes, (FLOOR ** (1 - drawn)).tolist(), strict=True))
             masks = density.layer_masks(scores, density.shared_out(sizes, wanted, count))
-            for name, parameter in parameters.items():
-                parameter.copy_(state[name] * masks[name])
-            loss = self.training_loss()
+            pruned = {name: p * masks[name] for name, p in parameters.items()}
+            with structure.exchanged(parameters, pruned):
+                loss = self.training_loss()
             if loss < lowest:
                 best, lowest = masks, loss
-        for name, parameter in parameters.items():
-            parameter.copy_(state[name])
         return best
 
     @torch.no_grad()
-    def training_loss(self, batches=8):
+    def training_loss(self):
         """Mean loss over some training batches; counted as passes."""
         model, task = self.cell.model.eval(), self.cell.task
-        self.passes += batches
+        self.passes += BATCHES
         return sum(
-            float(task.loss(model, task.batch(self.cell.seed, number))) for number in range(batches)
+            float(task.loss(model, task.batch(self.cell.seed, number))) for number in range(BATCHES)
         )
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from optim_torch.dessilbi import structure
-from prune_torch.methods.base import Method, cubic, shrink
+from prune_torch.methods.base import Method, shrink
 
 
 class Gradual(Method):
@@ -14,14 +14,11 @@ class Gradual(Method):
 
     def start(self, optimizer):
         self.now = {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}
-        self.first = sum(self.sizes().values())
         self.handle = structure.hold(optimizer, self.cell.parameters, self.now)
 
     def after_step(self, step):
         if (step + 1) % self.every == 0:
-            # The last cut comes early enough for the search to end trained.
-            count = cubic(step, 0.8 * self.cell.steps, self.first, self.cell.count)
-            shrink(self.now, self.cell.parameters, round(count))
+            shrink(self.now, self.cell.parameters, round(self.wanted(step)))
 
     def finish(self):
         self.handle.remove()

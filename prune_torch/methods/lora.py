@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from prune_torch.methods.base import Method, cubic
+from prune_torch.methods.base import Method, owner
 
 RANK = 8
 REMEMBERED = 0.9  # of the scores at each step
@@ -56,25 +56,19 @@ class LoRAPrune(Method):
         cell, generator, self.adapted = self.cell, self.cell.generator(), {}
         for name, weight in cell.parameters.items():
             weight.requires_grad_(False)
-            layer, _, tensor = name.rpartition(".")
             self.adapted[name] = Adapted(weight.detach(), generator)
-            module = cell.model.get_submodule(layer)
-            parametrize.register_parametrization(module, tensor, self.adapted[name])
+            parametrize.register_parametrization(*owner(cell.model, name), self.adapted[name])
         return super().optimizer()
 
     def after_step(self, step):
         for name, weight in self.cell.parameters.items():
             self.adapted[name].remember(weight.detach())
-        first = sum(self.sizes().values())
-        count = cubic(step, 0.8 * self.cell.steps, first, self.cell.count)
-        for name, mask in self.masks(round(count)).items():
+        for name, mask in self.masks(round(self.wanted(step))).items():
             self.adapted[name].mask.copy_(mask)
 
     def finish(self):
         for name in self.adapted:
-            layer, _, tensor = name.rpartition(".")
-            module = self.cell.model.get_submodule(layer)
-            parametrize.remove_parametrizations(module, tensor)
+            parametrize.remove_parametrizations(*owner(self.cell.model, name))
         self.cell.parameters = {n: self.cell.model.get_parameter(n) for n in self.adapted}
         for weight in self.cell.parameters.values():
             weight.requires_grad_(True)

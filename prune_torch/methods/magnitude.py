@@ -44,18 +44,13 @@ class MagnitudeFloor(Method):
 class Layerwise(Method):
     """The same density in every layer."""
 
-    def weights(self, count):
-        """Densities of the layers, up to a common factor."""
-        return dict.fromkeys(self.cell.parameters, 1.0)
-
     def masks(self, count):
         scores = magnitudes(self.cell.parameters)
-        counts = density.shared_out(self.sizes(), self.weights(count), count)
-        return density.layer_masks(scores, counts)
+        return density.layer_masks(scores, self.layer_counts(count))
 
 
 class ERK(Layerwise):
-    """Densities in proportion to (rows + columns) / (rows * columns) (Evci et al. 2020)."""
+    """Densities by `density.erdos_renyi`: small and narrow layers keep more."""
 
-    def weights(self, count):
+    def layer_densities(self, count):
         return density.erdos_renyi(self.cell.parameters)

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.utils import parametrize
 
-from prune_torch.methods.base import Method, cubic
+from prune_torch.methods.base import Method, owner
 
 SCORE_RATE = 1e-2
 
@@ -31,11 +31,8 @@ class Scored(Method):
     def optimizer(self):
         self.maskings = {}
         for name, parameter in self.cell.parameters.items():
-            layer, _, tensor = name.rpartition(".")
             masked = Masked(self.initial_scores(name, parameter.detach()))
-            parametrize.register_parametrization(
-                self.cell.model.get_submodule(layer), tensor, masked
-            )
+            parametrize.register_parametrization(*owner(self.cell.model, name), masked)
             self.maskings[name] = masked
         optimizer = self.weights_optimizer()
         scores = [masked.scores for masked in self.maskings.values()]
@@ -54,10 +51,8 @@ class Scored(Method):
     def finish(self):
         self.final = self.scores()
         for name in self.maskings:
-            layer, _, tensor = name.rpartition(".")
-            parametrize.remove_parametrizations(
-                self.cell.model.get_submodule(layer), tensor, leave_parametrized=False
-            )
+            layer, tensor = owner(self.cell.model, name)
+            parametrize.remove_parametrizations(layer, tensor, leave_parametrized=False)
         self.cell.parameters = {
             name: self.cell.model.get_parameter(name) for name in self.cell.parameters
         }
@@ -71,9 +66,7 @@ class MovementHard(Scored):
 
     def after_step(self, step):
         scores = self.scores()
-        first = sum(self.sizes().values())
-        count = cubic(step, 0.8 * self.cell.steps, first, self.cell.count)
-        for name, mask in self.top_masks(scores, round(count)).items():
+        for name, mask in self.top_masks(scores, round(self.wanted(step))).items():
             self.maskings[name].mask.copy_(mask)
 
 
@@ -96,12 +89,11 @@ class MovementSoft(Scored):
 
     def after_step(self, step):
         scores = self.scores()
-        first = sum(self.sizes().values())
-        wanted = cubic(step, 0.8 * self.cell.steps, first, self.cell.count)
         masks = self.allowed({name: score > self.cut for name, score in scores.items()})
-        self.cut += SCORE_RATE if sum(map(torch.sum, masks.values())) > wanted else -SCORE_RATE
-        for name in scores:
-            self.maskings[name].mask.copy_(scores[name] > self.cut)
+        kept = sum(int(mask.sum()) for mask in masks.values())
+        self.cut += SCORE_RATE if kept > self.wanted(step) else -SCORE_RATE
+        for name, score in scores.items():
+            self.maskings[name].mask.copy_(score > self.cut)
 
 
 class Supermask(Scored):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from prune_torch import density
-from prune_torch.methods.base import Method
+from prune_torch.methods.base import Method, owner
 from prune_torch.network.factored import Parts
 
 SHARE = 0.25  # of a matrix's weights go into the factors
@@ -51,9 +51,8 @@ class OATS(Method):
             entries = counts[name] - rank * (rows + columns)
             parts = split(weight.flatten(1), squares.sqrt(), rank, entries)
             parts = parts._replace(sparse=parts.sparse.view_as(weight))
+            parametrize.register_parametrization(*owner(self.cell.model, name), Sum(parts))
             layer, _, tensor = name.rpartition(".")
-            module = self.cell.model.get_submodule(layer)
-            parametrize.register_parametrization(module, tensor, Sum(parts))
             masks[f"{layer}.parametrizations.{tensor}.original0"] = parts.sparse != 0
         return masks
 
@@ -61,8 +60,7 @@ class OATS(Method):
     def settle(self):
         parts = {}
         for name in self.cell.parameters:
-            layer, _, tensor = name.rpartition(".")
-            module = self.cell.model.get_submodule(layer)
+            module, tensor = owner(self.cell.model, name)
             own = module.parametrizations[tensor]
             factors = (own.original0, own.original1, own.original2)
             parts[name] = Parts(*(factor.detach().clone() for factor in factors))

@@ -17,9 +17,9 @@ class OutlierWeighed:
     mean of its matrix. Shares of blocks are stretched to a range of 2 REACH about their mean.
     """
 
-    def weights(self, count):
+    def layer_densities(self, count):
         shares = outlier_shares(self.cell.parameters, self.input_squares())
-        return densities(shares, count / sum(p.numel() for p in self.cell.parameters.values()))
+        return densities(shares, count / sum(self.sizes().values()))
 
 
 def outlier_shares(parameters, squares):

@@ -16,7 +16,7 @@ from prune_torch.methods.magnitude import Magnitude
 from prune_torch.methods.two_four import TwoFour
 from prune_torch.methods.wanda import Wanda
 
-BATCHES = 4  # of training images
+LOOKED_AT = 4  # batches of training images
 ITERATIONS = 12  # of L-BFGS, for each block
 
 
@@ -31,7 +31,7 @@ class Refitted(Method):
         masks = self.allowed(super().masks(count))
         structure.apply(cell.parameters, masks)
         cell.model.eval()
-        batches = [cell.task.batch(cell.seed, number)[0] for number in range(BATCHES)]
+        batches = [cell.task.batch(cell.seed, number)[0] for number in range(LOOKED_AT)]
         inputs, aims = (_before_blocks(model, torch.cat(batches)) for model in (cell.model, dense))
         for number, block in enumerate(cell.model.blocks):
             with torch.no_grad():
@@ -40,7 +40,7 @@ class Refitted(Method):
             own = {name: mask for name, mask in masks.items() if name.startswith(prefix)}
             weights = {name: cell.parameters[name] for name in own}
             # A pass through one block is a share of one through the network.
-            self.passes += BATCHES * fit(block, weights, own, inputs, aims) / len(dense.blocks)
+            self.passes += LOOKED_AT * fit(block, weights, own, inputs, aims) / len(dense.blocks)
             with torch.no_grad():
                 inputs = block(inputs)
         self.passes = round(self.passes)

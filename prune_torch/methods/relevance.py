@@ -13,9 +13,7 @@ from timm.layers import Attention
 from torch import nn
 
 from prune_torch import density
-from prune_torch.methods.base import Method
-
-BATCHES = 8
+from prune_torch.methods.base import BATCHES, Method
 
 
 class Relevance(Method):

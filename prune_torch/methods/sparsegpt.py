@@ -18,15 +18,11 @@ class SparseGPT(Method):
 
     rewrites = True
 
-    def weights(self, count):
-        """Densities of the matrices, up to a common factor."""
-        return dict.fromkeys(self.cell.parameters, 1.0)
-
     @torch.no_grad()
     def masks(self, count):
         """Masks as in `Method.masks`; the weights that stay are changed in place."""
         parameters, masks = self.cell.parameters, {}
-        counts = density.shared_out(self.sizes(), self.weights(count), count)
+        counts = self.layer_counts(count)
         for name, parameter in parameters.items():
             weight = parameter.flatten(1).double()
             held = self.cell.held.get(name)

@@ -8,7 +8,6 @@ import math
 
 import torch
 
-from prune_torch.methods.base import cubic
 from prune_torch.methods.dessilbi import DessiLBIPath
 from prune_torch.methods.l1 import ProximalL1
 from prune_torch.methods.structured import GroupLasso
@@ -28,10 +27,6 @@ class Steered:
     def kept(self):
         """How many prunable weights are not zero."""
         return sum(int(p.count_nonzero()) for p in self.cell.parameters.values())
-
-    def wanted(self, step):
-        first = sum(self.sizes().values())
-        return cubic(step, 0.8 * self.cell.steps, first, self.cell.count)
 
 
 class SteeredL1(Steered, ProximalL1):

@@ -7,10 +7,8 @@ import torch
 
 from optim_torch.dessilbi import groups
 from optim_torch.dessilbi.vit_groups import vit_groups
-from prune_torch.methods.base import Method
+from prune_torch.methods.base import BATCHES, Method
 from prune_torch.protocol import finetune
-
-BATCHES = 8
 
 
 class Structured(Method):

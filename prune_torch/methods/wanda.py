@@ -9,10 +9,6 @@ from prune_torch.methods.base import Method
 class Wanda(Method):
     """Every row of a matrix keeps the same share, those with the largest |w_ij| * ||x_j||."""
 
-    def weights(self, count):
-        """Densities of the matrices, up to a common factor."""
-        return dict.fromkeys(self.cell.parameters, 1.0)
-
     def masks(self, count):
         parameters, squares = self.cell.parameters, self.input_squares()
         ranks = {}
@@ -23,5 +19,4 @@ class Wanda(Method):
             ranks[name] = -order.view_as(weight).float()
             if self.cell.held:
                 ranks[name].masked_fill_(~self.cell.held[name], -torch.inf)
-        counts = density.shared_out(self.sizes(), self.weights(count), count)
-        return density.layer_masks(ranks, counts)
+        return density.layer_masks(ranks, self.layer_counts(count))
