@@ -253,11 +253,11 @@ UNSUPPORTED = {
     "scales only": (weights, settings_of(modulate_scale=True, modulate_shift=False)),
     "MLP": (lambda: weights(MLP), MLP),
     "linear_1": (lambda: {**weights(), f"{MAP[:-1]}1": weights()[MAP]}, MODEL),
-    "it has no 'latent_modulated_siren/~/latent_vector": (
+    "it lacks latent_modulated_siren/~/latent_vector": (
         lambda: without(weights(), LATENT),
         MODEL,
     ),
-    "it has no 'latent_modulated_siren/~/latent_to_modulation": (
+    "it lacks latent_modulated_siren/~/latent_to_modulation": (
         lambda: without(weights(), MAP),
         MODEL,
     ),
