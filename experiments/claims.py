@@ -172,11 +172,11 @@ CLAIMS = (
     landscape("digits-edge", 5),
     reconstruction("cifar10_spatial_cpu", 60),
     reconstruction("cifar10_spatial_gradient", 75),
-    readers("grid", 40),
-    readers("few", 90),
-    readers("decoded", 200),
+    readers("grid", 260),
+    readers("few", 120),
+    readers("decoded", 1500),
     parts("cifar10-base", 60),
-    parts("cifar10-94", 150),
+    parts("cifar10-94", 225),
     Claim(
         "functa",
         (
@@ -299,7 +299,7 @@ CLAIMS = (
         ("experiments.prune_recovery cifar10-small --out {out}",),
         ("prune_recovery_cifar10-small.json",),
         ("experiments/prune_recovery.py", *PRUNED),
-        240,
+        60,
     ),
     Claim(
         "prune",

@@ -1,4 +1,4 @@
-"""All that waits for a GPU, in order of value, in slices that end when the machine is given back.
+"""What waits for a GPU, in order of value, in slices that end when the machine is given back.
 
     python -m experiments.gpu_queue --dry-run                     what there is, and the minutes
     python -m experiments.gpu_queue --minutes 9 --out $OUT        as much as fits

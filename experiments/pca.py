@@ -4,7 +4,7 @@
 
 Fitted on all training images; mean of per-image PSNR over all test images, nothing clipped, nothing
 quantised. PCA has one answer and no seed. Expected on CIFAR-10: 26.6, 30.8 and 37.9 dB with 256,
-512 and 1,024 numbers; published functa have 27.2, 31.9 and 38.1 (experiments/report/published.yml).
+512 and 1,024 numbers; published functa have 27.2, 31.9 and 38.1 (report/published.json).
 Results: pca.json.
 """
 

@@ -14,8 +14,8 @@ to 0.89, RobustRanker to 0.94, which finds 80 % of the wrong ones with a precisi
 Bradley-Terry throws the grades away and is last. At 40 % the criterion often accuses nobody and
 Huber is ahead; at 50 % nothing is left to find. Binary answers: without wrong ones Bradley-Terry is
 ahead (0.93 of 240, RobustRanker 0.89), from 20 % on Huber by up to 0.025, and the criterion accuses
-nobody, although the order is good (AUC 89 to 97 %, that of least squares as good): give
-`threshold`, or look at the first of the order.
+nobody, although the order is good at 20 and 30 % (AUC 89 to 97 %, that of least squares as good):
+give `threshold`, or look at the first of the order.
 """
 
 from dataclasses import dataclass

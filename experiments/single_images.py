@@ -5,7 +5,7 @@
 functa_jax.fit_images: SIRENs of three widths and three depths on images of two sizes, three seeds;
 then single-image networks, the MNIST functa of experiments/results and PCA on the same 32 test
 images, at equal numbers and at equal time.
-Expected: a network of its own needs about ten times the numbers of a shared one.
+Expected: a network of its own needs four to eight times the numbers of a shared one.
 Results: single_images_mnist.json.
 """
 

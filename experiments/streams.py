@@ -73,7 +73,7 @@ def training(settings):
 
     data = loading.load(settings, None, settings.resident)
     if settings.resident == "no" and not isinstance(data.train.images, Records):
-        raise UserError(f"{settings.dataset} is not there as TFDS keeps it: nothing to stream")
+        raise UserError(f"{settings.dataset} is not there as TFDS keeps it (tfds build)")
     model = loop.model_config(settings, data)
     mesh = devices.data_mesh(settings.batch_size)
     steps = loop.OuterSteps(settings, data, model, mesh)

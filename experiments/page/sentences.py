@@ -45,7 +45,7 @@ CHAPTERS = {
         "removed groups make the network really smaller: time and arithmetic fall with accuracy.",
         "prune_digits_accuracy": "On digits, all methods, three seeds: at a tenth of the weights "
         "refitted magnitude, supermask, SynFlow and LoRA's scores are far above magnitude (black); "
-        "from 0.3 on most are within a point of the dense network.",
+        "from 0.3 on half or more are within a point of the unpruned network.",
         "prune_digits_difference": "On digits, points above magnitude with their deviation over "
         "three seeds: movement is behind from 0.2 on, whole parts fall off below one half.",
         "prune_digits_cost": "On digits, what a network takes: compensated heads and neurons keep "
@@ -145,8 +145,8 @@ CHAPTERS = {
         "robust_msplit": "Coefficients of one seed as pictures, beside the truth (two lesions "
         "and a ring): red raises and blue lowers the prediction; the sparser a method, the more "
         "is white.",
-        "robust_pca": "Digits with wrong pixels: low rank plus sparse finds which pixels are wrong "
-        "(last row), a PCA spreads them.",
+        "robust_pca": "Digits with wrong pixels: low rank plus sparse rebuilds them best and "
+        "marks wrong pixels (last row) about as well as a PCA's residual.",
         "robust_ranking": "How well rankings survive wrong answers: with graded answers robust "
         "losses keep the order until two in five are wrong.",
     },

@@ -288,8 +288,9 @@ def _find(name, data_dir, download, own, resident):
     place = data_dir / TORCHVISION[name][1]
     if not download and not place.is_dir():
         raise UserError(
-            f"{name} not found: looked for {looked} and {place}; get it with --download, or put "
-            "it in one of these places, or set $FUNCTA_DATA to the folder that holds it"
+            f"{name} not found: looked for {looked} and {place}; get it with --download (which "
+            "functa_jax.meta_train has, if this command has not), or put it in one of these "
+            "places, or set $FUNCTA_DATA to the folder that holds it"
         )
     return _checked(name, place, *torchvision_folder.read(name, data_dir, place, download))
 

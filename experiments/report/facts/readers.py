@@ -10,7 +10,8 @@ def facts(results):
 
 def readers(results):
     """The class read from latents, PCA and pixels."""
-    latents, pca = results("latent_readers_grid.json")["rows"]
+    rows = results("latent_readers_grid.json")["rows"]
+    latents, pca = (rows.row(kind=kind) for kind in ("latents", "PCA of patches"))
     holds(pca["p"] > 0.05, "grid and PCA of patches are not told apart by McNemar's test")
     rows = results("latent_classification_digits.json")["rows"]
     told = {
