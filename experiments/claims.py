@@ -284,7 +284,7 @@ CLAIMS = (
         "prune",
         (
             "experiments.prune_sweep cifar10-groups --out {out}",
-            "experiments.prune_speed cifar10-small --run {out}",
+            "experiments.prune_speed cifar10-small --run {out} --rounds 15",
         ),
         (
             "prune_speed_cifar10-small.json",

@@ -2,7 +2,7 @@
 
     python -m experiments.latent_readers quick      latents alone, once: 40 minutes of one core
     python -m experiments.latent_readers grid       convolutions on the grid of cells: 4 hours
-    python -m experiments.latent_readers few        the same with 50 to 1,000 labels: 2 hours
+    python -m experiments.latent_readers few        two kinds with 50 to 1,000 labels: 90 minutes
     python -m experiments.latent_readers decoded    convolutions on decoded pictures: a day
 
 grid: a ConvNet of 1.0 M parameters reads 8x8 cells: latents (16 numbers a cell), PCA of 4x4
@@ -91,7 +91,7 @@ class Config(DataConfig, checks.Settings):
 PRESETS = {
     "grid": Config(),
     "quick": Config(kinds=("latents",), seeds=(0,)),
-    "few": Config(labels=(50, 200, 1000)),
+    "few": Config(labels=(50, 200, 1000), kinds=("latents", "PCA of patches")),
     "decoded": Config(steps=STUDIES["cifar10-94"].steps),
 }
 LEAST_STEPS = 200

@@ -15,6 +15,7 @@ from prune_torch.protocol.families import (
 )
 
 FAINT = "#dddddd"  # of the methods that a panel is not about
+INSET = (0.42, 0.09, 0.55, 0.46)  # left, bottom, width and height, of a panel
 UPPER = (-2.5, 1.0)  # points around the dense network's accuracy that an inset shows
 AROUND = (-15.0, 15.0)  # points around magnitude's, at most
 
@@ -42,7 +43,7 @@ def _line(axis, name, rows, x, column, style):
 
 def accuracy(path, rows, dense):
     """Top-1 against the density that was reached: a panel a family, with magnitude in black, the
-    other families in grey, and the upper end again in an inset.
+    other families in grey, and the upper end again in an inset, where there is room.
 
     dense: dict of test numbers of the dense network.
     """
@@ -51,24 +52,33 @@ def accuracy(path, rows, dense):
     with _panels(path, len(panels)) as (_, axes):
         for axis in axes.flat[len(panels) :]:
             axis.axis("off")
+
+        def draw(part, own):
+            for name, their in every.items():
+                if name not in own and their[0]["method"] != CONTROL:
+                    quiet = {"color": FAINT, "marker": "", "label": None, "zorder": 1}
+                    _line(part, None, their, "density_all", "top1", quiet)
+            for name, (their, style) in own.items():
+                _line(part, name, their, "density_all", "top1", style)
+            if REFERENCE in every:
+                black = {"color": BLACK, "zorder": 3}
+                _line(part, REFERENCE, every[REFERENCE], "density_all", "top1", black)
+            if CONTROL in every:
+                level = 100 * means(every[CONTROL], "top1")[None][0]
+                part.axhline(level, color=BLACK, linestyle="-.", linewidth=0.8, label=CONTROL)
+            part.axhline(top, color=GREY, linestyle=":", linewidth=1, label="dense")
+
+        for axis, own in zip(axes.flat, panels.values(), strict=False):
+            draw(axis, own)
+        low, high = axes.flat[0].get_ylim()
+        right = [100 * row["top1"] for row in rows if row["density_all"] > INSET[0]]
+        room = min(right, default=high) > low + (INSET[1] + INSET[3] + 0.1) * (high - low)
         for axis, (title, own) in zip(axes.flat, panels.items(), strict=False):
-            inset = axis.inset_axes((0.42, 0.09, 0.55, 0.46))
-            for part in (axis, inset):
-                for name, their in every.items():
-                    if name not in own and their[0]["method"] != CONTROL:
-                        quiet = {"color": FAINT, "marker": "", "label": None, "zorder": 1}
-                        _line(part, None, their, "density_all", "top1", quiet)
-                for name, (their, style) in own.items():
-                    _line(part, name, their, "density_all", "top1", style)
-                if REFERENCE in every:
-                    black = {"color": BLACK, "zorder": 3}
-                    _line(part, REFERENCE, every[REFERENCE], "density_all", "top1", black)
-                if CONTROL in every:
-                    level = 100 * means(every[CONTROL], "top1")[None][0]
-                    part.axhline(level, color=BLACK, linestyle="-.", linewidth=0.8, label=CONTROL)
-                part.axhline(top, color=GREY, linestyle=":", linewidth=1, label="dense")
-            inset.set(xlim=(0.28, 1), ylim=(top + UPPER[0], top + UPPER[1]))
-            inset.tick_params(labelsize=6.5, pad=1)
+            if room:  # else it would lie over what is drawn
+                inset = axis.inset_axes(INSET)
+                draw(inset, own)
+                inset.set(xlim=(0.28, 1), ylim=(top + UPPER[0], top + UPPER[1]))
+                inset.tick_params(labelsize=6.5, pad=1)
             axis.set(title=title, xlim=(0, 1))
             handles, names = axis.get_legend_handles_labels()
             order = [*own, REFERENCE, CONTROL, "dense"]

@@ -64,6 +64,7 @@ def facts(results):
         "densities": densities,
         "around": around(rows, order, densities),
         **of_recovery(results),
+        **of_groups(results),
         **of_first(results),
         **of_digits(results),
     }
@@ -82,6 +83,33 @@ def of_recovery(results):
         "recovery_steps": number(longest["steps"], 0),
         "recovery_plain": percent(longest["top1"]["mean"], 1),
         "recovery_refitted": percent(at_once["top1"]["mean"], 1),
+    }
+
+
+def of_groups(results):
+    """Heads and neurons that are cut out: what stays, and what is gained."""
+    rows = results("prune_cifar10-groups.csv")
+    first, last = (means(rows, column) for column in ("top1_before", "top1"))
+    best, zeros, penalty = "compensated", "magnitude", "group-lasso"
+    for density in ("0.3", "0.5", "0.7"):
+        holds(last[zeros, density] > last[best, density], f"cutting out costs more at {density}")
+        holds(last[best, density] > last[penalty, density], f"compensation leads at {density}")
+    holds(first[best, "0.3"] > first[zeros, "0.3"], "before recovery compensation is ahead")
+    speeds = results("prune_speed_cifar10-small.json")["rows"]
+
+    def ratio(density, engine, batch):
+        name = f"{best}-d{density}"
+        return number(speeds.row(name=name, engine=engine, batch=batch)["ratio"])
+
+    return {
+        "cut_before": percent(first[best, "0.3"], 1),
+        "cut_after": percent(last[best, "0.3"], 1),
+        "cut_half": percent(last[best, "0.5"], 1),
+        "cut_penalty": percent(last[penalty, "0.3"], 1),
+        "cut_zeros": percent(last[zeros, "0.3"], 1),
+        "cut_time_half": ratio("0.5", "eager", 64),
+        "cut_time": ratio("0.3", "eager", 64),
+        "cut_time_one": ratio("0.3", "eager", 1),
     }
 
 
@@ -116,7 +144,7 @@ def of_first(results):
         "first_tenth": percent(magnitude[LEAST], 1),
         "top1": by_density(rows, "top1"),
         "top5": by_density(rows, "top5"),
-        **speed(rows),
+        **storage(rows),
     }
 
 
@@ -163,16 +191,11 @@ def by_density(rows, column):
     return table
 
 
-def speed(rows):
-    """What removal of whole groups gains."""
-    groups = {d: rows.rows(method="group-lasso", density=d) for d in ("0.3", "0.5")}
-    ratios = {d: mean(float(row["latency_ratio"]) for row in found) for d, found in groups.items()}
-    holds(ratios["0.3"] < ratios["0.5"] < 1, "networks without the groups are faster")
+def storage(rows):
+    """What zeros gain."""
     sparse = rows.rows(method="magnitude", density="0.1")
     full = mean(4e-6 * float(row["total"]) for row in sparse)
     return {
-        "latency_half": number(ratios["0.5"]),
-        "latency_third": number(ratios["0.3"]),
         "megabytes": number(mean(float(row["megabytes"]) for row in sparse)),
         "megabytes_dense": number(full),
     }

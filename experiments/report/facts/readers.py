@@ -25,6 +25,7 @@ def readers(results):
         "reader_minutes": number(latents["seconds"] / 60, 0),
         "decoded": None,
     }
+    told |= few_labels(results)
     if results.has("latent_readers_decoded.json"):
         rows = results("latent_readers_decoded.json")["rows"]
         told["decoded"] = [
@@ -41,6 +42,27 @@ def readers(results):
         told["decoded_best"] = percent(max(mean(row["test"]) for row in rows))
         told["decoded_latents"] = percent(rows[0]["test"])
     return told
+
+
+def few_labels(results):
+    """The same where few images have labels."""
+    rows = results("latent_readers_few.json")["rows"]
+    counts = sorted({row["labels"] for row in rows})
+    told = {"few_labels": listed([number(count, 0) for count in counts])}
+    for count in counts:
+        ours, pca = (rows.row(kind=k, labels=count) for k in ("latents", "PCA of patches"))
+        gap = abs(mean(ours["test"]) - mean(pca["test"]))
+        holds(gap < ours["test"]["std"] + pca["test"]["std"], "few labels: read alike")
+    for name, kind in (("latents", "latents"), ("pca", "PCA of patches")):
+        for reader in ("test", "svm"):
+            found = [mean(rows.row(kind=kind, labels=count)[reader]) for count in counts]
+            told[f"few_{reader}_{name}"] = listed([percent(value, 1) for value in found])
+    return told
+
+
+def listed(texts):
+    """ "a, b and c"."""
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def fitting(results):
