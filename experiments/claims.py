@@ -113,7 +113,8 @@ def pruning(preset, minutes):
 def readers(name, minutes):
     """One reader of the class for latents, PCA and pixels."""
     command = f"experiments.latent_readers {name} --out {{out}}"
-    code = ("experiments/latent_readers.py", *LATENTS, "optim_torch/study", "optim_torch/models")
+    own = ("experiments/latent_readers.py", "experiments/latent_grids.py")
+    code = (*own, *LATENTS, "optim_torch/study", "optim_torch/models")
     return Claim("functa", (command,), (f"latent_readers_{name}.json",), code, minutes)
 
 

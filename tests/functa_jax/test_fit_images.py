@@ -267,7 +267,7 @@ def test_without_a_functa_the_rest_is_done_and_it_joins_later(
     (tmp_path / "runs" / "meta_train-digits").symlink_to(functa)
     run(*args)
     said = capsys.readouterr().out
-    assert "0 of 1 cells to fit" in said and "functa, 3 steps" in said
+    assert "0 of 1 cell to fit" in said and "functa, 3 steps" in said
 
 
 @pytest.mark.slow
