@@ -42,7 +42,6 @@ PRUNING = (
             Column("top-1", "top1", share=True),
         ),
         rows="rows",
-        note="ONNX Runtime and torch.compile are left out where they are not installed.",
     ),
     Table("prune_cifar10-first.csv", "CIFAR-10, 308,042 parameters: top-1 in %"),
     Table(

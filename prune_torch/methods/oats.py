@@ -42,8 +42,7 @@ class OATS(Method):
     def masks(self, count):
         """Masks of the sparse parts, by the names that they have in the model now."""
         parameters, masks = self.cell.parameters, {}
-        sizes = {name: p.numel() for name, p in parameters.items()}
-        counts = density.shared_out(sizes, dict.fromkeys(sizes, 1.0), count)
+        counts = self.layer_counts(count)
         for name, squares in self.input_squares().items():
             weight = parameters[name].detach()
             rows, columns = weight.flatten(1).shape
