@@ -22,7 +22,7 @@ from experiments import dessilbi, runner
 from groundfloor import cli
 from groundfloor.checks import Flags, PositiveShare
 from groundfloor.plots import BLACK, BLUE, GREY, RED, WIDTH, figure, legend, logarithmic
-from groundfloor.pytorch import batches
+from groundfloor.pytorch import batches, masking
 from groundfloor.runs import spread
 from optim_torch.dessilbi import structure
 from optim_torch.training import evaluate, loop
@@ -127,7 +127,7 @@ def accuracies(config, out, seed):
             model, named = trained.model, dict(trained.model.named_parameters())
             weights = {name: named[name].detach() * mask for name, mask in masks.items()}
             with (
-                structure.exchanged(named, weights),
+                masking.exchanged(named, weights),
                 evaluate.recalibrated(model, train_images, normalise),
             ):
                 curves[method].append(evaluate.accuracy(model, test, normalise))

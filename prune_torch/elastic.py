@@ -15,7 +15,7 @@ import json
 import torch
 
 from groundfloor.errors import UserError, reading
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS, base
 from prune_torch.methods.structured import Structured, group_sums
@@ -93,12 +93,12 @@ def load(path, level, device="cpu"):
     if count > most and not facts["structured"]:
         raise UserError(f"{path}: density {level:g} asks for {count:,} weights, it has {most:,}")
     if not facts["structured"]:
-        structure.apply(parameters, density.top_masks(scores, count))
+        masking.apply(parameters, density.top_masks(scores, count))
         return model
     most = max(int(tensors[f"{name}.importance"].max()) for name in parameters)
     needed = sum(one >= level for one in LEVELS[-most:])  # a group of the level above has as much
     masks = Whole(model, parameters, scores, count, needed).masks(count)
-    structure.apply(dict(model.named_parameters()), masks)
+    masking.apply(dict(model.named_parameters()), masks)
     return compact.compact(model)
 
 

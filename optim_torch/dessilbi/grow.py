@@ -61,7 +61,7 @@ def widen(model, layer, width, optimizer=None, *, generator=None):
         zero (`entry`: infinite). Adam's step count and V's clock go on, so that Adam's first step
         on a new weight can be 3.2 times its rate.
     Call it after a step: changed tensors become new parameters without gradient; what else holds
-    the old ones (`structure.hold`, `path.Recorder`) must be remade.
+    the old ones (`masking.hold`, `path.Recorder`) must be remade.
     Raises ValueError, before anything is changed, for an impossible layer or width, an optimizer
     of another model, and one whose state cannot be carried over (LBFGS, Adafactor).
     """

@@ -9,6 +9,8 @@ import math
 
 import torch
 
+from groundfloor.pytorch import masking
+
 
 def gammas(optimizer):
     """Γ of every penalised tensor: dict of name -> tensor (zeros before the first step)."""
@@ -152,43 +154,8 @@ def swapped(optimizer, weights):
     unknown = sorted(set(weights) - set(parameters))
     if unknown:
         raise ValueError(f"no penalised parameter {unknown[0]!r}")
-    with exchanged(parameters, weights):
+    with masking.exchanged(parameters, weights):
         yield
-
-
-@contextlib.contextmanager
-def exchanged(parameters, weights):
-    """`swapped` for the parameters (dict of name -> tensor) of any model."""
-    dense = {name: parameters[name].detach().clone() for name in weights}
-    try:
-        _copy(weights, parameters)
-        yield
-    finally:
-        _copy(dense, parameters)
-
-
-def hold(optimizer, parameters, masks):
-    """Keep masked weights at zero through all further steps of any torch optimizer, whatever its
-    momentum and decay do.
-
-    parameters: dict of name -> tensor. The masks may be changed in place. Returns a handle with
-    `.remove()`.
-    """
-    apply(parameters, masks)
-    return optimizer.register_step_post_hook(lambda *_: apply(parameters, masks))
-
-
-@torch.no_grad()
-def apply(parameters, masks):
-    """Set what is masked to zero, in place (to +0, which a packed file does not keep)."""
-    for name, mask in masks.items():
-        parameters[name].masked_fill_(~mask, 0.0)
-
-
-@torch.no_grad()
-def _copy(weights, parameters):
-    for name, weight in weights.items():
-        parameters[name].copy_(weight)
 
 
 def _penalised(optimizer):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from optim_torch.landscape.curvature import Hessian, batch_sharpness
 from optim_torch.landscape.evaluating import as_found, mean_loss, trainable
 
@@ -153,7 +153,7 @@ def _point(evaluate, parameters, here, line, length):
     ways = zip(parameters.items(), line, strict=True)
     moved = {name: p.detach() + length * d for (name, p), d in ways}
     distance = _norm(moved[name] - p.detach() for name, p in parameters.items())
-    with structure.exchanged(parameters, moved):
+    with masking.exchanged(parameters, moved):
         loss, there = evaluate()
     change = _norm(a - b for a, b in zip(there, here, strict=True))
     return Point(

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler
 from groundfloor import kept, seeds
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
-from groundfloor.pytorch import batches, checkpoints, precision
+from groundfloor.pytorch import batches, checkpoints, masking, precision
 from groundfloor.pytorch.steps import training_steps
 from groundfloor.runs import Progress, counted, duration, read_dict
 from optim_torch.dessilbi import grow, structure
@@ -96,7 +96,7 @@ def train(config, data_set, run, device):
     normalise = batches.normalisation(images, config.standardise)
     if config.ticket is not None:
         masks = ticket_masks(config, training.model, device)
-        structure.hold(training.optimizer, dict(training.model.named_parameters()), masks)
+        masking.hold(training.optimizer, dict(training.model.named_parameters()), masks)
     epoch_steps = steps_per_epoch(config, data_set)
     total = config.epochs * epoch_steps
     if training.step == 0:

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from groundfloor import seeds
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch import density
 from prune_torch.protocol import finetune
 
@@ -210,7 +210,7 @@ def shrink(masks, parameters, count):
     scores = {n: torch.where(masks[n], score, -1.0) for n, score in scores.items()}
     for name, mask in density.top_masks(scores, count).items():
         masks[name].copy_(mask)
-    structure.apply(parameters, masks)
+    masking.apply(parameters, masks)
 
 
 def input_rows(layer, inputs):

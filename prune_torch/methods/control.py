@@ -2,7 +2,7 @@
 
 import torch
 
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch import density
 from prune_torch.methods.base import BATCHES, Method, magnitudes
 
@@ -39,7 +39,7 @@ class RandomSearch(Method):
             wanted = dict(zip(sizes, (FLOOR ** (1 - drawn)).tolist(), strict=True))
             masks = density.layer_masks(scores, density.shared_out(sizes, wanted, count))
             pruned = {name: p * masks[name] for name, p in parameters.items()}
-            with structure.exchanged(parameters, pruned):
+            with masking.exchanged(parameters, pruned):
                 loss = self.training_loss()
             if loss < lowest:
                 best, lowest = masks, loss

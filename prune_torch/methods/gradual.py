@@ -2,7 +2,7 @@
 
 import torch
 
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch.methods.base import Method, shrink
 
 
@@ -14,7 +14,7 @@ class Gradual(Method):
 
     def start(self, optimizer):
         self.now = {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}
-        self.handle = structure.hold(optimizer, self.cell.parameters, self.now)
+        self.handle = masking.hold(optimizer, self.cell.parameters, self.now)
 
     def after_step(self, step):
         if (step + 1) % self.every == 0:

@@ -2,7 +2,7 @@
 
 import torch
 
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch.methods.base import Method, shrink
 from prune_torch.protocol import finetune
 
@@ -22,7 +22,7 @@ class Lottery(Method):
         self.state = {n: v.clone() for n, v in self.cell.model.state_dict().items()}
         whole = {n: torch.ones_like(p, dtype=bool) for n, p in self.cell.parameters.items()}
         self.now = self.allowed(whole)
-        self.handle = structure.hold(optimizer, self.cell.parameters, self.now)
+        self.handle = masking.hold(optimizer, self.cell.parameters, self.now)
 
     def finish(self):
         self.handle.remove()
@@ -37,7 +37,7 @@ class Lottery(Method):
             fewer = self.fewer(kept, count)
             shrink(self.now, self.cell.parameters, fewer)
             self.cell.model.load_state_dict(self.state)
-            structure.apply(self.cell.parameters, self.now)
+            masking.apply(self.cell.parameters, self.now)
             if fewer in (kept, count):
                 return self.now
             kept = fewer
@@ -45,7 +45,7 @@ class Lottery(Method):
 
     def _train(self):
         cell, optimizer = self.cell, self.optimizer()
-        handle = structure.hold(optimizer, cell.parameters, self.now)
+        handle = masking.hold(optimizer, cell.parameters, self.now)
         self.passes += cell.steps
         finetune.run(cell.task, cell.model, optimizer, cell.steps, seed=cell.seed, whole=cell.whole)
         handle.remove()

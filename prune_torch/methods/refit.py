@@ -10,7 +10,7 @@ import copy
 
 import torch
 
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch.methods.base import Method
 from prune_torch.methods.magnitude import Magnitude
 from prune_torch.methods.two_four import TwoFour
@@ -29,7 +29,7 @@ class Refitted(Method):
         """Masks as in `Method.masks`; the weights that stay are changed in place."""
         cell, dense = self.cell, copy.deepcopy(self.cell.model).eval()
         masks = self.allowed(super().masks(count))
-        structure.apply(cell.parameters, masks)
+        masking.apply(cell.parameters, masks)
         cell.model.eval()
         batches = [cell.task.batch(cell.seed, number)[0] for number in range(LOOKED_AT)]
         inputs, aims = (_before_blocks(model, torch.cat(batches)) for model in (cell.model, dense))
@@ -73,7 +73,7 @@ def fit(module, weights, masks, inputs, aims):
         optimizer.step(error)
     for weight in chosen:
         weight.grad = None
-    structure.apply(weights, masks)
+    masking.apply(weights, masks)
     return calls
 
 

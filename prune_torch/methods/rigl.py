@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch import density
 from prune_torch.methods.base import magnitudes
 from prune_torch.methods.magnitude import ERK
@@ -23,7 +23,7 @@ class RigL(ERK):
         self.every = max(1, self.cell.steps // self.times)
         self.now = super().masks(self.cell.count)
         self.random = self.cell.generator()
-        self.handle = structure.hold(optimizer, self.cell.parameters, self.now)
+        self.handle = masking.hold(optimizer, self.cell.parameters, self.now)
 
     def newcomers(self, name, parameter):
         """Scores of the weights that may come."""
@@ -48,7 +48,7 @@ class RigL(ERK):
             for moment in self.optimizer_used.state[parameter].values():
                 if moment.shape == parameter.shape:
                     moment.masked_fill_(come, 0.0)
-        structure.apply(self.cell.parameters, self.now)
+        masking.apply(self.cell.parameters, self.now)
 
     def finish(self):
         self.handle.remove()

@@ -9,8 +9,7 @@ import torch
 from scipy.stats import binomtest
 
 from groundfloor import seeds
-from groundfloor.pytorch import checkpoints
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import checkpoints, masking
 from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
@@ -58,7 +57,7 @@ def search(method, folder):
         method.resume(kept["found"])
         return kept["moments"]
     optimizer = method.optimizer()
-    structure.hold(optimizer, cell.parameters, cell.held)
+    masking.hold(optimizer, cell.parameters, cell.held)
     method.start(optimizer)
     finetune.run(
         cell.task,
@@ -126,7 +125,7 @@ def run_cell(bench, folder, key):
     named = dict(model.named_parameters())
     for name, state in moments.items():
         optimizer.state[named[name]] = {**state, "step": state["step"].cpu()}  # as AdamW has it
-    structure.hold(optimizer, named, masks)
+    masking.hold(optimizer, named, masks)
     at_once = task.evaluate(model, task.test)
     teacher = bench.model.eval() if key.distil else None
 

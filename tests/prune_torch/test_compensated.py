@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch.methods.compensated import Compensated, Variance
 from tests.prune_torch import tiny
 
@@ -26,7 +26,7 @@ def outputs(bench, model):
 def pruned(kind, bench, model, level):
     method = kind(tiny.cell(bench, level, model=model))
     masks = method.masks(method.cell.count)
-    structure.apply(dict(method.cell.model.named_parameters()), masks)
+    masking.apply(dict(method.cell.model.named_parameters()), masks)
     return method.cell.model, masks
 
 
@@ -64,7 +64,7 @@ def test_copies_of_heads_and_neurons_go_without_a_trace(bench):
     assert gone > 0.2 * sum(p.numel() for p in model.parameters())
     after = outputs(bench, small)
     plain = copy.deepcopy(model)
-    structure.apply(dict(plain.named_parameters()), masks)
+    masking.apply(dict(plain.named_parameters()), masks)
     error, without = ((x - before).square().mean() for x in (after, outputs(bench, plain)))
     assert error < 1e-3 * without
 

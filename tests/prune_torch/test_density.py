@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn.utils import parametrizations, prune
 
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch import density
 
 torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def test_a_budget_meets_the_density_exactly(level, kind):
         torch.nn.init.uniform_(p, 1, 2)
     parameters = density.prunable(model, kind)
     scores = {n: p.detach() for n, p in parameters.items()}
-    structure.apply(parameters, density.top_masks(scores, density.budget(model, level, kind)))
+    masking.apply(parameters, density.top_masks(scores, density.budget(model, level, kind)))
     found = density.count(model)
     assert found["nonzero"] == round(level * found["total"])
     assert found["density_all"] == found["nonzero"] / sum(p.numel() for p in model.parameters())
@@ -139,7 +139,7 @@ def test_held_weights_stay_zero(base):
     layer(torch.ones(2, 6)).sum().backward()
     optimizer.step()
     masks = {"weight": torch.rand(5, 6) < 0.5}
-    handle = structure.hold(optimizer, {"weight": layer.weight}, masks)
+    handle = masking.hold(optimizer, {"weight": layer.weight}, masks)
     for _ in range(3):
         optimizer.step()
         assert (layer.weight[~masks["weight"]] == 0).all()

@@ -7,7 +7,7 @@ import torch
 
 import prune_torch
 from groundfloor.errors import UserError
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch import compact, density, elastic
 from prune_torch.methods import METHODS
 from tests.prune_torch.sweeps import run
@@ -72,7 +72,7 @@ def test_groups_stay_or_go_whole_as_the_method_has_it(bench, tmp_path, name):
     for level in (0.75, 0.85, 0.87):
         method = METHODS[name](cell(bench, level))
         own = method.masks(method.cell.count)
-        structure.apply(dict(method.cell.model.named_parameters()), own)
+        masking.apply(dict(method.cell.model.named_parameters()), own)
         expected = compact.compact(method.cell.model)
         found = prune_torch.load(path, density=level)
         least = round(level * compact.parameters(bench.model))

@@ -11,7 +11,7 @@ import torch
 
 from groundfloor import seeds
 from groundfloor.errors import UserError
-from optim_torch.dessilbi import structure
+from groundfloor.pytorch import masking
 from prune_torch import compact, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.protocol import cells, finetune
@@ -127,7 +127,7 @@ def test_what_is_masked_stays_zero_under_momentum_and_decay(bench, tmp_path):
     # Momentum from before the masks would move what they remove.
     bench.task.loss(model, bench.task.batch(0, 0)).backward()
     recovery.step()
-    structure.hold(recovery, named, masks)
+    masking.hold(recovery, named, masks)
 
     def check(step):
         assert all(not bool(named[n][~mask].any()) for n, mask in masks.items())

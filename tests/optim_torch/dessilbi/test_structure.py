@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from groundfloor.pytorch import masking
 from optim_torch import DessiLBI
 from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.path import Recorder
@@ -194,7 +195,7 @@ def test_held_weights_stay_zero_through_momentum_and_decay(base):
     for _ in range(3):  # momentum from before the masks
         model(torch.randn(8, 1, 6, 6)).square().mean().backward()
         again.step()
-    handle = structure.hold(again, named, masks)
+    handle = masking.hold(again, named, masks)
     for _ in range(5):
         model(torch.randn(8, 1, 6, 6)).square().mean().backward()
         again.step()
