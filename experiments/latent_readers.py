@@ -34,7 +34,7 @@ from experiments import runner
 from experiments.latent_grids import FOUR, PIECE, Grids, grid_kinds
 from functa_jax.evaluation import reconstruction
 from functa_jax.evaluation.classification import mcnemar
-from groundfloor import checks, cli
+from groundfloor import checks, cli, npz
 from groundfloor.checks import Count, Positive, Seed
 from groundfloor.data import datasets
 from groundfloor.data.config import DataConfig
@@ -42,7 +42,7 @@ from groundfloor.errors import UserError
 from groundfloor.plots import figure
 from groundfloor.pytorch import batches
 from groundfloor.pytorch.precision import autocast
-from groundfloor.runs import Progress, Run, atomic, content_hash, counted, spread
+from groundfloor.runs import Progress, Run, content_hash, counted, spread
 from optim_torch.study import search, trials
 from optim_torch.study.__main__ import PLACE
 from optim_torch.study.__main__ import PRESETS as STUDIES
@@ -133,8 +133,7 @@ def features(path, kind, make, data, mirrored, origin):
                     pieces.append(piece if piece.dtype == np.uint8 else np.float16(piece))
                     progress.advance(len(piece), kind=kind)
                 made[name] = np.concatenate(pieces)
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, origin=np.array(origin), **made)
+        npz.write(path, {"origin": origin, **made})
     with np.load(path, allow_pickle=False) as file:
         if "origin" not in file or str(file["origin"]) != origin:
             raise UserError(f"{path} is of another functa or other images: delete it")

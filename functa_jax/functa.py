@@ -28,8 +28,8 @@ from functa_jax.training.inner_loop import (
 )
 from functa_jax.training.losses import predictions
 from functa_jax.training.samples import Samples
+from groundfloor import npz
 from groundfloor.errors import UserError
-from groundfloor.runs import atomic
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,8 +243,7 @@ class Functa:
         coords = about.pop("coords")
         if coords is not None:
             arrays["coords"] = coords
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, about=json.dumps(about), **arrays)
+        npz.write(path, {"about": json.dumps(about), **arrays})
 
 
 def load(path):

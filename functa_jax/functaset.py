@@ -17,7 +17,7 @@ import numpy as np
 
 from groundfloor import npz
 from groundfloor.errors import UserError
-from groundfloor.runs import atomic, counted
+from groundfloor.runs import counted
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("latents", "labels", "ids", "psnr")
@@ -105,10 +105,8 @@ class Functaset:
             for split in SPLITS
             for column in COLUMNS
         }
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file, **arrays, mean=self.mean, std=self.std, metadata=json.dumps(self.metadata)
-            )
+        statistics = {"mean": self.mean, "std": self.std}
+        npz.write(path, {**arrays, **statistics, "metadata": json.dumps(self.metadata)})
 
 
 def shard_path(path, shard, count):

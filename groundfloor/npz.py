@@ -1,4 +1,4 @@
-"""Reads .npz and .npy files without pickle; what is wrong with one is a UserError in one line."""
+"""Reads .npz and .npy files without pickle, and writes .npz; a UserError says what is wrong."""
 
 import contextlib
 import io
@@ -12,6 +12,7 @@ import numpy as np
 
 from groundfloor import errors
 from groundfloor.errors import UserError
+from groundfloor.runs import atomic
 
 LOCAL_HEADER = 30  # bytes before a member's name in a zip file; the last four are two lengths
 
@@ -29,6 +30,14 @@ def reading(path, what, mapped=False):
         if not isinstance(arrays, dict):
             raise ValueError("it is a .npy file")
         yield arrays
+
+
+def write(path, arrays, compressed=False):
+    """Write {name: array, or what makes one} as .npz, whole or not at all, whatever its name ends
+    in."""
+    save = np.savez_compressed if compressed else np.savez
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        save(file, **arrays)
 
 
 def read_array(path):

@@ -14,7 +14,6 @@ from sklearn.decomposition import PCA
 from functa_jax.images import signals
 from groundfloor import npz
 from groundfloor.errors import UserError
-from groundfloor.runs import atomic
 
 STEPS_SHOWN = (0, 1, 2, 3, 10)
 PIECE = 4096  # rows in memory at a time, in float64
@@ -67,9 +66,9 @@ def whole_pca(train_images, folder=None):
         model = exact_pca(as_rows(train_images), 1 / 255 if train_images.dtype == np.uint8 else 1)
         if path:
             # A copy, to spare time: where it cannot be written, nothing is lost.
-            with contextlib.suppress(OSError, UserError), atomic(path) as temporary:
+            with contextlib.suppress(OSError, UserError):
                 arrays = {name: getattr(model, name) for name in PARTS}
-                np.savez(temporary, images=digest.hexdigest(), **arrays)
+                npz.write(path, {"images": digest.hexdigest(), **arrays})
     return model
 
 

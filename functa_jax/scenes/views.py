@@ -15,7 +15,7 @@ from functa_jax.scenes import cameras, renderer
 from groundfloor import npz
 from groundfloor.data.decoded import cache_home
 from groundfloor.errors import UserError
-from groundfloor.runs import Progress, atomic, counted
+from groundfloor.runs import Progress, counted
 
 # Rounded cube, drilled cube, thick ring, gear, cross, pyramid, beads, table, U, three-sided column.
 CLASSES = (1, 4, 11, 12, 22, 33, 37, 47, 58, 28)
@@ -90,9 +90,7 @@ def _kept_pictures(labels, instances, poses, side, seed):
             pictures[row] = renderer.pictures(scene, poses, side)
             progress.advance(1)
     if path:
-        try:
-            with atomic(path) as temporary:
-                np.savez(temporary, pictures=pictures)
-        except (OSError, UserError):
-            pass  # kept to spare time: where it cannot be, nothing is lost
+        # Kept to spare time: where it cannot be written, nothing is lost.
+        with suppress(OSError, UserError):
+            npz.write(path, {"pictures": pictures})
     return pictures

@@ -12,7 +12,7 @@ from functa_jax.single import sirens
 from functa_jax.training import devices
 from functa_jax.training.loop import matmul_rate
 from groundfloor import npz
-from groundfloor.runs import Progress, Stopping, atomic, counted
+from groundfloor.runs import Progress, Stopping, counted
 
 COMPILE_SECONDS = 4  # of one cell, about
 FIGURE_SECONDS = 30  # all figures, about
@@ -79,8 +79,7 @@ def fit_all(config, images, run):
                 records=sirens.marks(config.steps),
                 advanced=advanced,
             )
-            with atomic(_path(run, cell)) as temporary:
-                np.savez(temporary, **fit._asdict())
+            npz.write(_path(run, cell), fit._asdict())
             Stopping.kept = f"cell {cell} in {run.folder}"
     return {cell: _load(_path(run, cell)) for cell in cells}
 

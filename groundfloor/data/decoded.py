@@ -16,7 +16,6 @@ import numpy as np
 from groundfloor import npz
 from groundfloor.data.split import Split
 from groundfloor.errors import UserError
-from groundfloor.runs import atomic
 
 DECODER = "2"  # another number when the same files are read otherwise
 
@@ -88,8 +87,7 @@ def write(path, splits, num_classes):
     }
     with contextlib.suppress(OSError, UserError):
         _tidy(path)
-        with atomic(path) as temporary:
-            np.savez(temporary, **columns, num_classes=num_classes)
+        npz.write(path, {**columns, "num_classes": num_classes})
 
 
 def _tidy(path):

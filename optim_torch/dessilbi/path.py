@@ -10,7 +10,7 @@ recorder.save("path.npz")
 import numpy as np
 import torch
 
-from groundfloor.runs import atomic
+from groundfloor import npz
 from optim_torch.dessilbi import groups
 
 
@@ -56,8 +56,7 @@ class Recorder:
 
     def save(self, path):
         """Write `arrays()` as .npz, whole or not at all."""
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **self.arrays())
+        npz.write(path, self.arrays(), compressed=True)
 
     def state_dict(self):
         """All rows: tensors and numbers, fit for torch.save and weights_only loading."""

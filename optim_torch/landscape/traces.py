@@ -9,13 +9,11 @@ import json
 import shutil
 from dataclasses import dataclass
 
-import numpy as np
-
 from groundfloor import npz
 from groundfloor.errors import UserError
 from groundfloor.pytorch import checkpoints
 from groundfloor.pytorch.steps import training_steps
-from groundfloor.runs import Progress, Stopping, atomic
+from groundfloor.runs import Progress, Stopping
 from optim_torch.landscape.recording import Recording, refuse_others
 from optim_torch.landscape.settings import NOT_IDENTITY
 
@@ -105,8 +103,7 @@ def record(config, spec, data_set, device, folder, progress):
         progress.advance(1, loss=f"{spec.stem} {trace.rows['loss'][step]:.4f}")
     progress.advance(config.steps - trace.step)
     arrays = trace.arrays()
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, metadata=json.dumps(wanted), **arrays)
+    npz.write(path, {"metadata": json.dumps(wanted), **arrays}, compressed=True)
     Stopping.kept = f"{spec.stem} in {folder}"
     shutil.rmtree(kept, ignore_errors=True)
     return arrays

@@ -9,9 +9,8 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 from torch.nn import functional as F
 
-from groundfloor import seeds
+from groundfloor import npz, seeds
 from groundfloor.pytorch import precision
-from groundfloor.runs import atomic
 from optim_torch.study import figures as pictures
 from optim_torch.study.averaging import answering
 from optim_torch.study.surface import surface
@@ -37,8 +36,7 @@ def look(folder, model, data, config):
         data.train.labels[:SURFACE_IMAGES],
         points=config.surface,
     )
-    with atomic(folder.parent / "surface.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, steps=steps, loss=loss)
+    npz.write(folder.parent / "surface.npz", {"steps": steps, "loss": loss}, compressed=True)
     pictures.surface(folder / "surface.png", steps, loss)
     with precision.autocast(data.test.pixels.device, config.precision):
         probability = probabilities(answering(config, model), data, data.test)

@@ -38,7 +38,7 @@ from functa_jax.training import devices
 from functa_jax.training.batches import in_batches
 from groundfloor import npz, seeds
 from groundfloor.errors import UserError
-from groundfloor.runs import Stopping, atomic, locked
+from groundfloor.runs import Stopping, locked
 
 BATCH = 512  # latents at once when sampling
 
@@ -149,9 +149,8 @@ class Prior:
             "identity": self.identity,
             "history": self.history,
         }
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            flat = siren.flatten(self.params)
-            np.savez(file, about=json.dumps(metadata), mean=self.mean, scale=self.scale, **flat)
+        arrays = {"mean": self.mean, "scale": self.scale, **siren.flatten(self.params)}
+        npz.write(path, {"about": json.dumps(metadata), **arrays})
 
 
 SAMPLERS = {"ddim": 0.0, "ddpm": 1.0}  # name: eta
