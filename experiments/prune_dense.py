@@ -19,7 +19,7 @@ from pathlib import Path
 from experiments import runner
 from groundfloor import checks, cli
 from groundfloor.runs import content_hash
-from prune_torch import compact, sweep
+from prune_torch import costs, sweep
 from prune_torch.network import released
 from prune_torch.protocol import workers
 
@@ -75,7 +75,7 @@ def main(config, name):
     rounded = {split: task.evaluate(bench.model, getattr(task, split)) for split in SPLITS}
     found = {
         "settings": bench.settings(),
-        "parameters": compact.parameters(bench.model),
+        "parameters": costs.parameters(bench.model),
         "trained": {split: facts[split] for split in SPLITS},
         "released": rounded,
         "bytes": file.stat().st_size,

@@ -19,7 +19,7 @@ from groundfloor.checks import Count, PositiveShare
 from groundfloor.errors import UserError, first_line
 from groundfloor.machine import cores, environment
 from groundfloor.runs import write_json
-from prune_torch.compact import latency
+from prune_torch.costs import latency
 from prune_torch.density import prunable
 from prune_torch.network import stored
 

@@ -15,7 +15,7 @@ import tyro
 from groundfloor import checks, cli
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
-from prune_torch import compact
+from prune_torch import compact, costs
 from prune_torch.network import stored
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -44,7 +44,7 @@ def main(config):
     model = compact.load(config.file).float()
     with atomic(config.out) as temporary:
         error = export(model, temporary)
-    size, parameters = config.out.stat().st_size, compact.parameters(model)
+    size, parameters = config.out.stat().st_size, costs.parameters(model)
     print(
         f"{config.out} ({size / 1e6:.1f} MB): {parameters:,} parameters; "
         f"ONNX Runtime and torch differ by {error:.1e} at most"

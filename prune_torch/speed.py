@@ -25,7 +25,7 @@ from groundfloor.checks import Count
 from groundfloor.errors import UserError, first_line
 from groundfloor.machine import cores, environment
 from groundfloor.runs import Progress, write_json
-from prune_torch import compact, export_onnx
+from prune_torch import compact, costs, export_onnx
 from prune_torch.network import stored
 
 
@@ -167,7 +167,7 @@ def _measure(models, batches, engine, rounds, progress):
         images = torch.randn(batch, first.in_chans, *first.patch_embed.img_size)
         for model in ready.values():
             model(images)  # compiles
-        times = compact.latency(ready, images, rounds)
+        times = costs.latency(ready, images, rounds)
         for path, time in times.items():
             facts = {"file": str(path), "engine": engine, "batch": batch, **time}
             rows.append({**facts, "megabytes": megabytes(ready[path])})

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.nn import functional as F
 
-from prune_torch import compact, density
+from prune_torch import costs, density
 
 
 class Merging(nn.Sequential):
@@ -155,6 +155,6 @@ def curve(task, model, rates):
     for r in rates:
         fast = merged(model, r)
         scores = task.evaluate(fast, task.test)
-        cost = {"tokens": tokens_left(model, r)[-1], "gigaflops": compact.flops(fast) / 1e9}
+        cost = {"tokens": tokens_left(model, r)[-1], "gigaflops": costs.flops(fast) / 1e9}
         rows.append({"r": r, **cost, **scores})
     return rows

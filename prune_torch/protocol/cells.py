@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from groundfloor import seeds
 from groundfloor.pytorch import checkpoints, masking
-from prune_torch import compact, density, pack
+from prune_torch import compact, costs, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.methods.base import Cell
 from prune_torch.network import factored
@@ -184,7 +184,7 @@ def _cost(bench, model, path, structured, parts):
         pixels = bench.task.pixels
         shape = (LATENCY_IMAGES, pixels.channels, pixels.side, pixels.side)
         inputs = torch.randn(shape, device=bench.device)
-        times = compact.latency({"dense": bench.model, "small": small}, inputs, rounds=5)
+        times = costs.latency({"dense": bench.model, "small": small}, inputs, rounds=5)
         measured = {
             "latency_ms": times["small"]["ms"],
             "latency_ratio": times["small"]["ratio"],
@@ -192,7 +192,7 @@ def _cost(bench, model, path, structured, parts):
             "neurons": _shares_kept(compact.dead_neurons(model)),
         }
     return {
-        "gigaflops": compact.flops(small) / 1e9,
+        "gigaflops": costs.flops(small) / 1e9,
         "megabytes": path.stat().st_size / 1e6,
         **measured,
         "checkpoint": path.name,

@@ -2,7 +2,7 @@
 
 from groundfloor import plots, tables
 from groundfloor.runs import read_dict, read_json, write_json
-from prune_torch import compact, density
+from prune_torch import costs, density
 from prune_torch.methods import METHODS
 from prune_torch.network import tokens
 from prune_torch.protocol import families, figures, fitting, pairs
@@ -65,10 +65,10 @@ def write(config, bench, run, rows, dense, refused):
     if any("heads" in row for row in rows):
         figures.groups(run.path("figures", "groups.png"), rows)
     prunable = density.prunable(bench.model, config.prunable).values()
-    stays_dense = 1 - sum(p.numel() for p in prunable) / compact.parameters(bench.model)
+    stays_dense = 1 - sum(p.numel() for p in prunable) / costs.parameters(bench.model)
     run.write_summary(
         dense=dense,
-        gigaflops_dense=compact.flops(bench.model) / 1e9,
+        gigaflops_dense=costs.flops(bench.model) / 1e9,
         stays_dense=stays_dense,
         left_out=refused,
         token_merging=merged,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from prune_torch import compact
+from prune_torch import compact, costs
 from prune_torch.network import tokens
 from tests.prune_torch.no_zeros import (
     ALL,
@@ -147,8 +147,8 @@ def test_parameters_and_flops_have_closed_forms(heads, neurons):
         removed += 2 * DIM * (all(no_heads) + all(no_neurons))  # their norms
         channels, hidden = no_heads.count(False) * size, no_neurons.count(False)
         work += tokens * DIM * (4 * channels + 2 * hidden) + 2 * tokens**2 * channels
-    assert compact.parameters(small) == compact.parameters(model) - removed
-    assert compact.flops(small) == 2 * work
+    assert costs.parameters(small) == costs.parameters(model) - removed
+    assert costs.flops(small) == 2 * work
 
 
 def test_flops_of_a_published_model():
@@ -157,23 +157,23 @@ def test_flops_of_a_published_model():
         model = timm.create_model("vit_small_patch16_224")
     n, d = 197, 384
     blocks = 12 * (n * d * 3 * d + 2 * n * n * d + n * d * d + 8 * n * d * d)
-    assert compact.flops(model) == 2 * (196 * 768 * d + blocks + d * 1000)
-    assert compact.flops(model) / 2e9 == pytest.approx(4.6, abs=0.05)
-    assert compact.parameters(model) == 22_050_664
+    assert costs.flops(model) == 2 * (196 * 768 * d + blocks + d * 1000)
+    assert costs.flops(model) / 2e9 == pytest.approx(4.6, abs=0.05)
+    assert costs.parameters(model) == 22_050_664
     assert model.training  # left as it was
 
 
 def test_flops_at_other_sizes_and_without_fused_attention():
     model = vit(dynamic_img_size=True)
-    own = compact.flops(model)
+    own = costs.flops(model)
     assert next(model.parameters()).device.type == "cpu"
-    assert own == compact.flops(model, 16) == compact.flops(model, (16, 16))
-    assert compact.flops(model, (16, 32)) == 2 * (
+    assert own == costs.flops(model, 16) == costs.flops(model, (16, 16))
+    assert costs.flops(model, (16, 32)) == 2 * (
         8 * 192 * DIM + DEPTH * (9 * DIM * (4 * DIM + 2 * HIDDEN) + 2 * 81 * DIM) + 5 * DIM
     )
     for block in model.blocks:
         block.attn.fused_attn = False
-    assert compact.flops(model) == own
+    assert costs.flops(model) == own
 
 
 def test_flops_with_tables_of_positions():
@@ -183,7 +183,7 @@ def test_flops_with_tables_of_positions():
         timm.create_model(name, **shape)
         for name in ("vit_base_patch16_224", "beit_base_patch16_224")
     )
-    assert compact.flops(relative) == compact.flops(plain)
+    assert costs.flops(relative) == costs.flops(plain)
 
 
 class Slow(nn.Module):
@@ -202,7 +202,7 @@ class Slow(nn.Module):
 def test_latency_is_measured_in_turns():
     calls = []
     models = {name: Slow(name, calls) for name in ("dense", "small")}
-    found = compact.latency(models, images(), rounds=3)
+    found = costs.latency(models, images(), rounds=3)
     order = [name for name, before in zip(calls, [None, *calls], strict=False) if name != before]
     assert order == ["dense", "small", "dense", "small"]  # each turn begins where the last ended
     assert calls.count("dense") == calls.count("small") >= 3

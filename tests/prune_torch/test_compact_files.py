@@ -12,7 +12,7 @@ from torch import nn
 
 import prune_torch
 from groundfloor.errors import UserError
-from prune_torch import compact, pack
+from prune_torch import compact, costs, pack
 from prune_torch.network import stored
 from tests.prune_torch.no_zeros import (
     ALL,
@@ -64,7 +64,7 @@ def test_the_file_is_as_small_as_the_model_and_says_what_it_holds(tmp_path):
     assert described["heads"] == [2, 2]
     assert described["neurons"] == [0, 0]
     size = (tmp_path / "small.safetensors").stat().st_size
-    assert 0 < size - 4 * compact.parameters(small) < 4096
+    assert 0 < size - 4 * costs.parameters(small) < 4096
 
 
 def test_a_new_head_and_another_size_are_saved(tmp_path):

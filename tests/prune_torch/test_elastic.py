@@ -8,7 +8,7 @@ import torch
 import prune_torch
 from groundfloor.errors import UserError
 from groundfloor.pytorch import masking
-from prune_torch import compact, density, elastic
+from prune_torch import compact, costs, density, elastic
 from prune_torch.methods import METHODS
 from tests.prune_torch.sweeps import run
 from tests.prune_torch.tiny import cell
@@ -28,7 +28,7 @@ def file(bench, tmp_path_factory):
 
 
 def test_every_density_is_met_and_sets_are_nested(bench, file):
-    total = compact.parameters(bench.model)
+    total = costs.parameters(bench.model)
     before = None
     for level in (0.33, 0.5, 0.52, 0.9):
         model = prune_torch.load(file, density=level)
@@ -59,7 +59,7 @@ def test_a_sweep_writes_them_and_whole_groups_are_cut_out(tmp_path):
     small, large = (
         prune_torch.load(tmp_path / "neurons-elastic.safetensors", density=d) for d in (0.5, 0.9)
     )
-    assert compact.parameters(small) < compact.parameters(large)
+    assert costs.parameters(small) < costs.parameters(large)
     assert density.count(prune_torch.load(tmp_path / "dessilbi-elastic.safetensors", 0.3))
 
 
@@ -75,8 +75,8 @@ def test_groups_stay_or_go_whole_as_the_method_has_it(bench, tmp_path, name):
         masking.apply(dict(method.cell.model.named_parameters()), own)
         expected = compact.compact(method.cell.model)
         found = prune_torch.load(path, density=level)
-        least = round(level * compact.parameters(bench.model))
-        assert compact.parameters(found) <= least
+        least = round(level * costs.parameters(bench.model))
+        assert costs.parameters(found) <= least
         if level != 0.87:  # not one of the file's levels
             state = found.state_dict()
             for key, tensor in expected.state_dict().items():
@@ -98,7 +98,7 @@ def test_a_network_with_zeros_has_no_more_than_its_own_density(bench, tmp_path):
     elastic.save(method.cell.model, elastic.of_method(method, "blocks"), path)
     held = {name: parameter != 0 for name, parameter in parameters.items()}
     model = prune_torch.load(path, density=0.5)
-    assert density.count(model)["nonzero"] == round(0.5 * compact.parameters(model))
+    assert density.count(model)["nonzero"] == round(0.5 * costs.parameters(model))
     assert not any((mask & ~held[name]).any() for name, mask in kept(model).items())
     with pytest.raises(UserError, match=r"half\.safetensors: density 0\.9 asks for"):
         prune_torch.load(path, density=0.9)

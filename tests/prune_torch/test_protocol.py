@@ -12,7 +12,7 @@ import torch
 from groundfloor import seeds
 from groundfloor.errors import UserError
 from groundfloor.pytorch import masking
-from prune_torch import compact, density, pack
+from prune_torch import compact, costs, density, pack
 from prune_torch.methods import METHODS
 from prune_torch.protocol import cells, finetune
 from tests.prune_torch.tiny import CONFIG, cell
@@ -70,7 +70,7 @@ def test_counts_meet_the_level_or_the_row_says_why_not(finished, bench):
         assert (row["exact"], row["note"]) == (False, "whole groups")
         # A block of this network holds 44 % of it; heads and neurons are small.
         assert row["density_all"] > (0.4 if name.startswith("block") else 0.8)
-        assert row["gigaflops"] < compact.flops(bench.model) / 1e9
+        assert row["gigaflops"] < costs.flops(bench.model) / 1e9
     elif name == "unpruned":
         assert (row["exact"], row["density_all"], row["note"]) == (True, 1.0, "")
     else:
@@ -88,7 +88,7 @@ def test_the_file_is_the_network_of_the_row(finished, bench):
     network = compact.load(finished.folder / row["checkpoint"])
     assert bench.task.evaluate(network, bench.task.test)["top1"] == row["top1"]
     if METHODS[finished.name].structured:
-        assert compact.parameters(network) < row["total"]
+        assert costs.parameters(network) < row["total"]
     elif finished.name == "oats":  # two factors stand for a matrix
         assert density.count(network)["nonzero"] > row["nonzero"]
     else:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import prune_torch
 from groundfloor.errors import UserError
-from prune_torch import compact, density
+from prune_torch import compact, costs, density
 from prune_torch.methods import METHODS, synflow
 from prune_torch.methods.base import Cell
 from prune_torch.network import vit
@@ -73,8 +73,8 @@ def test_methods_prune_a_family_and_its_file_comes_back(family, tmp_path, monkey
         kept = density.count(cell.model, parts)["nonzero"]
         if not method.structured:
             gone = sum(p.numel() for p in cell.parameters.values()) - cell.count
-            assert kept <= compact.parameters(cell.model) - gone
-            assert kept >= compact.parameters(cell.model) - gone - zero
+            assert kept <= costs.parameters(cell.model) - gone
+            assert kept >= costs.parameters(cell.model) - gone - zero
         images = cell.task.batch(0, 0)[0]
         small = compact.compact(cell.model.eval())
         torch.testing.assert_close(small(images), cell.model(images), atol=1e-4, rtol=1e-4)

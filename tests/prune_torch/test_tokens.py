@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 from torch.testing import assert_close
 
-from prune_torch import compact
+from prune_torch import costs
 from prune_torch.network import tokens
 from prune_torch.protocol.finetune import Task
 
@@ -214,7 +214,7 @@ def test_the_copy_shares_parameters_and_leaves_the_model_alone():
     before, text = copy.deepcopy(model.state_dict()), str(model)
     fast = tokens.merged(model, 4)
     assert {id(p) for p in fast.parameters()} == {id(p) for p in model.parameters()}
-    assert compact.parameters(fast) == compact.parameters(model)
+    assert costs.parameters(fast) == costs.parameters(model)
     fast.train()
     assert not model.training
     assert str(model) == text
@@ -312,9 +312,9 @@ def test_flops_have_a_closed_form_and_fall(fused):
             if r:  # matching: every second patch with all the others, by one head's width
                 work += (before // 2) * ((before - 1) // 2) * (DIM // HEADS)
             before = after
-        counts.append(compact.flops(tokens.merged(model, r)))
+        counts.append(costs.flops(tokens.merged(model, r)))
         assert counts[-1] == 2 * work
-    assert counts[0] == compact.flops(model)
+    assert counts[0] == costs.flops(model)
     assert counts == sorted(counts, reverse=True)
     assert len({*counts}) == len(counts)
 
@@ -324,7 +324,7 @@ def test_flops_of_a_published_model(r, published):
     """DeiT-S, in G multiply-adds (Bolya et al. 2023)."""
     with torch.device("meta"):
         model = timm.create_model("deit_small_patch16_224")
-    found = compact.flops(tokens.merged(model, r)) / 2e9
+    found = costs.flops(tokens.merged(model, r)) / 2e9
     assert found == pytest.approx(published, abs=0.051)
 
 
@@ -339,7 +339,7 @@ def test_the_curve_is_the_task_s_own_measure():
     assert [row["r"] for row in rows] == [0, 2, 8]
     assert [row["tokens"] for row in rows] == [17, 13, 5]
     costs = [row["gigaflops"] for row in rows]
-    assert costs[0] == compact.flops(model) / 1e9
+    assert costs[0] == costs.flops(model) / 1e9
     assert costs == sorted(costs, reverse=True)
     for row in rows:
         fast = tokens.merged(model, row["r"])
