@@ -34,7 +34,7 @@ class Table:
     columns: tuple[Column, ...] = ()
     """None given: every number and word of the rows, under its own key."""
     rows: str = "table"
-    """Keys to the rows: a list of dicts, or a dict of name -> dict."""
+    """Key to the rows, or keys joined by dots: a list of dicts, or a dict of name -> dict."""
     note: str = ""
 
 
@@ -55,7 +55,8 @@ def shown(path):
 def section(table, path):
     """Lines of one table: where it comes from, its rows, its remarks."""
     if path.suffix == ".csv":
-        return [*origin(path.with_suffix(".json"), read(path.with_suffix(".json"))), *pruning(path)]
+        facts = read(path.with_suffix(".json"))
+        return [*origin(path.with_suffix(".json"), facts), *pruning(path, facts)]
     contents = read(path)
     written = origin(path, contents)
     if table.note:
@@ -65,7 +66,10 @@ def section(table, path):
             written += ["", f"**{task}**", "", *grid(report["rows"], ()), ""]
             written += [f"- {remark}" for remark in report["remarks"]]
         return written
-    rows = contents if path.suffix == ".jsonl" else contents[table.rows]
+    rows = contents
+    if path.suffix != ".jsonl":
+        for key in table.rows.split("."):
+            rows = rows[key]
     if isinstance(rows, dict):
         named = [row for row in rows.items() if isinstance(row[1], dict)]
         if len(named) == len(rows):
@@ -139,14 +143,47 @@ def text(row, column):
     return f"{scale * value:,.{digits}f}" + ("" if std is None else f" ± {scale * std:,.{digits}f}")
 
 
-def pruning(path):
-    """Lines of a sweep's tables: top-1 in % by method and density, the mean over seeds; and before
-    the steps of recovery, where that was measured."""
+def pruning(path, facts):
+    """Lines of a sweep's tables: top-1 in % by method and density, the mean over seeds; before the
+    steps of recovery, top-5, and the differences to magnitude, where these were measured. facts:
+    what the sweep's JSON holds."""
     rows = sweeps.read(path)
     written = ["", *by_density(rows, "top1")]
     if any("top1_before" in row for row in rows):
         written += ["", "Before the steps of recovery:", "", *by_density(rows, "top1_before")]
+    if any("top5" in row for row in rows):
+        written += ["", "Top-5:", "", *by_density(rows, "top5")]
+    if differences := facts.get("against_magnitude"):
+        written += [
+            "",
+            "Top-1 above magnitude's, in points, by pairs of the same seed; p of Student's test of "
+            "the mean over densities (two-sided, not corrected for the number of methods):",
+            "",
+            *paired(differences),
+        ]
     return written
+
+
+def paired(differences):
+    """A Markdown table of `prune_torch.protocol.pairs.differences`: methods by densities."""
+    found = {(row["method"], row["density"]): row for row in differences}
+    densities = sorted({density for _, density in found if density != "all"})
+    columns = [*densities, "all"]
+    table = [["method", *(f"{density:g}" for density in densities), "all", "p"]]
+    table.append(["---"] * len(table[0]))
+    for name in dict.fromkeys(row["method"] for row in differences):
+        own = [found.get((name, density)) for density in columns]
+        p = own[-1] and own[-1]["p"]
+        table.append([name, *map(shown_difference, own), "–" if p is None else f"{p:.2g}"])
+    return ["| " + " | ".join(line) + " |" for line in table]
+
+
+def shown_difference(row):
+    """Mean ± sample standard deviation in points, with its sign; a dash for none."""
+    if row is None:
+        return "–"
+    written = f"{round(row['difference'], 2) + 0.0:+.2f}"  # + 0.0: no -0.00
+    return written if row["std"] is None else f"{written} ± {row['std']:.2f}"
 
 
 def by_density(rows, column):

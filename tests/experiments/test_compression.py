@@ -23,8 +23,8 @@ def test_distances_are_taken_on_a_line_in_the_logarithm_of_the_rate():
     below = [{**row, "PSNR (dB)": row["PSNR (dB)"] - 1} for row in rows]
     measured = {"latents": rows, "PCA": below[1:], "PCA of 8x8 blocks": below}
     other = published.Curve("RECOMBINER", ((0.4, 1.0), (0.5, 23.0), (2**0.5, 34.0)), False)
-    unasked = published.Curve("COIN", ((1.0, 30.0),), False)
-    found = compression.against(measured, [other, unasked])
+    out_of_range = published.Curve("COIN", ((0.1, 30.0),), False)
+    found = compression.against(measured, [other, out_of_range])
     assert [row["bits/pixel"] for row in found] == [0.5, 2**0.5]  # not those out of our range
     assert [row["latents (dB)"] for row in found] == pytest.approx([24, 33])
     assert [row["latents ahead (dB)"] for row in found] == pytest.approx([1, -1])

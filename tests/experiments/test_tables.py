@@ -112,6 +112,24 @@ def test_a_sweep_is_averaged_over_seeds(tmp_path):
     ]
 
 
+def test_a_sweep_shows_top_5_and_differences_where_they_are(tmp_path):
+    path = tmp_path / "prune.csv"
+    difference = {"method": "a", "density": 0.1, "seeds": 2, "difference": -0.001, "std": 0.25}
+    mean = {"method": "a", "density": "all", "seeds": 2, "difference": 1.5, "std": 0.5, "p": 0.04}
+    single = {"method": "b", "density": 0.1, "seeds": 1, "difference": 2.0, "std": None, "p": None}
+    rows = [{**difference, "p": 0.5}, mean, single]
+    path.with_suffix(".json").write_text(json.dumps({"command": "x", "against_magnitude": rows}))
+    path.write_text(
+        "method,density,seed,distil,top1,top5,note,exact,checkpoint\na,0.1,0,0.0,0.5,0.75,,,"
+    )
+    written = markdown.section(Table("prune.csv", ""), path)
+    assert "| a | 75.00 |" in written[written.index("Top-5:") :]
+    assert written[-2:] == [
+        "| a | +0.00 ± 0.25 | +1.50 ± 0.50 | 0.04 |",
+        "| b | +2.00 | – | – |",
+    ]
+
+
 def test_the_readme_is_written_between_its_marks(tmp_path):
     readme = tmp_path / "readme.txt"
     readme.write_text("\n".join(["above", MARKS[0], "old", MARKS[1], "below"]))

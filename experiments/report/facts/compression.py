@@ -1,9 +1,6 @@
 """How few bits latents take, and how fast their network trains."""
 
-import numpy as np
-
 from experiments.report.results import db, holds, number
-from functa_jax.tasks.compression import published
 
 
 def facts(results):
@@ -25,7 +22,6 @@ def compression(results):
     holds(low["latents ahead (dB)"] < 0, "RECOMBINER is ahead at its lowest rate")
     parts = found["parts"]
     psnr = "PSNR at 1 bits/pixel (dB)"
-    table = found["table"]
     return {
         "bits": number(point["bits/pixel"]),
         "bits_latents": db(point["latents (dB)"]),
@@ -42,21 +38,14 @@ def compression(results):
         "bits_rounding": db(parts[2][psnr] - parts[1][psnr], 1),
         "bits_context": db(parts[3][psnr] - parts[2][psnr], 1),
         "bits_adapted": db(parts[4][psnr] - parts[3][psnr], 1),
-        **trained_for_its_rate(table.rows(method="latents")),
+        **trained_for_its_rate(rows.rows(published="CST (Cheng et al. 2020)")),
     }
 
 
 def trained_for_its_rate(rows):
-    """How far a convolutional codec that was trained for its rate is ahead of latents (rows), at
-    its published rates that they reach, in dB."""
-    rows = sorted(rows, key=lambda row: row["bits/pixel"])
-    rates, psnr = ([row[key] for row in rows] for key in ("bits/pixel", "PSNR (dB)"))
-    (codec,) = (curve for curve in published.curves() if curve.method.startswith("CST"))
-    ahead = {
-        rate: value - np.interp(np.log(rate), np.log(rates), psnr)
-        for rate, value in codec.points
-        if rates[0] <= rate <= rates[-1]
-    }
+    """How far a convolutional codec that was trained for its rate is ahead of latents, at its
+    published rates that they reach, in dB."""
+    ahead = {row["bits/pixel"]: -row["latents ahead (dB)"] for row in rows}
     holds(min(ahead.values()) > 0, "CST is ahead of latents at its rates")
     return {
         "bits_cst_rates": " and ".join(number(rate) for rate in ahead),
