@@ -30,14 +30,15 @@ def main(config):
     out, flags = config.folder("curves"), shlex.split(config.flags)
     train = runner.finished(["optim_torch.train", "digits", *flags], out / "train")
     command = ["optim_torch.landscape", "digits", "--seeds", 0]
-    runner.finished(command, out / "landscape")
+    landscapes = runner.finished(command, out / "landscape")
     facts = {
         "seeds": [0],
         "test": train["test"],
         "path": path(out / "train" / "path.npz"),
         "landscape": landscape(out / "landscape"),
     }
-    return runner.write(config.results / "curves" / "digits.json", "curves", facts)
+    target = config.results / "curves" / "digits.json"
+    return runner.write(target, "curves", facts, [train, landscapes])
 
 
 def path(file):

@@ -66,7 +66,8 @@ def main(config, name):
     ]
     path = config.results / f"{stem}.json"
     settings = {"flags": [config.preset, config.flags], "seeds": list(config.seeds)}
-    result = runner.write(path, f"dessilbi_bases {name}", {**settings, "table": table})
+    facts = {**settings, "table": table}
+    result = runner.write(path, f"dessilbi_bases {name}", facts, summaries.values())
     draw(path.with_suffix(".png"), table)
     heads = "".join(f"{label:>18s}" for label in NAMES.values())
     print(f"\n{'variant':18s} {heads}   density")

@@ -96,6 +96,7 @@ def main(config, name):
                 for (kind, seed), summary in summaries.items()
             },
         },
+        summaries.values(),
     )
     draw(path.with_suffix(".png"), table, dense)
     print("\ndensity  " + "  ".join(f"{label:>42s}" for label in METHODS.values()))

@@ -85,6 +85,7 @@ def main(config):
             "table": table,
             "runs": [{key: run[key] for key in KEPT} for run in summaries.values()],
         },
+        summaries.values(),
     )
     draw(config, out / f"dessilbi-seed{first}", sgd)
     for name, value in table.items():

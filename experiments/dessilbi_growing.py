@@ -71,7 +71,8 @@ def main(config, name):
         }
     path = config.results / f"{stem}.json"
     settings = {"flags": [config.preset, config.flags, config.grow], "seeds": list(config.seeds)}
-    result = runner.write(path, f"dessilbi_growing {name}", {**settings, "table": table})
+    facts = {**settings, "table": table}
+    result = runner.write(path, f"dessilbi_growing {name}", facts, summaries.values())
     with figure(path.with_suffix(".png"), size=(WIDTH, 2.6)) as (made, axis):
         for seed in config.seeds:
             rows = read_rows(out / f"grown-seed{seed}" / "metrics.jsonl")

@@ -67,7 +67,8 @@ def main(config, name):
         "seeds": list(config.seeds),
     }
     path = config.results / f"{stem}.json"
-    return runner.write(path, f"dessilbi_target {name}", {**settings, "rows": rows})
+    facts = {**settings, "rows": rows}
+    return runner.write(path, f"dessilbi_target {name}", facts, summaries.values())
 
 
 if __name__ == "__main__":

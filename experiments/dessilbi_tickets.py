@@ -77,7 +77,8 @@ def main(config, name):
         "flags": [config.preset, config.flags, config.find, config.train],
         "seeds": list(config.seeds),
     }
-    result = runner.write(path, f"dessilbi_tickets {name}", {**settings, "table": table})
+    facts = {**settings, "table": table}
+    result = runner.write(path, f"dessilbi_tickets {name}", facts, summaries.values())
     print("\nmasks      density   test accuracy")
     for row in table:
         accuracy = runner.text(row["test_accuracy"], "%")

@@ -23,7 +23,7 @@ from experiments import runner
 from groundfloor import cli
 from groundfloor.checks import Flags
 from groundfloor.errors import UserError
-from groundfloor.runs import read_json
+from groundfloor.runs import read_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,13 @@ def main(config, name):
     summary = runner.finished(command, out)
     folder = out / "tasks"
     for task, *flags in map(shlex.split, config.tasks):
-        if not (folder / f"{task}.json").exists():
+        made = folder / f"{task}.json"
+        asked = out / "task_flags" / made.name  # those that the report was made with
+        if not made.exists():
+            write_json(asked, flags)
             _run(f"functa_jax.tasks.{task}", out, *flags)
+        elif asked.exists() and read_json(asked) != flags:
+            raise UserError(f"{made} was made with other flags; delete it for new ones")
     _run("functa_jax.tasks", out)  # all that are missing, and the page
     reports = {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
     tables = {
@@ -85,7 +90,7 @@ def main(config, name):
         if "rows" in report
     }
     facts = {"run": summary, "tasks": tables}
-    result = runner.write(config.results / f"{stem}.json", f"functa_tasks {name}", facts)
+    result = runner.write(config.results / f"{stem}.json", f"functa_tasks {name}", facts, [summary])
     runner.copy_file(out / "functa.npz", config.results / f"functa_{name}.npz")
     return result
 

@@ -97,6 +97,7 @@ def main(config, name):
         facts
         | {"seeds": list(config.seeds), "rows": rows}
         | {"runs": [{key: run.get(key) for key in KEPT} for run in runs]},
+        runs,
     )
     report(result)
     print(path)

@@ -83,6 +83,7 @@ def main(config, name):
             "rows": table(runs),
             "runs": [{key: run.get(key) for key in KEPT} for run in runs],
         },
+        runs,
     )
     report(result)
     print(path)

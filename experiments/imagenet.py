@@ -67,16 +67,26 @@ def main(config):
     from functa_jax.training import devices
 
     devices.one_cpu_device_per_core()
-    row = {**measured(config), "machine": machine()}
+    row = {**measured(config), "machine": machine(), "network": network(config)}
     row |= multiplied(row, config)
     path = config.results / "imagenet.json"
     rows = read_json(path)["rows"] if path.exists() else []
-    rows = [other for other in rows if other["device"] != row["device"]] + [row]
+    rows = [other for other in rows if of(other) != of(row)] + [row]
     command = TRAIN.format(batch=row["batch"])
     print(f"{command}\n    {CLUSTER}\n{EXPORT}\n    {CLUSTER}")
     for key, value in row.items():
         print(f"{key:32s} {value:,.4g}" if isinstance(value, float) else f"{key:32s} {value}")
     return runner.write(path, "imagenet", {"commands": [command, EXPORT], "rows": rows})
+
+
+def network(config):
+    """Its size in words."""
+    return f"{config.side}x{config.side}, width {config.width}"
+
+
+def of(row):
+    """What a row is of: device and network; rows of before have that of the paper."""
+    return row["device"], row.get("network", network(Config()))
 
 
 def measured(config):

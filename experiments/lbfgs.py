@@ -91,7 +91,8 @@ def main(config, preset):
             f"{row['milliseconds']:.1f} ms an image",
             flush=True,
         )
-    return runner.write(config.results / f"lbfgs_{preset}.json", f"lbfgs {preset}", facts)
+    path = config.results / f"lbfgs_{preset}.json"
+    return runner.write(path, f"lbfgs {preset}", facts, [run.environment])
 
 
 def measured(functa, numbers_of_steps, images, rounds=3):

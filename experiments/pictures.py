@@ -64,7 +64,25 @@ def prune(stem, result):
     dense = result["dense"]["test"]
     figures.accuracy(_path(stem, "_accuracy"), rows, dense)
     figures.difference(_path(stem, "_difference"), rows)
-    figures.cost(_path(stem, "_cost"), rows, result["token_merging"], dense)
+    if _path(stem, "_cost").exists():  # of latencies taken on a machine that did nothing else
+        figures.cost(_path(stem, "_cost"), rows, result["token_merging"], dense)
+
+
+def recovery(stem, result):
+    """Accuracy against steps of recovery."""
+    from experiments import prune_recovery
+
+    curves = {}
+    for row in result["table"]:
+        curves.setdefault(row["method"], []).append(row)
+    prune_recovery.draw(_path(stem), curves, result["dense"]["test"]["top1"])
+
+
+def few_labels(stem, result):
+    """Accuracy against labels."""
+    from experiments import latent_readers
+
+    latent_readers.draw(_path(stem), result["rows"])
 
 
 def landscape(stem, result):
@@ -198,6 +216,8 @@ def ranking(stem, result):
 
 DRAWN = {  # beginning of a result file's name; the longest that fits is taken
     "prune_cifar10": prune,
+    "prune_recovery": recovery,
+    "latent_readers_few": few_labels,
     "landscape": landscape,
     "study_cifar10": study,
     "dessilbi_bases": dessilbi_bases,

@@ -48,20 +48,22 @@ PRESETS = {
 
 def main(config, name):
     """Run what is missing, draw the curves; returns what the JSON holds."""
-    folder, rows = config.folder(f"prune_recovery_{name}"), []
+    folder, rows, summaries = config.folder(f"prune_recovery_{name}"), [], []
     for budget in config.budgets:
         out = folder / f"steps-{budget}"
         command = ["prune_torch.sweep", name, *shlex.split(config.flags), "--steps", budget]
         command += ["--methods", *config.methods, "--densities", config.density]
-        summary = runner.finished([*command, "--seeds", *config.seeds], out)
+        summaries.append(runner.finished([*command, "--seeds", *config.seeds], out))
         found = [read_json(path) for path in sorted((out / "cells").glob("[!.]*.json"))]
         rows += [row for row in found if wanted(row, config)]
-    curves, dense = points(rows, config.methods), summary["dense"]["test"]["top1"]
-    draw(config.results / f"prune_recovery_{name}.png", curves, dense)
-    facts = {"dense": summary["dense"], "density": config.density, "seeds": list(config.seeds)}
+    dense = summaries[-1]["dense"]
+    curves = points(rows, config.methods)
+    draw(config.results / f"prune_recovery_{name}.png", curves, dense["test"]["top1"])
+    facts = {"dense": dense, "density": config.density, "seeds": list(config.seeds)}
     path = config.results / f"prune_recovery_{name}.json"
     rows = [{"method": method, **point} for method in curves for point in curves[method]]
-    return runner.write(path, f"prune_recovery {name}", {**facts, "table": rows})
+    facts["table"] = rows
+    return runner.write(path, f"prune_recovery {name}", facts, summaries)
 
 
 def wanted(row, config):

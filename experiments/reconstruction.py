@@ -127,8 +127,10 @@ def main(config, name):
             "preset": config.preset,
             "flags": config.flags,
             "table": table,
+            "seeds": list(config.seeds),
             "runs": [{key: summary.get(key) for key in KEPT} for summary in summaries],
         },
+        summaries,
     )
     if len(table) > 1:
         figures.latent_sizes(path.with_suffix(".png"), table)

@@ -108,13 +108,14 @@ class Config(checks.Settings):
 
 def main(config):
     """All episodes; returns what the JSON holds."""
-    rows = []
+    rows, made_by = [], []
     for name in config.datasets:
         data, file = datasets.load(name, config.data_dir), runner.RESULTS / FUNCTAS[name]
         settings = {"episodes": config.episodes, "choosing": config.choosing}
         run = Run(
             config.out / name, settings, data_fingerprint=data.fingerprint, files={"functa": file}
         )
+        made_by.append(run.environment)
         cells = [*itertools.product(config.seeds, HALVES)]
         done = [(row["seed"], row["half"]) for row in run.rows()]
         left = [cell for cell in cells if cell not in done]
@@ -128,7 +129,7 @@ def main(config):
     table = gathered(rows, config)
     facts = {"seeds": list(config.seeds), "episodes": config.episodes, "table": table}
     target = config.results / "robust_fewshot.json"
-    result = runner.write(target, "robust_fewshot", facts)
+    result = runner.write(target, "robust_fewshot", facts, made_by)
     draw(target.with_suffix(".png"), table)
     for row in table:
         print(

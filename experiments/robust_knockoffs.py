@@ -21,6 +21,7 @@ knockoffs of the running sums, which are nearly collinear, find 4 and 11 %; Benj
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from scipy.linalg import toeplitz
@@ -30,7 +31,7 @@ from sklearn.linear_model import LassoCV
 
 from experiments import runner
 from groundfloor import checks, cli
-from groundfloor.checks import Count, InnerShare, Positive
+from groundfloor.checks import LARGEST, AtLeastTwo, InnerShare, Interval, Positive
 from groundfloor.plots import BLACK, WIDTH, figure, many
 from groundfloor.runs import Progress
 from optim_torch.robust.knockoffs import Knockoffs
@@ -44,9 +45,9 @@ DIFFERENCES = np.diff(np.eye(COLUMNS), axis=0)
 class Config(checks.Settings):
     """The data sets, and the rate asked for."""
 
-    sets: Count = 200
+    sets: AtLeastTwo = 200
     """Data sets of each strength, seeds 0, 1, ..."""
-    rows: Count = 350
+    rows: Annotated[int, Interval(2 * COLUMNS + 1, LARGEST)] = 350
     """Observations of a data set."""
     strengths: tuple[Positive, ...] = (0.1, 0.2, 0.4, 0.8)
     """Sizes of the coefficients, or of the jumps."""
@@ -58,7 +59,6 @@ class Config(checks.Settings):
 
 def main(config):
     """Select, write and print; returns what the JSON holds."""
-    config.results.mkdir(parents=True, exist_ok=True)
     shares = {}
     with Progress(len(config.strengths) * config.sets, "data set") as progress:
         for strength in config.strengths:

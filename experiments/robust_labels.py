@@ -21,13 +21,14 @@ nearly every method.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from sklearn.decomposition import PCA
 
 from experiments import runner
 from groundfloor import checks, cli
-from groundfloor.checks import Count, Seed
+from groundfloor.checks import LARGEST, Interval, Seed
 from groundfloor.data import datasets
 from groundfloor.plots import WIDTH, figure, legend, many
 from groundfloor.runs import Progress
@@ -50,8 +51,8 @@ class Config(checks.Settings):
 
     data_dir: Path | None = None
     """Folder with MNIST; default $FUNCTA_DATA or ~/.cache/functa."""
-    images: Count = 4000
-    """Training images; half as many of test."""
+    images: Annotated[int, Interval(400, LARGEST)] = 4000
+    """Training images; half as many of test, or all."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of flips, features and methods."""
     results: Path = runner.RESULTS
@@ -65,7 +66,8 @@ def main(config):
     with Progress(len(config.seeds) * len(FEATURES) * len(FLIPS), "data set") as progress:
         for seed in config.seeds:
             for kind in FEATURES:
-                train, test = features(data_set, kind, config.images // 2, seed)
+                tests = min(config.images // 2, len(data_set.test))
+                train, test = features(data_set, kind, tests, seed)
                 for flips, share in FLIPS:
                     rows += cell(data_set, train, test, flips, share, kind, seed)
                     progress.advance(1)

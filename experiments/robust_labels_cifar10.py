@@ -85,7 +85,7 @@ def main(config):
         "table": table,
     }
     target = config.results / "robust_labels_cifar10.json"
-    result = runner.write(target, "robust_labels_cifar10", facts)
+    result = runner.write(target, "robust_labels_cifar10", facts, [run.environment])
     robust_labels.draw(target.with_suffix(".png"), table, "logistic", "logistic regression")
     robust_labels.show(table)
     print(f"{target}; selector: {runner.text(facts['selector_seconds'])} s")

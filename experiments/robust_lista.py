@@ -101,7 +101,8 @@ def main(config):
     rows = [row for row in run.rows() if (row["seed"], row["level"], row["kind"]) in cells]
     table, shifts = over_seeds(rows)
     facts = {"seeds": list(config.seeds), "table": table, "shifts": shifts}
-    result = runner.write(config.results / "robust_lista.json", "robust_lista", facts)
+    path = config.results / "robust_lista.json"
+    result = runner.write(path, "robust_lista", facts, [run.environment])
     draw(config.results / "robust_lista.png", table, shifts)
     report(table, shifts)
     return result

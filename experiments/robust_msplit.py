@@ -72,7 +72,6 @@ class Config(checks.Settings):
 
 def main(config):
     """Fit, write and print; returns what the JSON holds."""
-    config.results.mkdir(parents=True, exist_ok=True)
     maps, accuracies, at_ends = {}, {}, {}
     with Progress(len(config.seeds) * len(SHAPES), "data set") as progress:
         for seed in config.seeds:

@@ -57,7 +57,6 @@ class Config(checks.Settings):
 
 def main(config):
     """Restore, write and print; returns what the JSON holds."""
-    config.results.mkdir(parents=True, exist_ok=True)
     clean = load_digits().data / 16
     table, factors = [], {}
     with Progress(len(config.shares) * len(config.seeds), "data set") as progress:

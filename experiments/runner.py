@@ -11,15 +11,17 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
-from groundfloor import checks, cluster
+from groundfloor import checks, cli, cluster
 from groundfloor.checks import Count, Flags, Seed
 from groundfloor.errors import UserError, first_line
-from groundfloor.machine import cores, environment
+from groundfloor.machine import cores, environment, now
 from groundfloor.runs import Stopping, atomic, read_json, spread, write_json
 
 RESULTS = Path(__file__).parent / "results"
+WHERE = ("--out", "--results", "--jobs", "--ray", "--device")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +135,35 @@ def _on_cluster(commands, address, program):
         return summaries
 
 
-def write(path, command, facts):
-    """Write a result file and return what it holds: the command that makes it, `facts` (dict), and
-    the environment, unless `facts` have that of an earlier run."""
-    result = {"command": f"python -m experiments.{command}", **(environment() | facts)}
+STARTED = environment()  # now: the code may change while an experiment runs
+
+
+def write(path, command, facts, made_by=()):
+    """Write a result file and return what it holds: the command that makes it, with its flags, the
+    environment, and `facts` (dict).
+
+    made_by: of what the facts come from, the environments: summaries, or that of a `Run`. The
+    oldest says commit, versions and machine; where there is none, the environment that this process
+    began in.
+    """
+    made = min(made_by, key=itemgetter("finished"), default=STARTED)
+    words = " ".join([f"python -m experiments.{command}", *_flags(cli.Given.words)])
+    environment = {**{key: made[key] for key in STARTED if key in made}, "finished": now()}
+    result = {"command": words, **environment, **facts}
     write_json(path, result)
     return result
+
+
+def _flags(words):
+    """Flags of a command line, quoted, without those that say where and on what it runs; of other
+    paths the name alone."""
+    kept, wanted = [], False
+    for word in words:
+        if word.startswith("--"):
+            wanted = word.split("=")[0] not in WHERE
+        if wanted:
+            kept.append(Path(word).name if word.startswith("/") else word)
+    return map(shlex.quote, kept)
 
 
 def keep(config, stem, command, folder, summary):

@@ -122,7 +122,8 @@ def main(config):
                 )
     draw(config.results / "start_scale.png", curves)
     facts = {"seeds": list(config.seeds), "steps": config.steps, "rows": rows}
-    return runner.write(config.results / "start_scale.json", "start_scale", facts)
+    path = config.results / "start_scale.json"
+    return runner.write(path, "start_scale", facts, [run.environment])
 
 
 def draw(path, curves):

@@ -35,6 +35,7 @@ from functa_jax import meta_train
 from functa_jax.evaluation import reconstruction
 from groundfloor import cli
 from groundfloor.checks import Count
+from groundfloor.errors import UserError
 from groundfloor.plots import COLOURS, WIDTH, figure, legend
 from groundfloor.runs import Run, spread
 
@@ -68,6 +69,8 @@ def main(config, name):
 
     devices.one_cpu_device_per_core()
     own = settings(config, "refined PCA", 0)
+    if own.inner_steps not in STEPS:
+        raise UserError(f"--inner-steps {own.inner_steps} is none of those looked at, {STEPS}")
     data = own.load(images=own.images)
     kept = {"preset": config.preset, "flags": config.flags, "val_images": config.val_images}
     out = config.folder(f"vectors_{name}")
@@ -87,7 +90,7 @@ def main(config, name):
     table.append({"variant": "PCA", "val_psnr": pca})
     path = config.results / f"vectors_{name}.json"
     facts = {"seeds": list(config.seeds), "numbers": own.latent_dim, "table": table}
-    result = runner.write(path, f"vectors {name}", facts)
+    result = runner.write(path, f"vectors {name}", facts, [run.environment])
     draw(path.with_suffix(".png"), table[:-1], pca, own.latent_dim)
     for row in table[:-1]:
         psnr = runner.text(row["val_psnr"], "dB")

@@ -23,6 +23,12 @@ from groundfloor.errors import UserError
 from groundfloor.runs import Stopping
 
 
+class Given:
+    """The words of the command that runs now, after its preset; none between commands."""
+
+    words = ()
+
+
 def run(main, config_type, presets=None, args=None):
     """Parse `args` (default: sys.argv) and call main(config) or main(config, preset name).
 
@@ -39,12 +45,14 @@ def run(main, config_type, presets=None, args=None):
         signal.signal(signal.SIGINT, _interrupt)
     try:
         if presets is None:
+            Given.words = tuple(args)
             return main(parse(config_type, None, args))
         name = args.pop(0) if args and not args[0].startswith("-") else next(iter(presets))
         if name not in presets:
             near = difflib.get_close_matches(name, presets, 1)
             hint = f"did you mean {near[0]}?" if near else f"presets: {', '.join(presets)}"
             raise UserError(f"unknown preset {name!r}; {hint}")
+        Given.words = tuple(args)
         return main(parse(config_type, presets[name], args, presets), name)
     except UserError as error:
         fail(error)
@@ -59,6 +67,8 @@ def run(main, config_type, presets=None, args=None):
         if not Stopping.asked:
             raise
         _stop(as_program)  # XLA turns the KeyboardInterrupt of a callback into an error of its own
+    finally:
+        Given.words = ()
 
 
 GRACE = 5  # seconds

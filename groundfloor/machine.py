@@ -55,8 +55,13 @@ def environment():
         "uncommitted_changes": bool(_git(root, "diff", "HEAD", "--name-only", "--", "*.py")),
         "versions": versions,
         "machine": machine(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": now(),
     }
+
+
+def now():
+    """The time as text: "2026-11-28T20:06:51Z"."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _git(root, *words):

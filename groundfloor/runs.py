@@ -1,4 +1,4 @@
-"""Run folders: config.json, metrics.jsonl, summary.json, checkpoints/, figures/.
+"""Run folders: config.json, environment.json, metrics.jsonl, summary.json, checkpoints/, figures/.
 
 Everything is written under a temporary name and renamed, so that a file is whole or absent.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from groundfloor.errors import UserError, unreadable
-from groundfloor.machine import environment
+from groundfloor.machine import environment, now
 
 try:
     import fcntl
@@ -48,8 +48,9 @@ def atomic(path):
 
 
 def _unfinished(path):
-    """Whether a kill inside `atomic` may have left this file."""
-    return path.name == ".lock" or re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name)
+    """Whether a kill may have left this file, inside `atomic` or before config.json was there."""
+    whole = path.name in (".lock", "environment.json")
+    return whole or re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name)
 
 
 def write_json(path, value):
@@ -103,8 +104,10 @@ def lock(folder):
     except OSError:  # who writes here will say so
         return None
     status = os.fstat(file.fileno())
-    held = _locks.setdefault((status.st_dev, status.st_ino), file)
-    if held is file and fcntl is not None:
+    place = (status.st_dev, status.st_ino)
+    if (held := _locks.get(place)) is not None:
+        return held
+    if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -115,7 +118,8 @@ def lock(folder):
             ) from None
         except OSError:  # a network's file system
             pass
-    return held
+    _locks[place] = file  # not before: a refused one may live on in a traceback
+    return file
 
 
 @contextlib.contextmanager
@@ -156,10 +160,15 @@ class Run:
                 f"{self.folder} is not a run folder and not empty; choose another --out"
             )
         self.lock = lock(self.folder)
+        began = self.folder / "environment.json"
         if not path.exists():
+            # Once, and now: the code may change while it runs, and until it is resumed.
+            write_json(began, environment())
             write_json(path, self.config)
+        kept = began.exists()  # not in runs of before
+        self.environment = read_dict(began, "environment", "commit") if kept else environment()
         self.metrics_path = self.folder / "metrics.jsonl"
-        self.environment = environment()  # now: the code may change while it runs
+        _cut_to_whole_lines(self.metrics_path)
 
     @classmethod
     def of(cls, command, preset, config, data_set, *, not_identity, files=(), removed=None):
@@ -210,8 +219,7 @@ class Run:
 
     def write_summary(self, **results):
         """summary.json: `results` and where, with what and from which commit they were made."""
-        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_json(self.path("summary.json"), {**results, **self.environment, "finished": finished})
+        write_json(self.path("summary.json"), {**results, **self.environment, "finished": now()})
 
     def summary(self):
         """The results of a finished run, or None."""
@@ -232,6 +240,12 @@ def content_hash(path):
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def _cut_to_whole_lines(path):
+    """Drop what a kill left of a last line, so that rows can be appended."""
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def read_rows(path):

@@ -12,8 +12,8 @@ CHAPTERS = {
         "vectors_cifar10": "A vector for CIFAR-10: decoders that begin as PCA (blue, yellow) stay "
         "near it and gain a little with the first inner step; one of tokens begins far below.",
         "inner_steps_digits_spatial": "Left, at equal outer steps Gauss-Newton steps win; right, "
-        "at equal work plain gradient steps are ahead until the curves cross.",
-        "start_scale": "Larger initial weights do not reach the dashed 40 dB sooner on 32x32 "
+        "what each costs: the dB at the end against the operations of an outer step.",
+        "start_scale": "Larger initial weights reach the dashed 40 dB hardly sooner on 32x32 "
         "images, though they end far above it; on photographs 1.5 and 2 are best.",
         "latent_classification_digits": "Left, more fitting steps do not make classes easier to "
         "read, though images are rebuilt better. Right, latents need as many training images as "
@@ -151,16 +151,18 @@ CHAPTERS = {
         "unlabelled ones, by three kinds of features.",
         "robust_knockoffs": "False discoveries stay under the dotted line for all knockoffs; the "
         "cross-validated lasso goes far beyond. Right, what is found.",
-        "robust_lista": "Learned thresholds reach in sixteen layers what ISTA does not in "
-        "hundreds; away from the codes they were trained on (right) the gain shrinks, and FISTA "
+        "robust_lista": "Learned thresholds leave ISTA and FISTA far behind at sixteen layers or "
+        "steps; away from the codes they were trained on (right) the gain shrinks, and FISTA "
         "at its best penalty is ahead on codes ten times larger.",
         "robust_masking": "Outliers that hide each other: masked (not found) and swamped (good "
-        "points accused) in %, by method; with leverage all fail alike.",
+        "points accused) in %, by method; with leverage all fail alike from a tenth of outliers "
+        "on.",
         "robust_msplit": "Coefficients of one seed as pictures, beside the truth (two lesions "
         "and a ring): red raises and blue lowers the prediction; the sparser a method, the more "
         "is white.",
-        "robust_pca": "Digits with wrong pixels: low rank plus sparse rebuilds them best and "
-        "marks wrong pixels (last row) about as well as a PCA's residual.",
+        "robust_pca": "Digits with wrong pixels: low rank plus sparse rebuilds them best where its "
+        "weight is chosen by the clean data, and marks wrong pixels (last row) about as well as a "
+        "PCA's residual.",
         "robust_ranking": "How well rankings survive wrong answers: with graded answers robust "
         "losses keep the order until two in five are wrong.",
     },

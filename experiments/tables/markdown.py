@@ -138,8 +138,8 @@ def text(row, column):
     scale, digits = (100, column.digits) if column.share else (1, column.digits)
     if isinstance(value, int) and not column.share and std is None:
         return f"{value:,}"
-    if 0 < abs(scale * value) < 10.0**-digits:
-        return f"{scale * value:.2g}"
+    if 0 < abs(scale * value) < 10.0**-digits and scale * (std or 0) < 10.0**-digits:
+        return f"{scale * value:.2g}" + ("" if std is None else f" ± {scale * std:.2g}")
     return f"{scale * value:,.{digits}f}" + ("" if std is None else f" ± {scale * std:,.{digits}f}")
 
 

@@ -15,33 +15,30 @@ it after 1,000 steps of 8 images and 1.1 after 4,000 (validation). Grids (spatia
 trained for 75 and, with Gauss-Newton, 83 to 96 minutes on one core beside other jobs; the first
 fell once by 5 dB and went back, the others (three seeds) did not. The paper has 39.0 dB at width
 256. The aim of 39.5 dB within an hour of two cores is missed: 39.11 ± 0.02, and 39.35 with ten
-steps a fit. A fit by Gauss-Newton takes four times as long; with equal work gradient steps are
-ahead up to 13 GFLOP an image, Gauss-Newton beyond. More fitting does not classify better. Read cell
-by cell by a ConvNet, CIFAR-10's grid gives 86.3 % of the classes (49,000 labels, 27 minutes of one
-core that other jobs shared, one seed); the same reader of PCA of patches with as many numbers has
-86.1 % (p 0.40), and 65 % of its errors are the latents' too: a grid of latents holds the class no
-better and no worse than linear coefficients do. Nor do latents help where labels are few (three
-draws): with 50, 200 and 1,000 labels the ConvNet has 23.5, 33.6 and 46.1 % from latents, 25.5, 34.4
-and 45.7 from PCA, each within the deviations of the other; an SVM has 22.1, 29.1 and 38.0 % from
-latents, 22.8, 27.9 and 35.2 from PCA. (The patches themselves are not yet run.) Larger initial
-weights do not bring single 32x32 images to 40 dB in fewer steps (51 without, 46 to 52 with), but
-far beyond it (62 dB and 107 at 2 after 500 steps); photographs gain 3 dB at 1.5 and 2 and lose at
-2.5 and 3, with rates chosen on CIFAR-10.
-Not yet run, for a GPU: cifar10, cifar10_spatial, celeba64.
+steps a fit. A fit by Gauss-Newton takes four times as long. More fitting does not classify better.
+Read cell by cell by a ConvNet, CIFAR-10's grid gives 86.3 % of the classes (49,000 labels, 27
+minutes of one core that other jobs shared, one seed); the same reader of PCA of patches with as
+many numbers has 86.1 % (p 0.40), and 65 % of its errors are the latents' too: a grid of latents
+holds the class no better and no worse than linear coefficients do. Nor do latents help where labels
+are few (three draws): with 50, 200 and 1,000 labels the ConvNet has 23.5, 33.6 and 46.1 % from
+latents, 25.5, 34.4 and 45.7 from PCA (deviations of 0.2 to 1.8); an SVM has 22.1, 29.1 and 38.0 %
+from latents, 22.8, 27.9 and 35.2 from PCA. (The patches themselves are not yet run.) Larger initial
+weights bring single 32x32 images to 40 dB hardly sooner (46 to 52 steps with, 51 without), but far
+beyond it (62 dB and 107 at 2 after 500 steps); photographs gain 3 dB at 1.5 and 2 and lose at 2.5
+and 3, with rates chosen on CIFAR-10. Not yet run, for a GPU: cifar10, cifar10_spatial, celeba64.
 Functions other than images, minutes of training: vowels (in windows that begin with a glottal
 pulse) are ahead of PCA and of the lowest cosines, fields on a sphere ahead of spherical harmonics
 and PCA. Solids of 64 classes are ahead of PCA in dB and behind it in IoU, as thin parts stay below
 one half; stacks are behind in both. Films are 0.3 dB behind PCA, and their digits are read far
 better from latents. Novel views of scenes after an hour (one seed) are ahead of all linear rivals
-from two views on, behind from one; after ten minutes (three seeds) they are behind them.
-Speed: of an outer step its matrix products, each alone at its own shape, take 98, 66 and 81 % (two
-cores with AVX2); with 64 pixels they have 64 rows, where calls count as well as products. Until
-November 27 gradients of weights were sums over images and points, two dimensions, for which XLA
-transposes activations first: that took a third of a step, and half of a grid's.
-To 31 dB of digits ours takes a tenth of the time of DeepMind's settings with the plain step (to 28
-dB a quarter); the aim, a fifteenth, is missed.
-Read from its files as training goes on CIFAR-10 was seen at 0.98 of the rate in memory (grids; 0.80
-with the smallest network, as two cores also decode), measured before that.
+from two views on, behind from one; after ten minutes (three seeds) they are behind them. Speed: of
+an outer step its matrix products, each alone at its own shape, take 98, 66 and 81 % (two cores with
+AVX2); with 64 pixels they have 64 rows, where calls count as well as products. Until November 27
+gradients of weights were sums over images and points, two dimensions, for which XLA transposes
+activations first: that took a third of a step, and half of a grid's. To 31 dB of digits ours takes
+a tenth of the time of DeepMind's settings with the plain step (to 28 dB a quarter); the aim, a
+fifteenth, is missed. Read from its files as training goes on CIFAR-10 was seen at 0.98 of the rate
+in memory (grids; 0.80 with the smallest network, as two cores also decode), measured before that.
 With operands rounded to bfloat16 (emulated) digits end within 0.1 dB of float32, though a gradient
 near the end of training is off by a fifth; with three products it is not.
 """

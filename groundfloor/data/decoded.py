@@ -94,7 +94,7 @@ def _tidy(path):
     """Delete other contents of the same set, files of older versions, and what kills left."""
     name = re.escape(path.name.rsplit(".", 2)[0])
     replaced = re.compile(rf"{name}\.[0-9a-f]{{16}}\.npz|\w+-[0-9a-f]{{16}}\.npz")
-    unfinished = re.compile(r"\.\w+\.[0-9a-f]{16}\.\d+\.npz|\w+-[0-9a-f]{16}\.npz\.\d+\.tmp")
+    unfinished = re.compile(r"\..+\.[0-9a-f]{16}\.\d+\.npz|\w+-[0-9a-f]{16}\.npz\.\d+\.tmp")
     for other in path.parent.iterdir():
         old = unfinished.fullmatch(other.name) and time.time() - other.stat().st_mtime > 3600
         if other != path and (old or replaced.fullmatch(other.name)):

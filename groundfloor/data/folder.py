@@ -62,6 +62,8 @@ def read(folder, resolution=None, skip_damaged=False):
     place = _place(folder, paths, resolution, skip_damaged)
     kept = place and decoded.read(place)
     if kept:
+        if damaged := len(paths) - sum(map(len, kept[0].values())):
+            print(f"left out, damaged: {counted(damaged, 'file')}", file=sys.stderr)
         return *kept, _contents(paths, parts)
     images, good = _read_all(folder, paths, resolution, skip_damaged)
     parts, labels = np.array(parts), np.array(labels, np.int64)

@@ -149,6 +149,8 @@ def test_a_second_command_in_a_run_folder_is_refused_until_the_first_ends(tmp_pa
         before = sorted(path.name for path in folder.iterdir())
         with pytest.raises(UserError, match=r"another command is at work in .*run") as refusal:
             opened(folder, {})
+        with pytest.raises(UserError, match="at work"):  # the first refusal is still at hand
+            opened(folder, {})
         assert "\n" not in str(refusal.value)
         assert sorted(path.name for path in folder.iterdir()) == before
     finally:
@@ -239,6 +241,28 @@ def test_rows_survive_a_cut_and_later_ones_are_forgotten(tmp_path_factory, steps
     assert read_rows(run.metrics_path) == expected
     run.forget_after(last)
     assert run.rows() == [row for row in expected if row["step"] <= last]
+
+
+@given(st.integers(1, 12))
+def test_a_resumed_run_appends_after_a_cut_row(tmp_path_factory, cut):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    run = opened(folder)
+    run.log(step=1)
+    run.log(step=2)
+    path = run.metrics_path
+    path.write_bytes(path.read_bytes()[:-cut])  # a kill in the last line
+    again = opened(folder)
+    again.log(step=3)
+    assert again.rows() == [{"step": 1}, {"step": 3}]
+
+
+def test_a_resumed_run_names_the_code_that_it_began_with(tmp_path):
+    run = opened(tmp_path / "run")
+    path = run.folder / "environment.json"
+    write_json(path, run.environment | {"commit": "0" * 40})
+    assert opened(run.folder).environment["commit"] == "0" * 40
+    path.unlink()  # of a run from before
+    assert opened(run.folder).environment["commit"] == run.environment["commit"]
 
 
 def test_rows_of_a_run_that_has_none(tmp_path):
