@@ -62,6 +62,8 @@ class Config(
     def __post_init__(self):
         super().__post_init__()
         if self.decoder != "refined_pca":
+            why = "latents start at zero, where neither their map nor their rates have a gradient"
+            checks.require(self.training_steps != 0, "training_steps", 0, why)
             return
         for name, only in REFINED_PCA_ONLY.items():
             value = getattr(self, name)

@@ -52,8 +52,8 @@ class Config(checks.Settings):
 
 def main(config):
     """Write the page; returns its path."""
-    if not any(config.results.glob("*.json")):
-        raise UserError(f"{config.results} has no result files")
+    if not config.results.is_dir():
+        raise UserError(f"{config.results} is no folder")
     path = config.results / "index.html"
     page = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True

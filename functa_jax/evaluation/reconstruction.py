@@ -27,7 +27,8 @@ def mean_psnr(errors):
 
 def psnr_after_steps(functa, images, steps=STEPS_SHOWN):
     """{steps: mean of per-image PSNR in dB} over all pixels of all images (n, h, w, C)."""
-    pieces = [images[start : start + PIECE] for start in range(0, max(len(images), 1), PIECE)]
+    piece = max(1, PIECE * 1024 // max(1024, functa.config.numbers))  # with latents of all steps
+    pieces = [images[start : start + piece] for start in range(0, max(len(images), 1), piece)]
     errors = [functa.course(piece, max(steps))[1][:, list(steps)] for piece in pieces]
     means = mean_psnr(np.concatenate(errors))
     return dict(zip(steps, map(float, means), strict=True))
@@ -40,14 +41,16 @@ def pca(train_images, components, folder=None):
     """PCA with `components` numbers an image, fitted on images (n, h, w, C) uint8, or on values
     (n, ...) of other functions, uint8 or floats; n images give n - 1 at most.
 
-    None if an image has no more than that many numbers, so that PCA would be a copy. folder: of
-    the run, as in `whole_pca`. Of images that are not in memory the first MOST_FOR_PCA are taken,
-    and None where each has more than MOST_NUMBERS.
+    None if an image has no more than that many numbers, so that PCA would be a copy, and where
+    both images and their numbers are more than MOST_NUMBERS, which would take hours. folder: of the
+    run, as in `whole_pca`. Of images that are not in memory the first MOST_FOR_PCA are taken, and
+    None where each has more than MOST_NUMBERS.
     """
     numbers = np.prod(train_images.shape[1:])
     if not isinstance(train_images, np.ndarray):  # Records: too many for the memory
         train_images = train_images[:MOST_FOR_PCA] if numbers <= MOST_NUMBERS else train_images[:0]
-    if components >= numbers or len(train_images) < 2:
+    least = min(len(train_images), numbers)
+    if components >= numbers or not 2 <= least <= MOST_NUMBERS:
         return None
     components = min(components, len(train_images) - 1)
     return first_components(whole_pca(train_images, folder), components)

@@ -43,9 +43,3 @@ def iou(prediction, values, weights=None):
     both = mean_over_points(guess & truth, weights)
     either = mean_over_points(guess | truth, weights)
     return np.where(either > 0, both / np.where(either > 0, either, 1), 1.0)
-
-
-def accuracy(prediction, values, weights=None):
-    """Shares (n,) of points that are on the right side of one half."""
-    same = (np.asarray(prediction) > 0.5) == (np.asarray(values) > 0.5)
-    return mean_over_points(same, weights)

@@ -10,8 +10,10 @@ from functa_jax.images.signals import HIGHEST, LOWEST
 from groundfloor import npz
 from groundfloor.data.arrays import classes, refuse_two_kinds
 from groundfloor.data.functions import Functions
-from groundfloor.data.split import PARTS
+from groundfloor.data.split import PARTS, SPLIT_SEED
 from groundfloor.errors import UserError
+
+FAR = 10.0  # coordinates, where the first layer turns too fast
 
 
 def read(path):
@@ -41,6 +43,11 @@ def read(path):
     if len(shapes) > 1:
         raise UserError(f"{path}: its splits differ in points, dimensions or channels")
     train = parts["train"][0]
+    if any(s.shared and not np.array_equal(s.coords, train.coords) for s, _ in parts.values()):
+        raise UserError(
+            f"{path}: its splits have other points each; give coords of every function, "
+            "(n, points, d)"
+        )
     return "functions", parts, _lattice(train.coords) if train.shared else None, scale
 
 
@@ -111,13 +118,35 @@ def functions_of(path, columns, scale, first):
         coords = columns["coords"].astype(np.float32)
     if not np.isfinite(coords).all():
         raise UserError(f"{path}: coords are beyond what 32-bit floats can hold")
+    _refuse_coarse(path, columns["coords"], coords)
     n, labels, mask = len(values), columns["labels"], columns["mask"]
     # As they are stored: a scale follows all values, and a new extreme would draw all splits anew.
     stored = columns["values"]
     own = [stored, *([coords] if coords.ndim == 3 else []), *([] if mask is None else [mask])]
     keys = [_digest([array[row] for array in own]) for row in range(n)]
-    labels = np.full(n, -1, np.int64) if labels is None else labels
-    return Functions(values, coords, labels, first + np.arange(n, dtype=np.int64), mask), keys
+    ids = first + np.arange(n, dtype=np.int64)
+    if labels is None:
+        return Functions(values, coords, np.full(n, -1, np.int64), ids, mask), keys
+    order = np.random.default_rng(SPLIT_SEED).permutation(n)  # the first ones are of all classes
+    functions = Functions(values, coords, labels, ids, mask).take(order)
+    return functions, [keys[row] for row in order]
+
+
+def _refuse_coarse(path, given, coords):
+    """UserError where points of the first function that differ are one as float32; says so where
+    coords lie far from the size of one, at which SIRENs learn."""
+    first = (array if array.ndim == 2 else array[0] for array in (given, coords))
+    before, after = (len(np.unique(points, axis=0)) for points in first)
+    if after < before:
+        raise UserError(
+            f"{path}: {before:,} points become {after:,} as 32-bit floats; bring coords to [-1, 1]"
+        )
+    low, high = float(coords.min()), float(coords.max())
+    if max(-low, high) > FAR or high - low < 1 / FAR:
+        print(
+            f"{path}: coords go from {low:g} to {high:g}; networks learn best on [-1, 1]",
+            file=sys.stderr,
+        )
 
 
 def _digest(arrays):

@@ -30,7 +30,8 @@ class InnerConfig(StepConfig):
     inner_steps: Count = 3
     """Steps that fit one latent."""
     training_steps: CountOrZero | None = None
-    """Those of them that the outer loss comes after; none: all. 0 trains at the latents' start."""
+    """Those of them that the outer loss comes after; none: all. 0 trains at
+    the latents' start, that of PCA (--decoder refined_pca)."""
     rates_of_steps: bool = False
     """Learn other rates in each inner step."""
     first_order: bool = False
@@ -93,6 +94,9 @@ class OuterConfig(InnerConfig):
         super().__post_init__()
         low, high = self.rate_range
         checks.require(low <= high, "rate_range", self.rate_range, "is empty")
+        within = self.rate_start is None or low <= self.rate_start <= high
+        why = f"must be in --rate-range {low:g} {high:g}"
+        checks.require(within, "rate_start", self.rate_start, why)
         learned = self.training_steps != 0 or not self.class_loss
         why = "its latents are learned in the inner loop, which --training-steps 0 leaves out"
         checks.require(learned, "class_loss", self.class_loss, why)

@@ -5,6 +5,8 @@ two half batches side by side use two cores where one whole batch would not.
 """
 
 import os
+import socket
+import time
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from groundfloor.machine import cores
 AXIS = "data"
 REPLICATED = PartitionSpec()
 LONGEST_MESSAGE = 2000  # bytes
+PATIENCE = 300  # seconds, with a process 0 that does not answer
 
 
 def one_cpu_device_per_core():
@@ -36,6 +39,14 @@ def one_cpu_device_per_core():
             f"JAX cannot start {asked} here{why}: unset JAX_PLATFORMS, or for NVIDIA GPUs "
             "pip install 'jax[cuda13]'"
         ) from None
+    _meet()
+
+
+def _meet():
+    """Of several processes the first exchange, before they load data: it opens their connections,
+    for which one waits for another half a minute at most."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("start")
 
 
 def join_cluster(coordinator, processes, process):
@@ -46,9 +57,29 @@ def join_cluster(coordinator, processes, process):
         if coordinator == "auto":
             jax.distributed.initialize()
         else:
+            if process:
+                _await(coordinator)
             jax.distributed.initialize(coordinator, processes, process)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"--coordinator {coordinator}: {first_line(error)}") from None
+
+
+def _await(coordinator):
+    """Until process 0 listens at "host:port"; UserError after PATIENCE seconds, where JAX would
+    abort."""
+    host, _, port = coordinator.rpartition(":")
+    began, said = time.monotonic(), False
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() - began > PATIENCE:
+                raise UserError(f"no process 0 at --coordinator {coordinator}: {error}") from None
+        if not said:
+            print(f"waiting for process 0 at {coordinator}", flush=True)
+            said = True
+        time.sleep(0.2)
 
 
 def data_mesh(batch_size):

@@ -81,12 +81,7 @@ def data_of(
         skip_damaged = skip_damaged or settings.get("skip_damaged", False)
     if loading.is_of_functions(name or own):
         data = loading.functions(name or own, data_dir, images, side)
-        if known not in (None, data.fingerprint):
-            print(
-                f"{data.name} has changed since {run} was trained: what is drawn for test may have "
-                "been trained on",
-                file=sys.stderr,
-            )
+        _say_if_changed(data, known, run)
         return _as_scaled(data, functa.metadata["scale"]) if "scale" in functa.metadata else data
 
     def loaded(resident):
@@ -100,7 +95,18 @@ def data_of(
             resident=resident,
         )
 
-    return loading.recognised(loaded(resident), known, loaded)
+    data = loading.recognised(loaded(resident), known, loaded)
+    _say_if_changed(data, known, run)
+    return data
+
+
+def _say_if_changed(data, known, run):
+    if known not in (None, data.fingerprint):
+        print(
+            f"{data.name} has changed since {run} was trained: what is drawn for test may have "
+            "been trained on",
+            file=sys.stderr,
+        )
 
 
 def _as_scaled(data, scale):

@@ -3,7 +3,7 @@
 import math
 import time
 import timeit
-from functools import cache
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -64,6 +64,8 @@ def train(config, data, run, weights=None):
     if weights is None and model.decoder == "refined_pca":
         folder = run.folder if run is not None else None
         pca = reconstruction.pca(data.train.images, model.numbers, folder)
+        if pca is None:
+            raise UserError(f"--decoder refined_pca: {data.name} is too large for its PCA")
         weights = devices.of_first(refined_pca.with_pca(start["params"], pca))
     if weights is not None:
         start["params"] = start["params"] | weights
@@ -115,6 +117,14 @@ def train(config, data, run, weights=None):
         row["val_psnr"] = [round(float(p), 4) for p in reconstruction.mean_psnr(errors)]
         functa.save(run.path("functa.npz"))
 
+    def kept(state, row, numbers, due):
+        if run is not None:
+            if due:
+                evaluate(state, row)
+            run.log(step=int(state["step"]), seconds=round(float(numbers["seconds"]), 2), **row)
+        if due:
+            checkpoints.save({**devices.fetch(state), **numbers})
+
     state = devices.put(state, mesh)
     began = time.monotonic()
     with Progress(config.steps, "step", start=step) as progress:
@@ -155,14 +165,13 @@ def train(config, data, run, weights=None):
             step = until
             row = {name: float(value.mean()) for name, value in metrics.items()}
             seconds = seconds_before + time.monotonic() - began
-            if run is not None:
-                if due:
-                    evaluate(state, row)
-                run.log(step=step, seconds=round(seconds, 2), **row)
+            numbers = {"seconds": np.float32(seconds), "best": np.float32(guard.best)}
+            keep = partial(kept, state, row, numbers, due)
             if due:
-                numbers = {"seconds": np.float32(seconds), "best": np.float32(guard.best)}
-                checkpoints.save({**devices.fetch(state), **numbers})
+                devices.everywhere(keep)  # a full disk of one ends all
                 checkpoint, went_back = step, False
+            else:
+                keep()
     return functa_of(state), seconds_before + time.monotonic() - began
 
 

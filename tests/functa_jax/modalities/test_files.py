@@ -123,6 +123,21 @@ def test_splits_that_are_there_stay(tmp_path):
     assert data.val.ids.tolist() == [8, 9, 10] and data.test.ids.tolist() == [0, 1]
 
 
+def test_coordinates_far_from_one_are_said(tmp_path, capsys):
+    files.load(write(tmp_path, values=values(), coords=COORDS))
+    assert "coords" not in capsys.readouterr().err
+    files.load(write(tmp_path, values=values(), coords=100 * COORDS))
+    assert "networks learn best on [-1, 1]" in capsys.readouterr().err
+
+
+def test_the_first_functions_of_a_sorted_file_are_of_all_classes(tmp_path):
+    labels = np.arange(30) // 10
+    data = files.load(write(tmp_path, values=values(), coords=COORDS, labels=labels))
+    assert set(data.train.labels[:9]) == {0, 1, 2}
+    found, kept = together(data)
+    assert np.array_equal(found, values()) and np.array_equal(kept, labels)
+
+
 def test_padding_may_hold_anything(tmp_path):
     mask = np.arange(6) < np.arange(1, 31)[:, None] % 6 + 1
     ragged, coords = values(), np.repeat(COORDS[None], 30, 0)
@@ -208,6 +223,19 @@ def test_other_units_are_scaled_by_train_and_said(tmp_path, capsys):
         (
             {"train_values": values(), "test_values": 99 * values(5), "coords": COORDS},
             "those of train stay within -0.5 to 1.5",
+        ),
+        (
+            {
+                "train_values": values(),
+                "test_values": values(5),
+                "coords": COORDS,
+                "test_coords": COORDS[::-1],
+            },
+            "its splits have other points each; give coords of every function",
+        ),
+        (
+            {"values": values(), "coords": 1.7e9 + 10 * np.arange(6)[:, None]},
+            "6 points become 1 as 32-bit floats; bring coords to [-1, 1]",
         ),
     ],
 )

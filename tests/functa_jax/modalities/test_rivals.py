@@ -14,14 +14,13 @@ def test_metrics_of_small_examples():
     guess = np.array([[[0.9], [0.1], [0.2], [0.7]]])
     assert metrics.squared_error(guess, values) == pytest.approx((0.01 + 0.01 + 0.64 + 0.49) / 4)
     assert metrics.iou(guess, values) == pytest.approx(1 / 3)
-    assert metrics.accuracy(guess, values) == pytest.approx(0.5)
     assert metrics.iou(0 * guess, 0 * values) == 1
     assert metrics.psnr(values + 0.1, values) == pytest.approx(20)
     assert metrics.snr(values + 0.05, values) == pytest.approx(20)  # its power is 1/4
     assert metrics.snr(values, values) == pytest.approx(120)
 
 
-@pytest.mark.parametrize("metric", [metrics.psnr, metrics.iou, metrics.accuracy, metrics.snr])
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.iou, metrics.snr])
 def test_weights_are_copies_of_points(metric):
     random = np.random.default_rng(0)
     values, guess = random.random((2, 3, 5, 2))

@@ -254,6 +254,8 @@ def command(*flags):
         (("--grid", "4", "--inner-points", "5"), "digits cells have only 4 pixels"),
         (("--inner-rate", "0.1", "--rates-of-steps"), "constant rates cannot be learned too"),
         (("--rate-start", "-1"), "--rate-start -1.0: must be above 0"),
+        (("--rate-start", "5"), "--rate-start 5.0: must be in --rate-range 0 1"),
+        (("--training-steps", "0"), "--training-steps 0: latents start at zero"),
         (("--inner-steps", "0"), "--inner-steps 0: must be in [1,"),
         (("--cg-iterations", "0"), "--cg-iterations 0: must be in [1,"),
         (("--classifier-rows", "0"), "--classifier-rows 0: must be in [2,"),

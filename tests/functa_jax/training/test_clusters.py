@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from functa_jax.functaset import COLUMNS, SPLITS, load_functaset
-from functa_jax.training import exporter
+from functa_jax.training import devices, exporter
 from groundfloor.data import datasets
+from groundfloor.errors import UserError
 from tests.functa_jax.training.exports import DIGITS
 
 SMALL = "import functa_jax.training.exporter as e; e.BATCH = 64"  # several batches a process
@@ -76,6 +77,13 @@ def test_four_processes_export_what_one_does_and_go_on_after_a_kill(tmp_path, mo
         for column in COLUMNS:
             values = (getattr(getattr(functaset, split), column) for functaset in (four, one))
             np.testing.assert_allclose(*values, atol=1e-5)
+
+
+def test_a_process_0_that_is_not_there_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(devices, "PATIENCE", 0)
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(UserError, match=f"no process 0 at --coordinator {address}"):
+        devices.join_cluster(address, 2, 1)
 
 
 FAILING = """
