@@ -171,6 +171,7 @@ CLAIMS = (
     reconstruction("mnist", 40),
     dessilbi("density", 12),
     landscape("digits-edge", 5),
+    landscape("digits-edge-adam", 10),
     reconstruction("cifar10_spatial_cpu", 60),
     reconstruction("cifar10_spatial_gradient", 75),
     readers("grid", 260),

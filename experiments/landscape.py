@@ -2,6 +2,7 @@
 
     python -m experiments.landscape digits            14 minutes on 2 CPU cores
     python -m experiments.landscape digits-edge       5 minutes of one core
+    python -m experiments.landscape digits-edge-adam  10 minutes of one core
     python -m experiments.landscape cifar10-light     10 minutes of one core
     python -m experiments.landscape cifar10-course    on a GPU; not yet run
     python -m experiments.landscape cifar10-paper     on a GPU; not yet run
@@ -17,13 +18,26 @@ et al. 2021). Expected: without normalisation at every rate, with BatchNorm at t
 Rates are compared on validation images. Results: landscape_NAME.json and its pictures.
 """
 
+from dataclasses import dataclass
+
 from experiments import runner
 from groundfloor import cli
 
-Config = runner.SeededConfig
+
+@dataclass(frozen=True, kw_only=True)
+class Config(runner.SeededConfig):
+    """Which landscape."""
+
+    preset: str | None = None
+    """Preset of optim_torch.landscape; default that of this name."""
+
+
 PRESETS = {
     "digits": Config(),
     "digits-edge": Config(),
+    "digits-edge-adam": Config(
+        preset="digits-edge", flags="--optimizer adam --rates 0.0003 0.001 0.003"
+    ),
     "cifar10-light": Config(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
     "cifar10-course": Config(),
     "cifar10-paper": Config(),
@@ -32,7 +46,7 @@ PRESETS = {
 
 def main(config, name):
     """Run what is missing, keep its table and pictures; returns what the JSON holds."""
-    return runner.run_and_keep(config, "landscape", name)
+    return runner.run_and_keep(config, "landscape", name, config.preset)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ GROUPS = (
     "--densities 0.3 0.5 0.7 --steps 250 --jobs 2"
 )
 PRESETS = {
-    "digits": Config(),
+    "digits": Config(flags="--methods all"),
     "cifar10-small": Config(flags=CPU, taught=()),
     "cifar10-groups": Config(flags=GROUPS, taught=(), preset="cifar10-small"),
     "cifar10-tiny": Config(),

@@ -1,8 +1,10 @@
-"""A network of a sweep as an ONNX file, checked in ONNX Runtime.
+"""A network of a sweep as a file for those without this project: ONNX, or torch.export's.
 
     python -m prune_torch.export_onnx runs/prune-digits/cells/heads-d0.5-s0.safetensors
+    python -m prune_torch.export_onnx FILE --out model.pt2   torch.export.load("model.pt2").module()
 
-Needs three more packages: pip install onnx onnxruntime onnxscript
+Both are checked: what was read back answers as the network does. ONNX needs three more packages:
+pip install onnx onnxruntime onnxscript
 """
 
 import importlib.util
@@ -19,6 +21,7 @@ from prune_torch import compact, costs
 from prune_torch.network import stored
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+ANY_NUMBER = ({0: torch.export.Dim("n")},)  # of images
 TOLERANCE = 1e-4  # of the largest logit, and never less than of 1
 
 
@@ -29,7 +32,7 @@ class Config(checks.Settings):
     file: tyro.conf.Positional[Path]
     """Any network of a sweep, packed or not, or a file of prune_torch.compact.save."""
     out: Path = Path("model.onnx")
-    """ONNX file to write."""
+    """File to write; .pt2: torch.export's, else ONNX."""
 
 
 def main(config):
@@ -38,16 +41,17 @@ def main(config):
     Returns a dict of bytes, parameters and the largest difference of outputs.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    onnx = config.out.suffix != ".pt2"
+    if onnx and missing:
         raise UserError(f"ONNX export needs more packages: pip install {' '.join(missing)}")
     stored.refuse_existing(config.out, "--out")
     model = compact.load(config.file).float()
     with atomic(config.out) as temporary:
-        error = export(model, temporary)
+        error = (export if onnx else export_torch)(model, temporary)
     size, parameters = config.out.stat().st_size, costs.parameters(model)
     print(
         f"{config.out} ({size / 1e6:.1f} MB): {parameters:,} parameters; "
-        f"ONNX Runtime and torch differ by {error:.1e} at most"
+        f"{'ONNX Runtime' if onnx else 'the file'} and torch differ by {error:.1e} at most"
     )
     return {"bytes": size, "parameters": parameters, "difference": error}
 
@@ -61,13 +65,13 @@ def export(model, path):
     """
     from onnxruntime import InferenceSession
 
-    images = torch.randn(5, model.in_chans, *model.patch_embed.img_size)
+    images = examples(model)
     torch.onnx.export(
         model.eval(),
         (images[:2],),
         path,
         dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("n")},),
+        dynamic_shapes=ANY_NUMBER,
         input_names=["images"],
         output_names=["logits"],
         external_data=False,
@@ -75,11 +79,31 @@ def export(model, path):
     )
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     (theirs,) = session.run(None, {"images": images.numpy()})
-    with torch.no_grad():
-        ours = model(images)
-    error = float((torch.from_numpy(theirs) - ours).abs().max())
+    return difference(model, images, torch.from_numpy(theirs), "in ONNX Runtime")
+
+
+@torch.no_grad()
+def export_torch(model, path):
+    """As `export`, a program of torch.export."""
+    images = examples(model)
+    program = torch.export.export(model.eval(), (images[:2],), dynamic_shapes=ANY_NUMBER)
+    torch.export.save(program, path)
+    theirs = torch.export.load(path).module()(images)
+    return difference(model, images, theirs, "of the file")
+
+
+def examples(model):
+    """Random images, float32 (5, c, h, w)."""
+    return torch.randn(5, model.in_chans, *model.patch_embed.img_size)
+
+
+@torch.no_grad()
+def difference(model, images, theirs, where):
+    """The largest difference of the logits `theirs` to the model's; UserError beyond tolerance."""
+    ours = model(images)
+    error = float((theirs - ours).abs().max())
     if not error <= TOLERANCE * max(1.0, float(ours.abs().max())):
-        raise UserError(f"the outputs in ONNX Runtime differ from torch's by {error:.1e}")
+        raise UserError(f"the outputs {where} differ from torch's by {error:.1e}")
     return error
 
 

@@ -45,7 +45,7 @@ class Config(Output, DataConfig):
 
     dataset: str = "cifar10"
     methods: tuple[str, ...] = tuple(METHODS)
-    """Methods, by name."""
+    """Methods, by name; "all": every one."""
     densities: tuple[PositiveShare, ...] = tuple(round(0.1 * i, 1) for i in range(1, 10))
     """Nonzero parameters / all parameters."""
     seeds: tuple[Seed, ...] = (0,)
@@ -115,6 +115,8 @@ class Config(Output, DataConfig):
     """cpu, cuda, cuda:1 ...; none takes the first GPU if there is one."""
 
     def __post_init__(self):
+        if self.methods == ("all",):
+            object.__setattr__(self, "methods", tuple(METHODS))
         unknown = [name for name in self.methods if name not in METHODS]
         checks.require(not unknown, "methods", unknown[:1], f"there are {', '.join(METHODS)}")
         for name in ("methods", "densities", "seeds", "distil"):
@@ -128,9 +130,15 @@ class Config(Output, DataConfig):
 
 
 SMALL = {"img_size": 32, "patch_size": 4}
+REPRESENTATIVE = (  # of each family the best known, for a first sweep of minutes
+    *("unpruned", "random", "magnitude", "magnitude-refit", "erk", "gradual", "l1", "group-lasso"),
+    *("dessilbi", "movement", "lora", "supermask", "snip", "synflow", "wanda", "sparsegpt", "rigl"),
+    *("heads", "neurons", "variance", "compensated", "2-of-4", "2-of-4-refit"),
+)
 PRESETS = {
     "digits": Config(
         dataset="digits",
+        methods=REPRESENTATIVE,
         dense_steps=1500,
         dense_rate=3e-3,
         steps=40,

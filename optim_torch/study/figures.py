@@ -1,6 +1,7 @@
 """Pictures of the study: its trials, and the inside of its best network."""
 
 import numpy as np
+from sklearn.calibration import calibration_curve
 
 from groundfloor.plots import (
     BLACK,
@@ -17,6 +18,7 @@ from groundfloor.plots import (
     many,
 )
 
+BINS = 15  # of calibration, as Guo et al. 2017
 COLOURS = {
     "base": BLACK,
     "combined": RED,
@@ -236,6 +238,21 @@ def confusion(path, counts, names):
         axis.set_yticks(places, names)
         axis.set(xlabel="predicted", ylabel="true class", title="test images; red: mistakes")
         axis.grid(visible=False)
+
+
+def calibration(path, confidence, right, error):
+    """How often the network is right against how sure it is, and how many images are so sure.
+
+    confidence, right: (n,); error: the expected calibration error, of 1.
+    """
+    with figure(path, 2, 1, size=(3.6, 4.2), sharex=True, height_ratios=(3, 1)) as (_, axes):
+        share, mean = calibration_curve(right, confidence, n_bins=BINS)
+        axes[0].plot([0, 1], [0, 1], color="gray", linestyle=":", label="calibrated")
+        axes[0].plot(mean, share, "o-", color=BLUE, ms=4, label=f"error {100 * error:.1f} %")
+        axes[0].set(ylabel="share that is right", title="test images")
+        axes[0].legend(loc="upper left")
+        axes[1].hist(confidence, BINS, (0, 1), color=BLUE)
+        axes[1].set(xlabel="probability of the guess", ylabel="images", yscale="log")
 
 
 def mistakes(path, images, probability, labels, names):

@@ -43,6 +43,9 @@ def look(folder, model, data, config):
     labels = data.test.labels.cpu().numpy()
     counts = confusion_matrix(labels, probability.argmax(1), labels=range(data.classes))
     pictures.confusion(folder / "confusion.png", counts, names)
+    error = calibration_error(probability, labels)
+    right = probability.argmax(1) == labels
+    pictures.calibration(folder / "calibration.png", probability.max(1), right, error)
     wrong = mistakes(probability, labels, 24)
     shown = data.test.pixels[torch.from_numpy(wrong).to(data.test.pixels.device)]
     pictures.mistakes(
@@ -60,6 +63,7 @@ def look(folder, model, data, config):
             "at_half_radius": float(np.nanmean(_ring(steps, loss))),
         },
         "confusion": counts.tolist(),
+        "calibration_error": error,
     }
 
 
@@ -87,6 +91,18 @@ def probabilities(model, data, images):
     """Of each class for each image, (n, classes)."""
     parts = [F.softmax(model(data.inputs(part)), 1) for part in images.pixels.split(250)]
     return torch.cat(parts).cpu().numpy()
+
+
+def calibration_error(probability, labels):
+    """The expected calibration error, of 1 (Guo et al. 2017): how far the share that is right lies
+    from the mean probability of the guess, in bins of equal width, weighted by images.
+
+    probability (n, classes), labels (n,).
+    """
+    confidence, right = probability.max(1), probability.argmax(1) == labels
+    bins = np.minimum((confidence * pictures.BINS).astype(int), pictures.BINS - 1)
+    gaps = np.bincount(bins, right - confidence.astype(np.float64))
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def mistakes(probability, labels, count):

@@ -63,6 +63,17 @@ def test_the_exported_file_computes_the_same(tmp_path, capsys):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_a_program_of_torch_export_computes_the_same_without_the_packages(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    file, out = saved(tmp_path / "small.safetensors"), tmp_path / "model.pt2"
+    called(file, "--out", out)
+    program = torch.export.load(out).module()
+    for count in (1, 3):
+        images = torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(count))
+        with torch.no_grad():
+            torch.testing.assert_close(program(images), compact.load(file)(images))
+
+
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path, capsys, monkeypatch):
     needs_the_packages()
     monkeypatch.setattr(export_onnx, "TOLERANCE", -1.0)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from groundfloor import checks
 from prune_torch import sweep
+from prune_torch.methods import METHODS
 from prune_torch.protocol import fitting, workers
 from tests.prune_torch.sweeps import prepared, run
 from tests.refusals import refusal
@@ -70,6 +71,11 @@ def test_what_a_preset_says_is_not_said_to_have_no_effect(capsys):
     preset = sweep.PRESETS["cifar10-small"]
     fitting.say_idle(dataclasses.replace(preset, from_sparse=Path("n"), model="vit_base"), preset)
     assert capsys.readouterr().out == "--model has no effect with --from-sparse\n"
+
+
+def test_all_methods_go_by_one_word():
+    assert sweep.Config(methods=("all",)).methods == tuple(METHODS)
+    assert set(sweep.REPRESENTATIVE) < set(METHODS)
 
 
 def test_every_number_of_the_settings_has_its_bounds():

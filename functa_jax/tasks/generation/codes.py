@@ -10,6 +10,7 @@ from functa_jax.evaluation import reconstruction
 from functa_jax.tasks.prior.diffusion import train_prior
 
 STEPS = 50  # of the samplers
+FEW_STEPS = (5, 10)  # of rows that show what fewer cost
 
 
 class Code(NamedTuple):
@@ -104,13 +105,16 @@ def gaussian_rows(code, judge, classes, random):
 
 
 def diffusion_rows(code, prior, judge, classes, config):
-    """(Samples of the best guidance, rows: one by guidance, and DDPM with the best)."""
+    """(Samples of the best guidance, rows: one by guidance, and with the best DDPM and DDIM in few
+    steps)."""
 
-    def draw(guidance, sampler):
-        numbers = prior.sample(len(classes), classes, guidance, STEPS, config.seed, sampler)
+    def draw(guidance, sampler, steps=STEPS):
+        numbers = prior.sample(len(classes), classes, guidance, steps, config.seed, sampler)
         name = f"{code.name}, diffusion, {sampler.upper()}, guidance {guidance:g}"
+        name += f", {steps} steps" if steps != STEPS else ""
         return Samples(guidance, numbers, judge.row(name, code.decode(numbers), classes))
 
     drawn = [draw(guidance, "ddim") for guidance in config.guidance]
     best = min(drawn, key=lambda samples: samples.row["FID to validation"])
-    return best, [samples.row for samples in (*drawn, draw(best.guidance, "ddpm"))]
+    others = [draw(best.guidance, "ddpm"), *(draw(best.guidance, "ddim", n) for n in FEW_STEPS)]
+    return best, [samples.row for samples in (*drawn, *others)]

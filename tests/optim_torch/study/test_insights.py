@@ -160,6 +160,16 @@ def test_mistakes_are_wrong_and_the_most_confident(probability, labels, count):
         assert confidence[found].min() >= max(confidence[i] for i in rest)
 
 
+def test_calibration_errors_of_known_networks():
+    """Sure and wrong: 1. 70 % sure and right in 7 of 10: 0. Both, half and half: 0.5."""
+    wrong = np.tile([0.0, 1.0], (10, 1))
+    calibrated, labels = np.tile([0.7, 0.3], (10, 1)), np.repeat([0, 1], [7, 3])
+    assert insights.calibration_error(wrong, np.zeros(10, int)) == 1
+    assert insights.calibration_error(calibrated, labels) == pytest.approx(0)
+    both = np.concatenate([wrong, calibrated]), np.concatenate([np.zeros(10, int), labels])
+    assert insights.calibration_error(*both) == pytest.approx(0.5)
+
+
 def test_probabilities_are_softmax_in_pieces(net, data):
     net.eval()
     many = batches.Images(data.train.pixels.repeat(7, 1, 1, 1), data.train.labels.repeat(7))

@@ -160,7 +160,7 @@ def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypat
     pictures = {path.stem for path in (folder / "figures").glob("*.png")}
     assert pictures == {
         *("accuracy", "cost", "training", "filters", "maximisation", "surface"),
-        *("confusion", "mistakes"),
+        *("calibration", "confusion", "mistakes"),
     }
     best = max(summary["table"], key=lambda row: (row["val"]["mean"], -row["parameters"]))
     assert summary["best"]["value"] == best["value"]
