@@ -51,7 +51,7 @@ class Config(checks.Settings):
 
     data_dir: Path | None = None
     """Folder with MNIST; default $FUNCTA_DATA or ~/.cache/functa."""
-    images: Annotated[int, Interval(400, LARGEST)] = 4000
+    images: Annotated[int, Interval(max(FEATURES.values()), LARGEST)] = 4000
     """Training images; half as many of test, or all."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of flips, features and methods."""

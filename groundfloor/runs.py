@@ -244,8 +244,11 @@ def content_hash(path):
 
 def _cut_to_whole_lines(path):
     """Drop what a kill left of a last line, so that rows can be appended."""
-    with contextlib.suppress(OSError), path.open("r+b") as file:
-        file.truncate(file.read().rfind(b"\n") + 1)
+    with contextlib.suppress(OSError):
+        text = path.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            os.truncate(path, whole)
 
 
 def read_rows(path):

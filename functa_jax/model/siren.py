@@ -207,12 +207,12 @@ def graph(config):
 
 def init(config, seed):
     """Fresh parameters, a nested dict of arrays, from an integer seed."""
+    return _parameters(config, jax.random.fold_in(jax.random.key(seed), seeds.number("weights")))
 
-    @jax.jit
-    def parameters(key):
-        return nnx.to_pure_dict(nnx.state(fresh(config, nnx.Rngs(key))))
 
-    return parameters(jax.random.fold_in(jax.random.key(seed), seeds.number("weights")))
+@partial(jax.jit, static_argnums=0)
+def _parameters(config, key):
+    return nnx.to_pure_dict(nnx.state(fresh(config, nnx.Rngs(key))))
 
 
 def with_params(config, params):

@@ -106,6 +106,7 @@ def outer_gradient(
         lambda x: x.reshape(batch // at_once, at_once, *x.shape[1:]), (images, keys, labels, own)
     )
 
+    @jax.jit  # traced once for its shapes and for the loop
     def gradient_of(piece):
         images, keys, labels, own = piece
         coords, weights = joined(own, shared)
@@ -180,6 +181,7 @@ def _single(x):
     return x.astype(jnp.float32) if x.dtype == jnp.float64 else x
 
 
+@partial(jax.jit, static_argnums=(0, 1))  # traced once for dispatches of several lengths
 def outer_step(model_config, outer, state, coords, images, positions, labels=None, weights=None):
     """One step on this device's share of the batch, images (b, N, C) in [0, 1].
 

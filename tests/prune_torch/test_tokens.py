@@ -338,9 +338,9 @@ def test_the_curve_is_the_task_s_own_measure():
     rows = tokens.curve(task, model, [0, 2, 8])
     assert [row["r"] for row in rows] == [0, 2, 8]
     assert [row["tokens"] for row in rows] == [17, 13, 5]
-    costs = [row["gigaflops"] for row in rows]
-    assert costs[0] == costs.flops(model) / 1e9
-    assert costs == sorted(costs, reverse=True)
+    gigaflops = [row["gigaflops"] for row in rows]
+    assert gigaflops[0] == costs.flops(model) / 1e9
+    assert gigaflops == sorted(gigaflops, reverse=True)
     for row in rows:
         fast = tokens.merged(model, row["r"])
         assert row == {**row, **task.evaluate(fast, task.test)}
