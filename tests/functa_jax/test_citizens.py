@@ -47,8 +47,13 @@ def latents_of(functa, n=3):
     return rng.standard_normal((n, *functa.config.latent_shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("resolution", [None, 12, (7, 9)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "resolution"),
+    [
+        *((kind, (7, 9)) for kind in KINDS),
+        *((kind, size) for kind in ("plain", "bilinear scales") for size in (None, 12)),
+    ],
+)
 def test_the_torch_decoder_is_the_decoder(kind, resolution):
     functa = functa_of(**KINDS[kind])
     latents = latents_of(functa)

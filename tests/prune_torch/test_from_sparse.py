@@ -1,6 +1,7 @@
 """Sweeps that begin with a network which is sparse already: its zeros stay."""
 
 import copy
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -31,13 +32,13 @@ def sparse(bench):
 QUICK = ("random", "gradual", "movement", "lora", "rigl", "dessilbi", "magnitude-refit", "l1")
 QUICK += ("lottery", "wanda", "sparsegpt", "neurons", "group-lasso")
 INEXACT = ("2-of-4", "norms-only", "set")  # of set a newcomer may stay at zero
-OTHERS = [
-    pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name not in (*QUICK, "oats")
-]
+CASES = [(name, 0.35) for name in QUICK]
+CASES += [(name, 0.5) for name in ("magnitude-refit", "neurons", "dessilbi")]  # its own density
+OTHERS = itertools.product([name for name in METHODS if name != "oats"], (0.35, 0.5))
+CASES += [pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS if case not in CASES]
 
 
-@pytest.mark.parametrize("name", [*QUICK, *OTHERS])
-@pytest.mark.parametrize("level", [0.35, 0.5])
+@pytest.mark.parametrize(("name", "level"), CASES)
 def test_zeros_stay_and_the_level_is_met(sparse, tmp_path, monkeypatch, name, level):
     key, networks = cells.Key(name, level, 0), []
     if cells.method_of(sparse, key, copy.deepcopy(sparse.model)).refusal() is not None:

@@ -65,16 +65,19 @@ def test_points_are_where_arrange_puts_pixels(config):
     np.testing.assert_allclose(points, expected, atol=1e-6)
 
 
-def test_pixels_equal_points_anywhere(config):
-    functa = functa_of(config)
+# Bilinear grids decode pixels as points; one of them shows it.
+@pytest.mark.parametrize("kind", [*(k for k in KINDS if "nearest" in k), "bilinear-3-local"])
+def test_pixels_equal_points_anywhere(kind):
+    functa = functa_of(KINDS[kind])
     coords = siren.coordinate_grid(SIDE)
     np.testing.assert_allclose(
         functa.decode(LATENTS).reshape(3, -1, 2), functa.decode(LATENTS, coords=coords), atol=1e-5
     )
 
 
-def test_a_resolution_need_not_be_a_multiple_of_the_grid(config):
-    functa, coords = functa_of(config), siren.coordinate_grid(7, 5)
+@pytest.mark.parametrize("kind", ["nearest-3-local", "bilinear-3-local"])
+def test_a_resolution_need_not_be_a_multiple_of_the_grid(kind):
+    functa, coords = functa_of(KINDS[kind]), siren.coordinate_grid(7, 5)
     np.testing.assert_allclose(
         functa.decode(LATENTS, resolution=(7, 5)).reshape(3, -1, 2),
         functa.decode(LATENTS, coords=coords),
