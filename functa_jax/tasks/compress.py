@@ -107,7 +107,8 @@ def _measure(config):
 
     pixels_in_all = math.prod(images.shape[:3])
     figures = ["compress_rate.png", "compress_pictures.png"]
-    others = published.curves() if material.data.name == "cifar10" else []
+    cifar10 = material.data.name == "cifar10" and images.shape[1:] == (32, 32, 3)
+    others = published.curves() if cifar10 else []
     by_method = [[methods.row(point, images) for point in curve] for curve in measured]
     rate_figure(material.path(figures[0]), by_method, others)
     points = alike(measured)

@@ -2,9 +2,10 @@
 
 A latent has fewer numbers than the picture, so most noise finds no place in it; how many steps the
 inner loop may take before it fits the rest is chosen on validation, for each noise by itself.
-Beside it: total variation (Chambolle 2004) and a Gaussian filter, which know only that pictures are
-smooth, each with its strength chosen on validation, PCA with as many numbers, as a projection and
-with its prior, and PCA with all components, which is Wiener's filter.
+Beside it: total variation (Chambolle 2004), a Gaussian filter and non-local means (Buades et al.
+2005), which know only that pictures are smooth or like themselves, each with its strength chosen on
+validation, PCA with as many numbers, as a projection and with its prior, and PCA with all
+components, which is Wiener's filter.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Annotated
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from skimage.restoration import denoise_tv_chambolle
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.tasks import task
@@ -89,9 +90,20 @@ def blurred(pictures, sigma):
     return np.clip(gaussian_filter(pictures, (0, sigma, sigma, 0)), 0, 1)
 
 
+def non_local_means(pictures, cut_off):
+    """Pictures (n, h, w, C) whose pixels are means of those with patches alike (Buades et al.
+    2005), within `cut_off` of each other, clipped to [0, 1]."""
+    found = [
+        denoise_nl_means(x, patch_size=5, patch_distance=9, h=cut_off, channel_axis=-1)
+        for x in pictures
+    ]
+    return np.clip(found, 0, 1).reshape(pictures.shape)  # it drops a single channel
+
+
 FILTERS = {
     "total variation": (total_variation, "weight", tuple(0.005 * 2.0 ** np.arange(0, 7, 0.5))),
     "Gaussian filter": (blurred, "sigma", tuple(np.arange(0.2, 1.7, 0.1))),
+    "non-local means": (non_local_means, "cut-off", tuple(0.02 * 2.0 ** np.arange(0, 4.5, 0.5))),
 }
 
 

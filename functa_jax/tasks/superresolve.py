@@ -7,6 +7,7 @@ Beside it: interpolation by Pillow (nearest, bicubic, Lanczos), and PCA fitted t
 with as many numbers and with all components (Wiener's filter).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -34,27 +35,32 @@ FILTERS = {
 class Config(RestorationConfig):
     """How much smaller the pictures are that latents are fitted to."""
 
-    factor: tuple[AtLeastTwo, ...] = (2, 4)
-    """Factors, each of which divides the sides of the images."""
+    factor: tuple[AtLeastTwo, ...] | None = None
+    """Factors, each of which divides the sides of the images; none: 2 and 4, or those of 2 and 3
+    that do."""
     resolution: Side | None = None
     """Side in pixels of the large pictures; default 8 times the images'."""
 
     def __post_init__(self):
         super().__post_init__()
-        different = len(set(self.factor)) == len(self.factor)
-        checks.require(different, "factor", self.factor, "give each once")
+        if self.factor is not None:
+            different = len(set(self.factor)) == len(self.factor)
+            checks.require(self.factor and different, "factor", self.factor, "give each once")
 
 
 def main(config):
     """Fit, measure, draw; returns the report."""
     material = task.load(config, images_only=True)
     sides = material.functa.resolution
-    for factor in config.factor:
+    factors = config.factor or usual_factors(sides)
+    if not factors:
+        raise task.NotForThese(f"2, 3 and 4 do not divide {sides[0]}x{sides[1]} pixels")
+    for factor in factors:
         if any(side % factor for side in sides):
             raise UserError(f"--factor {factor} does not divide {sides[0]}x{sides[1]} pixels")
     study = Study("superresolve", material, config)
-    study.announce("super-resolution", 2 * len(config.factor))
-    for factor in config.factor:
+    study.announce("super-resolution", 2 * len(factors))
+    for factor in factors:
         small_val, small = block_means(study.val, factor), block_means(study.test, factor)
         seen = Seen(small_val, oversample=factor), Seen(small, oversample=factor)
         case = Case(f"x {factor}", f"superresolve_x{factor}.png", *seen)
@@ -68,6 +74,14 @@ def main(config):
         "means over blocks. All pictures are clipped to [0, 1].",
         "The last picture goes beyond the originals, where nothing can be measured.",
     )
+
+
+def usual_factors(sides):
+    """Factors for images of these sides: 2 and 4 where both divide them, else those of 2 and 3."""
+    common = math.gcd(*sides)
+    if common % 4 == 0:
+        return 2, 4
+    return tuple(factor for factor in (2, 3) if common % factor == 0)
 
 
 def _estimates(study, case):

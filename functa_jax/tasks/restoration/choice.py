@@ -24,7 +24,7 @@ class Choice(NamedTuple):
 
 
 def best(candidates, measure, wider=None):
-    """The Choice of the candidate that measures most in dB; hundredths and less decide nothing.
+    """The Choice of the candidate that measures most in dB; thousandths and less decide nothing.
 
     wider: where the first or last candidate is the best, one `wider` times further is tried too, up
     to WIDENED times. Candidates whose measure is not finite are out; UserError if all are.

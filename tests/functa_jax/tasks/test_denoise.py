@@ -83,6 +83,7 @@ def test_the_command(vectors, tmp_path, monkeypatch, capsys):
         "PCA, 6 numbers, projection",
         "total variation",
         "Gaussian filter",
+        "non-local means",
     ]
     assert methods["as it is"] == pytest.approx(20, abs=3)  # 0.1 in dB, but for the clipping
     written = {path.name for path in tmp_path.iterdir()}

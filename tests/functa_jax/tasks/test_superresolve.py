@@ -20,6 +20,12 @@ from tests.refusals import refusal
 RANDOM = np.random.default_rng(0)
 
 
+def test_factors_divide_the_sides():
+    sides = [(8, 8), (10, 10), (30, 45), (218, 178), (7, 7)]
+    found = [superresolve.usual_factors(each) for each in sides]
+    assert found == [(2, 4), (2,), (3,), (2,), ()]
+
+
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
 @settings(max_examples=15)
 def test_block_means(rows, columns, factor):
