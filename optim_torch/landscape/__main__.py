@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from groundfloor import cli, plots, tables
 from groundfloor.output import Output
-from groundfloor.pytorch import batches
+from groundfloor.pytorch import batches, memory
 from groundfloor.runs import Run, counted, duration
 from optim_torch.landscape import bands, figures, traces
 from optim_torch.landscape.probing import cost, probe
@@ -55,6 +55,7 @@ PRESETS = {
 def main(config, preset):
     """Train what is missing, measure, draw; returns the summary."""
     plots.use(config.figures)
+    memory.keep_freed()
     device = batches.choose_device(config.device)
     data_set, specs = load_data(config), traces.specs(config)
     run = Run.of("landscape", preset, config, data_set, not_identity=NOT_IDENTITY)

@@ -27,7 +27,7 @@ from groundfloor.checks import (
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.output import Output
-from groundfloor.pytorch import batches
+from groundfloor.pytorch import batches, memory
 from groundfloor.pytorch.precision import Precision
 from groundfloor.runs import Progress, Run, counted, duration
 from optim_torch.models.conv_net import ACTIVATIONS
@@ -207,6 +207,7 @@ PRESETS = {
 def main(config, preset):
     """Train what is missing, choose, look inside the best; returns the summary."""
     plots.use(config.figures)
+    memory.keep_freed()
     device = batches.choose_device(config.device)
     data_set = config.load(images=config.images, val_fraction=config.val_fraction)
     data_set.require(classes=2, val=1, test=1)
