@@ -97,6 +97,8 @@ CHAPTERS = {
         "of several rates.",
         "landscape_VGG_Beta_Smooth": "The change of the gradient over the distance moved: the "
         "bands lie on each other, so that BatchNorm does not change it.",
+        "landscape_digits-edge-adam_edge": "The same for Adam, whose edge is that of the "
+        "preconditioned curvature: met early at some rates, then far away as the loss falls.",
         "landscape_edge": "Curvature as a share of what the rate can bear (dashed: the edge of "
         "stability). Without normalisation it rises to the edge and stays near it; with BatchNorm "
         "it falls below.",

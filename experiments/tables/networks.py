@@ -30,6 +30,18 @@ LANDSCAPE = (
             Column("β rate / 2, later", "edges", at="beta"),
         ),
     ),
+    Table(
+        "landscape_digits-edge-adam.json",
+        "Adam on 512 digits: shares of its edge of stability, the preconditioned λ being 38 / rate",
+        (
+            Column("normaliser", "norm"),
+            Column("rate", "rate"),
+            accuracy("test, %", "test"),
+            Column("preconditioned, most", "edges_most", at="preconditioned"),
+            Column("preconditioned, later", "edges", at="preconditioned"),
+            Column("λ rate / 2, later", "edges", at="largest"),
+        ),
+    ),
 )
 
 PARTS = (

@@ -105,7 +105,9 @@ climbs to 2 / rate at every rate, overshoots it (1.7 to 2.0 times) and stays the
 near zero; with BatchNorm it starts high, at the two larger rates above the edge (1.4 and 2.7
 times), and falls from the beginning; at the lowest rate it never meets the edge (0.87). At rate 1
 on digits two of three seeds diverge or end at chance, with and without it; such networks are in no
-mean, median or band. VGG_A and full training: not yet run.
+mean, median or band. Adam on the same digits (three seeds) does not stay at its edge: its
+preconditioned curvature has 0.02 to 0.13 of it over the later probes, at every rate, with and
+without BatchNorm (0.3 to 2.1 at most, early). VGG_A and full training: not yet run.
 """
 
 STUDY = """
