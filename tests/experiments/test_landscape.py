@@ -6,7 +6,7 @@ from experiments import landscape as experiment
 from groundfloor.runs import read_json
 from optim_torch.landscape import __main__ as landscape
 
-TINY = "--scale 0.1 --steps 4 --probe-every 2 --batch-size 16 --n-items 32 --device cpu"
+TINY = "--scale 0.2 --steps 30 --probe-every 10 --batch-size 32 --n-items 128 --device cpu"
 
 
 @pytest.mark.slow

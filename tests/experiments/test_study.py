@@ -22,7 +22,7 @@ def test_the_experiment_keeps_table_and_pictures(tmp_path, in_this_process, monk
     assert [row["axis"] for row in found["table"]][:2] == ["base", "widths"]
     assert found["seeds"] == [0, 1]
     pictures = {path.name for path in (tmp_path / "results").glob("*.png")}
-    assert "study_digits_surface.png" in pictures and len(pictures) == 8
+    assert "study_digits_surface.png" in pictures and len(pictures) == 9
     assert len((tmp_path / "results" / "study_digits.csv").read_text().splitlines()) == 1 + 4
 
 
