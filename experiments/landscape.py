@@ -18,20 +18,10 @@ et al. 2021). Expected: without normalisation at every rate, with BatchNorm at t
 Rates are compared on validation images. Results: landscape_NAME.json and its pictures.
 """
 
-from dataclasses import dataclass
-
 from experiments import runner
 from groundfloor import cli
 
-
-@dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededConfig):
-    """Which landscape."""
-
-    preset: str | None = None
-    """Preset of optim_torch.landscape; default that of this name."""
-
-
+Config = runner.PresetConfig
 PRESETS = {
     "digits": Config(),
     "digits-edge": Config(),
@@ -46,7 +36,7 @@ PRESETS = {
 
 def main(config, name):
     """Run what is missing, keep its table and pictures; returns what the JSON holds."""
-    return runner.run_and_keep(config, "landscape", name, config.preset)
+    return runner.run_and_keep(config, "landscape", name)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,11 @@ from groundfloor import cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededConfig):
+class Config(runner.PresetConfig):
     """Which sweep."""
 
     taught: tuple[str, ...] = ("magnitude", "dessilbi")
     """Methods that run with distillation, too."""
-    preset: str | None = None
-    """Preset of prune_torch.sweep; default that of this name."""
 
 
 CPU = (  # methods in order of interest, should a day not be enough

@@ -49,6 +49,14 @@ class SeededConfig(RunsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PresetConfig(SeededConfig):
+    """Settings of an experiment that runs a preset of a command with several seeds."""
+
+    preset: str | None = None
+    """Preset of the command; default that of this name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepConfig(SeededConfig):
     """Settings of an experiment that runs a command with many settings."""
 
@@ -180,13 +188,12 @@ def keep(config, stem, command, folder, summary):
     return write(config.results / f"{stem}.json", command, {**settings, **summary})
 
 
-def run_and_keep(config, experiment, name, preset=None):
-    """Run optim_torch.EXPERIMENT with a preset (default `name`) where it is missing, and `keep`
-    it."""
+def run_and_keep(config, experiment, name):
+    """Run optim_torch.EXPERIMENT where it is missing, and `keep` it; config: a PresetConfig."""
     stem = f"{experiment}_{name}"
     folder = config.folder(stem)
     flags = [*shlex.split(config.flags), "--seeds", *config.seeds]
-    summary = finished([f"optim_torch.{experiment}", preset or name, *flags], folder)
+    summary = finished([f"optim_torch.{experiment}", config.preset or name, *flags], folder)
     return keep(config, stem, f"{experiment} {name}", folder, summary)
 
 

@@ -17,20 +17,10 @@ parameters has 94 % after 24 epochs (Page 2018); here 74 epochs.
 Results: study_NAME.csv, one row a trial, study_NAME.json, and its pictures study_NAME_*.png.
 """
 
-from dataclasses import dataclass
-
 from experiments import runner
 from groundfloor import cli
 
-
-@dataclass(frozen=True, kw_only=True)
-class Config(runner.SeededConfig):
-    """Which study."""
-
-    preset: str | None = None
-    """Preset of optim_torch.study; default that of this name."""
-
-
+Config = runner.PresetConfig
 PRESETS = {
     "cifar10-cpu": Config(),
     "cifar10-94": Config(),
@@ -42,7 +32,7 @@ PRESETS = {
 
 def main(config, name):
     """Run what is missing, keep its table and pictures; returns what the JSON holds."""
-    return runner.run_and_keep(config, "study", name, config.preset)
+    return runner.run_and_keep(config, "study", name)
 
 
 if __name__ == "__main__":

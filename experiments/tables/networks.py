@@ -2,10 +2,9 @@
 
 from experiments.tables.markdown import Column, Table, accuracy
 
+TRAINED = (Column("normaliser", "norm"), Column("rate", "rate"), accuracy("test, %", "test"))
 PROBES = (
-    Column("normaliser", "norm"),
-    Column("rate", "rate"),
-    accuracy("test, %", "test"),
+    *TRAINED,
     Column("loss at the end", "last_loss", 4),
     Column("width of the loss band", "loss_width", 4),
     Column("change of the gradient", "change_most"),
@@ -21,9 +20,7 @@ LANDSCAPE = (
         "landscape_digits-edge.json",
         "Gradient descent on 512 digits: shares of the edge of stability (1 is at it)",
         (
-            Column("normaliser", "norm"),
-            Column("rate", "rate"),
-            accuracy("test, %", "test"),
+            *TRAINED,
             Column("λ rate / 2, most", "edges_most", at="largest"),
             Column("λ rate / 2, later", "edges", at="largest"),
             Column("batch sharpness rate / 2, later", "edges", at="sharpness"),
@@ -34,9 +31,7 @@ LANDSCAPE = (
         "landscape_digits-edge-adam.json",
         "Adam on 512 digits: shares of its edge of stability, the preconditioned λ being 38 / rate",
         (
-            Column("normaliser", "norm"),
-            Column("rate", "rate"),
-            accuracy("test, %", "test"),
+            *TRAINED,
             Column("preconditioned, most", "edges_most", at="preconditioned"),
             Column("preconditioned, later", "edges", at="preconditioned"),
             Column("λ rate / 2, later", "edges", at="largest"),
