@@ -25,7 +25,7 @@ from groundfloor.checks import (
 )
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.output import Output
-from groundfloor.pytorch import batches
+from groundfloor.pytorch import batches, memory
 from groundfloor.pytorch.precision import Precision, chosen
 from groundfloor.runs import Run, counted, duration
 from optim_torch.dessilbi import structure
@@ -161,6 +161,7 @@ PRESETS = {
 def main(config, preset):
     """Train and report; returns the summary."""
     plots.use(config.figures)
+    memory.keep_freed()
     device = batches.choose_device(config.device)
     data_set = config.load(images=config.images, val_fraction=config.val_fraction)
     # Impossible settings are refused before any file is written.
