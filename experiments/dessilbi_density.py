@@ -26,7 +26,6 @@ from groundfloor.pytorch import batches, masking
 from groundfloor.runs import spread
 from optim_torch.dessilbi import structure
 from optim_torch.training import evaluate, loop
-from prune_torch.density import top_masks
 
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 METHODS = {
@@ -138,7 +137,7 @@ def accuracies(config, out, seed):
 def magnitude_masks(model, like):
     """The largest weights over all tensors named in `like`, as many as `like` keeps."""
     weights = {name: model.get_parameter(name).detach().abs() for name in like}
-    return top_masks(weights, sum(int(mask.sum()) for mask in like.values()))
+    return masking.top_masks(weights, sum(int(mask.sum()) for mask in like.values()))
 
 
 def draw(path, table, dense):

@@ -104,9 +104,12 @@ class Config(Output, DataConfig):
     keep_epochs: tuple[Count, ...] = ()
     """Epochs whose whole state is kept, in kept/epoch-NNN.pt."""
     ticket: Path | None = None
-    """A kept state: train only the weights on its support, from this seed's initial weights."""
-    ticket_masks: Literal["support", "random"] = "support"
-    """The support itself, or random masks of the same shape."""
+    """A kept state: train only the weights on its support."""
+    ticket_masks: Literal[tickets.MASKS] = "support"
+    """The support itself; random, as many in every layer; even, at random, the same share of every
+    layer; or magnitude, as many of the state's largest weights."""
+    rewind: Path | None = None
+    """A kept state: begin from its weights; none: from this seed's initial ones."""
 
     grow_tau: Share | None = None
     """Widen a layer when this share of its filters is selected; none: keep the widths."""
@@ -170,7 +173,11 @@ def main(config, preset):
     loop.steps_per_epoch(config, data_set)
     if config.ticket is not None:
         tickets.ticket_masks(config, fresh.model, device)
-    run = Run.of("train", preset, config, data_set, not_identity=NOT_IDENTITY, files=("ticket",))
+    if config.rewind is not None:
+        tickets.rewind(config, fresh.model, device)
+    run = Run.of(
+        "train", preset, config, data_set, not_identity=NOT_IDENTITY, files=("ticket", "rewind")
+    )
     if run.summary() is None:
         _say_idle(config, PRESETS.get(preset, Config()), data_set)
         config = with_precision(config, data_set, fresh.model, run)

@@ -6,10 +6,11 @@ Only the prunable ones may become zero; by default these are the matrices of the
 
 import re
 
-import torch
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from groundfloor.pytorch import masking
 
 PRUNABLE = {  # what may become zero: pattern of parameter names
     "blocks": r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])\.weight",
@@ -62,29 +63,9 @@ def budget(model, density, kind="blocks"):
     return count
 
 
-def top_masks(scores, count):
-    """Masks that keep the `count` largest scores over all tensors, ties by order.
-
-    scores: dict of name -> tensor (any real dtype; -inf never wins before anything finite).
-    Exactly `count` entries are True: equal scores are taken in the order of tensors and entries.
-    """
-    flat = torch.cat([score.detach().flatten() for score in scores.values()])
-    if not 0 <= count <= len(flat):
-        raise ValueError(f"cannot keep {count} of {len(flat)} weights")
-    mask = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-    if count:
-        # The k-th largest, then as many of its equals, from the front, as are still wanted.
-        level = flat.kthvalue(len(flat) - count + 1).values
-        mask = flat > level
-        equal = (flat == level).nonzero().flatten()
-        mask[equal[: count - int(mask.sum())]] = True
-    parts = mask.split([score.numel() for score in scores.values()])
-    return {n: part.view_as(scores[n]) for n, part in zip(scores, parts, strict=True)}
-
-
 def layer_masks(scores, counts):
-    """`top_masks` for each tensor by itself; counts: dict of name -> number of entries to keep."""
-    return {n: top_masks({n: score}, counts[n])[n] for n, score in scores.items()}
+    """`masking.top_masks` of each tensor by itself; counts: dict of name -> entries to keep."""
+    return {n: masking.top_masks({n: score}, counts[n])[n] for n, score in scores.items()}
 
 
 def shared_out(sizes, weights, count):

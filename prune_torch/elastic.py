@@ -93,7 +93,7 @@ def load(path, level, device="cpu"):
     if count > most and not facts["structured"]:
         raise UserError(f"{path}: density {level:g} asks for {count:,} weights, it has {most:,}")
     if not facts["structured"]:
-        masking.apply(parameters, density.top_masks(scores, count))
+        masking.apply(parameters, masking.top_masks(scores, count))
         return model
     most = max(int(tensors[f"{name}.importance"].max()) for name in parameters)
     needed = sum(one >= level for one in LEVELS[-most:])  # a group of the level above has as much

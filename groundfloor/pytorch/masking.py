@@ -5,6 +5,26 @@ import contextlib
 import torch
 
 
+def top_masks(scores, count):
+    """Masks that keep the `count` largest scores over all tensors, ties by order.
+
+    scores: dict of name -> tensor (any real dtype; -inf never wins before anything finite).
+    Exactly `count` entries are True: equal scores are taken in the order of tensors and entries.
+    """
+    flat = torch.cat([score.detach().flatten() for score in scores.values()])
+    if not 0 <= count <= len(flat):
+        raise ValueError(f"cannot keep {count} of {len(flat)} weights")
+    mask = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+    if count:
+        # The k-th largest, then as many of its equals, from the front, as are still wanted.
+        level = flat.kthvalue(len(flat) - count + 1).values
+        mask = flat > level
+        equal = (flat == level).nonzero().flatten()
+        mask[equal[: count - int(mask.sum())]] = True
+    parts = mask.split([score.numel() for score in scores.values()])
+    return {n: part.view_as(scores[n]) for n, part in zip(scores, parts, strict=True)}
+
+
 @torch.no_grad()
 def apply(parameters, masks):
     """Set what is masked to zero, in place (to +0, which a packed file does not keep).

@@ -22,9 +22,9 @@ from groundfloor.runs import Progress, counted, duration, read_dict
 from optim_torch.dessilbi import grow, structure
 from optim_torch.dessilbi.optimizer import DessiLBI
 from optim_torch.dessilbi.path import Recorder
+from optim_torch.training import tickets
 from optim_torch.training.build import SCHEDULES, build_model, build_optimizer, build_recorder
 from optim_torch.training.evaluate import accuracy
-from optim_torch.training.tickets import ticket_masks
 
 LOOK_EVERY = 50  # steps between looks at the loss, which make a GPU wait
 
@@ -94,8 +94,10 @@ def train(config, data_set, run, device):
     run.forget_after(training.step)
     images, val = (batches.on_device(split, device) for split in (data_set.train, data_set.val))
     normalise = batches.normalisation(images, config.standardise)
+    if config.rewind is not None and training.step == 0:
+        tickets.rewind(config, training.model, device)
     if config.ticket is not None:
-        masks = ticket_masks(config, training.model, device)
+        masks = tickets.ticket_masks(config, training.model, device)
         masking.hold(training.optimizer, dict(training.model.named_parameters()), masks)
     epoch_steps = steps_per_epoch(config, data_set)
     total = config.epochs * epoch_steps

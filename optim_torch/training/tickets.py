@@ -1,29 +1,71 @@
-"""Lottery tickets: the weights on the support of Γ of another run, trained from the start."""
+"""Lottery tickets: a part of a network's weights, trained from the start or from an early epoch."""
 
 import torch
 
 from groundfloor import seeds
 from groundfloor.errors import UserError
-from groundfloor.pytorch import checkpoints
+from groundfloor.pytorch import checkpoints, masking
 from optim_torch.dessilbi import structure
+
+MASKS = ("support", "random", "even", "magnitude")
 
 
 def ticket_masks(config, model, device):
-    """The masks that --ticket holds, or random ones of the same shape, if they fit the model."""
-    state = checkpoints.read(config.ticket, device)
-    try:
-        gammas = _gammas(state["optimizer"])
-    except (LookupError, TypeError, ValueError, AttributeError):  # another program's, of any form
-        raise UserError(f"{config.ticket} holds no state of a training run") from None
+    """The masks of `config.ticket_masks` from the state that --ticket names, if they fit the model.
+
+    support: of Γ. random: as many at random in every layer, whole filters where Γ selects these.
+    even: the same share of every layer, at random (Su et al. 2020 and Frankle et al. 2021: what
+    is left of a ticket when its weights and the sizes of its layers are gone). magnitude: the
+    state's largest weights over all these layers, as many entries as the support has.
+    """
+    state = read_state(config.ticket, device)
+    gammas = _gammas(state["optimizer"])
     names = [name for name, _ in model.named_parameters()]
     shapes = {name: p.shape for name, p in model.named_parameters()}
-    if not gammas or any(shapes.get(name) != gamma.shape for name, gamma in gammas.items()):
+    fits = all(shapes.get(name) == gamma.shape for name, gamma in gammas.items())
+    if not gammas or not fits or not gammas.keys() <= state["model"].keys():
         raise UserError(f"{config.ticket} holds no structure of this network ({', '.join(names)})")
     masks = {name: gamma != 0 for name, gamma in gammas.items()}
+    generator = torch.Generator().manual_seed(seeds.fold(config.seed, "ticket"))
     if config.ticket_masks == "random":
-        generator = torch.Generator().manual_seed(seeds.fold(config.seed, "ticket"))
         return structure.random_masks(masks, generator)
+    if config.ticket_masks == "even":
+        return structure.random_masks(evened(masks), generator)
+    if config.ticket_masks == "magnitude":
+        weights = {name: state["model"][name].abs() for name in masks}
+        return masking.top_masks(weights, sum(int(mask.sum()) for mask in masks.values()))
     return masks
+
+
+def evened(masks):
+    """Masks that keep the same share of every tensor, its first entries: as many in all as `masks`,
+    but for rounding."""
+    share = sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
+    return {
+        name: (torch.arange(m.numel(), device=m.device) < round(share * m.numel())).view_as(m)
+        for name, m in masks.items()
+    }
+
+
+def rewind(config, model, device):
+    """Give the model the weights and buffers of the state that --rewind names."""
+    state = read_state(config.rewind, device)
+    try:
+        model.load_state_dict(state["model"])
+    except (RuntimeError, TypeError, AttributeError):
+        raise UserError(f"{config.rewind} holds no weights of this network") from None
+
+
+def read_state(path, device):
+    """A kept state of a training run; UserError if it is none."""
+    state = checkpoints.read(path, device)
+    try:
+        _gammas(state["optimizer"])
+        if isinstance(state["model"], dict):
+            return state
+    except (LookupError, TypeError, ValueError, AttributeError):  # another program's, of any form
+        pass
+    raise UserError(f"{path} holds no state of a training run")
 
 
 def _gammas(state):

@@ -90,10 +90,10 @@ class Method:
         raise NotImplementedError
 
     def top_masks(self, scores, count):
-        """`density.top_masks` among the weights that may be nonzero."""
+        """`masking.top_masks` among the weights that may be nonzero."""
         held = self.cell.held
         scores = {n: s.where(held[n], -torch.inf) if held else s for n, s in scores.items()}
-        return density.top_masks(scores, count)
+        return masking.top_masks(scores, count)
 
     def allowed(self, masks):
         """Masks without what was zero before, also of tensors that have none themselves."""
@@ -208,7 +208,7 @@ def shrink(masks, parameters, count):
     """Of the weights in `masks` the `count` largest stay; masks and weights change in place."""
     scores = magnitudes(parameters)
     scores = {n: torch.where(masks[n], score, -1.0) for n, score in scores.items()}
-    for name, mask in density.top_masks(scores, count).items():
+    for name, mask in masking.top_masks(scores, count).items():
         masks[name].copy_(mask)
     masking.apply(parameters, masks)
 

@@ -2,9 +2,9 @@
 
 import torch
 
+from groundfloor.pytorch import masking
 from optim_torch import DessiLBI
 from optim_torch.dessilbi import structure
-from prune_torch import density
 from prune_torch.methods.base import Method, smallest
 from prune_torch.protocol import finetune
 
@@ -71,4 +71,4 @@ class DessiLBIPath(Method):
         self.scores = result
 
     def masks(self, count):
-        return density.top_masks(self.scores, count)
+        return masking.top_masks(self.scores, count)

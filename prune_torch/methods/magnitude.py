@@ -2,6 +2,7 @@
 
 import torch
 
+from groundfloor.pytorch import masking
 from prune_torch import density
 from prune_torch.methods.base import Method, magnitudes
 
@@ -12,7 +13,7 @@ class Magnitude(Method):
     """Global: the largest |w| of all layers together."""
 
     def masks(self, count):
-        return density.top_masks(magnitudes(self.cell.parameters), count)
+        return masking.top_masks(magnitudes(self.cell.parameters), count)
 
 
 class MagnitudeLate(Magnitude):
@@ -38,7 +39,7 @@ class MagnitudeFloor(Method):
         counts = {name: int(share * size) for name, size in sizes.items()}
         for name, mask in density.layer_masks(scores, counts).items():
             scores[name] = torch.where(mask, torch.inf, scores[name])
-        return density.top_masks(scores, count)
+        return masking.top_masks(scores, count)
 
 
 class Layerwise(Method):

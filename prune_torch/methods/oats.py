@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from prune_torch import density
+from groundfloor.pytorch import masking
 from prune_torch.methods.base import Method, owner
 from prune_torch.network.factored import Parts
 
@@ -80,6 +80,6 @@ def split(weight, scales, rank, entries):
         u, s, v = torch.linalg.svd(scaled - sparse, full_matrices=False)
         left, right = u[:, :rank] * s[:rank].sqrt(), s[:rank, None].sqrt() * v[:rank]
         rest = scaled - left @ right
-        sparse = rest * density.top_masks({0: rest.abs()}, entries)[0]
+        sparse = rest * masking.top_masks({0: rest.abs()}, entries)[0]
     parts = (sparse / scales, left, right / scales)
     return Parts(*(part.to(weight) for part in parts))

@@ -12,7 +12,7 @@ import torch
 from timm.layers import Attention
 from torch import nn
 
-from prune_torch import density
+from groundfloor.pytorch import masking
 from prune_torch.methods.base import BATCHES, Method
 
 
@@ -26,7 +26,7 @@ class Relevance(Method):
             model(inputs).gather(1, labels[:, None]).sum().backward()
         self.passes += BATCHES
         scores = {n: relevance(model.get_parameter(n)).abs() for n in parameters}
-        return density.top_masks(scores, count)
+        return masking.top_masks(scores, count)
 
 
 def relevance(weight):

@@ -5,7 +5,6 @@ import math
 import torch
 
 from groundfloor.pytorch import masking
-from prune_torch import density
 from prune_torch.methods.base import magnitudes
 from prune_torch.methods.magnitude import ERK
 
@@ -40,10 +39,10 @@ class RigL(ERK):
             barred = mask | ~self.cell.held[name] if self.cell.held else mask
             moving = min(int(share * kept), int((~barred).sum()))
             staying = {name: torch.where(mask, sizes[name], -1.0)}
-            stay = density.top_masks(staying, kept - moving)[name]
+            stay = masking.top_masks(staying, kept - moving)[name]
             # Only weights that were masked may come, so that every swap is a change.
             scores = torch.where(barred, -1.0, self.newcomers(name, parameter))
-            come = density.top_masks({name: scores}, moving)[name]
+            come = masking.top_masks({name: scores}, moving)[name]
             mask.copy_(stay | come)
             for moment in self.optimizer_used.state[parameter].values():
                 if moment.shape == parameter.shape:

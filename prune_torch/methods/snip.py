@@ -1,7 +1,7 @@
 """SNIP (Lee et al. 2019): keep the weights whose removal would change the loss most, to first
 order."""
 
-from prune_torch import density
+from groundfloor.pytorch import masking
 from prune_torch.methods.base import Method
 
 
@@ -11,4 +11,4 @@ class SNIP(Method):
     def masks(self, count):
         gradients = self.gradients()
         scores = {n: (gradients[n] * p.detach()).abs() for n, p in self.cell.parameters.items()}
-        return density.top_masks(scores, count)
+        return masking.top_masks(scores, count)

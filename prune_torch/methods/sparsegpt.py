@@ -2,6 +2,7 @@
 
 import torch
 
+from groundfloor.pytorch import masking
 from prune_torch import density
 from prune_torch.methods.base import Method
 
@@ -72,7 +73,7 @@ def prune(weight, gram, count, held=None):
         here, right = slice(i * BLOCK, (i + 1) * BLOCK), slice((i + 1) * BLOCK, None)
         own = upper[here, here]
         scores = (block / own.diagonal()).square().where(held[:, here], -torch.inf)
-        mask = density.top_masks({i: scores}, counts[i])[i]
+        mask = masking.top_masks({i: scores}, counts[i])[i]
         errors = torch.zeros_like(block)
         for j in range(block.shape[1]):
             errors[:, j] = torch.where(mask[:, j], 0.0, block[:, j] / own[j, j])

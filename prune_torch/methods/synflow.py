@@ -2,7 +2,7 @@
 
 import torch
 
-from prune_torch import density
+from groundfloor.pytorch import masking
 from prune_torch.methods.base import Method
 
 ROUNDS = 100
@@ -24,7 +24,7 @@ class SynFlow(Method):
             scores = flow_scores(self.cell.model, sizes, now)
             scores = {n: torch.where(now[n], score, -1.0) for n, score in scores.items()}
             left = round(total * (count / total) ** (number / ROUNDS))
-            now = density.top_masks(scores, left)
+            now = masking.top_masks(scores, left)
         return now
 
 

@@ -78,12 +78,16 @@ def test_tickets(tmp_path):
         preset="digits", flags=SMALL, find="--penalty l1", epochs=(1, 3), train=""
     )
     rows = result(dessilbi_tickets.main, config, tmp_path, "tiny")["table"]
-    table = {row["masks"]: row for row in rows}
-    assert table["dense"]["density"]["mean"] == 1.0
-    for epoch in (1, 3):
-        ticket, random = table[f"ticket{epoch}"], table[f"random{epoch}"]
-        assert ticket["density"]["mean"] == pytest.approx(random["density"]["mean"], abs=3e-3)
-        assert ticket["density"]["mean"] < 1
+    table = {(row["found_after"], row["masks"], row["start"]): row for row in rows}
+    assert len(table) == len(rows) == 2 + 2 * 4 * 2
+    for start in ("initial", "rewound"):
+        assert table[0, "dense", start]["density"]["mean"] == 1.0
+        for epoch in (1, 3):
+            wanted = table[epoch, "support", start]["density"]["mean"]
+            assert wanted < 1
+            for masks in ("random", "even", "magnitude"):
+                density = table[epoch, masks, start]["density"]["mean"]
+                assert density == pytest.approx(wanted, abs=3e-3)
 
 
 @pytest.mark.slow

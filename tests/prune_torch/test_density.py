@@ -23,28 +23,6 @@ def tiny_vit():
 
 
 @given(
-    values=st.lists(st.integers(-3, 3), min_size=1, max_size=40),
-    share=st.floats(0, 1, allow_subnormal=False),
-    cut=st.integers(0, 40),
-)
-def test_top_masks_are_a_stable_sort(values, share, cut):
-    """Against Python's sort: larger scores first, equal ones in their order; many ties."""
-    cut, count = min(cut, len(values)), round(share * len(values))
-    scores = {"a": torch.tensor(values[:cut]).float(), "b": torch.tensor(values[cut:]).float()}
-    masks = density.top_masks(scores, count)
-    found = torch.cat([masks["a"], masks["b"]]).nonzero().flatten().tolist()
-    assert found == sorted(sorted(range(len(values)), key=lambda i: -values[i])[:count])
-
-
-def test_infinite_scores_are_ordered():
-    scores = {"a": torch.tensor([-torch.inf, 1.0, torch.inf, -2.0])}
-    assert density.top_masks(scores, 1)["a"].tolist() == [False, False, True, False]
-    assert density.top_masks(scores, 3)["a"].tolist() == [False, True, True, True]
-    with pytest.raises(ValueError, match="cannot keep 5 of 4"):
-        density.top_masks(scores, 5)
-
-
-@given(
     sizes=st.lists(st.integers(1, 50), min_size=1, max_size=6),
     seed=st.integers(0, 1000),
     share=st.floats(0, 1, allow_subnormal=False),
@@ -75,7 +53,7 @@ def test_a_budget_meets_the_density_exactly(level, kind):
         torch.nn.init.uniform_(p, 1, 2)
     parameters = density.prunable(model, kind)
     scores = {n: p.detach() for n, p in parameters.items()}
-    masking.apply(parameters, density.top_masks(scores, density.budget(model, level, kind)))
+    masking.apply(parameters, masking.top_masks(scores, density.budget(model, level, kind)))
     found = density.count(model)
     assert found["nonzero"] == round(level * found["total"])
     assert found["density_all"] == found["nonzero"] / sum(p.numel() for p in model.parameters())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from prune_torch import density
+from groundfloor.pytorch import masking
 from prune_torch.methods import METHODS, outliers
 from prune_torch.methods.envelope import shrinkage
 from prune_torch.methods.lora import Adapted, gradient
@@ -163,7 +163,7 @@ def test_a_sparse_matrix_plus_one_of_low_rank_is_found_again():
     assert torch.equal(parts.sparse != 0, sparse != 0)
     assert parts.nonzero() == 12 + 40 + 48
     alone = split(low, scales, 0, 50)
-    wanted = density.top_masks({0: (low * scales).abs()}, 50)[0]
+    wanted = masking.top_masks({0: (low * scales).abs()}, 50)[0]
     torch.testing.assert_close(alone.joined(), low * wanted)
 
 

@@ -166,7 +166,7 @@ def test_late_magnitude_keeps_the_largest_after_the_longest_search(bench, tmp_pa
     method = late(cell(bench))
     cells.search(method, tmp_path / "search.pt")
     sizes = {n: p.detach().abs() for n, p in density.prunable(trained).items()}
-    found, wanted = method.masks(method.cell.count), density.top_masks(sizes, method.cell.count)
+    found, wanted = method.masks(method.cell.count), masking.top_masks(sizes, method.cell.count)
     assert all(torch.equal(found[n], wanted[n]) for n in wanted)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from groundfloor.pytorch import masking
 from prune_torch import density
 from prune_torch.methods import sparsegpt
 from prune_torch.methods.base import input_rows
@@ -58,7 +59,7 @@ def step_by_step(weight, hessian, count):
     inverses = [torch.linalg.inv(hessian[j:, j:]) for j in range(len(hessian))]
     for start, block in blocks.items():
         own = torch.stack([inverses[start + i][0, 0] for i in range(block.shape[1])])
-        masks.append(density.top_masks({0: block.square() / own}, counts[start])[0])
+        masks.append(masking.top_masks({0: block.square() / own}, counts[start])[0])
         for i in range(block.shape[1]):
             j = start + i
             for row in (~masks[-1][:, i]).nonzero().flatten():
@@ -120,7 +121,7 @@ def test_outputs_change_less_than_without_update_and_than_by_magnitude(problem, 
     weight, gram = problem
     pruned = weight.clone()
     mask = prune(pruned, gram, count)
-    largest = density.top_masks({0: weight.abs()}, count)[0]
+    largest = masking.top_masks({0: weight.abs()}, count)[0]
     second_order = error(pruned - weight, gram)
     assert second_order < error(weight * mask - weight, gram)
     assert second_order < error(weight * largest - weight, gram)

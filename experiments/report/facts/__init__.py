@@ -28,7 +28,7 @@ CODE = {
     "fit": ("functa_jax/training/inner_loop.py", "fit"),
     "siren": ("functa_jax/model/siren.py", "Siren.__call__"),
     "gauss_newton": ("functa_jax/training/inner_loop.py", "_gauss_newton"),
-    "top_masks": ("prune_torch/density.py", "top_masks"),
+    "top_masks": ("groundfloor/pytorch/masking.py", "top_masks"),
     "compensate": ("prune_torch/methods/compensated.py", "OneShot.masks"),
     "select": ("optim_torch/dessilbi/updates.py", "select"),
     "couple": ("optim_torch/dessilbi/optimizer.py", "DessiLBI._couple"),

@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from groundfloor import plots
 from groundfloor.data import datasets
@@ -18,7 +20,7 @@ from groundfloor.pytorch import batches, checkpoints
 from groundfloor.runs import Stopping, read_rows
 from optim_torch import train
 from optim_torch.dessilbi import structure
-from optim_torch.training import build, evaluate, loop
+from optim_torch.training import build, evaluate, loop, tickets
 from tests.optim_torch.training.runs import SMALL, run, state
 
 
@@ -153,7 +155,7 @@ def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
     kept = tmp_path / "find" / "kept" / "epoch-002.pt"
     _, data_set, found = loop.load(tmp_path / "find", epoch=2)
     masks = structure.masks(found.optimizer)
-    for kind in ("support", "random"):
+    for kind in ("support", "random", "magnitude"):
         folder = tmp_path / kind
         words = [*short, "--optimizer", "sgd", "--ticket", kept, "--ticket-masks", kind]
         summary = run(folder, *words)
@@ -167,10 +169,44 @@ def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
         initial = dict(build.build_model(config, data_set).named_parameters())
         zero = {name: named[name] == 0 for name in masks}
         counts = {name: int(zero[name].sum()) for name in masks}
-        assert counts == {name: int((~mask).sum()) for name, mask in masks.items()}
+        dropped = {name: int((~mask).sum()) for name, mask in masks.items()}
+        assert sum(counts.values()) == sum(dropped.values())
+        assert (counts == dropped) == (kind != "magnitude")
         as_found = all(torch.equal(zero[name], ~mask) for name, mask in masks.items())
         assert as_found == (kind == "support")
         assert not torch.equal(named["conv1.bias"], initial["conv1.bias"])
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 60)), min_size=1, max_size=5))
+def test_even_masks_keep_the_same_share_of_every_layer(layers):
+    masks = {str(i): torch.arange(size) < kept for i, (size, kept) in enumerate(layers)}
+    share = sum(min(size, kept) for size, kept in layers) / sum(size for size, _ in layers)
+    for name, mask in tickets.evened(masks).items():
+        assert mask.shape == masks[name].shape
+        assert abs(int(mask.sum()) - share * mask.numel()) <= 0.5
+
+
+def test_magnitude_tickets_and_rewound_weights_are_those_of_the_kept_epoch(tmp_path):
+    run(
+        tmp_path / "find", "--epochs", 2, "--keep-epochs", 1, "--penalty", "l1", "--threshold", 0.01
+    )
+    kept = tmp_path / "find" / "kept" / "epoch-001.pt"
+    _, data_set, found = loop.load(tmp_path / "find", epoch=1)
+    config = train.Config(
+        widths=(2, 3, 6, 5), ticket=kept, ticket_masks="magnitude", rewind=kept, optimizer="sgd"
+    )
+    fresh = loop.prepare(config, data_set, torch.device("cpu"))
+    tickets.rewind(config, fresh.model, torch.device("cpu"))
+    assert same(fresh.model.state_dict(), found.model.state_dict())
+    masks = tickets.ticket_masks(config, fresh.model, torch.device("cpu"))
+    support = structure.masks(found.optimizer)
+    assert sum(map(torch.sum, masks.values())) == sum(map(torch.sum, support.values())) > 0
+    weights = {name: found.model.get_parameter(name).detach().abs() for name in masks}
+    least = min(weights[name][mask].min() for name, mask in masks.items() if mask.any())
+    assert all((weights[name][~mask] <= least).all() for name, mask in masks.items())
+    before = fresh.model.state_dict()["conv1.weight"].clone()
+    run(tmp_path / "rewound", "--epochs", 1, "--optimizer", "sgd", "--lr", 0, "--rewind", kept)
+    assert torch.equal(state(tmp_path / "rewound")["model"]["conv1.weight"], before)
 
 
 def test_initial_weights_and_batches_depend_on_the_seed_alone():

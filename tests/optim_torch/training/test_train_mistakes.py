@@ -33,6 +33,7 @@ from tests.refusals import refusal
         ("--device cuda:99", "--device cuda:99"),
         ("--dataset nonsense", "nonsense"),
         ("--ticket nowhere.pt", "nowhere.pt does not exist"),
+        ("--rewind nowhere.pt", "nowhere.pt does not exist"),
         ("--optimizer sgd --grow-tau 0.5", "needs --optimizer dessilbi"),
         ("--base lbfgs", "lbfgs"),
         ("--grow-tau 1.5", "--grow-tau 1.5: must be in [0, 1]"),
@@ -190,6 +191,16 @@ def test_another_programs_checkpoint_is_no_ticket(tmp_path, state):
     torch.save(state, config.ticket)
     with pytest.raises(UserError, match=r"other\.pt holds no state of a training run"):
         tickets.ticket_masks(config, torch.nn.Linear(2, 2), torch.device("cpu"))
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    kept = {"optimizer": torch.optim.Adam(WEIGHTS.parameters()).state_dict()}
+    kept["optimizer"]["param_groups"][0]["param_names"] = ["weight", "bias"]
+    torch.save(kept | {"model": WEIGHTS.state_dict()}, tmp_path / "kept.pt")
+    config = dataclasses.replace(train.DIGITS, rewind=tmp_path / "kept.pt")
+    tickets.rewind(config, torch.nn.Linear(2, 2), torch.device("cpu"))
+    with pytest.raises(UserError, match=r"kept\.pt holds no weights of this network"):
+        tickets.rewind(config, torch.nn.Linear(2, 3), torch.device("cpu"))
 
 
 def test_a_ticket_of_another_network_is_refused(tmp_path, capsys):
