@@ -4,6 +4,8 @@ import shlex
 from dataclasses import dataclass
 
 from experiments import runner
+from groundfloor.pytorch import masking
+from optim_torch.training import evaluate
 
 SGD = ["--optimizer", "sgd"]
 
@@ -28,3 +30,12 @@ def train(config, out, words):
         commands[out / f"{kind}-seed{seed}"] = [*command, "--seed", seed]
     summaries = runner.all_finished(commands, config)
     return dict(zip(words, summaries.values(), strict=True))
+
+
+def masked_accuracy(model, masks, train_images, test, normalise):
+    """Test accuracy of a network where `masks` are True, nothing retrained. Statistics of BatchNorm
+    are measured again, as for the supports in `evaluate.accuracies`."""
+    named = dict(model.named_parameters())
+    left = {name: named[name].detach() * mask for name, mask in masks.items()}
+    with masking.exchanged(named, left), evaluate.recalibrated(model, train_images, normalise):
+        return evaluate.accuracy(model, test, normalise)

@@ -25,7 +25,7 @@ from groundfloor.plots import BLACK, BLUE, GREY, RED, WIDTH, figure, legend, log
 from groundfloor.pytorch import batches, masking
 from groundfloor.runs import spread
 from optim_torch.dessilbi import structure
-from optim_torch.training import evaluate, loop
+from optim_torch.training import loop
 
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 METHODS = {
@@ -124,13 +124,9 @@ def accuracies(config, out, seed):
             ("dessilbi_magnitude", ours, magnitude_masks(ours.model, path_masks)),
             ("sgd_magnitude", sgd, magnitude_masks(sgd.model, path_masks)),
         ):
-            model, named = trained.model, dict(trained.model.named_parameters())
-            weights = {name: named[name].detach() * mask for name, mask in masks.items()}
-            with (
-                masking.exchanged(named, weights),
-                evaluate.recalibrated(model, train_images, normalise),
-            ):
-                curves[method].append(evaluate.accuracy(model, test, normalise))
+            model = trained.model
+            accuracy = dessilbi.masked_accuracy(model, masks, train_images, test, normalise)
+            curves[method].append(accuracy)
     return curves
 
 

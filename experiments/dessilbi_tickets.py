@@ -95,9 +95,15 @@ def main(config, name):
 
 
 def variants(config):
-    """(epoch of the masks, masks, start) of every row; the dense networks' epoch is 0."""
-    found = itertools.product(config.epochs, tickets.MASKS, STARTS)
-    return [*((0, "dense", start) for start in STARTS), *found]
+    """(epoch of the masks, masks, start) of every row; the dense networks' epoch is 0.
+
+    Masks of the first epoch are not rewound: that would go on, not back.
+    """
+    rows = [(0, "dense", start) for start in STARTS]
+    for epoch, masks in itertools.product(config.epochs, tickets.MASKS):
+        starts = STARTS if epoch > min(config.epochs) else STARTS[:1]
+        rows += [(epoch, masks, start) for start in starts]
+    return rows
 
 
 def kind(epoch, masks, start):

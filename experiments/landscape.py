@@ -4,6 +4,8 @@
     python -m experiments.landscape digits-edge       5 minutes of one core
     python -m experiments.landscape digits-edge-adam  10 minutes of one core
     python -m experiments.landscape cifar10-light     10 minutes of one core
+    python -m experiments.landscape cifar10-edge      21 minutes of one core a seed
+    python -m experiments.landscape cifar10-vgg-a     2 hours of one core a seed
     python -m experiments.landscape cifar10-course    on a GPU; not yet run
     python -m experiments.landscape cifar10-paper     on a GPU; not yet run
 
@@ -29,6 +31,15 @@ PRESETS = {
         preset="digits-edge", flags="--optimizer adam --rates 0.0003 0.001 0.003"
     ),
     "cifar10-light": Config(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
+    "cifar10-edge": Config(
+        preset="cifar10-light",
+        flags="--steps 400 --rates 0.05 0.1 0.2 --curvature 512 --probe-every 40",
+    ),
+    "cifar10-vgg-a": Config(  # 8 epochs of the course's network at one of its rates
+        preset="cifar10-course",
+        flags="--rates 0.001 --steps 2808 --probe-every 54",
+        seeds=(0,),
+    ),
     "cifar10-course": Config(),
     "cifar10-paper": Config(),
 }

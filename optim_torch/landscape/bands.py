@@ -59,6 +59,17 @@ def edges(trace, rate):
     return {name: share for name, share in shares.items() if np.isfinite(share).any()}
 
 
+def scale_free(trace):
+    """λ_max |w|² at each probe, (P,); None where curvature was not measured.
+
+    Where normalisers make the scale of the weights irrelevant, f(cw) = f(w), the Hessian is 1 / c²
+    of what it was: growing weights alone lower λ, but not this product (van Laarhoven 2017).
+    """
+    if "here_largest" not in trace:
+        return None
+    return trace["here_largest"] * trace["here_square"]
+
+
 def across(models, what, definition="steps", *, counted=None):
     """The course's band over models of several rates: (steps, min_curve, max_curve).
 
@@ -121,6 +132,8 @@ def summary(networks):
                 "lengths": lengths,
                 "edges": _edges(good, rate),
                 "edges_most": _most(good, rate),
+                "scale_free": _later(map(scale_free, good)),
+                "growth": _later(map(_growth, good)),
                 "last_loss": _median(trace["loss"][-50:] for trace in good),
                 "no_gradient": sum(int(trace["no_gradient"]) for trace in own),
             }
@@ -130,12 +143,20 @@ def summary(networks):
 
 def _edges(traces, rate):
     """`edges` of the second half of the probes: {name: median}."""
-    later = [
-        {name: share[len(share) // 2 :] for name, share in edges(trace, rate).items()}
-        for trace in traces
-    ]
-    names = dict.fromkeys(name for shares in later for name in shares)
-    return {n: _median(shares[n] for shares in later if n in shares) for n in names}
+    measured = [edges(trace, rate) for trace in traces]
+    names = dict.fromkeys(name for shares in measured for name in shares)
+    return {n: _later(shares.get(n) for shares in measured) for n in names}
+
+
+def _later(curves):
+    """Median of the second half of some curves; None where there is none."""
+    return _median(curve[len(curve) // 2 :] for curve in curves if curve is not None)
+
+
+def _growth(trace):
+    """|w|² over that at the start, of each probe; None where curvature was not measured."""
+    square = trace.get("here_square")
+    return None if square is None else square / square[0]
 
 
 def _most(traces, rate):

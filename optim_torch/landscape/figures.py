@@ -3,7 +3,7 @@
 import numpy as np
 
 from groundfloor.plots import BLACK, COLOURS, PALETTE, WIDTH, figure, legend, logarithmic, ordered
-from optim_torch.landscape.bands import across, edges, local, summary
+from optim_torch.landscape.bands import across, edges, local, scale_free, summary
 from optim_torch.models.vgg_a import NORMS
 
 OTHERS = [colour for colour in PALETTE if colour not in (COLOURS["none"], COLOURS["batch"])]
@@ -93,28 +93,37 @@ EDGES = {
 
 
 def edge(path, networks):
-    """Curvature as a share of what the rate can bear: a row a measure, a column a normaliser, a
-    line a rate, mean over seeds."""
+    """Curvature as a share of what the rate can bear, and last what of it does not depend on the
+    scale of the weights: a row a measure, a column a normaliser, a line a rate, mean over seeds."""
     norms, rates = _norms(networks), sorted(_rates(networks))
     measured = [edges(trace, spec.rate) for spec, trace in networks.items()]
     names = [name for name in EDGES if any(name in shares for shares in measured)]
-    size = (min(WIDTH, 1.2 + 3 * len(norms)), 0.7 + 1.7 * len(names))
+    size = (min(WIDTH, 1.2 + 3 * len(norms)), 2.4 + 1.7 * len(names))
     with figure(
-        path, len(names), len(norms), size=size, sharex=True, sharey="row", squeeze=False
+        path, len(names) + 1, len(norms), size=size, sharex=True, sharey="row", squeeze=False
     ) as (made, axes):
         for column, norm in enumerate(norms):
             axes[0, column].set_title(TITLES.get(norm, norm))
             axes[-1, column].set_xlabel("step")
             for number, rate in enumerate(rates):
-                own = [t for s, t in networks.items() if (s.norm, s.rate) == (norm, rate)]
-                shares = [edges(trace, rate) for trace in own if not trace["diverged"]]
+                good = [
+                    trace
+                    for spec, trace in networks.items()
+                    if (spec.norm, spec.rate) == (norm, rate) and not trace["diverged"]
+                ]
+                shares = [edges(trace, rate) for trace in good]
                 colour = ordered(number, len(rates))
-                for axis, name in zip(axes[:, column], names, strict=True):
+                for axis, name in zip(axes[:-1, column], names, strict=True):
                     lines = [share[name] for share in shares if name in share]
                     if lines:
                         label = f"rate {rate:g}"
-                        axis.plot(own[0]["probed"], np.mean(lines, 0), color=colour, label=label)
-        for row, name in zip(axes, names, strict=True):
+                        axis.plot(good[0]["probed"], np.mean(lines, 0), color=colour, label=label)
+                if good:
+                    mean = np.mean([scale_free(trace) for trace in good], 0)
+                    axes[-1, column].plot(good[0]["probed"], mean, color=colour)
+        axes[-1, 0].set_ylabel("largest eigenvalue\n× |weights|²", fontsize=8)
+        logarithmic(axes[-1, 0], "y")
+        for row, name in zip(axes[:-1], names, strict=True):
             row[0].set_ylabel(f"{EDGES[name]}\n/ that of the edge", fontsize=8)
             for axis in row:
                 axis.axhline(1, color=BLACK, linewidth=0.8, linestyle="--", label="edge: 2 / rate")

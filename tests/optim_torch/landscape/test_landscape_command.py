@@ -10,7 +10,7 @@ from groundfloor import cli
 from groundfloor.errors import UserError
 from optim_torch import course
 from optim_torch.landscape import __main__ as landscape
-from optim_torch.landscape import bands, recording
+from optim_torch.landscape import bands, figures, recording
 from optim_torch.landscape.settings import load_data
 from tests import tfds
 from tests.optim_torch.landscape.tiny import TINY
@@ -36,6 +36,20 @@ def test_runs_apart_band_together_if_they_are_of_one_kind(tmp_path):
         assert np.array_equal(numbers[norm][1], np.minimum(*losses))
     with pytest.raises(UserError, match="steps 13 instead of 12"):
         course.VGG_Loss_Landscape([*both, tmp_path / "longer"], tmp_path / "b.png")
+
+
+def test_curvature_is_reported_as_shares_of_the_edge_and_free_of_scale(tmp_path):
+    words = ("--curvature", 16, "--rates", 0.05, "--norms", "batch")
+    run(tmp_path, *words, "--steps", 8)
+    ((spec, trace),) = bands.load(tmp_path).items()
+    (row,) = bands.summary({spec: trace})
+    later = {name: trace[f"here_{name}"][2:] for name in ("largest", "sharpness", "square")}
+    assert row["edges"]["largest"] == pytest.approx(np.median(later["largest"]) * 0.05 / 2)
+    assert row["edges"]["sharpness"] == pytest.approx(np.median(later["sharpness"]) * 0.05 / 2)
+    assert row["scale_free"] == pytest.approx(np.median(later["largest"] * later["square"]))
+    assert row["growth"] == pytest.approx(np.median(later["square"]) / trace["here_square"][0])
+    figures.edge(tmp_path / "edge.png", {spec: trace})
+    assert (tmp_path / "edge.png").exists()
 
 
 def test_the_courses_functions_band_models_and_the_papers_lengths(tmp_path):
