@@ -17,6 +17,7 @@ from groundfloor.pytorch import batches
 from groundfloor.runs import Run
 from optim_torch.landscape import bands, traces
 from optim_torch.landscape.figures import course_bands
+from optim_torch.landscape.recording import with_precision
 from optim_torch.landscape.settings import COURSE_RATES, NOT_IDENTITY, Settings, load_data
 
 OUT = "runs/landscape-course"
@@ -77,4 +78,6 @@ def _trained(folder, settings):
     data_set, device = load_data(chosen), batches.choose_device(chosen.device)
     settings = {k: v for k, v in asdict(chosen).items() if k not in NOT_IDENTITY}
     run = Run(folder, settings, data_fingerprint=data_set.fingerprint)
+    spec, where = traces.specs(chosen)[0], run.path("precision.json")
+    chosen = with_precision(chosen, spec, data_set, device, where)
     return traces.record_all(chosen, data_set, device, run.path("traces"))

@@ -25,8 +25,8 @@ from groundfloor.checks import (
 )
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.output import Output
-from groundfloor.pytorch import batches, memory
-from groundfloor.pytorch.precision import Precision, chosen
+from groundfloor.pytorch import batches, memory, precision
+from groundfloor.pytorch.precision import Precision
 from groundfloor.runs import Run, counted, duration
 from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.optimizer import DessiLBI
@@ -195,7 +195,7 @@ def with_precision(config, data_set, model, run):
     images = batches.on_device(data_set.train, next(model.parameters()).device)
     batch = batches.normalisation(images, config.standardise)(images.pixels[: config.batch_size])
     labels = images.labels[: config.batch_size]
-    name = chosen(config.precision, model, batch, labels, run.path("precision.json"))
+    name = precision.chosen(config.precision, model, batch, labels, run.path("precision.json"))
     return replace(config, precision=name)
 
 
@@ -243,6 +243,7 @@ def report(config, data_set, run, trained, device):
         "epochs": config.epochs,
         "seed": config.seed,
         "precision": config.precision,
+        "precision_seconds": precision.timed(run.path("precision.json")),
         "test": accuracies(test),
     }
     if len(data_set.val):

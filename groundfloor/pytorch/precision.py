@@ -48,6 +48,12 @@ def chosen(precision, model, inputs, labels, path):
     return choice
 
 
+def timed(path):
+    """Seconds of a step in each precision, which `chosen` kept in `path`; None where it timed
+    nothing, as one was asked for."""
+    return read_dict(path, "choice of precision").get("seconds") if path.exists() else None
+
+
 def _seconds(model, inputs, labels, precision):
     """Of a step's forward and backward pass."""
     for step in range(STEPS + 1):

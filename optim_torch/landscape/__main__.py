@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from groundfloor import cli, plots, tables
 from groundfloor.output import Output
-from groundfloor.pytorch import batches, memory
+from groundfloor.pytorch import batches, memory, precision
 from groundfloor.runs import Run, counted, duration
 from optim_torch.landscape import bands, figures, traces
 from optim_torch.landscape.probing import cost, probe
+from optim_torch.landscape.recording import with_precision
 from optim_torch.landscape.settings import COURSE_RATES, NOT_IDENTITY, Settings, load_data
 
 __all__ = ["Config", "main", "probe"]
@@ -66,12 +67,20 @@ def main(config, preset):
         f"probes take {passes:,} of {total:,} passes: {100 * passes / total:.0f} %",
         flush=True,
     )
+    where = run.path("precision.json")
+    config = with_precision(config, specs[0], data_set, device, where)
     networks = traces.record_all(config, data_set, device, run.path("traces"))
     seconds = sum(float(trace["seconds"]) for trace in networks.values())
     probing = sum(float(trace["probe_seconds"]) for trace in networks.values())
     print(f"{duration(seconds)} in all, {100 * probing / seconds:.0f} % of it for the probes")
     summary = bands.summary(networks)
-    run.write_summary(table=summary, seconds=seconds, probe_seconds=probing)
+    run.write_summary(
+        table=summary,
+        seconds=seconds,
+        probe_seconds=probing,
+        precision=config.precision,
+        precision_seconds=precision.timed(where),
+    )
     figures.draw(run.path("figures"), networks)
     show(summary, run)
     tables.write(run.path("table"), list(map(_line, summary)), config.table)

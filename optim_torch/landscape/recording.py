@@ -1,5 +1,6 @@
 """One network while it trains: its steps, its probes, and what they measured."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from groundfloor import seeds
 from groundfloor.errors import UserError, first_line
-from groundfloor.pytorch import batches
+from groundfloor.pytorch import batches, precision
 from groundfloor.runs import Stopping
 from optim_torch.landscape.curvature import Hessian, adam_scale, batch_sharpness
 from optim_torch.landscape.probing import NoDirection, probe
@@ -33,6 +34,18 @@ def build(config, spec, data_set):
     return VGG_A_MODELS[config.model](
         channels, data_set.num_classes, side=height, scale=config.scale, norm=norm
     )
+
+
+def with_precision(config, spec, data_set, device, path):
+    """`config` with the precision that auto means here for the network of a trace; path: as of
+    `precision.chosen`."""
+    if config.precision != "auto":
+        return config
+    model = build(config, spec, data_set).to(device, memory_format=torch.channels_last)
+    images = batches.on_device(data_set.train.take(np.arange(config.batch_size)), device)
+    inputs = batches.normalisation(images, standardise=True)(images.pixels)
+    name = precision.chosen(config.precision, model, inputs, images.labels, path)
+    return dataclasses.replace(config, precision=name)
 
 
 def has_diverged(losses, labels, accuracy, count):
@@ -92,7 +105,8 @@ class Recording:
             self._probe(batch)
             self.seconds["probe_seconds"] += time.monotonic() - began
         self.model.train()
-        loss = F.cross_entropy(self.model(batch[0]), batch[1])
+        with precision.autocast(batch[0].device, self.config.precision):
+            loss = F.cross_entropy(self.model(batch[0]).float(), batch[1])
         self.optimizer.zero_grad()
         loss.backward()
         now = [
@@ -169,7 +183,8 @@ class Recording:
         if state is None:
             return
         try:
-            refuse_others(folder, state["made_from"], self.made_from)
+            held = {"precision": "float32", **state["made_from"]}  # the only one there was before
+            refuse_others(folder, held, self.made_from)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds, self.before = state["step"], state["seconds"], state["before"]

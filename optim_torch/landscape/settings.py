@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -11,6 +11,7 @@ from groundfloor import checks, output
 from groundfloor.checks import Count, CountOrZero, Positive, Seed, ShareBelowOne
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError, first_line
+from groundfloor.pytorch.precision import Precision
 from groundfloor.runs import counted
 from optim_torch.landscape.probing import DIRECTIONS
 from optim_torch.models.vgg_a import NORMS, VGG_A_MODELS
@@ -58,6 +59,10 @@ class Settings(DataConfig):
     --batch-size, with the sharpness of the probe's own batch; 0: neither. A last batch of one image
     is left out. It costs 10 to 60 passes over these images a probe."""
 
+    precision: Precision = "float32"
+    """Of the training steps, probes are exact; auto: bfloat16 where it makes a step on this device
+    faster by 15 %."""
+
     seeds: tuple[Seed, ...] = (0,)
     """Seeds of weights and batches."""
     device: str | None = None
@@ -71,6 +76,7 @@ class Settings(DataConfig):
             checks.require(len(set(values)) == len(values), name, values, "names one twice")
         checks.require(self.curvature != 1, "curvature", 1, "must be 0, or at least 2")
         choices = {"model": MODELS, "optimizer": OPTIMIZERS, "direction": DIRECTIONS}
+        choices["precision"] = get_args(Precision)
         for name, names in choices.items():
             value = getattr(self, name)
             checks.require(value in names, name, value, f"must be one of {', '.join(names)}")

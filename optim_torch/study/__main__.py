@@ -27,7 +27,7 @@ from groundfloor.checks import (
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.output import Output
-from groundfloor.pytorch import batches, memory
+from groundfloor.pytorch import batches, memory, precision
 from groundfloor.pytorch.precision import Precision
 from groundfloor.runs import Progress, Run, counted, duration
 from optim_torch.models.conv_net import ACTIVATIONS
@@ -251,6 +251,7 @@ def main(config, preset):
             for name, entry in (("base", table[0]), ("best", best))
         },
         "precision": config.precision,
+        "precision_seconds": precision.timed(where),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
     name = f"{best['axis']} {best['value']}".strip()

@@ -1,6 +1,7 @@
 """The results of a sweep: tables, pictures and summary."""
 
 from groundfloor import plots, tables
+from groundfloor.pytorch import precision
 from groundfloor.runs import read_dict, read_json, write_json
 from prune_torch import costs, density
 from prune_torch.methods import METHODS
@@ -73,6 +74,7 @@ def write(config, bench, run, rows, dense, refused):
         left_out=refused,
         token_merging=merged,
         precision=config.precision,
+        precision_seconds=precision.timed(run.path("precision.json")),
         against_magnitude=against,
         cells=len(rows),
     )

@@ -37,6 +37,7 @@ def test_auto_takes_bfloat16_only_where_it_gains_enough(monkeypatch, tmp_path, b
     assert [count for count, _ in asked] == [precision.FEW] * 2 + [64] * 2
     kept = json.loads(path.read_text())
     assert kept == {"precision": choice, "seconds": {"float32": 1.0, "bfloat16": bfloat16}}
+    assert precision.timed(path) == kept["seconds"]
 
 
 def test_emulated_bfloat16_is_never_timed_on_a_whole_batch(monkeypatch, tmp_path):
@@ -57,6 +58,7 @@ def test_a_resumed_run_keeps_its_choice_on_any_machine(monkeypatch, tmp_path):
 def test_a_named_precision_is_taken_as_it_is_and_leaves_no_file(tmp_path):
     for name in ("float32", "bfloat16"):
         assert precision.chosen(name, pytest.fail, *BATCH, tmp_path / "p.json") == name
+        assert precision.timed(tmp_path / "p.json") is None
     assert not list(tmp_path.iterdir())
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from groundfloor import cli
 from groundfloor.errors import UserError
+from groundfloor.pytorch import precision
 from optim_torch import course
 from optim_torch.landscape import __main__ as landscape
 from optim_torch.landscape import bands, figures, recording
@@ -36,6 +37,22 @@ def test_runs_apart_band_together_if_they_are_of_one_kind(tmp_path):
         assert np.array_equal(numbers[norm][1], np.minimum(*losses))
     with pytest.raises(UserError, match="steps 13 instead of 12"):
         course.VGG_Loss_Landscape([*both, tmp_path / "longer"], tmp_path / "b.png")
+
+
+def test_a_choice_of_precision_is_kept_and_said(tmp_path, monkeypatch):
+    seconds = {"float32": 3, "bfloat16": 2}
+    monkeypatch.setattr(precision, "_seconds", lambda *given: seconds[given[-1]])
+    losses = {}
+    for asked in ("auto", "bfloat16", "float32"):
+        words = ("--norms", "none", "--rates", 0.05, "--precision", asked)
+        summary = run(tmp_path / asked, *words)
+        assert summary["precision"] == ("float32" if asked == "float32" else "bfloat16")
+        assert summary["precision_seconds"] == (seconds if asked == "auto" else None)
+        (trace,) = bands.load(tmp_path / asked).values()
+        losses[asked] = trace["loss"]
+    assert np.array_equal(losses["auto"], losses["bfloat16"])
+    assert not np.array_equal(losses["auto"], losses["float32"])
+    np.testing.assert_allclose(losses["auto"], losses["float32"], rtol=0.05)
 
 
 def test_curvature_is_reported_as_shares_of_the_edge_and_free_of_scale(tmp_path):
