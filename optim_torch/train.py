@@ -158,6 +158,15 @@ PRESETS = {
     "mnist-lenet": Config(dataset="mnist"),
     "cifar10-vgg": Config(model="vgg16", threshold=0.05, **CIFAR),
     "cifar10-resnet": Config(model="resnet56", threshold=0.1, **CIFAR),
+    "cifar10-resnet20": Config(  # for one CPU core: three weights of ten
+        model="resnet20",
+        penalty="l1",
+        threshold=0.1,
+        lr_gamma=0.3,
+        target_density=0.3,
+        schedule="cosine",
+        **CIFAR | {"scale_by_size": False, "weight_decay": 5e-4, "epochs": 24, "eval_every": 4},
+    ),
 }
 
 
