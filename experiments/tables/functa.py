@@ -133,6 +133,15 @@ LATENTS = (
         rows="rows",
     ),
     Table(
+        "mirrored_grids.json",
+        "CIFAR-10: latents of mirrored images by a fixed map, instead of encoding them",
+        (
+            Column("latents", "latents"),
+            Column("R²", "r2", 4),
+            Column("test PSNR of the mirrored image, dB", "test_psnr"),
+        ),
+    ),
+    Table(
         "latent_readers_decoded.json",
         "CIFAR-10: one ConvNet reads the class from pictures that latents and PCA give",
         (READERS[0], Column("PSNR, dB", "psnr"), *READERS[1:]),

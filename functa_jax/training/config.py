@@ -33,7 +33,7 @@ class InnerConfig(StepConfig):
     """Those of them that the outer loss comes after; none: all. 0 trains at
     the latents' start, that of PCA (--decoder refined_pca)."""
     rates_of_steps: bool = False
-    """Learn other rates in each inner step."""
+    """Learn other rates in each inner step; those after --training-steps stay at --rate-start."""
     first_order: bool = False
     """Ignore second derivatives in the outer gradient (cheaper, worse)."""
     inner_points: Count | None = None
