@@ -1,4 +1,4 @@
-"""What images may be where they enter: uint8, or floats about [0, 1]; and their PSNR."""
+"""What images may be where they enter: uint8, or floats about [0, 1]; their bytes, their PSNR."""
 
 import numpy as np
 
@@ -27,6 +27,11 @@ def to_float(images):
     images = np.asarray(images)
     floats = images.astype(np.float32)
     return floats / 255 if images.dtype == np.uint8 else floats
+
+
+def to_bytes(pictures):
+    """Pictures, about [0, 1], clipped and rounded to uint8."""
+    return np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
 
 
 def psnr(errors):

@@ -194,11 +194,12 @@ class Plan:
         try:
             report = read_json(path)
             complete = {"task", "data", "rows", "remarks", "config", "figures"} <= set(report)
-            complete = complete and all((self.out / f).is_file() for f in report["figures"])
+            beside = [*report["figures"], *report.get("files", ())]
+            complete = complete and all((self.out / name).is_file() for name in beside)
         except (UserError, TypeError):
             complete = False
         if not complete:
-            return None, "is damaged or lacks figures"
+            return None, "is damaged or lacks files"
         other = [key for key, value in self.origin.items() if report.get(key) != value]
         if other:
             return None, f"was made from another {' and '.join(other)}"

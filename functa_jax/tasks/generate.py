@@ -12,21 +12,29 @@ to all latents or to those of each class, and all of these, the diffusion traine
 with as many numbers. Covariances are shrunk (Ledoit & Wolf 2004), as a class may be small. The file
 prior.npz, beside the report, is trained once and serves inpaint, superresolve, denoise and
 interpolate too.
+
+samples.npz holds the functa's samples with the guidance that is best on validation, for NumPy and
+PyTorch: latents float32 (n, L) or (n, s, s, L), in the units of functaset.npz, labels int64 (n,),
+the classes asked for, images uint8 (n, h, w, C), the latents decoded (of other functions values,
+float32, in [0, 1]), and metadata, a JSON string that says of which functa and prior.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
 
-from functa_jax.images.signals import to_float
+from functa_jax.images.signals import to_bytes, to_float
 from functa_jax.tasks import task
 from functa_jax.tasks.generation import codes, pictures
 from functa_jax.tasks.generation.classifier import FEATURES, train_classifier
 from functa_jax.tasks.generation.frechet import RESAMPLES, Judge
 from functa_jax.tasks.prior.diffusion_network import PriorConfig
-from groundfloor import checks, cli, seeds
+from groundfloor import checks, cli, npz, seeds
 from groundfloor.checks import LARGEST, Count, Interval, NotNegative
+
+SAMPLES = "samples.npz"
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ def main(config):
         rows += more
         chosen.append(samples)
     guidance, numbers, _ = chosen[0]
+    write_samples(material, priors[0], chosen[0], classes, config.seed)
 
     names = pictures.draw_classes(material, both[0], priors[0], guidance, config.seed)
     names += pictures.draw_resolutions(material, numbers)
@@ -91,7 +100,20 @@ def main(config):
     ratio, drawn = pictures.draw_distances(material, both[0], judge, numbers)
     names += drawn
     remarks = _remarks(config, material, judge, priors[0], chosen, rows, ratio, count)
-    return task.report(material, "generate", config, rows, names, remarks)
+    return task.report(material, "generate", config, rows, names, remarks, [SAMPLES])
+
+
+def write_samples(material, prior, samples, labels, seed):
+    """Write SAMPLES, as the docstring above says: `codes.Samples` of a Prior, and their classes."""
+    decoded = material.functa.decode(samples.numbers)
+    if material.functa.of_images:
+        decoded = {"images": to_bytes(decoded)}
+    else:
+        decoded = {"values": np.clip(decoded, 0, 1)}
+    about = {"data": material.data.name, "checkpoint": material.functa.fit_hash}
+    about |= {"prior": prior.identity, "guidance": samples.guidance, "seed": seed}
+    arrays = {"latents": np.float32(samples.numbers), "labels": np.int64(labels), **decoded}
+    npz.write(material.path(SAMPLES), {**arrays, "metadata": json.dumps(about)})
 
 
 def _random(config, use):

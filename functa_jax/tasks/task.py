@@ -198,11 +198,12 @@ def prior_hash(out):
     return " ".join(content_hash(out / name) for name in PRIORS if (out / name).exists())
 
 
-def report(material, task, config, rows, figures=(), remarks=()):
+def report(material, task, config, rows, figures=(), remarks=(), files=()):
     """Write `task`.json, and the table as config.table says; print and return the report.
 
-    rows: list of dicts, column -> value, the table of the report; figures: names of the files in
-    material.out that belong to it; remarks: sentences a reader needs to judge the table.
+    rows: list of dicts, column -> value, the table of the report; figures, files: names of the
+    pictures and of other files in material.out that belong to it; remarks: sentences a reader needs
+    to judge the table.
     """
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     content = {
@@ -213,6 +214,7 @@ def report(material, task, config, rows, figures=(), remarks=()):
         "numbers": material.functa.config.numbers,
         "rows": rows,
         "figures": list(figures),
+        "files": list(files),
         "remarks": list(remarks),
         "config": settings,
         **environment(),
@@ -222,6 +224,7 @@ def report(material, task, config, rows, figures=(), remarks=()):
     print(f"\n{tables.as_text(rows)}\n")
     for remark in remarks:
         print(remark)
-    files = [f"{task}.json", *figures, *([f"{task}.{config.table}"] if config.table else [])]
-    print(", ".join(str(material.path(name)) for name in files), flush=True)
+    names = [f"{task}.json", *figures, *files]
+    names += [f"{task}.{config.table}"] if config.table else []
+    print(", ".join(str(material.path(name)) for name in names), flush=True)
     return content

@@ -53,11 +53,6 @@ def mean_psnr(pictures, images):
     return float(reconstruction.mean_psnr(np.maximum(errors, FLOOR)))
 
 
-def to_bytes(pictures):
-    """Pictures, about [0, 1], clipped and rounded to uint8."""
-    return np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
-
-
 def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True):
     """The Point of all images in one file of a codec.Codec.
 

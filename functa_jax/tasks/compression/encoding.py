@@ -7,6 +7,7 @@ import numpy as np
 
 from functa_jax.functa import Functa
 from functa_jax.functaset import Functaset
+from functa_jax.images import signals
 from functa_jax.tasks.compression import codec as codecs
 from functa_jax.tasks.compression import curves, decoder, transform
 
@@ -70,4 +71,4 @@ class Latents:
 
 def rendered(functa, grids):
     """Latents as grids -> images uint8 (n, h, w, C)."""
-    return curves.to_bytes(functa.decode(grids.reshape(-1, *functa.config.latent_shape)))
+    return signals.to_bytes(functa.decode(grids.reshape(-1, *functa.config.latent_shape)))

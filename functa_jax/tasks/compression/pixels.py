@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from functa_jax.evaluation import reconstruction
+from functa_jax.images import signals
 from functa_jax.tasks.compression import codec as codecs
 from functa_jax.tasks.compression import curves, encoding, transform
 
@@ -67,7 +68,7 @@ class Pixels:
         """The curves.Point of images uint8 (n, h, w, C) at a step in grey levels."""
 
         def render(grids):
-            return curves.to_bytes(grids).reshape(len(grids), *images.shape[1:])
+            return signals.to_bytes(grids).reshape(len(grids), *images.shape[1:])
 
         grids, codec = self.grids(images), self.codec(step)
         parts = grids, images, shown, step, self.grids, render

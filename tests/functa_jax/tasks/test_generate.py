@@ -1,6 +1,7 @@
 """Fréchet distance and its intervals, the classifier that judges, the whole task."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from functa_jax import functa
 from functa_jax.evaluation import reconstruction
-from functa_jax.images.signals import to_float
-from functa_jax.tasks import generate
+from functa_jax.images.signals import to_bytes, to_float
+from functa_jax.tasks import generate, task
 from functa_jax.tasks.generation import codes, frechet
 from functa_jax.tasks.prior.diffusion import load_prior
 from groundfloor import cli
@@ -97,6 +99,32 @@ TINY_FLAGS = "--prior-steps 3 --prior-batch 16 --width 16 --blocks 1 --heads 2 -
 TINY_FLAGS += " --classifier-steps 3 --samples 60"
 
 
+def check_samples(path, model, count):
+    """The arrays of samples.npz, after a check that the images are those of the latents."""
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    assert kept["latents"].shape == (count, *model.config.latent_shape)
+    assert kept["latents"].dtype == np.float32
+    assert kept["labels"].shape == (count,) and kept["labels"].dtype == np.int64
+    assert kept["images"].dtype == np.uint8
+    np.testing.assert_array_equal(kept["images"], to_bytes(model.decode(kept["latents"])))
+    assert json.loads(str(kept["metadata"]))["checkpoint"] == model.hash
+    return kept
+
+
+def test_samples_are_kept_as_latents_of_the_functaset_and_as_images(vectors, tmp_path):
+    material = task.load(task.TaskConfig(vectors, out=tmp_path))
+    latents = material.functaset.test.latents[:20]
+    labels = material.functaset.test.labels[:20]
+    samples, prior = codes.Samples(0.5, latents, {}), SimpleNamespace(identity="abc")
+    generate.write_samples(material, prior, samples, labels, 3)
+    kept = check_samples(tmp_path / "samples.npz", material.functa, 20)
+    np.testing.assert_array_equal(kept["latents"], latents)
+    np.testing.assert_array_equal(kept["labels"], labels)
+    about = json.loads(str(kept["metadata"]))
+    assert (about["guidance"], about["prior"], about["seed"]) == (0.5, "abc", 3)
+
+
 def command(run, out, flags=TINY_FLAGS):
     arguments = ["--run", str(run), "--out", str(out), *flags.split()]
     cli.run(generate.main, generate.Config, args=arguments)
@@ -118,6 +146,9 @@ def test_the_whole_task(vectors, tmp_path, monkeypatch):
     assert all(row["FID ±"] >= 0 for row in report["rows"])
     assert "bootstrap resamples" in report["remarks"][2]
     assert "the first 6 principal components" in report["remarks"][0]  # of 60 images
+    assert report["files"] == ["samples.npz"]
+    kept = check_samples(tmp_path / "samples.npz", functa.load(vectors), 60)
+    assert set(kept["labels"]) <= set(range(10))
     made = load_prior(tmp_path)
     assert made.latent_shape == (6,) and made.checkpoint == report["checkpoint"]
 

@@ -214,7 +214,9 @@ def fake(monkeypatch, run):
             meanwhile = material.path("index.html")
             state.pages.append(meanwhile.read_text() if meanwhile.exists() else "")
             material.path(f"{name}.png").write_bytes(PNG)
-            task.report(material, name, config, [{"dB": 1.5}], [f"{name}.png"])
+            material.path(f"{name}.npz").write_bytes(b"PK")
+            rows, files = [{"dB": 1.5}], [f"{name}.npz"]
+            task.report(material, name, config, rows, [f"{name}.png"], files=files)
 
         return types.SimpleNamespace(
             Config=state.config, main=main, __doc__=f"What is {name}?\n\nMore of it."
@@ -288,8 +290,9 @@ def test_another_prior_makes_what_takes_it_again(run, fake, capsys):
     "change, said",
     [
         ("seed", "has seed 0"),
-        ("figure", "is damaged or lacks figures"),
-        ("damage", "is damaged or lacks figures"),
+        ("figure", "is damaged or lacks files"),
+        ("file", "is damaged or lacks files"),
+        ("damage", "is damaged or lacks files"),
         ("network", "was made from another checkpoint and functaset"),
         ("latents", "was made from another functaset"),
         ("images", "was made from another functaset and data_fingerprint"),
@@ -304,6 +307,8 @@ def test_a_report_of_something_else_is_made_again(change, said, run, fake, capsy
         flags = ["--seed", 1]
     elif change == "figure":
         (run / "tasks" / "one.png").unlink()
+    elif change == "file":
+        (run / "tasks" / "one.npz").unlink()
     elif change == "damage":
         path.write_text(path.read_text()[:-20])
     elif change == "network":
@@ -319,7 +324,7 @@ def test_a_report_of_something_else_is_made_again(change, said, run, fake, capsy
         monkeypatch.setattr(exporter, "data_of", lambda *_: other)
         exporter.export(functa.load(run), other, run / "functaset.npz")
     else:  # as written before reports said so
-        for key in ("functaset", "data_fingerprint", "prior"):
+        for key in ("functaset", "data_fingerprint", "prior", "files"):
             del report[key]
         path.write_text(json.dumps(report))
     command("--run", run, "--only", "two", *flags)  # not on the page until it is made again
