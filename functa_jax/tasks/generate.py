@@ -9,7 +9,8 @@ are from the nearest train image, in units of what test images are: much below 1
 
 Beside the diffusion stand bounds (train images, test images through the functa), Gaussians fitted
 to all latents or to those of each class, and all of these, the diffusion trained alike, for a PCA
-with as many numbers. Covariances are shrunk (Ledoit & Wolf 2004), as a class may be small. The file
+with as many numbers. Covariances are shrunk (Ledoit & Wolf 2004), as a class may be small. Images
+without labels have one prior and one Gaussian, no guidance, and a classifier of clusters. The file
 prior.npz, beside the report, is trained once and serves inpaint, superresolve, denoise and
 interpolate too.
 
@@ -56,16 +57,21 @@ def main(config):
     material = task.load(config)
     task.require_common_points(material.data)
     data, judged = material.data, f"nothing to judge samples of {material.data.name} by"
-    task.require(data, judged, classes=2, val=2, test=2)
+    task.require(data, judged, val=2, test=2)
     if material.functa.of_images and min(data.train.images.shape[1:3]) < 4:
         raise task.NotForThese(f"{judged}: its images are smaller than 4x4")
     count = min(config.samples, len(data.test))
     both = codes.codes_of(material)
     priors = [codes.prior_of(code, material, config) for code in both]
+    labelled = len(np.unique(data.train.labels)) > 1
     vectors = material.functa.config.grid is None
-    why = "as these latents are vectors, not grids"
-    checks.say_idle(config.prior, PriorConfig(), [(vectors, ("heads",), why)])
-    print(f"training a classifier of {data.name}, by whose features images are judged", flush=True)
+    idle = [(vectors, ("heads",), "as these latents are vectors, not grids")]
+    idle += [(not data.num_classes, ("drop_labels",), f"as {data.name} has no labels")]
+    checks.say_idle(config.prior, PriorConfig(), idle)
+    why = f"as {data.name} has no two classes"
+    checks.say_idle(config, Config(config.run), [(not labelled, ("guidance",), why)])
+    kind = data.name if labelled else f"clusters of {data.name}"
+    print(f"training a classifier of {kind}, by whose features images are judged", flush=True)
     classifier = train_classifier(
         data.train, data.num_classes, config.classifier_steps, config.seed
     )
@@ -78,7 +84,7 @@ def main(config):
     shown = data.train.take(taken)
     rows = [judge.row("train images", to_float(shown.values), shown.labels)]
     rows[0]["distance to train"] = None  # they are their own nearest
-    # Classes are asked for in the proportions of train.
+    # Classes are asked for in the proportions of train; -1 where there are none.
     classes = _random(config, "classes").choice(data.train.labels, count)
     chosen = []
     for code, prior in zip(both, priors, strict=True):
@@ -124,16 +130,19 @@ def _remarks(config, material, judge, prior, chosen, rows, ratio, count):
     best = min(prior.history, key=lambda row: row[2])
     tested, held = map(len, judge.references)
     shown = chosen[0].row
+    learned = "clusters of the train images, as these have no two classes"
+    if judge.labelled:
+        learned = f"the train images ({judge.accuracy:.2f} % of test)"
     guidances = " ".join(
         f"Guidance {guidance:g} has the lowest FID to validation of {row['images'].split(',')[0]}'s"
         + _alike("; not told apart from it: ", judge, row, rows, "FID to validation")
         + "."
         + " It is the largest tried." * (guidance == max(config.guidance) > 0)
-        for guidance, _, row in chosen
+        for guidance, _, row in (chosen if judge.labelled else ())
     )
     return [
-        f"FID: features of a ConvNet of ours, trained on the train images ({judge.accuracy:.2f} % "
-        f"of test), not Inception's: not comparable with published FID. Of its {FEATURES} features "
+        f"FID: features of a ConvNet of ours, trained on {learned}, not "
+        f"Inception's: not comparable with published FID. Of its {FEATURES} features "
         f"the first {judge.components} principal components are taken "
         f"({100 * judge.explained:.1f} % of their variance), one for each ten images.",
         f"{count:,} images a row, against {tested:,} of {len(material.data.test):,} test and "
@@ -144,7 +153,7 @@ def _remarks(config, material, judge, prior, chosen, rows, ratio, count):
         "those of the row and those of test; the classifier and the priors are not trained again. "
         f"One seed ({config.seed})."
         + _alike(f" By FID not told apart from {shown['images']}: ", judge, shown, rows, "FID"),
-        f"{guidances} Figures show the functa's. {codes.STEPS} sampling steps.",
+        f"{guidances} Figures show the functa's. {codes.STEPS} sampling steps.".lstrip(),
         "Distance to train: median distance to the nearest train image in pixels, over that of "
         f"test images; in latents it is {ratio:.2f} for the samples shown. Much below 1: copies.",
         f"Prior on the functa's latents: validation loss {best[2]:.4f} at step {best[0]:,} of "

@@ -1,11 +1,17 @@
-"""The classifier by whose features generated images are judged."""
+"""The classifier by whose features generated images are judged.
+
+Images without classes are put in clusters first, and it learns these, as Caron et al. 2018 begin.
+"""
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from sklearn.cluster import KMeans
 
+from functa_jax.evaluation import reconstruction
 from functa_jax.images.signals import to_float
 from functa_jax.tasks.classification import training
 from functa_jax.tasks.classification.networks import halved, patches
@@ -13,6 +19,7 @@ from groundfloor import seeds
 from groundfloor.runs import Progress
 
 FEATURES = 64
+CLUSTERS = 10  # where images have no classes
 RATE = 2e-3
 
 
@@ -69,9 +76,12 @@ def train_classifier(train, num_classes, steps, seed):
     """A function of images (n, h, w, C), floats in [0, 1], that gives features and classes.
 
     It is a ConvNet trained on a Split, or dense layers on the values (n, N, C) of Functions:
-    `steps` batches of 128, AdamW without decay.
+    `steps` batches of 128, AdamW without decay. Of less than two classes: its classes are clusters.
     """
-    shape = train.values.shape[1:]
+    shape, labels = train.values.shape[1:], train.labels
+    if len(np.unique(labels)) < 2:
+        labels = clusters(train.values, seed)
+        num_classes = 1 + labels.max()
     key = jax.random.fold_in(jax.random.key(seed), seeds.number("judge's weights"))
 
     def build(rngs):
@@ -87,7 +97,7 @@ def train_classifier(train, num_classes, steps, seed):
             network,
             recipe,
             images,
-            train.labels,
+            labels,
             classes=num_classes,
             seed=seed,
             advanced=lambda count, loss: progress.advance(count, loss=f"{loss:.4f}"),
@@ -99,3 +109,11 @@ def train_classifier(train, num_classes, steps, seed):
         return outputs[:, :FEATURES], outputs[:, FEATURES:].argmax(axis=1)
 
     return classify
+
+
+def clusters(values, seed):
+    """The cluster int64 (n,) of each of images or values (n, ...): k-means on pixels."""
+    rows = reconstruction.pixel_rows(values)
+    state = seeds.fold(seed, "clusters") % 2**31
+    means = KMeans(min(CLUSTERS, len(rows)), n_init=1, random_state=state).fit(rows)
+    return means.labels_.astype(np.int64)

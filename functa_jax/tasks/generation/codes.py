@@ -77,7 +77,8 @@ def prior_of(code, material, config):
 
 
 def gaussian_rows(code, judge, classes, random):
-    """Rows: samples of a Gaussian fitted to all train codes, and of one for each class.
+    """Rows: samples of a Gaussian fitted to all train codes, and of one for each class, if there
+    are classes.
 
     classes (n,): those to draw; random: a NumPy generator.
     """
@@ -93,28 +94,30 @@ def gaussian_rows(code, judge, classes, random):
         images = code.decode(samples.reshape(-1, *code.train.shape[1:]).astype(np.float32))
         return judge.row(f"{code.name}, {name}", images, labels)
 
+    rows = [judged("one Gaussian", normal(flat, len(classes)))]
+    if not judge.labelled:
+        return rows
     by_class = np.empty((len(classes), flat.shape[1]))
     for label in np.unique(classes):
-        rows = flat[code.labels == label]
+        own = flat[code.labels == label]
         count = np.sum(classes == label)
-        by_class[classes == label] = normal(rows, count) if len(rows) > 1 else rows
-    return [
-        judged("one Gaussian", normal(flat, len(classes))),
-        judged("a Gaussian per class", by_class, classes),
-    ]
+        by_class[classes == label] = normal(own, count) if len(own) > 1 else own
+    return [*rows, judged("a Gaussian per class", by_class, classes)]
 
 
 def diffusion_rows(code, prior, judge, classes, config):
     """(Samples of the best guidance, rows: one by guidance, and with the best DDPM and DDIM in few
-    steps)."""
+    steps). Without classes there is no guidance."""
 
     def draw(guidance, sampler, steps=STEPS):
         numbers = prior.sample(len(classes), classes, guidance, steps, config.seed, sampler)
-        name = f"{code.name}, diffusion, {sampler.upper()}, guidance {guidance:g}"
+        name = f"{code.name}, diffusion, {sampler.upper()}"
+        name += f", guidance {guidance:g}" if judge.labelled else ""
         name += f", {steps} steps" if steps != STEPS else ""
         return Samples(guidance, numbers, judge.row(name, code.decode(numbers), classes))
 
-    drawn = [draw(guidance, "ddim") for guidance in config.guidance]
+    guidances = config.guidance if judge.labelled else (0.0,)
+    drawn = [draw(guidance, "ddim") for guidance in guidances]
     best = min(drawn, key=lambda samples: samples.row["FID to validation"])
     others = [draw(best.guidance, "ddpm"), *(draw(best.guidance, "ddim", n) for n in FEW_STEPS)]
     return best, [samples.row for samples in (*drawn, *others)]

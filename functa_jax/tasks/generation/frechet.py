@@ -48,10 +48,11 @@ class Judge:
     """Scores sets of images (n, h, w, C), floats in [0, 1], against a data set's own images; or of
     other functions, values (n, ...) at the same points.
 
-    test, val: Splits to compare with. accuracy: of the classifier on all of data.test, in %;
-    components: principal components of train images' features that FID takes, and `explained`, the
-    share of variance in them; draws: {row's name: FID (2, RESAMPLES) to test and validation of
-    resampled images}, where images to compare with are the same for all rows.
+    test, val: Splits to compare with. labelled: whether train has two classes or more; accuracy: of
+    the classifier on all of data.test, in %, None if it has not; components: principal components
+    of train images' features that FID takes, and `explained`, the share of variance in them; draws:
+    {row's name: FID (2, RESAMPLES) to test and validation of resampled images}, where images to
+    compare with are the same for all rows.
     """
 
     def __init__(self, classifier, data, test, val, seed=0):
@@ -71,8 +72,10 @@ class Judge:
             for number, reference in enumerate(self.references)
         ]
         self.reference_distances = self.distances(images)
-        _, classes = classifier(to_float(data.test.values))
-        self.accuracy = 100 * float(np.mean(classes == data.test.labels))
+        self.labelled, self.accuracy = len(np.unique(data.train.labels)) > 1, None
+        if self.labelled:
+            _, classes = classifier(to_float(data.test.values))
+            self.accuracy = 100 * float(np.mean(classes == data.test.labels))
 
     def _places(self, stream, count):
         """Rows of RESAMPLES resamples of so many, with replacement."""
@@ -98,17 +101,15 @@ class Judge:
                 for reference, resampled in zip(self.references, self.resampled, strict=True)
             ]
         )
-        right = None if labels is None else 100 * float(np.mean(classes == labels))
         ratio = np.median(self.distances(images)) / np.median(self.reference_distances)
         test, validation = (frechet_distance(features, x) for x in self.references)
-        return {
-            "images": name,
-            "FID": test,
-            "FID ±": 1.96 * float(self.draws[name][0].std(ddof=1)),
-            "FID to validation": validation,
-            "class as asked (%)": right,
-            "distance to train": float(ratio),
-        }
+        row = {"images": name, "FID": test}
+        row["FID ±"] = 1.96 * float(self.draws[name][0].std(ddof=1))
+        row["FID to validation"] = validation
+        if self.labelled:
+            right = None if labels is None else 100 * float(np.mean(classes == labels))
+            row["class as asked (%)"] = right
+        return row | {"distance to train": float(ratio)}
 
     def told_apart(self, first, second, column="FID"):
         """Whether two rows' FID (or "FID to validation") differ by more than chance: by 1.96

@@ -16,15 +16,19 @@ from groundfloor.plots import COLOURS, WIDTH, figure, legend
 
 SCALES = (1, 4, 16)
 SHOWN = 8
+ROWS = 5  # of samples where there are no classes
 
 
 def draw_classes(material, code, prior, guidance, seed):
-    """Samples of each class (of the first ten), with the guidance chosen."""
-    classes = range(min(prior.num_classes, 10))
-    labels = np.repeat(classes, 12 if material.functa.of_images else 5)
+    """Samples of each class (of the first ten), with the guidance chosen; or of any."""
+    each = 12 if material.functa.of_images else 5
+    names = {str(label): label for label in range(min(prior.num_classes, 10))}
+    if not names:
+        names = {f"{each * i + 1} to {each * (i + 1)}": -1 for i in range(ROWS)}
+    labels = np.repeat(list(names.values()), each)
     seed = seeds.fold(seed, "figure of classes")
     images = code.decode(prior.sample(len(labels), labels, guidance, codes.STEPS, seed))
-    rows = {str(label): images[labels == label] for label in classes}
+    rows = dict(zip(names, np.split(images, len(names)), strict=True))
     return drawing.draw(material, material.path("generate.png"), rows, size=0.62)
 
 

@@ -17,8 +17,8 @@ CAPTIONS = {  # beginning of a figure's name -> sentence; the longest that fits 
     "classify": "Test accuracy of every classifier with its 95 % interval (filled: chosen without "
     "the test images), and which classes the one chosen on latents confuses: read the dark cells "
     "off the diagonal.",
-    "generate": "New images of each class from the diffusion on latents: a row is a class, and "
-    "all of a row should be that class and differ from each other.",
+    "generate": "New images of each class from the diffusion on latents: a row is a class "
+    "where images have labels, and all of a row should be that class and differ from each other.",
     "generate_resolutions": "The same samples decoded at 1, 4 and 16 times the resolution that the "
     "network was trained at: edges stay sharp where it learned from enough pixels; from 8x8 scans, "
     "there are ripples between the pixels, as nothing taught it what lies there.",

@@ -13,8 +13,9 @@ from functa_jax import functa
 from functa_jax.evaluation import reconstruction
 from functa_jax.images.signals import to_bytes, to_float
 from functa_jax.tasks import generate, task
-from functa_jax.tasks.generation import codes, frechet
+from functa_jax.tasks.generation import classifier, codes, frechet
 from functa_jax.tasks.prior.diffusion import load_prior
+from functa_jax.tasks.restoration.estimates import Models
 from groundfloor import cli
 from groundfloor.data import datasets
 from tests.refusals import refusal
@@ -64,6 +65,7 @@ def test_few_images_take_few_features_and_chance_has_its_interval():
         data.val,
     )
     assert judge.components == 2  # a tenth of 25
+    assert not judge.labelled and judge.accuracy is None
     variances = np.var(reconstruction.pixel_rows(data.train.images), axis=0)
     np.testing.assert_allclose(judge.explained, variances[:2].sum() / variances.sum(), atol=0.02)
     alike, other, far = (
@@ -83,6 +85,14 @@ def test_few_images_take_few_features_and_chance_has_its_interval():
         for _ in range(100)
     ]
     assert 0.6 < far["FID ±"] / (1.96 * np.std(again)) < 1.6
+
+
+def test_clusters_are_groups_that_lie_apart(monkeypatch):
+    monkeypatch.setattr(classifier, "CLUSTERS", 3)
+    groups = RANDOM.permutation(np.arange(60) % 3)
+    values = np.float32(groups[:, None, None, None] / 3 + 0.01 * RANDOM.random((60, 4, 4, 1)))
+    found = classifier.clusters(values, 0)
+    assert len(set(zip(groups, found, strict=True))) == len(set(found)) == 3
 
 
 def test_nearest_is_brute_force():
@@ -139,9 +149,9 @@ def test_the_whole_task(vectors, tmp_path, monkeypatch):
     for name in report["figures"]:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     names = [row["images"] for row in report["rows"]]
-    assert sum("diffusion, DDIM" in name for name in names) == 2  # functa and PCA
-    assert sum("diffusion, DDPM" in name for name in names) == 2
-    assert sum(name.startswith("PCA") for name in names) == 5
+    for steps in ("DDIM, guidance 1", "DDPM, guidance 1", ", 5 steps", ", 10 steps"):
+        assert sum(name.endswith(steps) for name in names) == 2  # functa and PCA
+    assert sum(name.startswith("PCA") for name in names) == 7
     assert all(np.isfinite(row["FID"]) and row["FID"] >= 0 for row in report["rows"])
     assert all(row["FID ±"] >= 0 for row in report["rows"])
     assert "bootstrap resamples" in report["remarks"][2]
@@ -151,6 +161,27 @@ def test_the_whole_task(vectors, tmp_path, monkeypatch):
     assert set(kept["labels"]) <= set(range(10))
     made = load_prior(tmp_path)
     assert made.latent_shape == (6,) and made.checkpoint == report["checkpoint"]
+
+
+@pytest.mark.slow
+def test_images_without_labels_have_one_prior_and_one_gaussian(
+    unlabelled, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(codes, "STEPS", 3)
+    monkeypatch.setattr(codes, "FEW_STEPS", ())
+    monkeypatch.setattr(frechet, "RESAMPLES", 20)
+    command(unlabelled, tmp_path)
+    assert "--guidance has no effect as" in capsys.readouterr().out
+    report = json.loads((tmp_path / "generate.json").read_text())
+    rows = ["of test images", "one Gaussian", "diffusion, DDIM", "diffusion, DDPM"]
+    expected = [f"{code}, {row}" for code in ("functa", "PCA") for row in rows]
+    assert [row["images"] for row in report["rows"]] == ["train images", *expected]
+    assert all("class as asked (%)" not in row for row in report["rows"])
+    assert "clusters" in report["remarks"][0] and "Guidance" not in " ".join(report["remarks"])
+    kept = check_samples(tmp_path / "samples.npz", functa.load(unlabelled), 60)
+    assert (kept["labels"] == -1).all()
+    models = Models.with_rivals(task.load(task.TaskConfig(unlabelled, out=tmp_path)))
+    assert models.prior.num_classes == models.pca_prior.num_classes == 0  # what restoration takes
 
 
 def test_refusals(vectors, tmp_path, capsys):

@@ -76,6 +76,17 @@ def test_samples_are_of_the_class_asked_for(prior):
     assert 0.2 < share < 0.8
 
 
+def test_without_classes_one_prior_makes_all():
+    latents, _ = two_classes(512, 0)
+    prior = train_prior(latents, np.full(512, -1), 0, TINY, 0)
+    made = prior.sample(200, steps=50)
+    np.testing.assert_array_equal(made, prior.sample(200, np.full(200, -1), steps=50))
+    label = (made[:, 0] < 0).astype(int)
+    assert 0.2 < label.mean() < 0.8
+    distance = np.sqrt(np.mean((made - CENTRES[label]) ** 2, axis=1))
+    assert np.median(distance) < 2 * SPREAD
+
+
 def test_labels_and_guidance(prior):
     noise = RANDOM.standard_normal((8, 3))
 
