@@ -9,7 +9,8 @@ pull for each |k| of 0, 1 and more: where numbers that were rounded to k lie in 
 
 A file, little-endian: header (magic, version, hash of the functa, images, blocks per side, cells
 per side of a block, numbers of a cell, symbols of a block, hidden units, bytes of tables and of
-payload), the Codec's tables (zlib), the payload, CRC-32 of all before.
+payload), the Codec's tables (zlib), the payload, CRC-32 of all before. Version 2 has 16 bits for
+the numbers of a cell and the symbols of a block; version 3, for more of them, has 32.
 """
 
 import math
@@ -28,10 +29,10 @@ from functa_jax.tasks.compression.transform import Transform
 from groundfloor.errors import UserError
 from groundfloor.runs import atomic
 
-MAGIC, VERSION = b"FNCT", 2
-HEADER = struct.Struct("<4sB8sIHHHHHII")
+MAGIC = b"FNCT"
+HEADERS = {2: struct.Struct("<4sB8sIHHHHHII"), 3: struct.Struct("<4sB8sIHHIIHII")}  # by version
 CHECK = struct.Struct("<I")
-LARGEST = 4095  # symbol: those beyond are clipped
+LARGEST = 4095  # symbol; `finest` says which step keeps numbers within
 # The coder leaves 1 in 2^24 to each symbol, so that even a sure one takes a little.
 LEAST_BITS = 2 * LARGEST / 2**24 / math.log(2)
 MOST_NUMBERS = 2**28  # in one file: 1 GiB once they are read
@@ -55,7 +56,10 @@ class Codec:
     rate_weight: float = 0.0
 
     def choose(self, coordinates):
-        """Coordinates (n, B, B, m) -> (symbols int32, means, scales) as `Context.walk` does."""
+        """Coordinates (n, B, B, m) -> (symbols int32, means, scales) as `Context.walk` does.
+
+        What lies beyond LARGEST steps is clipped.
+        """
         wanted = np.clip(coordinates / self.step, -LARGEST, LARGEST)
 
         def best(place, mean, scale):
@@ -118,6 +122,19 @@ class Codec:
         for row, column in np.ndindex(side, side):
             for first, last in pairwise(bounds):
                 yield np.s_[:, row, column, first:last]
+
+
+def finest(coordinates):
+    """The smallest step with which no coordinate is clipped."""
+    return float(np.abs(coordinates).max(initial=0)) / LARGEST
+
+
+def say_clipped(codec, coordinates, name):
+    """One line if `codec.choose` clips some of the coordinates, which `name` has."""
+    step, least = 255 * codec.step, 255 * finest(coordinates)
+    if step < least:
+        why = f"numbers beyond {LARGEST:,} steps are clipped; the farthest needs a step of"
+        print(f"{name}, step {step:g}: {why} {least:.3g}", flush=True)
 
 
 def fit(transform, train, held, step, rate_weight=0.12, steps=600, seed=0):
@@ -210,8 +227,9 @@ def packed(name, codec, rows, payload):
     side, _, m = codec.context.shape
     cell = codec.transform.mean.shape[-1]
     shape = (side, codec.transform.side, cell, m, codec.context.out.shape[0])
-    header = HEADER.pack(
-        MAGIC, VERSION, bytes.fromhex(name), rows, *shape, len(tables), len(payload)
+    version = 2 if max(cell, m) < 2**16 else 3
+    header = HEADERS[version].pack(
+        MAGIC, version, bytes.fromhex(name), rows, *shape, len(tables), len(payload)
     )
     data = header + tables + payload
     fixed = len(header) + len(tables) + CHECK.size
@@ -232,28 +250,30 @@ def read(path, name, shape=None):
     if not data.startswith(MAGIC):
         raise UserError(f"{path} is not a file of functa_jax.tasks.compress")
     body, check = data[: -CHECK.size], data[-CHECK.size :]
-    if len(body) < HEADER.size or CHECK.unpack(check) != (zlib.crc32(body),):
+    version = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 1])
+    header = HEADERS.get(version, HEADERS[2])
+    if len(body) < header.size or CHECK.unpack(check) != (zlib.crc32(body),):
         raise UserError(f"{path} is damaged or cut short (its check sum is wrong)")
-    _, version, owner, rows, side, cells, cell, m, hidden, *sizes = HEADER.unpack_from(body)
-    if version != VERSION:
-        raise UserError(f"{path} is of version {version}, not {VERSION}; unpack it with that one")
+    if version not in HEADERS:
+        raise UserError(f"{path} is of version {version}, not 2 or 3; unpack it with that one")
+    *_, owner, rows, side, cells, cell, m, hidden, tables, payload = header.unpack_from(body)
     if owner.hex() != name:
         raise UserError(f"{path} was packed with functa {owner.hex()}, this one is {name}")
     try:
-        if HEADER.size + sum(sizes) != len(body):
+        start = header.size + tables
+        if start + payload != len(body):
             raise ValueError("its parts are not as long as it says")
         found = (side * cells, side * cells, cell)
         if shape not in (None, found):
             raise ValueError(f"its grids are {found}, not {shape}")
         if not 0 < m <= cells**2 * cell:
             raise ValueError(f"it claims {m} symbols a block")
-        if rows * side**2 * cells**2 * cell > MOST_NUMBERS:
+        if max(rows, 1) * side**2 * cells**2 * cell > MOST_NUMBERS:
             raise ValueError(f"it claims {rows:,} images of {found} numbers")
-        if rows * side**2 * m * LEAST_BITS > 8 * sizes[1] + 64:
+        if rows * side**2 * m * LEAST_BITS > 8 * payload + 64:
             raise ValueError(f"it has no room for {rows:,} images")
-        payload = HEADER.size + sizes[0]
-        codec = _codec(body[HEADER.size : payload], side, cells, cell, m, hidden)
-        return codec.dequantise(*codec.decode(body[payload:], rows))
+        codec = _codec(body[header.size : start], side, cells, cell, m, hidden)
+        return codec.dequantise(*codec.decode(body[start:], rows))
     # AssertionError: constriction's, where the bytes are none that its coder writes.
     except (ValueError, AssertionError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error})") from None

@@ -60,8 +60,9 @@ def coded(method, coder, grids, images, shown, step, fit, render, *, basis=True)
     render: grids -> pictures uint8; basis: whether the transform counts in whole files. Seconds are
     those of TIMED images, from pixels to bytes and back.
     """
-
-    chosen = coder.choose(coder.transform.apply(grids))
+    coordinates = coder.transform.apply(grids)
+    codec.say_clipped(coder, coordinates, method)
+    chosen = coder.choose(coordinates)
     payload = coder.encode(*chosen)
     pictures = render(coder.dequantise(*chosen[:2]))
     few = images[:TIMED]

@@ -16,11 +16,16 @@ from groundfloor.runs import atomic
 def encode_file(path, coder, images, step):
     """Write images uint8 (n, h, w, C) as latents of an encoding.Latents, at a step in grey levels.
 
-    Returns codec.Sizes.
+    Returns codec.Sizes. UserError if the step is so small that numbers would be clipped.
     """
     codec = coder.codec(step)
     grids = as_grids(coder.functa, coder.functa.encode(images)[0])
-    chosen = codec.choose(codec.transform.apply(grids))
+    coordinates = codec.transform.apply(grids)
+    least = 255 * codecs.finest(coordinates)
+    if step < least:
+        fair = math.ceil(100 * least) / 100
+        raise UserError(f"--step {step:g} is too small for these images; at least {fair:g}")
+    chosen = codec.choose(coordinates)
     return codecs.write(path, coder.decoder.hash, codec, chosen[0], codec.encode(*chosen))
 
 

@@ -68,7 +68,9 @@ def measure(config, material, steps):
         for coder in coders:
             for step in steps:
                 codec = coder.codec(step, settings)
-                chosen = codec.choose(codec.transform.apply(coder.test))
+                coordinates = codec.transform.apply(coder.test)
+                codecs.say_clipped(codec, coordinates, coder.name)
+                chosen = codec.choose(coordinates)
                 found = coder.decode(codec.dequantise(*chosen[:2]))
                 payload = codec.encode(*chosen)
                 sizes = codecs.packed("0" * 16, codecs.without_basis(codec), len(rows), payload)[1]

@@ -61,6 +61,17 @@ def test_without_weight_of_bits_symbols_are_rounded_and_far_ones_clipped():
     assert (far == -codec.LARGEST).all()
 
 
+def test_the_finest_step_is_where_clipping_begins(capsys):
+    coordinates = coder_of().transform.apply(grids_of(20))
+    least = codec.finest(coordinates)
+    for step, clipped in ((1.001 * least, False), (0.9 * least, True)):
+        coder = coder_of(step=step)
+        symbols, *_ = coder.choose(coordinates)
+        assert np.array_equal(symbols, np.rint(coordinates / step)) != clipped
+        codec.say_clipped(coder, coordinates, "latents")
+        assert ("latents, step" in capsys.readouterr().out) == clipped
+
+
 def test_of_the_nearest_the_next_and_zero_the_cheapest_is_taken():
     """Beside a slow search over these three, one image and symbol at a time."""
     coder = coder_of(rate_weight=0.3)
@@ -175,9 +186,11 @@ def with_check(body):
 
 def with_field(data, place, value):
     """A file with another number in its header, and a right check sum."""
-    fields = list(codec.HEADER.unpack_from(data))
+    fields = list(codec.HEADERS[2].unpack_from(data))
     fields[place] = value
-    return with_check(codec.HEADER.pack(*fields) + data[codec.HEADER.size : -codec.CHECK.size])
+    return with_check(
+        codec.HEADERS[2].pack(*fields) + data[codec.HEADERS[2].size : -codec.CHECK.size]
+    )
 
 
 def test_files_of_others_are_named(packed, tmp_path):
@@ -212,10 +225,10 @@ def test_a_payload_of_noise_is_damage_or_numbers(tmp_path):
 
 
 def with_tables(data, tables):
-    fields = list(codec.HEADER.unpack_from(data))
-    start = codec.HEADER.size + fields[9]
+    fields = list(codec.HEADERS[2].unpack_from(data))
+    start = codec.HEADERS[2].size + fields[9]
     fields[9] = len(tables)
-    return with_check(codec.HEADER.pack(*fields) + tables + data[start : -codec.CHECK.size])
+    return with_check(codec.HEADERS[2].pack(*fields) + tables + data[start : -codec.CHECK.size])
 
 
 def test_tables_that_unpack_without_end(packed, tmp_path):
@@ -245,6 +258,26 @@ def test_what_could_not_be_read_is_not_written(tmp_path, monkeypatch):
     assert codec.read(tmp_path / "x", NAME).shape == (3, CELLS, CELLS, NUMBERS)
     with pytest.raises(UserError, match="4 images are too many for one file: at most 3"):
         codec.write(tmp_path / "y", NAME, coder, np.resize(chosen[0], (4, 2, 2, KEPT)), payload)
+
+
+def test_a_cell_of_more_numbers_than_16_bits_count(tmp_path):
+    numbers, kept = 70_000, 3
+    mean = np.linspace(0, 1, numbers, dtype=np.float32).reshape(1, 1, -1)
+    inverse = np.zeros((kept, numbers), np.float32)
+    inverse[:, -kept:] = np.eye(kept)
+    turned = transform.Transform(mean, inverse.T, inverse, 1)
+    coder = codec.Codec(turned, 0.5, random_context(1, kept, 0), np.zeros(3))
+    grids = mean + np.zeros((2, 1, 1, 1), np.float32)
+    grids[..., -kept:] += [[[[1.0, -2.0, 0.5]]], [[[0.0, 3.0, -7.5]]]]
+    chosen = coder.choose(coder.transform.apply(grids))
+    codec.write(tmp_path / "x", NAME, coder, chosen[0], coder.encode(*chosen))
+    found = codec.read(tmp_path / "x", NAME, grids.shape[1:])
+    np.testing.assert_allclose(found, grids, atol=1e-6)
+
+
+def test_small_cells_have_the_short_header_and_another_version_is_damage(packed, tmp_path):
+    assert packed[4] == 2
+    assert "damaged" in complaint(tmp_path / "x", with_field(packed, 1, 3))
 
 
 def test_missing_file(tmp_path):

@@ -179,6 +179,14 @@ def test_command_refuses_what_it_cannot_pack(images, vectors, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_command_refuses_a_step_that_would_clip(vectors, capsys, tmp_path):
+    np.save(tmp_path / "images.npy", datasets.load("digits").test.images[:3])
+    flags = ("--pack", tmp_path / "images.npy", "--to", tmp_path / "out", "--training", 0)
+    said = refusal(capsys, lambda: command("--run", vectors, *flags, "--step", 1e-4))
+    assert "--step 0.0001 is too small for these images; at least" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_command_refuses_a_damaged_file(vectors, capsys, tmp_path):
     (tmp_path / "x").write_bytes(codec.MAGIC + bytes(99))
     flags = ("--unpack", tmp_path / "x", "--to", tmp_path / "out.npy")
