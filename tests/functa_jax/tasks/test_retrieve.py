@@ -94,7 +94,31 @@ def test_distances_are_what_they_are_called(name):
         expected = np.sqrt(np.einsum("ni,ij,nj->n", a - b, inverse[name], a - b))
     else:
         expected = np.sqrt(2 - 2 * cosine)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-6 if name != "whitened" else 1e-4)
+
+
+def test_pixels_that_never_change_are_no_part_of_whitened_ones():
+    rows = RANDOM.normal(size=(200, 3)) @ RANDOM.normal(size=(3, 3))
+    framed = np.concatenate([rows, np.full((200, 2), 0.5), rows[:, :1]], axis=1)  # one twice
+    whitened = [ranking.Whitening().fit(x).transform(x) for x in (rows, framed)]
+    assert whitened[1].shape == (200, 3)
+    expected, found = (np.linalg.norm(x[:100] - x[100:], axis=1) for x in whitened)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_pixels_have_the_whitened_distance_too():
+    """Two pixels that are nearly equal: what tells the class is how they differ."""
+
+    def split(n):
+        labels = np.arange(n) % 2
+        both, apart = RANDOM.normal(size=n), 0.02 * (labels - 0.5) + 0.001 * RANDOM.normal(size=n)
+        rows = np.stack([both + apart, both - apart, np.ones(n)], 1)
+        return datasets.Split(np.zeros((n, 1, 1, 1), np.uint8), labels, np.arange(n)), rows
+
+    splits, rows = zip(split(100), split(40), split(30), strict=True)
+    data = datasets.Dataset("two", *splits, 2, "")
+    row, _ = ranking.measure(features.Features("pixels", *rows, None, 0), data, 20)
+    assert row["distance"] == "whitened" and row["mAP"] > 0.9
 
 
 def test_the_distance_is_chosen_on_validation_and_features_ignore_no_image():
