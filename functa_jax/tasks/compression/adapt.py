@@ -25,6 +25,7 @@ from functa_jax.tasks.compression.codec import ZERO
 from functa_jax.tasks.compression.encoding import Latents, as_grids, rendered
 from groundfloor import cli, seeds
 from groundfloor.checks import Count, Interval, Positive
+from groundfloor.errors import UserError
 from groundfloor.runs import Progress, Stopping, locked
 
 
@@ -55,6 +56,7 @@ def main(config):
     """Train, and write functa.npz in config.out; returns validation PSNR before and after, in dB.
 
     Both are means over steps of the quantiser. The same command goes on where it was stopped.
+    UserError, and no file, if the decoder has not become better.
     """
     material = task.load(config, images_only=True)
     functa, data = material.functa, material.data
@@ -73,8 +75,13 @@ def main(config):
         params = trained(config, coder, data.train.images, kept)
     made = {**functa.metadata, "adapted_from": functa.hash, "adapted": settings}
     adapted = replace(functa, params=params, metadata=made)
-    adapted.save(path)
     after = psnr(config, coder, adapted, *held)
+    if not after > before:
+        raise UserError(
+            f"the decoder has not become better ({part} {before:.2f} -> {after:.2f} dB), so that "
+            "it is not written; try a lower --rate or more --steps"
+        )
+    adapted.save(path)
     print(f"{part} {before:.2f} -> {after:.2f} dB: {path}")
     return {"before": before, "after": after}
 

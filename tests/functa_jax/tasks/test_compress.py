@@ -98,6 +98,13 @@ def test_an_adapted_decoder_makes_better_pictures_of_rounded_latents_and_packs(
     assert "was packed with" in refusal(capsys, lambda: command("--run", vectors, *flags))
 
 
+def test_a_decoder_that_became_worse_is_not_written(vectors, tmp_path):
+    config = adapt.Config(vectors, out=tmp_path, steps=2, rate=3.0)
+    with pytest.raises(UserError, match=r"has not become better \(val .*lower --rate"):
+        adapt.main(config)
+    assert not (tmp_path / "functa.npz").exists()
+
+
 def test_command_measures(grids, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compress, "SHOWN", 2)
     monkeypatch.setattr(compress, "STEPS", (64, 16))
