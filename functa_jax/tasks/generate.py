@@ -16,7 +16,7 @@ interpolate too.
 
 samples.npz holds the functa's samples with the guidance that is best on validation, for NumPy and
 PyTorch: latents float32 (n, L) or (n, s, s, L), in the units of functaset.npz, labels int64 (n,),
-the classes asked for, images uint8 (n, h, w, C), the latents decoded (of other functions values,
+the classes asked for (-1: none), images uint8 (n, h, w, C), the latents decoded (of others values,
 float32, in [0, 1]), and metadata, a JSON string that says of which functa and prior.
 """
 
