@@ -32,10 +32,11 @@ def train(config, out, words):
     return dict(zip(words, summaries.values(), strict=True))
 
 
-def masked_accuracy(model, masks, train_images, test, normalise):
+def masked_accuracy(model, masks, train_images, test, normalise, augment):
     """Test accuracy of a network where `masks` are True, nothing retrained. Statistics of BatchNorm
     are measured again, as for the supports in `evaluate.accuracies`."""
     named = dict(model.named_parameters())
     left = {name: named[name].detach() * mask for name, mask in masks.items()}
-    with masking.exchanged(named, left), evaluate.recalibrated(model, train_images, normalise):
+    measured = evaluate.recalibrated(model, train_images, normalise, augment)
+    with masking.exchanged(named, left), measured:
         return evaluate.accuracy(model, test, normalise)

@@ -124,8 +124,9 @@ def accuracies(config, out, seed):
             ("dessilbi_magnitude", ours, magnitude_masks(ours.model, path_masks)),
             ("sgd_magnitude", sgd, magnitude_masks(sgd.model, path_masks)),
         ):
-            model = trained.model
-            accuracy = dessilbi.masked_accuracy(model, masks, train_images, test, normalise)
+            accuracy = dessilbi.masked_accuracy(
+                trained.model, masks, train_images, test, normalise, settings.augment
+            )
             curves[method].append(accuracy)
     return curves
 

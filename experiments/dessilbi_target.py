@@ -110,7 +110,9 @@ def magnitude(folder, densities):
     found = []
     for density in densities:
         masks = masking.top_masks(sizes, round(density * total) - kept_anyway)
-        accuracy = dessilbi.masked_accuracy(trained.model, masks, images, test, normalise)
+        accuracy = dessilbi.masked_accuracy(
+            trained.model, masks, images, test, normalise, config.augment
+        )
         found.append(accuracy)
     return found
 

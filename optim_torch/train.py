@@ -236,8 +236,9 @@ def report(config, data_set, run, trained, device):
     test = batches.on_device(data_set.test, device)
 
     def accuracies(images):
+        model, optimizer = trained.model, trained.optimizer
         return evaluate.accuracies(
-            trained.model, trained.optimizer, train_images, images, normalise
+            model, optimizer, train_images, images, normalise, config.augment
         )
 
     results = {

@@ -251,16 +251,28 @@ def test_standardised_train_images_have_mean_zero_and_deviation_one():
     assert torch.equal(batches.normalisation(images, False)(images.pixels), images.pixels / 255)
 
 
-def test_recalibration_measures_batchnorm_anew_and_gives_it_back():
+@pytest.mark.parametrize("augment", [False, True])
+def test_recalibration_measures_batchnorm_anew_and_gives_it_back(augment):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3))
     images = batches.on_device(datasets.load("digits").train, torch.device("cpu"))
     normalise = batches.normalisation(images, False)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.no_grad(), evaluate.recalibrated(model, images, normalise, 5, 200):
-        outputs = model[0](normalise(images.pixels[:1000]))
+    with torch.no_grad(), evaluate.recalibrated(model, images, normalise, augment, 5, 200):
+        parts = [batches.batch(images, 200, 0, step, augment)[0] for step in range(5)]
+        outputs = model[0](normalise(torch.cat(parts)))
         torch.testing.assert_close(model[1].running_mean, outputs.mean((0, 2, 3)))
     assert all(torch.equal(b, before[name]) for name, b in model.named_buffers())
+
+
+def test_recalibration_leaves_the_random_state_as_it_was():
+    images = batches.on_device(datasets.load("digits", images=64).train, torch.device("cpu"))
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    identity = torch.Tensor.float
+    with evaluate.recalibrated(torch.nn.BatchNorm2d(1), images, identity, augment=True):
+        assert torch.equal(torch.rand(3), wanted)
 
 
 def test_dense_and_sparse_weights_are_evaluated_by_one_protocol():
@@ -278,7 +290,7 @@ def test_dense_and_sparse_weights_are_evaluated_by_one_protocol():
         trained.optimizer.step()
     assert structure.density(trained.optimizer) > 0.99
     before = {name: buffer.clone() for name, buffer in trained.model.named_buffers()}
-    found = evaluate.accuracies(trained.model, trained.optimizer, images, images, normalise)
+    found = evaluate.accuracies(trained.model, trained.optimizer, images, images, normalise, False)
     assert found["w"]["accuracy"] == found["w_on_support"]["accuracy"]
     assert found["w"]["accuracy"] != evaluate.accuracy(trained.model, images, normalise)
     assert all(torch.equal(b, before[name]) for name, b in trained.model.named_buffers())
