@@ -19,7 +19,6 @@ Published dense anchors of ViTs from ImageNet-21k on CIFAR-10: B/16 98.6-99.1 %,
 Results: prune_NAME.csv, one row a cell, prune_NAME.json, and its pictures prune_NAME_*.png.
 """
 
-import shlex
 from dataclasses import dataclass
 
 from experiments import runner
@@ -56,8 +55,7 @@ PRESETS = {
 def main(config, name):
     """Run what is missing, keep table and pictures; returns what the JSON holds."""
     out = config.folder(f"prune_sweep_{name}")
-    flags = [*shlex.split(config.flags), "--seeds", *config.seeds]
-    command = ["prune_torch.sweep", config.preset or name, *flags]
+    command = ["prune_torch.sweep", config.preset or name, *config.words()]
     summary = runner.finished(command, out)
     if config.taught:
         taught = [*command, "--distil", 0.5, "--methods", *config.taught]

@@ -6,7 +6,6 @@ are finished.
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ from groundfloor import checks, cli, cluster
 from groundfloor.checks import Count, Flags, Seed
 from groundfloor.errors import UserError, first_line
 from groundfloor.machine import cores, environment, now
-from groundfloor.runs import Stopping, atomic, read_json, spread, write_json
+from groundfloor.runs import Stopping, copy_file, read_json, spread, write_json
 
 RESULTS = Path(__file__).parent / "results"
-WHERE = ("--out", "--results", "--jobs", "--ray", "--device")
+WHERE = ("--out", "--results", "--jobs", "--ray", "--device", "--join")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +53,14 @@ class PresetConfig(SeededConfig):
 
     preset: str | None = None
     """Preset of the command; default that of this name."""
+    join: tuple[Path, ...] = ()
+    """Folders of such runs with other seeds, of other machines perhaps: what is finished there is
+    taken over."""
+
+    def words(self):
+        """What the command is given besides its preset."""
+        joined = ["--join", *self.join] if self.join else []
+        return [*shlex.split(self.flags), "--seeds", *self.seeds, *joined]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,15 +199,9 @@ def run_and_keep(config, experiment, name):
     """Run optim_torch.EXPERIMENT where it is missing, and `keep` it; config: a PresetConfig."""
     stem = f"{experiment}_{name}"
     folder = config.folder(stem)
-    flags = [*shlex.split(config.flags), "--seeds", *config.seeds]
-    summary = finished([f"optim_torch.{experiment}", config.preset or name, *flags], folder)
+    command = [f"optim_torch.{experiment}", config.preset or name, *config.words()]
+    summary = finished(command, folder)
     return keep(config, stem, f"{experiment} {name}", folder, summary)
-
-
-def copy_file(source, target):
-    """Copy a file, whole or not at all."""
-    with atomic(target) as temporary:
-        shutil.copy(source, temporary)
 
 
 def spread_of_known(values):

@@ -21,4 +21,13 @@ class Output(Settings):
     """The printed tables as files, too: .csv, or .tex for LaTeX with booktabs."""
 
 
-FIELDS = tuple(Output.__dataclass_fields__)  # for `not_identity` of a run
+@dataclass(frozen=True)
+class Join(Output):
+    """Where results go, and what of them other machines have made."""
+
+    join: tuple[Path, ...] = ()
+    """Folders of runs with the same settings and other seeds: what is finished there is taken over.
+    """
+
+
+FIELDS = tuple(Join.__dataclass_fields__)  # for `not_identity` of a run

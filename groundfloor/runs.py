@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import time
 import weakref
+from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -57,6 +59,12 @@ def write_json(path, value):
     """Write `value` as indented JSON, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def copy_file(source, target):
+    """Copy a file, whole or not at all."""
+    with atomic(target) as temporary:
+        shutil.copy(source, temporary)
 
 
 def read_json(path):
@@ -150,11 +158,11 @@ class Run:
         hashes = {name: path and content_hash(path) for name, path in (files or {}).items()}
         whole = {**settings, **hashes, "data_fingerprint": data_fingerprint}
         self.config = json.loads(json.dumps(whole))
+        self.known = json.loads(json.dumps(defaults or {}))
         path = self.folder / "config.json"
         if path.exists():
             old = read_dict(path, "settings")
-            known = json.loads(json.dumps(defaults or {}))
-            _refuse_other_config(self.folder, {**known, **old}, {**known, **self.config})
+            _refuse_other_config(self.folder, {**self.known, **old}, {**self.known, **self.config})
         elif self.folder.is_dir() and not all(map(_unfinished, self.folder.iterdir())):
             raise UserError(
                 f"{self.folder} is not a run folder and not empty; choose another --out"
@@ -217,9 +225,19 @@ class Run:
         with atomic(self.metrics_path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
+    @property
+    def joined(self):
+        """The file that says which parts came from other runs (groundfloor.joining)."""
+        return self.path("joined.json")
+
     def write_summary(self, **results):
-        """summary.json: `results` and where, with what and from which commit they were made."""
-        write_json(self.path("summary.json"), {**results, **self.environment, "finished": now()})
+        """summary.json: `results` and where, with what and from which commit they were made; of
+        joined runs the oldest, and all others with their parts as "joined"."""
+        others = read_json(self.joined) if self.joined.exists() else []
+        oldest = min([self.environment, *others], key=itemgetter("finished"))
+        made = {key: value for key, value in oldest.items() if key != "parts"}
+        results |= {"joined": others} if others else {}
+        write_json(self.path("summary.json"), {**results, **made, "finished": now()})
 
     def summary(self):
         """The results of a finished run, or None."""
@@ -275,21 +293,25 @@ def read_rows(path):
     return rows
 
 
+def changes(old, new, but=()):
+    """Settings that differ, as "width 8 -> 16, depth 2 -> 3"; "" if none does. but: names that may.
+
+    The same images may lie elsewhere.
+    """
+    images = new.get("data_fingerprint")
+    if images and old.get("data_fingerprint") == images:
+        but = (*but, "dataset")
+    keys = [key for key in {**old, **new} if key not in but and old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in keys)
+
+
 def _refuse_other_config(folder, old, new):
-    differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if differing == ["dataset"] and new.get("data_fingerprint"):  # moved, or renamed
+    if not (changed := changes(old, new)):
         return
-    if differing == ["data_fingerprint"]:
-        raise UserError(
-            f"{folder} was made from other images (data_fingerprint {old.get(differing[0])} -> "
-            f"{new.get(differing[0])}); choose another --name or --out, or delete it"
-        )
-    if differing:
-        changes = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in differing)
-        raise UserError(
-            f"{folder} holds a run with other settings ({changes}); choose "
-            "another --name or --out, or delete it"
-        )
+    advice = "choose another --name or --out, or delete it"
+    if not changes(old, new, but=("data_fingerprint",)):
+        raise UserError(f"{folder} was made from other images ({changed}); {advice}")
+    raise UserError(f"{folder} holds a run with other settings ({changed}); {advice}")
 
 
 def spread(values):

@@ -26,9 +26,11 @@ from groundfloor.checks import (
 )
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
-from groundfloor.output import Output
+from groundfloor.joining import join
+from groundfloor.output import Join
+from groundfloor.pytorch import precision
 from groundfloor.pytorch.precision import Precision
-from groundfloor.runs import Progress, Run, Stopping, counted, write_json
+from groundfloor.runs import Progress, Run, Stopping, content_hash, counted, write_json
 from prune_torch import elastic
 from prune_torch.methods import METHODS
 from prune_torch.protocol import fitting, report, workers
@@ -40,7 +42,7 @@ PLACES = (*SOURCE, "device", "jobs", "ray", "checkpointing", "elastic", *output.
 
 
 @dataclass(frozen=True)
-class Config(Output, DataConfig):
+class Config(Join, DataConfig):
     """The network, the data, the protocol, and which cells."""
 
     dataset: str = "cifar10"
@@ -210,6 +212,8 @@ def main(config, preset):
         not_identity=(*PLACES, *WIDENED),
         files=("weights", "from_sparse"),
     )
+    same = {"precision.json": precision.kept, "dense-*.safetensors": content_hash}
+    join(run, config.join, [f"cells/{key.stem}.json" for key in keys], same)
     missing = [key for key in keys if not _row_path(run, key).exists()]
     print(f"{counted(len(keys), 'cell')}, {len(missing)} to run; in {run.folder}", flush=True)
     fitting.say_resized(bench)

@@ -35,7 +35,7 @@ def chosen(precision, model, inputs, labels, path):
     if precision != "auto":
         return precision
     if path.exists():
-        return read_dict(path, "choice of precision", "precision")["precision"]
+        return kept(path)
     few = inputs[:FEW], labels[:FEW]
     seconds = {name: _seconds(model, *few, name) for name in ("float32", "bfloat16")}
     if seconds["bfloat16"] < EMULATED * seconds["float32"]:
@@ -52,6 +52,11 @@ def timed(path):
     """Seconds of a step in each precision, which `chosen` kept in `path`; None where it timed
     nothing, as one was asked for."""
     return read_dict(path, "choice of precision").get("seconds") if path.exists() else None
+
+
+def kept(path):
+    """The choice in such a file; UserError if it is damaged."""
+    return read_dict(path, "choice of precision", "precision")["precision"]
 
 
 def _seconds(model, inputs, labels, precision):

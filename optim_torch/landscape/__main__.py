@@ -9,7 +9,8 @@ was. The instrument for a model of your own: `from optim_torch.landscape import 
 from dataclasses import dataclass
 
 from groundfloor import cli, plots, tables
-from groundfloor.output import Output
+from groundfloor.joining import join
+from groundfloor.output import Join
 from groundfloor.pytorch import batches, memory, precision
 from groundfloor.runs import Run, counted, duration
 from optim_torch.landscape import bands, figures, traces
@@ -21,7 +22,7 @@ __all__ = ["Config", "main", "probe"]
 
 
 @dataclass(frozen=True)
-class Config(Output, Settings):
+class Config(Join, Settings):
     """The networks, their training, what is measured, and where to write."""
 
 
@@ -60,6 +61,8 @@ def main(config, preset):
     device = batches.choose_device(config.device)
     data_set, specs = load_data(config), traces.specs(config)
     run = Run.of("landscape", preset, config, data_set, not_identity=NOT_IDENTITY)
+    finished = [f"traces/{spec.stem}.npz" for spec in specs]
+    join(run, config.join, finished, {"precision.json": precision.kept})
     passes = cost(config.lengths) * -(-config.steps // config.probe_every)
     total = passes + config.steps
     print(

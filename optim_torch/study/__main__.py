@@ -26,7 +26,8 @@ from groundfloor.checks import (
 )
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
-from groundfloor.output import Output
+from groundfloor.joining import join
+from groundfloor.output import Join
 from groundfloor.pytorch import batches, memory, precision
 from groundfloor.pytorch.precision import Precision
 from groundfloor.runs import Progress, Run, counted, duration
@@ -38,7 +39,7 @@ WIDENED = ("axes", *search.AXES, "rates", "combine", "seeds", "surface")  # a st
 
 
 @dataclass(frozen=True)
-class Config(Output, DataConfig):
+class Config(Join, DataConfig):
     """The data, the network, the base setting, and what is tried instead."""
 
     images: AtLeastTwo | None = None
@@ -225,6 +226,8 @@ def main(config, preset):
     for setting in [search.base(config), *(setting for *_, setting in search.variations(config))]:
         trials.build(config, setting, 0, data)  # an impossible one is refused before any file
     run = Run.of("study", preset, config, data_set, not_identity=(*PLACE, *WIDENED))
+    trained = [f"cells/[!.]*_s{seed}.json" for seed in config.seeds]
+    join(run, config.join, trained, {"precision.json": precision.kept})
     _say_idle(config, PRESETS.get(preset, Config()))
     where = run.path("precision.json")
     config = trials.with_precision(config, search.base(config), data, where)

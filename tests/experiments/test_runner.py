@@ -1,5 +1,7 @@
 """experiments.runner: what a result file says of its making."""
 
+from pathlib import Path
+
 import pytest
 
 from experiments import runner
@@ -12,6 +14,7 @@ from groundfloor.runs import read_json
     [
         ("", ""),
         ("--out runs/x --seeds 0 1 --results=y --jobs 2", " --seeds 0 1"),
+        ("--join runs/b /c/d --seeds 0 1", " --seeds 0 1"),
         ("--functaset /home/me/a.npz --steps 3", " --functaset a.npz --steps 3"),
     ],
 )
@@ -41,3 +44,10 @@ def test_flags_of_a_command_end_with_it():
 
     cli.run(main, runner.SeededConfig, args=["--seeds", "3"])
     assert seen == [("--seeds", "3")] and cli.Given.words == ()
+
+
+def test_a_command_is_told_its_flags_its_seeds_and_what_it_joins():
+    config = runner.PresetConfig(flags="--steps '3'", seeds=(0, 2))
+    assert config.words() == ["--steps", "3", "--seeds", 0, 2]
+    joined = runner.PresetConfig(seeds=(1,), join=(Path("a"), Path("b")))
+    assert joined.words() == ["--seeds", 1, "--join", Path("a"), Path("b")]

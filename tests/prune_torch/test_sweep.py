@@ -94,6 +94,28 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch, capsy
     assert len(done) == 4 + 4 + 3  # what was there before is not made again
 
 
+def test_seeds_of_several_machines_are_one_sweep(tmp_path, monkeypatch, capsys):
+    words = ("--methods", "magnitude", "random", "--densities", 0.4, "--seeds")
+    run(tmp_path / "whole", *words, 0, 1)
+    for seed in (0, 1):
+        run(tmp_path / f"machine{seed}", *words, seed)
+    both = ("--join", tmp_path / "machine0", tmp_path / "machine1")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(tmp_path / "longer", *words, 0, 1, "--steps", 20, *both)
+    assert "machine0 cannot be joined: it has other settings (steps 10 -> 20)" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.setattr(workers, "run_cell", None)  # nothing is missing
+    run(tmp_path / "joined", *words, 0, 1, *both)
+    for one, two in zip(table(tmp_path / "joined"), table(tmp_path / "whole"), strict=True):
+        assert {**one, "seconds": 0} == {**two, "seconds": 0}
+    joined, whole = (read_json(tmp_path / name / "summary.json") for name in ("joined", "whole"))
+    assert [len(one["parts"]) for one in joined["joined"]] == [2, 2]
+    for key in ("dense", "against_magnitude", "cells"):
+        assert joined[key] == whole[key]
+
+
 @pytest.mark.slow
 def test_cells_side_by_side_give_the_same_rows(tmp_path):
     """Also those that share one search, and then keep nested sets of weights."""

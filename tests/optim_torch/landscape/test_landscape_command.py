@@ -11,7 +11,7 @@ from groundfloor.errors import UserError
 from groundfloor.pytorch import precision
 from optim_torch import course
 from optim_torch.landscape import __main__ as landscape
-from optim_torch.landscape import bands, figures, recording
+from optim_torch.landscape import bands, figures, recording, traces
 from optim_torch.landscape.settings import load_data
 from tests import tfds
 from tests.optim_torch.landscape.tiny import TINY
@@ -53,6 +53,25 @@ def test_a_choice_of_precision_is_kept_and_said(tmp_path, monkeypatch):
     assert np.array_equal(losses["auto"], losses["bfloat16"])
     assert not np.array_equal(losses["auto"], losses["float32"])
     np.testing.assert_allclose(losses["auto"], losses["float32"], rtol=0.05)
+
+
+def test_seeds_of_several_machines_are_one_landscape(tmp_path, capsys, monkeypatch):
+    words = ("--norms", "batch", "--rates", 0.1, "--seeds")
+    whole = run(tmp_path / "whole", *words, 0, 1)
+    for seed in (0, 1):
+        run(tmp_path / f"machine{seed}", *words, seed)
+    both = ("--join", tmp_path / "machine0", tmp_path / "machine1")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(tmp_path / "longer", *words, 0, 1, "--steps", 8, *both)
+    said = capsys.readouterr().err
+    assert "machine0 cannot be joined: it has other settings (steps 6 -> 8)" in said
+    monkeypatch.setattr(traces, "Recording", None)  # nothing is trained
+    joined = run(tmp_path / "joined", *words, 0, 1, *both)
+    assert joined["table"] == whole["table"] and joined["table"][0]["seeds"] == 2
+    assert [one["parts"] for one in joined["joined"]] == [
+        [f"traces/batch-r0.1-s{seed}"] for seed in (0, 1)
+    ]
 
 
 def test_curvature_is_reported_as_shares_of_the_edge_and_free_of_scale(tmp_path):

@@ -16,7 +16,7 @@ from groundfloor.data import datasets
 from groundfloor.runs import Stopping, read_json
 from optim_torch.models.conv_net import ConvNet
 from optim_torch.study import __main__ as study
-from optim_torch.study import insights, report, search, trials
+from optim_torch.study import figures, insights, report, search, trials
 from tests.refusals import refusal
 
 torch.set_num_threads(1)
@@ -166,6 +166,23 @@ def test_the_command_goes_on_cell_by_cell_and_may_be_widened(tmp_path, monkeypat
     assert summary["best"]["value"] == best["value"]
     with pytest.raises(SystemExit):
         run(folder, "--steps", 7)
+
+
+def test_seeds_of_several_machines_are_one_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(insights, "look", lambda *_: {})
+    for picture in ("accuracy", "cost", "training"):
+        monkeypatch.setattr(figures, picture, lambda *_: None)
+    whole = run(tmp_path / "whole", "--axes", "--seeds", 0, 1)
+    for seed in (0, 1):
+        run(tmp_path / f"machine{seed}", "--axes", "--seeds", seed)
+    monkeypatch.setattr(trials.Trainer, "_train", None)  # nothing is trained
+    both = ("--join", tmp_path / "machine0", tmp_path / "machine1")
+    joined = run(tmp_path / "joined", "--axes", "--seeds", 0, 1, *both)
+    for row in (*joined["table"], *whole["table"]):
+        row.pop("seconds")
+    for key in ("best", "test", "table", "seeds"):
+        assert joined[key] == whole[key]
+    assert [len(one["parts"]) for one in joined["joined"]] == [1, 1]
 
 
 @pytest.mark.slow
