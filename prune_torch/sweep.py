@@ -194,8 +194,8 @@ PRESETS = {
 
 
 def main(config, preset):
-    """Run what is missing, then write table and pictures of all cells in the folder; returns the
-    summary (dict)."""
+    """Run what is missing, then write table and pictures of all cells of these seeds in the folder,
+    also of earlier commands; returns the summary (dict)."""
     for path in (config.weights, config.from_sparse):
         if path is not None and not path.is_file():  # before the data are read
             raise UserError(f"{path} does not exist")
@@ -238,7 +238,7 @@ def main(config, preset):
             progress.advance(1, top1=f"{key.stem}: {100 * row['top1']:.2f} %")
     if config.elastic:
         write_elastic(config, bench, run)
-    rows = report.finished(run)
+    rows = [row for row in report.finished(run) if row["seed"] in config.seeds]
     if not rows:
         raise UserError("every cell failed; see above")
     summary = report.write(config, bench, run, rows, dense, refused)

@@ -94,6 +94,19 @@ def test_a_stopped_sweep_goes_on_and_may_be_widened(tmp_path, monkeypatch, capsy
     assert len(done) == 4 + 4 + 3  # what was there before is not made again
 
 
+def test_a_result_holds_the_seeds_that_were_asked_for(tmp_path, monkeypatch):
+    words = ("--methods", "magnitude", "--densities", 0.4, "--seeds")
+    run(tmp_path / "both", *words, 0, 1)
+    run(tmp_path / "one", *words, 1)
+    monkeypatch.setattr(workers, "run_cell", None)  # nothing is missing
+    run(tmp_path / "both", *words, 1)
+    (one,), (both,) = table(tmp_path / "one"), table(tmp_path / "both")
+    assert {**one, "seconds": 0} == {**both, "seconds": 0} and one["seed"] == "1"
+    assert read_json(tmp_path / "both" / "summary.json")["cells"] == 1
+    run(tmp_path / "both", *words, 0, 1)
+    assert [row["seed"] for row in table(tmp_path / "both")] == ["0", "1"]
+
+
 def test_seeds_of_several_machines_are_one_sweep(tmp_path, monkeypatch, capsys):
     words = ("--methods", "magnitude", "random", "--densities", 0.4, "--seeds")
     run(tmp_path / "whole", *words, 0, 1)
