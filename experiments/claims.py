@@ -6,8 +6,10 @@ folder of its runs, `{results}` that of its results.
 
 import ast
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
 STUDIES = ("functa", "prune", "optim", "robust")
 
 
@@ -36,16 +38,48 @@ DATA = ("groundfloor/data", "groundfloor/seeds.py")
 MODEL = ("functa_jax/model", "functa_jax/training", "functa_jax/meta_train.py", *DATA)
 FITTED = (*MODEL, "functa_jax/evaluation")
 LATENTS = (*FITTED, "functa_jax/functa.py", "functa_jax/functaset.py")
-TORCH = ("optim_torch/models", "optim_torch/training", "groundfloor/pytorch", *DATA)
-TRAINED = ("optim_torch/train.py", "optim_torch/dessilbi", *TORCH)
-PROBED = (
-    "experiments/landscape.py",
-    "optim_torch/landscape",
-    "optim_torch/dessilbi/structure.py",
-    *TORCH,
-)
-PARTS = ("experiments/study.py", "optim_torch/study", "optim_torch/dessilbi", *TORCH)
-PRUNED = ("prune_torch", "optim_torch/dessilbi", "groundfloor/pytorch", *DATA)
+
+TORCH = ("optim_torch/", "prune_torch/", "groundfloor/data/", "groundfloor/pytorch/", *DATA[1:])
+
+
+def with_imports(*code, inside=TORCH):
+    """Files and folders of the repository, and the files of experiments/ and of `inside` (how their
+    paths begin) that they import, and that these import.
+
+    Left out are experiments/runner.py and what all share of groundfloor, which no number hangs on.
+    A claim names those parts of functa_jax that it measures: each of them imports most others.
+    """
+    left = [str(f.relative_to(ROOT)) for path in code for f in _files(ROOT / path)]
+    found = set(left)
+    while left:
+        for file in imports(left.pop()) - found:
+            if file.startswith(("experiments/", *inside)) and file != "experiments/runner.py":
+                found.add(file)
+                left.append(file)
+    named = [path for path in code if (ROOT / path).is_dir()]
+    return (*code, *sorted(f for f in found - {*code} if not f.startswith(tuple(named))))
+
+
+def _files(path):
+    return path.rglob("*.py") if path.is_dir() else [path]
+
+
+@cache
+def imports(file):
+    """The files of the repository that one of them imports names from, at its top or later."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                names.add(_module(f"{node.module}.{alias.name}") or _module(node.module))
+    return names - {None}
+
+
+def _module(name):
+    """Its file, or None if it is no module of the repository."""
+    path = name.replace(".", "/")
+    files = (f"{path}.py", f"{path}/__init__.py")
+    return next((file for file in files if (ROOT / file).exists()), None)
 
 
 def reconstruction(preset, minutes):
@@ -87,62 +121,43 @@ def dessilbi(name, minutes, preset="mnist"):
     """One experiment with LeNet on MNIST."""
     command = f"experiments.dessilbi_{name}" + (f" {preset}" if preset else "")
     file = f"dessilbi_{name}{f'_{preset}' if preset else ''}.json"
-    code = (*with_imports(f"experiments/dessilbi_{name}.py", "prune_torch/"), *TRAINED)
+    code = with_imports(f"experiments/dessilbi_{name}.py", "optim_torch/train.py")
     return Claim("optim", (f"{command} --out {{out}}",), (file,), code, minutes)
 
 
 def landscape(preset, minutes):
     """The landscape with and without BatchNorm."""
     command = f"experiments.landscape {preset} --out {{out}}"
-    return Claim("optim", (command,), (f"landscape_{preset}.json",), PROBED, minutes)
+    code = with_imports("experiments/landscape.py", "optim_torch/landscape")
+    return Claim("optim", (command,), (f"landscape_{preset}.json",), code, minutes)
 
 
 def parts(preset, minutes):
     """The parts of a network."""
     command = f"experiments.study {preset} --out {{out}}"
-    return Claim("optim", (command,), (f"study_{preset}.json",), PARTS, minutes)
+    code = with_imports("experiments/study.py", "optim_torch/study")
+    return Claim("optim", (command,), (f"study_{preset}.json",), code, minutes)
 
 
 def pruning(preset, minutes):
     """A Vision Transformer at nine densities."""
     command = f"experiments.prune_sweep {preset} --out {{out}}"
     files = (f"prune_{preset}.json", f"prune_{preset}.csv")
-    return Claim("prune", (command,), files, ("experiments/prune_sweep.py", *PRUNED), minutes)
+    code = with_imports("experiments/prune_sweep.py", "prune_torch")
+    return Claim("prune", (command,), files, code, minutes)
 
 
 def readers(name, minutes):
     """One reader of the class for latents, PCA and pixels."""
     command = f"experiments.latent_readers {name} --out {{out}}"
-    own = ("experiments/latent_readers.py", "experiments/latent_grids.py")
-    code = (*own, *LATENTS, "optim_torch/study", "optim_torch/models")
+    code = (*with_imports("experiments/latent_readers.py"), *LATENTS)
     return Claim("functa", (command,), (f"latent_readers_{name}.json",), code, minutes)
 
 
-def with_imports(file, folder):
-    """A file of the repository, the files of experiments/ and of `folder` that it imports, and
-    those that these import."""
-    root, found, left = Path(__file__).parent.parent, [], [file]
-    while left:
-        file = left.pop()
-        found.append(file)
-        for node in ast.walk(ast.parse((root / file).read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-                files = (f"{name.replace('.', '/')}.py" for name in names)
-                left += [
-                    path
-                    for path in files
-                    if path.startswith(("experiments/", folder))
-                    and path not in (*found, *left, "experiments/runner.py")
-                    and (root / path).exists()
-                ]
-    return tuple(found)
-
-
-def robust(name, minutes, runs=False):
-    """Sparse robust statistics; runs: whether it has a folder of them."""
+def robust(name, minutes, runs=False, uses=()):
+    """Sparse robust statistics; runs: whether it has a folder of them; uses: of functa_jax."""
     command = f"experiments.robust_{name}" + (" --out {out}" if runs else "")
-    code = with_imports(f"experiments/robust_{name}.py", "optim_torch/robust/")
+    code = (*with_imports(f"experiments/robust_{name}.py"), *uses)
     return Claim("robust", (command,), (f"robust_{name}.json",), code, minutes)
 
 
@@ -256,7 +271,7 @@ CLAIMS = (
         "optim",
         ("experiments.curves --out {out}",),
         ("curves/digits.json",),
-        ("experiments/curves.py", *TRAINED, *PROBED),
+        with_imports("experiments/curves.py", "optim_torch/train.py", "optim_torch/landscape"),
         4,
     ),
     Claim(
@@ -289,7 +304,7 @@ CLAIMS = (
         "optim",
         ("experiments.linear_path",),
         ("linear_path.json",),
-        ("experiments/linear_path.py", "optim_torch/robust/linear.py"),
+        with_imports("experiments/linear_path.py"),
         3,
     ),
     Claim(
@@ -303,21 +318,21 @@ CLAIMS = (
             "prune_cifar10-groups.json",
             "prune_cifar10-groups.csv",
         ),
-        ("experiments/prune_sweep.py", "experiments/prune_speed.py", *PRUNED),
+        with_imports("experiments/prune_sweep.py", "experiments/prune_speed.py", "prune_torch"),
         200,
     ),
     Claim(
         "prune",
         ("experiments.prune_recovery cifar10-small --out {out}",),
         ("prune_recovery_cifar10-small.json",),
-        ("experiments/prune_recovery.py", *PRUNED),
+        with_imports("experiments/prune_recovery.py", "prune_torch"),
         60,
     ),
     Claim(
         "prune",
         ("experiments.prune_memory cpu",),
         ("prune_memory_cpu.json",),
-        ("experiments/prune_memory.py", *PRUNED),
+        with_imports("experiments/prune_memory.py", "prune_torch"),
         15,
     ),
     replace(BENCH, commands=("experiments.bench functa --results experiments/results",)),
@@ -325,14 +340,14 @@ CLAIMS = (
         "functa",
         ("experiments.bench streams --results experiments/results",),
         ("bench_streams.jsonl",),
-        ("experiments/streams.py", *FITTED),
+        ("experiments/bench.py", "experiments/streams.py", *FITTED),
         10,
     ),
     Claim(
         "functa",
         ("experiments.time_to_quality digits --out {out}",),
         ("time_to_quality_digits.json",),
-        (*with_imports("experiments/time_to_quality.py", "functa_jax/evaluation/"), *FITTED),
+        (*with_imports("experiments/time_to_quality.py", inside=()), *FITTED),
         22,
     ),
     Claim(
@@ -346,7 +361,7 @@ CLAIMS = (
         "functa",
         ("experiments.bfloat16 digits --out {out}",),
         ("bfloat16_digits.json",),
-        (*with_imports("experiments/bfloat16.py", "functa_jax/evaluation/"), *FITTED),
+        (*with_imports("experiments/bfloat16.py", inside=()), *FITTED),
         25,
     ),
     Claim(
@@ -360,7 +375,7 @@ CLAIMS = (
     robust("knockoffs", 10),
     robust("ranking", 3),
     robust("masking", 3),
-    robust("fewshot", 30, runs=True),
+    robust("fewshot", 30, runs=True, uses=LATENTS),
     robust("labels_cifar10", 15, runs=True),
     robust("lista", 30, runs=True),
     robust("msplit", 10),

@@ -15,7 +15,15 @@ import pytest
 
 from experiments import all as everything
 from experiments import gpu_queue, runner
-from experiments.claims import CLAIMS, GPU_CLAIMS, KEPT, STUDIES, Claim, with_imports
+from experiments.claims import (
+    CLAIMS,
+    GPU_CLAIMS,
+    KEPT,
+    STUDIES,
+    TORCH,
+    Claim,
+    with_imports,
+)
 from experiments.recorded import seconds
 from experiments.tables.page import CHAPTERS
 from groundfloor import cli
@@ -58,10 +66,18 @@ def repository(tmp_path, monkeypatch):
 
 
 def test_what_an_experiment_imports_belongs_to_its_code():
-    code = with_imports("experiments/robust_ranking.py", "optim_torch/robust/")
+    code = with_imports("experiments/robust_ranking.py")
     assert code[0] == "experiments/robust_ranking.py" and len(set(code)) == len(code)
     names = ("ranking", "mean_shift", "residuals", "huber_path", "linear", "pictures")
     assert {*code[1:]} == {f"optim_torch/robust/{name}.py" for name in names}
+    assert with_imports("experiments/robust_ranking.py", inside=()) == code[:1]
+
+
+def test_the_code_of_a_claim_holds_what_it_imports_outside_of_functa():
+    for claim in CLAIMS:
+        inside = () if claim.study == "functa" else TORCH
+        if not claim.name.startswith("bench "):  # one file for all benches
+            assert {*with_imports(*claim.code, inside=inside)} == {*claim.code}, claim.name
 
 
 def test_a_result_is_stale_when_its_code_is_not_that_of_its_commit(repository, tmp_path):
