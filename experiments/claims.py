@@ -401,6 +401,27 @@ GPU_CLAIMS = tuple(
     on_gpu(claim)
     for claim in (
         BENCH,
+        Claim(
+            "prune",
+            ("experiments.prune_memory gpu",),
+            ("prune_memory_gpu.json",),
+            with_imports("experiments/prune_memory.py", "prune_torch"),
+            5,
+        ),
+        Claim(
+            "prune",
+            ("experiments.prune_in21k",),
+            ("prune_in21k.json",),
+            with_imports("experiments/prune_in21k.py", "prune_torch"),
+            3,
+        ),
+        Claim(
+            "functa",
+            ("experiments.imagenet --device-batch 4",),  # 6.3 GB each
+            ("imagenet.json",),
+            ("experiments/imagenet.py", *LATENTS),
+            6,
+        ),
         reconstruction("cifar10", 240),
         reconstruction("cifar10_spatial", 90),
         pruning("cifar10-tiny", 600),

@@ -1,13 +1,13 @@
 """experiments.imagenet multiplies what it measured, and its commands are ones that exist."""
 
-import json
 import shlex
 
 import pytest
 
-from experiments import imagenet
+from experiments import imagenet, runner
 from functa_jax import export, meta_train
 from groundfloor import cli
+from groundfloor.runs import read_json
 
 ROW = {"device_batch": 2, "step_seconds": 3.0, "fit_seconds_an_image": 0.5, "parameters": 10**6}
 
@@ -34,7 +34,8 @@ def test_its_commands_are_taken():
 def test_a_small_one_is_measured(tmp_path):
     words = ["--side", "32", "--width", "8", "--rounds", "1", "--results", str(tmp_path)]
     cli.run(imagenet.main, imagenet.Config, args=words)
-    (row,) = json.loads((tmp_path / "imagenet.json").read_text())["rows"]
+    *known, row = read_json(tmp_path / "imagenet.json")["rows"]
+    assert known == read_json(runner.RESULTS / "imagenet.json")["rows"]
     assert row["step_seconds"] > 0 and row["fit_seconds_an_image"] > 0
     assert row["step_gigabytes"] > 0 and row["parameters"] > 8 * 64
 
@@ -44,5 +45,5 @@ def test_a_device_has_one_row_the_newest(tmp_path, monkeypatch):
         row = {**ROW, "device": device, "step_seconds": seconds}
         monkeypatch.setattr(imagenet, "measured", lambda _, row=row: row)
         imagenet.main(imagenet.Config(results=tmp_path))
-    rows = json.loads((tmp_path / "imagenet.json").read_text())["rows"]
+    rows = read_json(tmp_path / "imagenet.json")["rows"]
     assert [(row["device"], row["step_seconds"]) for row in rows] == [("H100", 1), ("one core", 3)]
