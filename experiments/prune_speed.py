@@ -5,9 +5,10 @@
 Networks of a finished sweep (experiments.prune_sweep cifar10-groups) whose heads and neurons were
 cut out, in pairs with the dense one: one and 64 images at once, in eager PyTorch, torch.compile,
 ONNX Runtime and dynamic int8. Top-1 on the test images is the sweep's, but of both int8, which is
-measured here. Networks of zeros alone stand for nothing here: a dense product takes as long, and
-where a sparse one would be faster is another question (prune_torch.breakeven, whose numbers are
-kept beside).
+measured here. Memory at run time (prune_torch.memory) is that of eager PyTorch with the most images
+at once, each network in a process of its own. Networks of zeros alone stand for nothing here: a
+dense product takes as long, and where a sparse one would be faster is another question
+(prune_torch.breakeven, whose numbers are kept beside).
 Result: prune_speed_NAME.json; picture: the front of accuracy against milliseconds.
 """
 
@@ -20,7 +21,7 @@ from groundfloor import checks, cli
 from groundfloor.checks import Count, PositiveShare
 from groundfloor.errors import UserError
 from groundfloor.runs import Progress, read_json
-from prune_torch import breakeven, compact, speed, sweep
+from prune_torch import breakeven, compact, memory, speed, sweep
 from prune_torch.methods import METHODS
 from prune_torch.protocol import pareto, workers
 
@@ -71,12 +72,14 @@ def main(config, name):
         for engine in ("int8", "onnx-int8")
         if engine in ran
     }
+    used = memory_of(models, max(config.batches))
     table = []
     for row in rows:
         path = Path(row["file"])
         top1 = rounded.get(row["engine"], accuracies)[path]
         called = "dense" if path == dense else path.stem.removesuffix("-s0")
-        table.append({**row, "file": path.name, "name": called, "top1": top1})
+        told = used.get((path, row["engine"], row["batch"]), {})
+        table.append({**row, "file": path.name, "name": called, "top1": top1, **told})
     pareto.picture(config.results / f"prune_speed_{name}.png", table)
     model = models[dense]
     sparse = breakeven.main(
@@ -101,6 +104,21 @@ def networks(config, folder):
     if len(dense) != 1 or not chosen:
         raise UserError(f"{folder} holds no finished sweep with these methods and densities")
     return dense[0], chosen
+
+
+def memory_of(models, batch):
+    """(file, engine, batch) -> the columns of memory at run time; the first file is the measure.
+
+    run_megabytes, and run_ratio to those of the first; empty where the system does not tell.
+    """
+    peaks = {path: memory.peak(path, batch) for path in models}
+    if None in peaks.values():
+        return {}
+    first = next(iter(peaks.values()))
+    return {
+        (path, "eager", batch): {"run_megabytes": peak / 1e6, "run_ratio": peak / first}
+        for path, peak in peaks.items()
+    }
 
 
 def accuracies_of(config, task, models, engine):

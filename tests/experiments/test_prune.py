@@ -112,3 +112,6 @@ def test_speeds_are_of_the_chosen_networks_of_a_sweep(tmp_path, monkeypatch):
     assert top1["neurons-d0.7", "eager"] == chosen[next(iter(chosen))]
     assert 0 <= top1["neurons-d0.7", "int8"] <= 1
     assert (tmp_path / "results" / "prune_speed_digits.png").exists()
+    told = {row["engine"]: row for row in found["rows"] if "run_megabytes" in row}
+    assert {*told} <= {"eager"}  # none where the system does not tell
+    assert all(row["run_megabytes"] > 0 and row["run_ratio"] > 0 for row in told.values())
