@@ -231,12 +231,16 @@ class Run:
         return self.path("joined.json")
 
     def write_summary(self, **results):
-        """summary.json: `results` and where, with what and from which commit they were made; of
-        joined runs the oldest, and all others with their parts as "joined"."""
+        """summary.json: `results` and where, with what and from which commit they were made.
+
+        Of joined runs that is the oldest, and "joined" lists this one and the others, those with
+        the parts that came from them.
+        """
         others = read_json(self.joined) if self.joined.exists() else []
-        oldest = min([self.environment, *others], key=itemgetter("finished"))
+        everyone = [self.environment, *others]
+        oldest = min(everyone, key=itemgetter("finished"))
         made = {key: value for key, value in oldest.items() if key != "parts"}
-        results |= {"joined": others} if others else {}
+        results |= {"joined": everyone} if others else {}
         write_json(self.path("summary.json"), {**results, **made, "finished": now()})
 
     def summary(self):

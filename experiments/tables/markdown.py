@@ -96,7 +96,9 @@ def origin(path, contents):
         f"`{contents['command']}`" if "command" in contents else "",
         f"seeds {' '.join(map(str, seeds))}" if isinstance(seeds, list) else "",
         f"seed {seeds}" if isinstance(seeds, int) else "",
-        contents.get("machine", ""),
+        " and ".join(
+            dict.fromkeys(one.get("machine", "") for one in contents.get("joined", [contents]))
+        ),
         contents.get("finished", "")[:10],
         f"commit {contents['commit'][:10]}" if "commit" in contents else "",
         "with uncommitted changes" if contents.get("uncommitted_changes") else "",

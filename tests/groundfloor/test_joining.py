@@ -48,7 +48,9 @@ def test_parts_come_with_their_files_and_with_who_made_them(tmp_path):
         run.write_summary(table=[1])
         summary = run.summary()
         assert summary["commit"] == "b"  # the oldest
-        assert [(one["machine"], one["parts"]) for one in summary["joined"]] == [
+        own, *others = summary["joined"]
+        assert own == run.environment
+        assert [(one["machine"], one["parts"]) for one in others] == [
             ("m12", ["cells/a-s0", "cells/a-s1"]),
             ("m11", ["cells/a-s2"]),
         ]
