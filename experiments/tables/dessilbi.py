@@ -39,6 +39,20 @@ DESSILBI = (
         rows="rows",
     ),
     Table(
+        "dessilbi_target_cifar10.json",
+        "The same with ResNet-20 on CIFAR-10, beside SGD's network",
+        (
+            accuracy("asked for, %", "target"),
+            accuracy("density, %", "density"),
+            accuracy("W, %", "w"),
+            accuracy("on supp Γ, %", "w_on_support"),
+            accuracy("Γ itself, %", "gamma"),
+            accuracy("SGD, %", "sgd"),
+            accuracy("SGD's largest weights, %", "sgd_magnitude"),
+        ),
+        rows="rows",
+    ),
+    Table(
         "dessilbi_tickets_mnist.json",
         "Winning tickets",
         (

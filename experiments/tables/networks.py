@@ -16,6 +16,7 @@ PROBES = (
 LANDSCAPE = (
     Table("landscape_digits.json", "digits, VGG_A_Light", PROBES),
     Table("landscape_cifar10-light.json", "CIFAR-10, VGG_A_Light", PROBES),
+    Table("landscape_cifar10-vgg-a.json", "CIFAR-10, the course's VGG-A by Adam, 8 epochs", PROBES),
     Table(
         "landscape_digits-edge.json",
         "Gradient descent on 512 digits: shares of the edge of stability (1 is at it)",
@@ -25,6 +26,8 @@ LANDSCAPE = (
             Column("λ rate / 2, later", "edges", at="largest"),
             Column("batch sharpness rate / 2, later", "edges", at="sharpness"),
             Column("β rate / 2, later", "edges", at="beta"),
+            Column("λ|w|², later", "scale_free", 0),
+            Column("|w|² over that at the start, later", "growth"),
         ),
     ),
     Table(

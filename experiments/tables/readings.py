@@ -22,25 +22,28 @@ many numbers has 86.1 % (p 0.40), and 65 % of its errors are the latents' too: a
 holds the class no better and no worse than linear coefficients do. Nor do latents help where labels
 are few (three draws): with 50, 200 and 1,000 labels the ConvNet has 23.5, 33.6 and 46.1 % from
 latents, 25.5, 34.4 and 45.7 from PCA (deviations of 0.2 to 1.8); an SVM has 22.1, 29.1 and 38.0 %
-from latents, 22.8, 27.9 and 35.2 from PCA. (The patches themselves are not yet run.) Larger initial
-weights bring single 32x32 images to 40 dB hardly sooner (46 to 52 steps with, 51 without), but far
-beyond it (62 dB and 107 at 2 after 500 steps); photographs gain 3 dB at 1.5 and 2 and lose at 2.5
-and 3, with rates chosen on CIFAR-10. Not yet run, for a GPU: cifar10, cifar10_spatial, celeba64.
-Functions other than images, minutes of training: vowels (in windows that begin with a glottal
-pulse) are ahead of PCA and of the lowest cosines, fields on a sphere ahead of spherical harmonics
-and PCA. Solids of 64 classes are ahead of PCA in dB and behind it in IoU, as thin parts stay below
-one half; stacks are behind in both. Films are 0.3 dB behind PCA, and their digits are read far
-better from latents. Novel views of scenes after an hour (one seed) are ahead of all linear rivals
-from two views on, behind from one; after ten minutes (three seeds) they are behind them. Speed: of
-an outer step its matrix products, each alone at its own shape, take 98, 66 and 81 % (two cores with
-AVX2); with 64 pixels they have 64 rows, where calls count as well as products. Until November 27
-gradients of weights were sums over images and points, two dimensions, for which XLA transposes
-activations first: that took a third of a step, and half of a grid's. To 31 dB of digits ours takes
-a tenth of the time of DeepMind's settings with the plain step (to 28 dB a quarter); the aim, a
-fifteenth, is missed. Read from its files as training goes on CIFAR-10 was seen at 0.98 of the rate
-in memory (grids; 0.80 with the smallest network, as two cores also decode), measured before that.
-With operands rounded to bfloat16 (emulated) digits end within 0.1 dB of float32, though a gradient
-near the end of training is off by a fifth; with three products it is not.
+from latents, 22.8, 27.9 and 35.2 from PCA. (The patches themselves are not yet run.) A mirrored
+image's latents are nearly a linear map of the image's: one map of each mirrored cell explains 98.2
+% of their variance, one of 3x3 cells 99.3 %, but pictures lose 6.2 and 3.2 dB of 38.4: copies are
+cheap, not free. Larger initial weights bring single 32x32 images to 40 dB hardly sooner (46 to 52
+steps with, 51 without), but far beyond it (62 dB and 107 at 2 after 500 steps); photographs gain 3
+dB at 1.5 and 2 and lose at 2.5 and 3, with rates chosen on CIFAR-10. Not yet run, for a GPU:
+cifar10, cifar10_spatial, celeba64. Functions other than images, minutes of training: vowels (in
+windows that begin with a glottal pulse) are ahead of PCA and of the lowest cosines, fields on a
+sphere ahead of spherical harmonics and PCA. Solids of 64 classes are ahead of PCA in dB and behind
+it in IoU, as thin parts stay below one half; stacks are behind in both. Films are 0.3 dB behind
+PCA, and their digits are read far better from latents. Novel views of scenes after an hour (one
+seed) are ahead of all linear rivals from two views on, behind from one; after ten minutes (three
+seeds) they are behind them. Speed: of an outer step its matrix products, each alone at its own
+shape, take 98, 66 and 81 % (two cores with AVX2); with 64 pixels they have 64 rows, where calls
+count as well as products. Until November 27 gradients of weights were sums over images and points,
+two dimensions, for which XLA transposes activations first: that took a third of a step, and half of
+a grid's. To 31 dB of digits ours takes a tenth of the time of DeepMind's settings with the plain
+step (to 28 dB a quarter); the aim, a fifteenth, is missed. Read from its files as training goes on
+CIFAR-10 was seen at 0.98 of the rate in memory (grids; 0.80 with the smallest network, as two cores
+also decode), measured before that. With operands rounded to bfloat16 (emulated) digits end within
+0.1 dB of float32, though a gradient near the end of training is off by a fifth; with three products
+it is not.
 """
 
 PRUNING = """
@@ -103,11 +106,14 @@ times lower with BatchNorm, as it is on digits at equal rate (1.4 to 1.7 times a
 Gradient descent on 512 digits shows why: without normalisation the Hessian's largest eigenvalue
 climbs to 2 / rate at every rate, overshoots it (1.7 to 2.0 times) and stays there until the loss is
 near zero; with BatchNorm it starts high, at the two larger rates above the edge (1.4 and 2.7
-times), and falls from the beginning; at the lowest rate it never meets the edge (0.87). At rate 1
-on digits two of three seeds diverge or end at chance, with and without it; such networks are in no
-mean, median or band. Adam on the same digits (three seeds) does not stay at its edge: its
-preconditioned curvature has 0.02 to 0.13 of it over the later probes, at every rate, with and
-without BatchNorm (0.3 to 2.1 at most, early). VGG_A and full training: not yet run.
+times), and falls from the beginning; at the lowest rate it never meets the edge (0.87). Growing
+weights are not why: where scale does not matter λ|w|² stays as they grow, but it falls as λ does,
+to 2,480, 780 and 275 over the later probes at rates 0.05, 0.1 and 0.2, while |w|² is 1.13 to 1.19
+times that at the start. At rate 1 on digits two of three seeds diverge or end at chance, with and
+without it; such networks are in no mean, median or band. Adam on the same digits (three seeds) does
+not stay at its edge: its preconditioned curvature has 0.02 to 0.13 of it over the later probes, at
+every rate, with and without BatchNorm (0.3 to 2.1 at most, early). VGG_A and full training: not yet
+run.
 """
 
 STUDY = """
