@@ -26,7 +26,7 @@ from typing import Literal
 
 from experiments import runner
 from experiments.claims import CLAIMS, STUDIES
-from experiments.recorded import commit, seconds
+from experiments.recorded import commits, seconds
 from groundfloor import checks, cli, tables
 from groundfloor.checks import Count, Positive
 from groundfloor.errors import UserError
@@ -157,7 +157,12 @@ def state(claim, results):
     missing = [name for name in claim.files if not (results / name).exists()]
     if missing:
         return f"missing: {' '.join(missing)}"
-    made = commit(results / claim.files[0])
+    states = [state_since(made, claim) for made in commits(results / claim.files[0])]
+    return next((found for found in states if found.startswith("stale")), states[0])
+
+
+def state_since(made, claim):
+    """The same of results that are there, made with a commit, or None."""
     if made is None:
         return "finished; it names no commit"
     if git("cat-file", "-e", f"{made}^{{commit}}") is None:

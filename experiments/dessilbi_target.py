@@ -1,6 +1,6 @@
 """Does DessiLBI end at the density that was asked for, and how good is what it keeps?
 
-    python -m experiments.dessilbi_target --jobs 2                 9 minutes on 2 CPU cores
+    python -m experiments.dessilbi_target --jobs 2                12 minutes on 2 CPU cores
     python -m experiments.dessilbi_target --targets 0.02 0.05 0.2 --jobs 2      not yet run
     python -m experiments.dessilbi_target cifar10 --jobs 2         70 minutes on 2 CPU cores a seed
 
@@ -65,10 +65,13 @@ def main(config, name):
         for seed in config.seeds
     } | {("sgd", seed): dessilbi.SGD for seed in config.seeds}
     summaries = dessilbi.train(config, out, words)
-    pruned = [magnitude(out / f"sgd-seed{seed}", config.targets) for seed in config.seeds]
     rows = []
-    for number, target in enumerate(config.targets):
+    for target in config.targets:
         tests = [summaries[f"target{target:g}", seed]["test"] for seed in config.seeds]
+        rivals = [
+            magnitude(out / f"sgd-seed{seed}", test["w_on_support"]["density"])
+            for seed, test in zip(config.seeds, tests, strict=True)
+        ]
         rows.append(
             {
                 "target": target,
@@ -77,7 +80,7 @@ def main(config, name):
                     weights: spread(test[weights]["accuracy"] for test in tests)
                     for weights in ("w", "w_on_support", "gamma")
                 },
-                "sgd_magnitude": spread(accuracies[number] for accuracies in pruned),
+                "sgd_magnitude": spread(rivals),
             }
         )
         print(f"{target:g}: {runner.text(rows[-1]['w_on_support'], '%')} on supp Γ")
@@ -96,9 +99,9 @@ def main(config, name):
     return runner.write(path, f"dessilbi_target {name}", facts, summaries.values())
 
 
-def magnitude(folder, densities):
-    """Test accuracy of a run's network with its largest weights alone, at each density (nonzero /
-    all parameters): list."""
+def magnitude(folder, density):
+    """Test accuracy of a run's network with its largest weights alone, at a density (nonzero / all
+    parameters)."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, data_set, trained = loop.load(folder, device=device)
     images, test = (batches.on_device(part, device) for part in (data_set.train, data_set.test))
@@ -107,14 +110,8 @@ def magnitude(folder, densities):
     sizes = {n: named[n].detach().abs() for n in build.penalised_names(config, trained.model)}
     total = sum(p.numel() for p in named.values())
     kept_anyway = total - sum(size.numel() for size in sizes.values())
-    found = []
-    for density in densities:
-        masks = masking.top_masks(sizes, round(density * total) - kept_anyway)
-        accuracy = dessilbi.masked_accuracy(
-            trained.model, masks, images, test, normalise, config.augment
-        )
-        found.append(accuracy)
-    return found
+    masks = masking.top_masks(sizes, round(density * total) - kept_anyway)
+    return dessilbi.masked_accuracy(trained.model, masks, images, test, normalise, config.augment)
 
 
 if __name__ == "__main__":

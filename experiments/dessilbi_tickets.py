@@ -1,13 +1,14 @@
 """Does DessiLBI's early support make a winning ticket?
 
-    python -m experiments.dessilbi_tickets --jobs 2      MINUTES minutes on 2 CPU cores
+    python -m experiments.dessilbi_tickets --jobs 2      25 minutes on 2 CPU cores
     python -m experiments.dessilbi_tickets cifar10       on a GPU; not yet run
 
 The support of Γ at an early epoch becomes a mask; the weights go back to their initial values, or
 to those of the first kept epoch (rewinding, Frankle et al. 2020); SGD trains what is left. Beside
 it masks that say what is in the support: random ones that keep as many entries (whole filters for
 filter masks) in every layer; random ones with the same share of every layer; and as many of the
-largest weights of the same epoch. All are trained as long, and so is the dense network.
+largest weights of the same epoch. All are trained as long, and so is the dense network; but those
+that are rewound have DessiLBI's first epochs besides, so that they compare among each other.
 Fu et al. 2020 claim parity with the dense network for VGG-16 and ResNet-50/56 on CIFAR-10.
 Expected: from initial weights layer sizes are what counts (Su et al. 2020; Frankle et al. 2021).
 

@@ -5,10 +5,12 @@ import csv
 from groundfloor.runs import read_json
 
 
-def commit(path):
-    """The commit of a JSON result; None where it names none, and of other files."""
-    made = read_json(path).get("commit") if path.suffix == ".json" else None
-    return None if made == "unknown" else made
+def commits(path):
+    """The commits of a JSON result, several if several machines made it; None where it names none,
+    and of other files."""
+    contents = read_json(path) if path.suffix == ".json" else {}
+    made = [one.get("commit") for one in contents.get("joined", [contents])]
+    return [None if commit == "unknown" else commit for commit in made]
 
 
 def seconds(path):

@@ -12,51 +12,61 @@ def join(run, others, parts, same):
     others: folders. parts: patterns of the files in such a folder that say that a part is finished;
     files of its name with other suffixes belong to it. same: dict of a pattern -> function of a
     path, whose value all runs must have in common (the network that their parts begin with); its
-    file is taken over where there is none. joined.json says what came from where. UserError, in one
-    line, if anything but the seeds of a run differs: then nothing of it is taken over.
+    file is taken over where there is none. joined.json says what came from where, each part before
+    it is there. UserError, in one line, if anything but the seeds of a run differs, or if it does
+    not say who made it: then nothing of it is taken over.
     """
     for other in map(Path, others):
         settings = read_dict(other / "config.json", "settings")
         changed = changes({**run.known, **settings}, {**run.known, **run.config}, but=("seeds",))
         if changed:
             raise UserError(f"{other} cannot be joined: it has other settings ({changed})")
-        _share(run, other, same)
-        taken = {
-            str(part.relative_to(other).with_suffix(""))
-            for pattern in parts
-            for part in sorted(other.glob(pattern))
-            if _take(run, other, part)
-        }
-        if taken:
-            known = read_json(run.joined) if run.joined.exists() else []
-            write_json(run.joined, [*known, *_made(other, taken)])
+        makers = _makers(other)
+        shared = [path for pattern in same for path in sorted(other.glob(pattern))]
+        for pattern, value in same.items():
+            _refuse_another(run, other, pattern, value)
+        for part in (*shared, *(p for pattern in parts for p in sorted(other.glob(pattern)))):
+            if not run.path(part.relative_to(other)).exists():
+                _take(run, other, part, makers)
 
 
-def _share(run, other, same):
-    for pattern, value in same.items():
-        theirs, ours = sorted(other.glob(pattern)), sorted(run.folder.glob(pattern))
-        if ours and not set(map(value, theirs)) <= set(map(value, ours)):
-            raise UserError(f"{other} cannot be joined: its {theirs[0].name} is another")
-        for path in theirs:
-            _take(run, other, path)
+def _refuse_another(run, other, pattern, value):
+    theirs, ours = sorted(other.glob(pattern)), sorted(run.folder.glob(pattern))
+    if ours and not set(map(value, theirs)) <= set(map(value, ours)):
+        raise UserError(
+            f"{other} cannot be joined: its {theirs[0].name} is another. Runs that shall be joined "
+            "begin alike: --join the first one's folder before anything is trained"
+        )
 
 
-def _take(run, other, part):
-    """Copy a part, last the file that says that it is finished; whether it was missing."""
-    if run.path(part.relative_to(other)).exists():
-        return False
+def _makers(folder):
+    """Who made a run folder: its own environment, and {part: environment} of joined parts."""
+    own = read_dict(folder / "environment.json", "environment", "commit", "finished")
+    path = folder / "joined.json"
+    try:
+        joined = read_json(path) if path.exists() else []
+        parts = {part: {**one, "parts": []} for one in joined for part in one["parts"]}
+        if not all(isinstance(one["finished"], str) for one in parts.values()):
+            raise TypeError
+    except (KeyError, TypeError):
+        raise UserError(f"{path} does not say who made what") from None
+    return own, parts
+
+
+def _take(run, other, part, makers):
+    """Copy a part, last the file that says that it is finished; before it, who made it."""
     belonging = [path for path in part.parent.iterdir() if path.stem == part.stem and path != part]
-    for path in (*filter(Path.is_file, belonging), part):
+    for path in filter(Path.is_file, belonging):
         copy_file(path, run.path(path.relative_to(other)))
-    return True
-
-
-def _made(folder, taken):
-    """Who made the parts of a run folder that were taken: list of environments with `parts`."""
-    joined, made = folder / "joined.json", []
-    for one in read_json(joined) if joined.exists() else []:
-        made.append({**one, "parts": sorted(taken & {*one["parts"]})})
-        taken = taken - {*one["parts"]}
-    own = read_dict(folder / "environment.json", "environment", "commit")
-    made.append({**own, "parts": sorted(taken)})
-    return [one for one in made if one["parts"]]
+    name = str(part.relative_to(other).with_suffix(""))
+    own, others = makers
+    maker = {**others.get(name, own), "parts": []}
+    known = read_json(run.joined) if run.joined.exists() else []
+    for one in known:  # said already, before a kill
+        one["parts"] = [other for other in one["parts"] if other != name]
+    mine = next((one for one in known if {**one, "parts": []} == maker), None)
+    if mine is None:
+        known.append(mine := maker)
+    mine["parts"].append(name)
+    write_json(run.joined, [one for one in known if one["parts"]])
+    copy_file(part, run.path(part.relative_to(other)))

@@ -240,7 +240,12 @@ class Run:
         everyone = [self.environment, *others]
         oldest = min(everyone, key=itemgetter("finished"))
         made = {key: value for key, value in oldest.items() if key != "parts"}
-        results |= {"joined": everyone} if others else {}
+        if others:
+            changed = any(one.get("uncommitted_changes") for one in everyone)
+            results, made = (
+                {**results, "joined": everyone},
+                {**made, "uncommitted_changes": changed},
+            )
         write_json(self.path("summary.json"), {**results, **made, "finished": now()})
 
     def summary(self):

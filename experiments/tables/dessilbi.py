@@ -56,7 +56,9 @@ DESSILBI = (
         "dessilbi_tickets_mnist.json",
         "Winning tickets",
         (
+            Column("found after epoch", "found_after", 0),
             Column("masks", "masks"),
+            Column("weights", "start"),
             accuracy("density, %", "density"),
             accuracy("test, %", "test_accuracy"),
         ),

@@ -92,15 +92,14 @@ def origin(path, contents):
         devices = {row["device"] for row in contents if "device" in row}
         return [f"`make bench`, {path.name}" + "".join(f", {device}" for device in devices)]
     seeds = contents.get("seeds", contents.get("run", {}).get("seed"))
+    made = contents.get("joined", [contents])
     parts = [
         f"`{contents['command']}`" if "command" in contents else "",
         f"seeds {' '.join(map(str, seeds))}" if isinstance(seeds, list) else "",
         f"seed {seeds}" if isinstance(seeds, int) else "",
-        " and ".join(
-            dict.fromkeys(one.get("machine", "") for one in contents.get("joined", [contents]))
-        ),
+        " and ".join(dict.fromkeys(one["machine"] for one in made if "machine" in one)),
         contents.get("finished", "")[:10],
-        f"commit {contents['commit'][:10]}" if "commit" in contents else "",
+        " and ".join(dict.fromkeys(f"commit {o['commit'][:10]}" for o in made if "commit" in o)),
         "with uncommitted changes" if contents.get("uncommitted_changes") else "",
         path.name,
     ]

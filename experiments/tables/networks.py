@@ -26,7 +26,7 @@ LANDSCAPE = (
             Column("λ rate / 2, later", "edges", at="largest"),
             Column("batch sharpness rate / 2, later", "edges", at="sharpness"),
             Column("β rate / 2, later", "edges", at="beta"),
-            Column("λ|w|², later", "scale_free", 0),
+            Column("λ|w|², later", "times_square", 0),
             Column("|w|² over that at the start, later", "growth"),
         ),
     ),

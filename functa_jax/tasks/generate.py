@@ -98,6 +98,7 @@ def main(config):
         rows += more
         chosen.append(samples)
     guidance, numbers, _ = chosen[0]
+    material.path("generate.json").unlink(missing_ok=True)  # of other samples, if this is stopped
     write_samples(material, priors[0], chosen[0], classes, config.seed)
 
     names = pictures.draw_classes(material, both[0], priors[0], guidance, config.seed)

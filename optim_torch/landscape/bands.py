@@ -59,11 +59,13 @@ def edges(trace, rate):
     return {name: share for name, share in shares.items() if np.isfinite(share).any()}
 
 
-def scale_free(trace):
+def times_square(trace):
     """λ_max |w|² at each probe, (P,); None where curvature was not measured.
 
-    Where normalisers make the scale of the weights irrelevant, f(cw) = f(w), the Hessian is 1 / c²
-    of what it was: growing weights alone lower λ, but not this product (van Laarhoven 2017).
+    Where a normaliser makes the scale of a layer's weights irrelevant, f(cw) = f(w), their part of
+    the Hessian is 1 / c² of what it was (van Laarhoven 2017): if all weights were such, growing
+    would lower λ, but not this product. Here |w|² is of all matrices and filters together, those
+    behind no normaliser among them.
     """
     if "here_largest" not in trace:
         return None
@@ -132,7 +134,7 @@ def summary(networks):
                 "lengths": lengths,
                 "edges": _edges(good, rate),
                 "edges_most": _most(good, rate),
-                "scale_free": _later(map(scale_free, good)),
+                "times_square": _later(map(times_square, good)),
                 "growth": _later(map(_growth, good)),
                 "last_loss": _median(trace["loss"][-50:] for trace in good),
                 "no_gradient": sum(int(trace["no_gradient"]) for trace in own),

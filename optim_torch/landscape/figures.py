@@ -3,7 +3,7 @@
 import numpy as np
 
 from groundfloor.plots import BLACK, COLOURS, PALETTE, WIDTH, figure, legend, logarithmic, ordered
-from optim_torch.landscape.bands import across, edges, local, scale_free, summary
+from optim_torch.landscape.bands import across, edges, local, summary, times_square
 from optim_torch.models.vgg_a import NORMS
 
 OTHERS = [colour for colour in PALETTE if colour not in (COLOURS["none"], COLOURS["batch"])]
@@ -93,8 +93,8 @@ EDGES = {
 
 
 def edge(path, networks):
-    """Curvature as a share of what the rate can bear, and last what of it does not depend on the
-    scale of the weights: a row a measure, a column a normaliser, a line a rate, mean over seeds."""
+    """Curvature as a share of what the rate can bear, and last times the square of the weights: a
+    row a measure, a column a normaliser, a line a rate, mean over seeds."""
     norms, rates = _norms(networks), sorted(_rates(networks))
     measured = [edges(trace, spec.rate) for spec, trace in networks.items()]
     names = [name for name in EDGES if any(name in shares for shares in measured)]
@@ -119,7 +119,7 @@ def edge(path, networks):
                         label = f"rate {rate:g}"
                         axis.plot(good[0]["probed"], np.mean(lines, 0), color=colour, label=label)
                 if good:
-                    mean = np.mean([scale_free(trace) for trace in good], 0)
+                    mean = np.mean([times_square(trace) for trace in good], 0)
                     axes[-1, column].plot(good[0]["probed"], mean, color=colour)
         axes[-1, 0].set_ylabel("largest eigenvalue\n× |weights|²", fontsize=8)
         logarithmic(axes[-1, 0], "y")

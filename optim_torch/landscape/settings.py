@@ -60,8 +60,8 @@ class Settings(DataConfig):
     is left out. It costs 10 to 60 passes over these images a probe."""
 
     precision: Precision = "float32"
-    """Of the training steps, probes are exact; auto: bfloat16 where it makes a step on this device
-    faster by 15 %."""
+    """Of the training steps, whose gradients "change" compares; probes are float32. auto: bfloat16
+    where it makes a step on this device faster by 15 %."""
 
     seeds: tuple[Seed, ...] = (0,)
     """Seeds of weights and batches."""

@@ -41,13 +41,13 @@ def recalibrated(model, images, normalise, augment, steps=50, batch_size=200):
     loses three points. Random numbers drawn afterwards are what they would have been.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    if buffers:
-        with torch.random.fork_rng():
-            size = min(batch_size, len(images))
-            count = min(steps, len(images) // size)
-            drawn = (batches.batch(images, size, 0, step, augment)[0] for step in range(count))
-            update_bn(map(normalise, drawn), model)
     try:
+        if buffers:
+            with torch.random.fork_rng():
+                size = min(batch_size, len(images))
+                count = min(steps, len(images) // size)
+                drawn = (batches.batch(images, size, 0, step, augment)[0] for step in range(count))
+                update_bn(map(normalise, drawn), model)
         yield
     finally:
         for name, buffer in model.named_buffers():

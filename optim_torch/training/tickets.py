@@ -30,21 +30,22 @@ def ticket_masks(config, model, device):
     if config.ticket_masks == "random":
         return structure.random_masks(masks, generator)
     if config.ticket_masks == "even":
-        return structure.random_masks(evened(masks), generator)
+        return even_masks(masks, generator)
     if config.ticket_masks == "magnitude":
         weights = {name: state["model"][name].abs() for name in masks}
         return masking.top_masks(weights, sum(int(mask.sum()) for mask in masks.values()))
     return masks
 
 
-def evened(masks):
-    """Masks that keep the same share of every tensor, its first entries: as many in all as `masks`,
-    but for rounding."""
+def even_masks(masks, generator):
+    """The same share of every tensor, single entries drawn at random: as many in all as `masks`
+    keep, but for rounding."""
     share = sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
-    return {
-        name: (torch.arange(m.numel(), device=m.device) < round(share * m.numel())).view_as(m)
-        for name, m in masks.items()
-    }
+    drawn = {}
+    for name, mask in masks.items():
+        places = torch.randperm(mask.numel(), generator=generator).to(mask.device)
+        drawn[name] = (places < round(share * mask.numel())).view_as(mask)
+    return drawn
 
 
 def rewind(config, model, device):

@@ -2,9 +2,10 @@
 
 import pytest
 
+from groundfloor import joining
 from groundfloor.errors import UserError
 from groundfloor.joining import join
-from groundfloor.runs import Run, content_hash, read_json, write_json
+from groundfloor.runs import Run, content_hash, copy_file, read_json, write_json
 
 SETTINGS = {"steps": 3, "seeds": [0]}
 SAME = {"dense-*.bin": content_hash}
@@ -51,10 +52,40 @@ def test_parts_come_with_their_files_and_with_who_made_them(tmp_path):
         own, *others = summary["joined"]
         assert own == run.environment
         assert [(one["machine"], one["parts"]) for one in others] == [
-            ("m12", ["cells/a-s0", "cells/a-s1"]),
+            ("m12", ["dense-1", "cells/a-s0", "cells/a-s1"]),
             ("m11", ["cells/a-s2"]),
         ]
         assert summary["table"] == [1] and "parts" not in summary
+
+
+@pytest.mark.parametrize("last", range(5))
+def test_a_killed_join_goes_on_and_says_the_same(tmp_path, monkeypatch, last):
+    """Killed at its last-th copy; a part that is there is one whose maker is said."""
+    made(tmp_path / "a", [0, 1], 12)
+    runs = [
+        Run(tmp_path / name, {**SETTINGS, "seeds": [0, 1]}, data_fingerprint="aa")
+        for name in ("killed", "whole")
+    ]
+    for run in runs:
+        run.known = {"depth": 2}
+    left = [last]
+
+    def copy(source, target):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        copy_file(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(joining, "copy_file", copy)
+        with pytest.raises(KeyboardInterrupt):
+            join(runs[0], [tmp_path / "a"], ["cells/[!.]*.json"], SAME)
+    said = read_json(runs[0].joined) if runs[0].joined.exists() else []
+    said = {part for one in said for part in one["parts"]}
+    assert {f"cells/{path.stem}" for path in runs[0].folder.glob("cells/*.json")} <= said
+    for run in runs:
+        join(run, [tmp_path / "a"], ["cells/[!.]*.json"], SAME)
+    assert read_json(runs[0].joined) == read_json(runs[1].joined)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,9 @@ def tickets(results):
     """Winning tickets."""
     rows = results("dessilbi_tickets_mnist.json")["table"]
     own, random, small, chance = (
-        rows.row(masks=name) for name in ("ticket3", "random3", "ticket1", "random1")
+        rows.row(found_after=epoch, masks=masks, start="initial")
+        for epoch in (3, 1)
+        for masks in ("support", "random")
     )
     spread = own["test_accuracy"]["std"] + random["test_accuracy"]["std"]
     holds(

@@ -82,8 +82,8 @@ def measure(kind, data, queries):
 
     scores = {}
     for distance in DISTANCES:
-        # A covariance of so many numbers would take hours.
-        if distance != "whitened" or gallery.shape[1] <= reconstruction.MOST_NUMBERS:
+        # The principal components of more images of more numbers would take hours.
+        if distance != "whitened" or min(gallery.shape) <= reconstruction.MOST_NUMBERS:
             *_, precisions = ask(distance, kind.val, data.val, queries // 2)
             scores[distance] = float(np.nanmean(precisions))
     best = max(scores, key=scores.get)

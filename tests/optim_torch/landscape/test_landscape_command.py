@@ -69,12 +69,11 @@ def test_seeds_of_several_machines_are_one_landscape(tmp_path, capsys, monkeypat
     monkeypatch.setattr(traces, "Recording", None)  # nothing is trained
     joined = run(tmp_path / "joined", *words, 0, 1, *both)
     assert joined["table"] == whole["table"] and joined["table"][0]["seeds"] == 2
-    assert [one["parts"] for one in joined["joined"][1:]] == [
-        [f"traces/batch-r0.1-s{seed}"] for seed in (0, 1)
-    ]
+    taken = [part for one in joined["joined"][1:] for part in one["parts"]]
+    assert taken == [f"traces/batch-r0.1-s{seed}" for seed in (0, 1)]
 
 
-def test_curvature_is_reported_as_shares_of_the_edge_and_free_of_scale(tmp_path):
+def test_curvature_is_reported_as_shares_of_the_edge_and_times_the_square(tmp_path):
     words = ("--curvature", 16, "--rates", 0.05, "--norms", "batch")
     run(tmp_path, *words, "--steps", 8)
     ((spec, trace),) = bands.load(tmp_path).items()
@@ -82,7 +81,7 @@ def test_curvature_is_reported_as_shares_of_the_edge_and_free_of_scale(tmp_path)
     later = {name: trace[f"here_{name}"][2:] for name in ("largest", "sharpness", "square")}
     assert row["edges"]["largest"] == pytest.approx(np.median(later["largest"]) * 0.05 / 2)
     assert row["edges"]["sharpness"] == pytest.approx(np.median(later["sharpness"]) * 0.05 / 2)
-    assert row["scale_free"] == pytest.approx(np.median(later["largest"] * later["square"]))
+    assert row["times_square"] == pytest.approx(np.median(later["largest"] * later["square"]))
     assert row["growth"] == pytest.approx(np.median(later["square"]) / trace["here_square"][0])
     figures.edge(tmp_path / "edge.png", {spec: trace})
     assert (tmp_path / "edge.png").exists()

@@ -182,7 +182,7 @@ def test_seeds_of_several_machines_are_one_study(tmp_path, monkeypatch):
         row.pop("seconds")
     for key in ("best", "test", "table", "seeds"):
         assert joined[key] == whole[key]
-    assert [len(one["parts"]) for one in joined["joined"][1:]] == [1, 1]
+    assert sum(len(one["parts"]) for one in joined["joined"][1:]) == 2
 
 
 @pytest.mark.slow

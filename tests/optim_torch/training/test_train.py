@@ -181,9 +181,16 @@ def test_a_ticket_trains_only_its_support_from_the_initial_weights(tmp_path):
 def test_even_masks_keep_the_same_share_of_every_layer(layers):
     masks = {str(i): torch.arange(size) < kept for i, (size, kept) in enumerate(layers)}
     share = sum(min(size, kept) for size, kept in layers) / sum(size for size, _ in layers)
-    for name, mask in tickets.evened(masks).items():
+    for name, mask in tickets.even_masks(masks, torch.Generator()).items():
         assert mask.shape == masks[name].shape
         assert abs(int(mask.sum()) - share * mask.numel()) <= 0.5
+
+
+def test_even_masks_are_of_single_entries_where_whole_filters_would_fit_too():
+    masks = {"conv": torch.arange(20 * 25).view(20, 1, 5, 5) < 50}
+    (mask,) = tickets.even_masks(masks, torch.Generator().manual_seed(0)).values()
+    kept = mask.flatten(1).sum(1)
+    assert int(kept.sum()) == 50 and (kept < 25).all() and int((kept > 0).sum()) > 10
 
 
 def test_magnitude_tickets_and_rewound_weights_are_those_of_the_kept_epoch(tmp_path):
