@@ -90,8 +90,11 @@ support is no better a ticket than its layer sizes (at density 0.02 it trains in
 masks in none), and what growing finds is a shape, not weights. Pull lr/ν and clock lr_gamma/ν are
 the same for all bases but rows 2, 3, 5 and 6. The optimizer's own step takes 4.3 and 3.6 times
 SGD's, 2.0 and 1.8 times AdamW's (LeNet, ResNet-56; the aim was twice SGD's, whose step is one fused
-pass, where ours updates V and Γ, too): 0 to 2 % of a training step. CIFAR-10 runs of all these (add
-cifar10 in place of mnist): not yet run.
+pass, where ours updates V and Γ, too): 0 to 2 % of a training step. ResNet-20 on CIFAR-10 (24
+epochs, one seed, 72 minutes of one core beside another job; nothing tuned): W has 89.7 %, 88.0 % on
+a support of 30 %, which is 1.1 points more than SGD's network keeps with as many of its largest
+weights (86.9; dense 89.9). The aims, 90 % for W and one point less on the support, are missed by
+0.3 and 0.7 points. Other CIFAR-10 runs (add cifar10 in place of mnist): not yet run.
 """
 
 LANDSCAPE = """
@@ -112,7 +115,12 @@ to 1.35 without normalisation), and λ|w|² falls as λ does. At rate 1 on digit
 diverge or end at chance, with and without it; such networks are in no mean, median or band. Adam on
 the same digits (three seeds) does not stay at its edge: its preconditioned curvature has 0.02 to
 0.13 of it over the later probes, at every rate, with and without BatchNorm (0.3 to 2.1 at most,
-early). VGG_A and full training: not yet run.
+early). The course's VGG-A after eight epochs of Adam at 0.001 without augmentation (one seed) has
+75.8 % of test without and 81.0 % with BatchNorm (aims 78 and 84; published, by longer training, 75
+to 80 and 80 to 83). Its loss is lower with BatchNorm throughout, its band along the gradient 0.7
+times as wide; β is 0.9 times as high at the shortest length and 1.4 times as high at the longest,
+and the gradient changes more (2.3 and 1.7): trained for longer the landscape is no smoother with it
+by these measures. Its other rates and normalisers: not yet run.
 """
 
 STUDY = """

