@@ -26,8 +26,8 @@ LANDSCAPE = (
             Column("λ rate / 2, later", "edges", at="largest"),
             Column("batch sharpness rate / 2, later", "edges", at="sharpness"),
             Column("β rate / 2, later", "edges", at="beta"),
-            Column("λ|w|², later", "times_square", 0),
-            Column("|w|² over that at the start, later", "growth"),
+            Column("λ ‖w‖², later", "times_square", 0),
+            Column("‖w‖² over that at the start, later", "growth"),
         ),
     ),
     Table(
