@@ -61,13 +61,9 @@ def trained(results):
     table = results("landscape_cifar10-vgg-a.json")["table"]
     plain, normal = (table.row(norm=norm) for norm in NAMES)
     holds(mean(normal["test"]) > mean(plain["test"]), "VGG-A is better with BatchNorm")
-    holds(normal["beta"][-1] > plain["beta"][-1], "its β at the longest length is not lower")
     return {
         "vgg_plain": percent(plain["test"], 1),
         "vgg_batch": percent(normal["test"], 1),
-        "vgg_width": number(normal["loss_width"] / plain["loss_width"], 1),
-        "vgg_shortest": number(normal["beta"][0] / plain["beta"][0], 1),
-        "vgg_longest": number(normal["beta"][-1] / plain["beta"][-1], 1),
     }
 
 
