@@ -133,8 +133,7 @@ def accuracies(config, out, seed):
 
 def magnitude_masks(model, like):
     """The largest weights over all tensors named in `like`, as many as `like` keeps."""
-    weights = {name: model.get_parameter(name).detach().abs() for name in like}
-    return masking.top_masks(weights, sum(int(mask.sum()) for mask in like.values()))
+    return masking.largest(dict(model.named_parameters()), like)
 
 
 def draw(path, table, dense):

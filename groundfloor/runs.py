@@ -241,11 +241,8 @@ class Run:
         oldest = min(everyone, key=itemgetter("finished"))
         made = {key: value for key, value in oldest.items() if key != "parts"}
         if others:
-            changed = any(one.get("uncommitted_changes") for one in everyone)
-            results, made = (
-                {**results, "joined": everyone},
-                {**made, "uncommitted_changes": changed},
-            )
+            results["joined"] = everyone
+            made["uncommitted_changes"] = any(one.get("uncommitted_changes") for one in everyone)
         write_json(self.path("summary.json"), {**results, **made, "finished": now()})
 
     def summary(self):

@@ -2,6 +2,13 @@
 
 from experiments.tables.markdown import Column, Table, accuracy
 
+ASKED_FOR = (
+    accuracy("asked for, %", "target"),
+    accuracy("density, %", "density"),
+    accuracy("W, %", "w"),
+    accuracy("on supp Γ, %", "w_on_support"),
+    accuracy("Γ itself, %", "gamma"),
+)
 DESSILBI = (
     Table(
         "dessilbi_filters.json",
@@ -29,24 +36,14 @@ DESSILBI = (
     Table(
         "dessilbi_target_mnist.json",
         "A density that is asked for: λ follows it, nothing is retrained",
-        (
-            accuracy("asked for, %", "target"),
-            accuracy("density, %", "density"),
-            accuracy("W, %", "w"),
-            accuracy("on supp Γ, %", "w_on_support"),
-            accuracy("Γ itself, %", "gamma"),
-        ),
+        ASKED_FOR,
         rows="rows",
     ),
     Table(
         "dessilbi_target_cifar10.json",
         "The same with ResNet-20 on CIFAR-10, beside SGD's network",
         (
-            accuracy("asked for, %", "target"),
-            accuracy("density, %", "density"),
-            accuracy("W, %", "w"),
-            accuracy("on supp Γ, %", "w_on_support"),
-            accuracy("Γ itself, %", "gamma"),
+            *ASKED_FOR,
             accuracy("SGD, %", "sgd"),
             accuracy("SGD's largest weights, %", "sgd_magnitude"),
         ),

@@ -25,6 +25,14 @@ def top_masks(scores, count):
     return {n: part.view_as(scores[n]) for n, part in zip(scores, parts, strict=True)}
 
 
+def largest(weights, like):
+    """Masks of the largest weights over all tensors that `like` names, as many as its masks keep.
+
+    weights: dict of name -> tensor."""
+    sizes = {name: weights[name].detach().abs() for name in like}
+    return top_masks(sizes, sum(int(mask.sum()) for mask in like.values()))
+
+
 @torch.no_grad()
 def apply(parameters, masks):
     """Set what is masked to zero, in place (to +0, which a packed file does not keep).

@@ -20,6 +20,7 @@ from optim_torch.training.evaluate import accuracy
 # the batch; and the square of the length of all matrices and filters.
 CURVATURE = ("largest", "preconditioned", "sharpness", "square")
 POINT = ("loss", "change", "distance", "beta", "gradient", "cosine")  # kept of each probed point
+BEFORE = {"precision": "float32"}  # settings of traces from before there was a choice
 OPTIMIZERS = {
     "sgd": lambda parameters, rate: torch.optim.SGD(parameters, lr=rate),
     "adam": lambda parameters, rate: torch.optim.Adam(parameters, lr=rate),
@@ -183,8 +184,7 @@ class Recording:
         if state is None:
             return
         try:
-            held = {"precision": "float32", **state["made_from"]}  # the only one there was before
-            refuse_others(folder, held, self.made_from)
+            refuse_others(folder, state["made_from"], self.made_from)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds, self.before = state["step"], state["seconds"], state["before"]
@@ -220,8 +220,10 @@ class Recording:
 
 
 def refuse_others(path, held, wanted, advice="move it away or delete it"):
-    """UserError, which ends in the advice, unless a file's settings are those wanted."""
-    differing = [name for name in {**held, **wanted} if held.get(name) != wanted.get(name)]
+    """UserError, which ends in the advice, unless a file's settings are those wanted; those that it
+    is too old to name are BEFORE."""
+    held, wanted = {**BEFORE, **held}, {**BEFORE, **wanted}
+    differing = [name for name in held | wanted if held.get(name) != wanted.get(name)]
     if differing:
         changes = ", ".join(f"{n} {held.get(n)} instead of {wanted.get(n)}" for n in differing)
         raise UserError(f"{path} is of other settings ({changes}); {advice}")

@@ -75,8 +75,12 @@ class Settings(DataConfig):
             checks.require(len(values), name, values, "needs at least one")
             checks.require(len(set(values)) == len(values), name, values, "names one twice")
         checks.require(self.curvature != 1, "curvature", 1, "must be 0, or at least 2")
-        choices = {"model": MODELS, "optimizer": OPTIMIZERS, "direction": DIRECTIONS}
-        choices["precision"] = get_args(Precision)
+        choices = {
+            "model": MODELS,
+            "optimizer": OPTIMIZERS,
+            "direction": DIRECTIONS,
+            "precision": get_args(Precision),
+        }
         for name, names in choices.items():
             value = getattr(self, name)
             checks.require(value in names, name, value, f"must be one of {', '.join(names)}")

@@ -68,7 +68,7 @@ def read(path):
         raise UserError(
             f"{path} does not say what it was made from (older versions' traces do not); delete it"
         )
-    return {"precision": "float32", **settings}, arrays  # the only one there was before
+    return settings, arrays
 
 
 def record(config, spec, data_set, device, folder, progress):

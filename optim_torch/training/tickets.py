@@ -32,8 +32,7 @@ def ticket_masks(config, model, device):
     if config.ticket_masks == "even":
         return even_masks(masks, generator)
     if config.ticket_masks == "magnitude":
-        weights = {name: state["model"][name].abs() for name in masks}
-        return masking.top_masks(weights, sum(int(mask.sum()) for mask in masks.values()))
+        return masking.largest(state["model"], masks)
     return masks
 
 

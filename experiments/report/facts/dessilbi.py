@@ -74,7 +74,6 @@ def asked_for(results):
         "cifar10_density": percent(cifar10["density"], 0),
         "cifar10_w": percent(cifar10["w"], 1),
         "cifar10_support": percent(cifar10["w_on_support"], 1),
-        "cifar10_gamma": percent(cifar10["gamma"], 1),
         "cifar10_sgd": percent(cifar10["sgd"], 1),
         "cifar10_magnitude": percent(cifar10["sgd_magnitude"], 1),
         "target_density": percent(row["density"]),
