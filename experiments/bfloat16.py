@@ -1,48 +1,42 @@
-"""Would bfloat16 operands of matrix products be good enough for a functa?
+"""Are bfloat16 operands of matrix products good enough for a functa?
 
-    python -m experiments.bfloat16 digits          25 minutes on 2 CPU cores; no download
-    python -m experiments.bfloat16 cifar10-grid    two hours; not yet run
+    python -m experiments.bfloat16 digits          17 minutes of one core; no download
+    python -m experiments.bfloat16 cifar10-grid    80 minutes of one core
 
-Devices with bfloat16 units multiply operands of 8 significant bits and add up in float32. That is
-emulated on any device: operands of all products of the network are rounded, in the forward pass, in
-both derivatives and in evaluation, and multiplied in float32. In one part ("bfloat16"), or as the
-sum of two parts by three products ("bfloat16, 3 products"). It is not the device bit for bit: what
-flows backwards is rounded after each product, as JAX's derivative of rounding has it, instead of
-before the next one, so that derivatives in weights lose bits that a device keeps in float32, while
-what the first product of a chain sees keeps all. Where quality is as good here, a device's was not
-yet shown to be; where it is worse, the reason may be here.
-The preset of functa_jax.meta_train after equal steps, three seeds: PSNR of validation; and the
-error of the outer gradient of one batch, at the end of the first training, relative to float64.
+`functa_jax.meta_train --precision bfloat16` multiplies numbers of 8 significant bits and adds up in
+float32, in the forward pass and in all derivatives, on any device: where it has no units for that
+the same comes out, slower. Latents, coordinates, sines and the optimizer stay float32, and so does
+evaluation. The preset of functa_jax.meta_train after equal steps, three seeds: PSNR of validation;
+and the error of the outer gradient of one batch, at the end of the first training, relative to
+float64. What it gains in time is in `make bench`.
 Results: experiments/results/bfloat16_NAME.json.
 
-Wanted: within 0.1 dB of float32. digits: -0.03 +- 0.05 dB with one product, 0.00 with three, where
-the gradient of a batch at the end of training is off by 22 % and by 0.04 % (float32: 0.001 %).
+Wanted: within 0.1 dB of float32.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from experiments import runner
 from experiments.time_to_quality import curve, last
-from functa_jax import functa, meta_train
-from functa_jax.model import siren
+from functa_jax import meta_train
 from functa_jax.training import devices, loop, outer_loop, starting
 from functa_jax.training.samples import Samples
 from groundfloor import checks, cli
 from groundfloor.checks import Count, Seed
 from groundfloor.data import datasets
+from groundfloor.precision import Precision
 from groundfloor.runs import spread
 
 EVALUATIONS = 10  # of a training
 BATCH = 16  # images whose gradient is compared
+KINDS = tuple(name for name in get_args(Precision) if name != "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,56 +63,6 @@ PRESETS = {
 }
 
 
-def rounded(x):
-    """x with the 8 significant bits of bfloat16."""
-    return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
-
-
-def exact_product(lhs, rhs, dimensions, **_):
-    """lax.dot_general in float32, also where a device has narrower units."""
-    return lax.dot_general(lhs, rhs, dimensions, precision="highest")
-
-
-def one_product(lhs, rhs, dimensions, **_):
-    """The product of rounded operands."""
-    return exact_product(rounded(lhs), rounded(rhs), dimensions)
-
-
-def three_products(lhs, rhs, dimensions, **_):
-    """The product of operands that are sums of two rounded parts, without that of the small
-    parts."""
-    large = rounded(lhs), rounded(rhs)
-    small = rounded(lhs - large[0]), rounded(rhs - large[1])
-    dot = partial(exact_product, dimensions=dimensions)
-    return dot(large[0], large[1]) + (dot(large[0], small[1]) + dot(small[0], large[1]))
-
-
-PRODUCTS = {
-    "float32": exact_product,
-    "bfloat16": one_product,
-    "bfloat16, 3 products": three_products,
-}
-
-
-@contextmanager
-def products(dot_general):
-    """Networks whose products are of this kind, and nothing that was compiled for others."""
-
-    def forget():
-        siren.graph.cache_clear()
-        functa._compiled.cache_clear()
-        jax.clear_caches()
-
-    linear = siren.nnx.Linear
-    siren.nnx.Linear = partial(linear, dot_general=dot_general)
-    forget()
-    try:
-        yield
-    finally:
-        siren.nnx.Linear = linear
-        forget()
-
-
 def main(config, name):
     """Train what is missing, compare, write the table; returns what the JSON holds."""
     out = config.out or Path("runs") / f"bfloat16_{name}"
@@ -130,13 +74,12 @@ def main(config, name):
     data = datasets.load(preset.dataset, config.data_dir)
 
     def settings(kind, seed):
-        folder = out / f"{kind.replace(', ', '-').replace(' ', '-')}-seed{seed}"
-        return replace(preset, seed=seed, out=folder)
+        return replace(preset, precision=kind, seed=seed, out=out / f"{kind}-seed{seed}")
 
-    ends = {}
-    for kind, dot_general in PRODUCTS.items():
-        with products(dot_general):
-            ends[kind] = [last(curve(data, settings(kind, seed))) for seed in config.seeds]
+    ends = {kind: [] for kind in KINDS}
+    for seed in config.seeds:
+        for kind, found in ends.items():
+            found.append(last(curve(data, settings(kind, seed))))
     errors = gradient_errors(settings("float32", config.seeds[0]), data)
     rows = [
         {
@@ -161,29 +104,28 @@ def main(config, name):
 
 
 def gradient_errors(config, data):
-    """{kind of products: error of the outer gradient of a batch, relative to float64} with the
-    averaged parameters that a training ended with."""
+    """{precision: error of the outer gradient of a batch, relative to float64} with the averaged
+    parameters that a training ended with."""
     model = loop.model_config(config, data)
     params = starting.weights_of(config.out / "functa.npz", model)
     samples = Samples.of(model, data.train.take(slice(BATCH)))
     images = np.float32(samples.values) / 255
 
-    def gradient(dtype):
+    def gradient(precision, dtype):
         cast = partial(jax.tree.map, lambda x: jnp.asarray(x, dtype))
         keys = jax.random.split(jax.random.key(0), BATCH)
-        of_batch = jax.jit(partial(outer_loop.outer_gradient, model, config))
+        outer = replace(config, precision=precision)
+        of_batch = jax.jit(partial(outer_loop.outer_gradient, model, outer))
         arrays = cast((params, samples.coords, images))
         _, found = of_batch(*arrays, (None, None), keys)
         return np.concatenate([np.float64(x).ravel() for x in jax.tree.leaves(found)])
 
-    with jax.enable_x64(True), products(exact_product):
-        exact = gradient(jnp.float64)
-    errors = {}
-    for kind, dot_general in PRODUCTS.items():
-        with products(dot_general):
-            difference = gradient(jnp.float32) - exact
-            errors[kind] = float(np.linalg.norm(difference) / np.linalg.norm(exact))
-    return errors
+    with jax.enable_x64(True):
+        exact = gradient("float32", jnp.float64)
+    return {
+        kind: float(np.linalg.norm(gradient(kind, jnp.float32) - exact) / np.linalg.norm(exact))
+        for kind in KINDS
+    }
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from groundfloor.data.config import DataConfig
 from groundfloor.errors import UserError
 from groundfloor.plots import figure
 from groundfloor.pytorch import batches
-from groundfloor.pytorch.precision import autocast
+from groundfloor.pytorch.autocast import autocast
 from groundfloor.runs import Progress, Run, content_hash, counted, spread
 from optim_torch.study import search, trials
 from optim_torch.study.__main__ import PLACE

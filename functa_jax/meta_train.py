@@ -61,6 +61,9 @@ class Config(
 
     def __post_init__(self):
         super().__post_init__()
+        named = self.coordinator is None or self.precision != "auto"
+        why = "several processes take float32 or bfloat16"
+        checks.require(named, "precision", self.precision, why)
         if self.decoder != "refined_pca":
             why = "latents start at zero, where neither their map nor their rates have a gradient"
             checks.require(self.training_steps != 0, "training_steps", 0, why)

@@ -5,12 +5,13 @@ path and the structure, and writes summary.json. The same command on the same fo
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 
-from groundfloor import checks, cli, output, plots, tables
+from groundfloor import checks, cli, output, plots, precision, tables
 from groundfloor.checks import (
     Count,
     CountOrZero,
@@ -25,8 +26,9 @@ from groundfloor.checks import (
 )
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.output import Output
-from groundfloor.pytorch import batches, memory, precision
-from groundfloor.pytorch.precision import Precision
+from groundfloor.precision import Precision
+from groundfloor.pytorch import batches, memory
+from groundfloor.pytorch.autocast import step_seconds
 from groundfloor.runs import Run, counted, duration
 from optim_torch.dessilbi import structure
 from optim_torch.dessilbi.optimizer import DessiLBI
@@ -204,7 +206,8 @@ def with_precision(config, data_set, model, run):
     images = batches.on_device(data_set.train, next(model.parameters()).device)
     batch = batches.normalisation(images, config.standardise)(images.pixels[: config.batch_size])
     labels = images.labels[: config.batch_size]
-    name = precision.chosen(config.precision, model, batch, labels, run.path("precision.json"))
+    measured = partial(step_seconds, model, batch, labels)
+    name = precision.chosen(config.precision, run.path("precision.json"), measured)
     return replace(config, precision=name)
 
 

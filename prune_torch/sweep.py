@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from groundfloor import checks, cli, output
+from groundfloor import checks, cli, output, precision
 from groundfloor.checks import (
     AtLeastTwo,
     Count,
@@ -28,8 +28,7 @@ from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.joining import join
 from groundfloor.output import Join
-from groundfloor.pytorch import precision
-from groundfloor.pytorch.precision import Precision
+from groundfloor.precision import Precision
 from groundfloor.runs import Progress, Run, Stopping, content_hash, counted, write_json
 from prune_torch import elastic
 from prune_torch.methods import METHODS

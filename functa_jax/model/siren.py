@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from functa_jax.model import radiance
+from functa_jax.model import bfloat16, radiance
 from functa_jax.model.config import ModelConfig
 from functa_jax.model.grid import coordinate_grid, hat_weights, neighbours
 from functa_jax.model.latent_steps import LatentSteps
@@ -133,6 +133,11 @@ class ModulatedSiren(LatentSteps):
         """Inputs and outputs of the SIREN."""
         return config.inputs, config.channels
 
+    @property
+    def layers(self):
+        """Those that points go through."""
+        return self.siren.layers
+
     def __call__(self, coords, latent):
         """Colours of the image with this latent, (L,) or (s, s, L), at `points`.
 
@@ -200,9 +205,17 @@ def fresh(config, rngs):
 
 
 @cache
-def graph(config):
-    """nnx graph definition of the model, which `nnx.merge` joins with a dict of parameters."""
-    return nnx.split(nnx.eval_shape(lambda: fresh(config, nnx.Rngs(0))))[0]
+def graph(config, precision="float32"):
+    """nnx graph definition of the model, which `nnx.merge` joins with a dict of parameters.
+
+    precision: of the operands of the products in layers after the first, which are nearly all of
+    the work. Coordinates and latents need more digits than bfloat16 has.
+    """
+    model = nnx.eval_shape(lambda: fresh(config, nnx.Rngs(0)))
+    if precision == "bfloat16":
+        for layer in model.layers[1:]:
+            layer.dot_general = bfloat16.dot_general
+    return nnx.split(model)[0]
 
 
 def init(config, seed):
@@ -215,9 +228,10 @@ def _parameters(config, key):
     return nnx.to_pure_dict(nnx.state(fresh(config, nnx.Rngs(key))))
 
 
-def with_params(config, params):
-    """The model with these parameters: a pure function of them, to be used inside JAX code."""
-    return nnx.merge(graph(config), params)
+def with_params(config, params, precision="float32"):
+    """The model with these parameters: a pure function of them, to be used inside JAX code.
+    precision: as of `graph`."""
+    return nnx.merge(graph(config, precision), params)
 
 
 def check_arrays(params, fresh):

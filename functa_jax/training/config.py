@@ -21,6 +21,7 @@ from groundfloor.checks import (
     Settings,
     ShareBelowOne,
 )
+from groundfloor.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class OuterConfig(InnerConfig):
     weighing as much as the reconstruction; encoding needs no labels."""
     noise: NotNegative = 0.0
     """Standard deviation of the noise added to latents before the outer loss."""
+    precision: Precision = "float32"
+    """Of the operands of matrix products in training, which are summed in float32; auto: bfloat16
+    where it makes a step on this device faster by 15 %. All else is in float32."""
     seed: Seed = 0
     """Seed of the initial weights, the order of images and all noise."""
 

@@ -3,6 +3,8 @@
 import math
 import time
 import timeit
+from copy import copy
+from dataclasses import replace
 from functools import cache, partial
 
 import jax
@@ -11,11 +13,12 @@ from jax.sharding import PartitionSpec
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
-from functa_jax.model import refined_pca
+from functa_jax.model import bfloat16, refined_pca
 from functa_jax.model.config import ModelConfig
 from functa_jax.training import class_loss, devices, feed, outer_loop
 from functa_jax.training.checkpoints import Checkpoints
 from functa_jax.training.samples import Samples
+from groundfloor import precision
 from groundfloor.data.datasets import Dataset
 from groundfloor.data.functions import FunctionSet
 from groundfloor.errors import UserError
@@ -23,6 +26,7 @@ from groundfloor.runs import Progress, counted, duration
 
 VALIDATION_IMAGES = 1000
 MAX_ROLLBACKS = 10
+TIMED_STEPS = 2  # outer steps that choose a precision
 GUARDED_STEPS = 50  # outer steps whose mean PSNR is held against the best so far
 
 
@@ -93,6 +97,10 @@ def train(config, data, run, weights=None):
     elif data.train.shared:
         coords, resolution = data.train.coords, data.lattice
     outer_steps = OuterSteps(config, data, model, mesh)
+    if config.precision == "auto":
+        path = run and run.path("precision.json")
+        measured = partial(outer_steps.seconds_by_precision, state)
+        outer_steps = outer_steps.compiled(precision.chosen("auto", path, measured))
 
     def functa_of(state):
         return Functa(
@@ -200,7 +208,32 @@ class OuterSteps:
         self.weights = devices.put(samples.weights, mesh)
         positions = np.arange(config.batch_size, dtype=np.int32)
         self.positions = devices.put(positions, mesh, PartitionSpec(devices.AXIS))
-        self.run = outer_loop.make_train(model, config, mesh, streamed)
+        self.compile = partial(outer_loop.make_train, model, mesh=mesh, streamed=streamed)
+        self.config, self.mesh = config, mesh
+        self.run = self.compile(config)
+
+    def compiled(self, precision):
+        """These steps with matrix products in a precision."""
+        steps = copy(self)
+        steps.run = self.compile(replace(self.config, precision=precision))
+        return steps
+
+    def seconds_by_precision(self, state):
+        """{"float32": seconds, "bfloat16": seconds} of an outer step from a state of NumPy arrays;
+        of a product alone where that gains too little in bfloat16 for any step to."""
+        products = bfloat16.product_seconds(self.config.width)
+        if products["float32"] < precision.GAIN * products["bfloat16"]:
+            return products
+        return {name: self.compiled(name)._step_seconds(state) for name in products}
+
+    def _step_seconds(self, state):
+        times = []
+        for _ in range(1 + TIMED_STEPS):  # the first compiles
+            on_devices = devices.put(state, self.mesh)
+            began = time.perf_counter()
+            jax.block_until_ready(self(on_devices, 0, 1))
+            times.append(time.perf_counter() - began)
+        return min(times[1:])
 
     def __call__(self, state, step, until):
         """The state after the steps from `step` until `until`, and their metrics, arrays (S,)."""

@@ -43,7 +43,7 @@ def mean_loss(model_config, outer, params, coords, images, points, keys, labels=
     for the latent noise. With labels (B,) the first is the pair of outer loss and class loss, (2,).
     """
     params, head = class_loss.without_head(params)
-    model = siren.with_params(model_config, params)
+    model = siren.with_params(model_config, params, outer.precision)
     inner, outer_points = points
     steps = outer.inner_steps if outer.training_steps is None else outer.training_steps
 

@@ -11,6 +11,7 @@ from functa_jax.functaset import SPLITS, load_functaset
 from functa_jax.modalities.modality import MODALITIES
 from functa_jax.scenes import report as scenes
 from functa_jax.training import exporter, figures
+from groundfloor import precision
 from groundfloor.errors import UserError
 from groundfloor.runs import duration, read_dict
 
@@ -47,6 +48,8 @@ def write(config, data, run, functa, train_seconds):
         rollbacks=round(-math.log2(min((row.get("damping", 1) for row in run.rows()), default=1))),
         raised_at=sorted({row["step"] for row in run.rows() if row.get("event") == "raised"}),
         outer_steps=config.steps,
+        precision=precision.chosen(config.precision, run.path("precision.json"), None),
+        precision_seconds=precision.timed(run.path("precision.json")),
         **found,
         accuracy=accuracy,
         train_seconds=round(train_seconds, 1),

@@ -8,10 +8,10 @@ was. The instrument for a model of your own: `from optim_torch.landscape import 
 
 from dataclasses import dataclass
 
-from groundfloor import cli, plots, tables
+from groundfloor import cli, plots, precision, tables
 from groundfloor.joining import join
 from groundfloor.output import Join
-from groundfloor.pytorch import batches, memory, precision
+from groundfloor.pytorch import batches, memory
 from groundfloor.runs import Run, counted, duration
 from optim_torch.landscape import bands, figures, traces
 from optim_torch.landscape.probing import cost, probe

@@ -2,14 +2,16 @@
 
 import dataclasses
 import time
+from functools import partial
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from groundfloor import seeds
+from groundfloor import precision, seeds
 from groundfloor.errors import UserError, first_line
-from groundfloor.pytorch import batches, precision
+from groundfloor.pytorch import batches
+from groundfloor.pytorch.autocast import autocast, step_seconds
 from groundfloor.runs import Stopping
 from optim_torch.landscape.curvature import Hessian, adam_scale, batch_sharpness
 from optim_torch.landscape.probing import NoDirection, probe
@@ -45,7 +47,8 @@ def with_precision(config, spec, data_set, device, path):
     model = build(config, spec, data_set).to(device, memory_format=torch.channels_last)
     images = batches.on_device(data_set.train.take(np.arange(config.batch_size)), device)
     inputs = batches.normalisation(images, standardise=True)(images.pixels)
-    name = precision.chosen(config.precision, model, inputs, images.labels, path)
+    measured = partial(step_seconds, model, inputs, images.labels)
+    name = precision.chosen(config.precision, path, measured)
     return dataclasses.replace(config, precision=name)
 
 
@@ -106,7 +109,7 @@ class Recording:
             self._probe(batch)
             self.seconds["probe_seconds"] += time.monotonic() - began
         self.model.train()
-        with precision.autocast(batch[0].device, self.config.precision):
+        with autocast(batch[0].device, self.config.precision):
             loss = F.cross_entropy(self.model(batch[0]).float(), batch[1])
         self.optimizer.zero_grad()
         loss.backward()

@@ -11,7 +11,7 @@ from groundfloor import checks, output
 from groundfloor.checks import Count, CountOrZero, Positive, Seed, ShareBelowOne
 from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError, first_line
-from groundfloor.pytorch.precision import Precision
+from groundfloor.precision import Precision
 from groundfloor.runs import counted
 from optim_torch.landscape.probing import DIRECTIONS
 from optim_torch.models.vgg_a import NORMS, VGG_A_MODELS

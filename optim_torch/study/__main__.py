@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import torch
 
-from groundfloor import checks, cli, output, plots, tables
+from groundfloor import checks, cli, output, plots, precision, tables
 from groundfloor.checks import (
     AtLeastTwo,
     CountOrZero,
@@ -28,8 +28,8 @@ from groundfloor.data.config import SOURCE, DataConfig
 from groundfloor.errors import UserError
 from groundfloor.joining import join
 from groundfloor.output import Join
-from groundfloor.pytorch import batches, memory, precision
-from groundfloor.pytorch.precision import Precision
+from groundfloor.precision import Precision
+from groundfloor.pytorch import batches, memory
 from groundfloor.runs import Progress, Run, counted, duration
 from optim_torch.models.conv_net import ACTIVATIONS
 from optim_torch.study import insights, losses, report, search, trials

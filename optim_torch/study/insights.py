@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from groundfloor import npz, seeds
-from groundfloor.pytorch import precision
+from groundfloor.pytorch.autocast import autocast
 from optim_torch.study import figures as pictures
 from optim_torch.study.averaging import answering
 from optim_torch.study.surface import surface
@@ -38,7 +38,7 @@ def look(folder, model, data, config):
     )
     npz.write(folder.parent / "surface.npz", {"steps": steps, "loss": loss}, compressed=True)
     pictures.surface(folder / "surface.png", steps, loss)
-    with precision.autocast(data.test.pixels.device, config.precision):
+    with autocast(data.test.pixels.device, config.precision):
         probability = probabilities(answering(config, model), data, data.test)
     labels = data.test.labels.cpu().numpy()
     counts = confusion_matrix(labels, probability.argmax(1), labels=range(data.classes))

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import nn
 
-from groundfloor import kept, seeds
+from groundfloor import kept, precision, seeds
 from groundfloor.errors import UserError
-from groundfloor.pytorch import batches, checkpoints, precision
+from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch.autocast import autocast, step_seconds
 from groundfloor.pytorch.steps import training_steps
 from groundfloor.runs import Stopping, content_hash, read_json, write_json
 from optim_torch.dessilbi import structure
@@ -124,11 +125,13 @@ def parsed_block(name):
 
 
 def with_precision(config, setting, data, path):
-    """`config` with the precision that auto means here for a setting; path: see `chosen`."""
+    """`config` with the precision that auto means here for a setting; path: as of
+    `precision.chosen`."""
     device = data.train.pixels.device
     model = build(config, setting, 0, data).to(device, memory_format=torch.channels_last).train()
     pixels, labels = data.batch(config, 0, 0)
-    name = precision.chosen(config.precision, model, data.inputs(pixels), labels, path)
+    measured = functools.partial(step_seconds, model, data.inputs(pixels), labels)
+    name = precision.chosen(config.precision, path, measured)
     return replace(config, precision=name)
 
 
@@ -249,7 +252,7 @@ class Trainer:
 def evaluated(config, model, images, data):
     """Accuracy of a network on images, of 1, by its `Views` if the settings say so."""
     device = images.pixels.device
-    with precision.autocast(device, config.precision):
+    with autocast(device, config.precision):
         return accuracy(answering(config, model), images, data.inputs, EVALUATED)
 
 
@@ -304,7 +307,7 @@ def train(config, setting, seed, data, advance=lambda steps: None, evaluate=True
             group["lr"] = rate * factor
         pixels, labels = data.batch(config, seed, step)
         inputs = cutout(data.inputs(pixels), config.cutout)
-        with precision.autocast(device, config.precision):
+        with autocast(device, config.precision):
             logits = model(inputs)
         loss = loss_of(logits.float(), labels)
         optimizer.zero_grad()

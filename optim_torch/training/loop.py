@@ -16,7 +16,8 @@ from torch.optim import lr_scheduler
 from groundfloor import kept, seeds
 from groundfloor.data import datasets
 from groundfloor.errors import UserError
-from groundfloor.pytorch import batches, checkpoints, masking, precision
+from groundfloor.pytorch import batches, checkpoints, masking
+from groundfloor.pytorch.autocast import autocast
 from groundfloor.pytorch.steps import training_steps
 from groundfloor.runs import Progress, counted, duration, read_dict
 from optim_torch.dessilbi import grow, structure
@@ -170,7 +171,7 @@ def _train_step(config, training, images, normalise, step):
 
 def loss_of(config, model, inputs, labels):
     """Mean cross-entropy, in `config.precision`."""
-    with precision.autocast(inputs.device, config.precision):
+    with autocast(inputs.device, config.precision):
         return F.cross_entropy(model(inputs), labels)
 
 

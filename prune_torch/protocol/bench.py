@@ -9,8 +9,9 @@ from functools import partial
 
 from safetensors.torch import load_file
 
+from groundfloor import precision
 from groundfloor.errors import UserError
-from groundfloor.pytorch import precision
+from groundfloor.pytorch.autocast import step_seconds
 from groundfloor.runs import Progress, atomic, content_hash, counted, read_dict, write_json
 from prune_torch import compact, density
 from prune_torch.network import released, vit
@@ -67,7 +68,8 @@ class Bench:
         """Replace the config's auto by what it means on this device; returns the config. path: a
         file that keeps the choice."""
         task, model = self.task, copy.deepcopy(self.model).train()
-        name = precision.chosen(self.config.precision, model, *task.batch(0, 0), path)
+        measured = partial(step_seconds, model, *task.batch(0, 0))
+        name = precision.chosen(self.config.precision, path, measured)
         self.config = task.config = replace(self.config, precision=name)
         return self.config
 

@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from groundfloor.errors import UserError
-from groundfloor.pytorch import batches, checkpoints, precision
+from groundfloor.pytorch import batches, checkpoints
+from groundfloor.pytorch.autocast import autocast
 from groundfloor.pytorch.steps import training_steps
 
 LOOK_EVERY = 10  # steps between looks at the loss: those of a ViT are slow
@@ -36,7 +37,7 @@ class Task:
         Distillation (Hinton et al. 2015): 4 KL between the softened outputs.
         """
         inputs, labels = batch
-        with precision.autocast(self.device, self.config.precision):
+        with autocast(self.device, self.config.precision):
             outputs = model(inputs)
             loss = F.cross_entropy(outputs, labels)
             if teacher is None or not weight:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms.v2 import CutMix, MixUp
 
-from groundfloor.pytorch import precision
+from groundfloor.pytorch.autocast import autocast
 
 DECAY = 0.05  # of matrices
 MOMENTUM = 0.95  # of Muon
@@ -29,7 +29,7 @@ def mixed_loss(task, model, batch):
     if share < MIXED:
         mix = (CutMix if kind < 0.5 else MixUp)(num_classes=model.num_classes)
         inputs, labels = mix(inputs, labels)
-    with precision.autocast(task.device, task.config.precision):
+    with autocast(task.device, task.config.precision):
         return F.cross_entropy(model(inputs), labels, label_smoothing=SMOOTHING)
 
 

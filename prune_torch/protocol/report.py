@@ -1,7 +1,6 @@
 """The results of a sweep: tables, pictures and summary."""
 
-from groundfloor import plots, tables
-from groundfloor.pytorch import precision
+from groundfloor import plots, precision, tables
 from groundfloor.runs import read_dict, read_json, write_json
 from prune_torch import costs, density
 from prune_torch.methods import METHODS

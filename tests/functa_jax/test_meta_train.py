@@ -148,6 +148,11 @@ MISTAKES = {
         ["--coordinator", "localhost:1", "--processes", "2", "--process", "2"],
         "--process 2: --processes is 2",
     ),
+    "a choice of each process": (
+        [*("--coordinator", "localhost:1", "--processes", "2", "--process", "0")]
+        + ["--precision", "auto"],
+        "--precision auto: several processes take float32 or bfloat16",
+    ),
     "no port": (["--coordinator", "localhost"], "must be HOST:PORT"),
     "long seed": (["--seed", "12345678901234567890"], "--seed 12345678901234567890: must be in"),
     "negative seed": (["--seed", "-1"], "--seed -1: must be in [0,"),

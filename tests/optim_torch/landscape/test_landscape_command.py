@@ -8,7 +8,7 @@ import pytest
 
 from groundfloor import cli
 from groundfloor.errors import UserError
-from groundfloor.pytorch import precision
+from groundfloor.pytorch import autocast
 from optim_torch import course
 from optim_torch.landscape import __main__ as landscape
 from optim_torch.landscape import bands, figures, recording, traces
@@ -41,7 +41,7 @@ def test_runs_apart_band_together_if_they_are_of_one_kind(tmp_path):
 
 def test_a_choice_of_precision_is_kept_and_said(tmp_path, monkeypatch):
     seconds = {"float32": 3, "bfloat16": 2}
-    monkeypatch.setattr(precision, "_seconds", lambda *given: seconds[given[-1]])
+    monkeypatch.setattr(autocast, "_seconds", lambda *given: seconds[given[-1]])
     losses = {}
     for asked in ("auto", "bfloat16", "float32"):
         words = ("--norms", "none", "--rates", 0.05, "--precision", asked)
