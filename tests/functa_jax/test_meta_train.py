@@ -149,8 +149,7 @@ MISTAKES = {
         "--process 2: --processes is 2",
     ),
     "a choice of each process": (
-        [*("--coordinator", "localhost:1", "--processes", "2", "--process", "0")]
-        + ["--precision", "auto"],
+        ["--coordinator", "a:1", "--processes", "2", "--process", "0", "--precision", "auto"],
         "--precision auto: several processes take float32 or bfloat16",
     ),
     "no port": (["--coordinator", "localhost"], "must be HOST:PORT"),
