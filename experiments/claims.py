@@ -39,7 +39,15 @@ MODEL = ("functa_jax/model", "functa_jax/training", "functa_jax/meta_train.py", 
 FITTED = (*MODEL, "functa_jax/evaluation", "functa_jax/images")
 LATENTS = (*FITTED, "functa_jax/functa.py", "functa_jax/functaset.py")
 
-TORCH = ("optim_torch/", "prune_torch/", "groundfloor/data/", "groundfloor/pytorch/", *DATA[1:])
+PRECISION = "groundfloor/precision.py"
+TORCH = (
+    "optim_torch/",
+    "prune_torch/",
+    "groundfloor/data/",
+    "groundfloor/pytorch/",
+    *DATA[1:],
+    PRECISION,
+)
 
 
 def with_imports(*code, inside=TORCH):
@@ -187,6 +195,7 @@ CLAIMS = (
     dessilbi("density", 12),
     landscape("digits-edge", 5),
     landscape("digits-edge-adam", 10),
+    landscape("cifar10-edge", 52),
     reconstruction("cifar10_spatial_cpu", 60),
     reconstruction("cifar10_spatial_gradient", 75),
     readers("grid", 260),

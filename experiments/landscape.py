@@ -4,7 +4,7 @@
     python -m experiments.landscape digits-edge       5 minutes of one core
     python -m experiments.landscape digits-edge-adam  10 minutes of one core
     python -m experiments.landscape cifar10-light     10 minutes of one core
-    python -m experiments.landscape cifar10-edge      21 minutes of one core a seed
+    python -m experiments.landscape cifar10-edge      52 minutes of one core
     python -m experiments.landscape cifar10-vgg-a     2 hours of one core a seed
     python -m experiments.landscape cifar10-course    on a GPU; not yet run
     python -m experiments.landscape cifar10-paper     on a GPU; not yet run
@@ -16,6 +16,8 @@ bands of loss and of the gradient's change with it; effective β near 20 with an
 digits-edge is gradient descent on all of 512 images, where theory speaks plainly: the largest
 eigenvalue of the Hessian rises to 2 / rate, the edge of stability, and cannot stay above it (Cohen
 et al. 2021). Expected: without normalisation at every rate, with BatchNorm at the larger ones.
+cifar10-edge is SGD by batches, its curvature that of 512 images: expected at the edge at every rate
+with and without BatchNorm, batch sharpness (Andreyev and Beneventano 2024) at half of it.
 
 Rates are compared on validation images. Results: landscape_NAME.json and its pictures.
 """

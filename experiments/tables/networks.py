@@ -12,6 +12,15 @@ PROBES = (
     Column("β, longest length", "beta", 1, at=-1),
     Column("diverged", "diverged"),
 )
+EDGES = (
+    *TRAINED,
+    Column("λ rate / 2, most", "edges_most", at="largest"),
+    Column("λ rate / 2, later", "edges", at="largest"),
+    Column("batch sharpness rate / 2, later", "edges", at="sharpness"),
+    Column("β rate / 2, later", "edges", at="beta"),
+    Column("λ ‖w‖², later", "times_square", 0),
+    Column("‖w‖² over that at the start, later", "growth"),
+)
 
 LANDSCAPE = (
     Table("landscape_digits.json", "digits, VGG_A_Light", PROBES),
@@ -20,15 +29,12 @@ LANDSCAPE = (
     Table(
         "landscape_digits-edge.json",
         "Gradient descent on 512 digits: shares of the edge of stability (1 is at it)",
-        (
-            *TRAINED,
-            Column("λ rate / 2, most", "edges_most", at="largest"),
-            Column("λ rate / 2, later", "edges", at="largest"),
-            Column("batch sharpness rate / 2, later", "edges", at="sharpness"),
-            Column("β rate / 2, later", "edges", at="beta"),
-            Column("λ ‖w‖², later", "times_square", 0),
-            Column("‖w‖² over that at the start, later", "growth"),
-        ),
+        EDGES,
+    ),
+    Table(
+        "landscape_cifar10-edge.json",
+        "SGD in CIFAR-10's first epoch: shares of the edge, λ being that of 512 images",
+        EDGES,
     ),
     Table(
         "landscape_digits-edge-adam.json",

@@ -52,6 +52,7 @@ def facts(results):
         "diverged_of": number(sum(row["seeds"] for row in digits.rows(rate=1.0)), 0),
         "steps": re.search(r"--steps (\d+)", settings["flags"]).group(1),
         **edge(results),
+        **edge_of_batches(results),
         **trained(results),
     }
 
@@ -104,6 +105,19 @@ def line(row):
         number(row["beta"][-1], 1),
         number(row["beta"][0] * row["rate"]),
     ]
+
+
+def edge_of_batches(results):
+    """Shares of the edge of stability under SGD on CIFAR-10."""
+    table = results("landscape_cifar10-edge.json")["table"]
+    later = {name: [row["edges"][name] for row in table] for name in ("largest", "sharpness")}
+    holds(min(later["largest"]) > 0.95, "SGD on CIFAR-10 is at the edge, all rates and networks")
+    holds(max(later["largest"]) < 1.3, "and stays near it")
+    return {
+        f"{name}_{most}": number(bound(values))
+        for name, values in later.items()
+        for most, bound in (("least", min), ("most", max))
+    }
 
 
 def edge(results):
