@@ -1,4 +1,4 @@
-"""Runs of the same settings and other seeds, of several machines, become one."""
+"""Runs of the same settings and other seeds, or other parts, of several machines become one."""
 
 from pathlib import Path
 
@@ -6,19 +6,19 @@ from groundfloor.errors import UserError
 from groundfloor.runs import changes, copy_file, read_dict, read_json, write_json
 
 
-def join(run, others, parts, same):
+def join(run, others, parts, same, may_differ=("seeds",)):
     """Take over the finished parts of other run folders that `run` lacks.
 
     others: folders. parts: patterns of the files in such a folder that say that a part is finished;
     files of its name with other suffixes belong to it. same: dict of a pattern -> function of a
     path, whose value all runs must have in common (the network that their parts begin with); its
-    file is taken over where there is none. joined.json says what came from where, each part before
-    it is there. UserError, in one line, if anything but the seeds of a run differs, or if it does
-    not say who made it: then nothing of it is taken over.
+    file is taken over where there is none. may_differ: settings that say which parts a run has.
+    joined.json says what came from where, each part before it is there. UserError, in one line, if
+    anything else of a run differs, or if it does not say who made it: then nothing of it is taken.
     """
     for other in map(Path, others):
         settings = read_dict(other / "config.json", "settings")
-        changed = changes({**run.known, **settings}, {**run.known, **run.config}, but=("seeds",))
+        changed = changes({**run.known, **settings}, {**run.known, **run.config}, but=may_differ)
         if changed:
             raise UserError(f"{other} cannot be joined: it has other settings ({changed})")
         makers = _makers(other)

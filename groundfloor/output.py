@@ -26,8 +26,8 @@ class Join(Output):
     """Where results go, and what of them other machines have made."""
 
     join: tuple[Path, ...] = ()
-    """Folders of runs with the same settings and other seeds: what is finished there is taken over.
-    """
+    """Folders of runs with the same settings and other seeds (landscapes: or rates, normalisers):
+    what is finished there is taken over."""
 
 
 FIELDS = tuple(Join.__dataclass_fields__)  # for `not_identity` of a run

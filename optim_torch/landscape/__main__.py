@@ -62,7 +62,8 @@ def main(config, preset):
     data_set, specs = load_data(config), traces.specs(config)
     run = Run.of("landscape", preset, config, data_set, not_identity=NOT_IDENTITY)
     finished = [f"traces/{spec.stem}.npz" for spec in specs]
-    join(run, config.join, finished, {"precision.json": precision.kept})
+    of_networks = ("norms", "rates", "seeds")
+    join(run, config.join, finished, {"precision.json": precision.kept}, of_networks)
     passes = cost(config.lengths) * -(-config.steps // config.probe_every)
     total = passes + config.steps
     print(

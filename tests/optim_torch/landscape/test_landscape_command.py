@@ -55,22 +55,22 @@ def test_a_choice_of_precision_is_kept_and_said(tmp_path, monkeypatch):
     np.testing.assert_allclose(losses["auto"], losses["float32"], rtol=0.05)
 
 
-def test_seeds_of_several_machines_are_one_landscape(tmp_path, capsys, monkeypatch):
-    words = ("--norms", "batch", "--rates", 0.1, "--seeds")
-    whole = run(tmp_path / "whole", *words, 0, 1)
-    for seed in (0, 1):
-        run(tmp_path / f"machine{seed}", *words, seed)
+def test_networks_of_several_machines_are_one_landscape(tmp_path, capsys, monkeypatch):
+    words = ("--rates", 0.1, "--seeds", 0, "--norms")
+    whole = run(tmp_path / "whole", *words, "batch", "l1")
+    for number, norm in enumerate(("batch", "l1")):
+        run(tmp_path / f"machine{number}", *words, norm)
     both = ("--join", tmp_path / "machine0", tmp_path / "machine1")
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        run(tmp_path / "longer", *words, 0, 1, "--steps", 8, *both)
+        run(tmp_path / "longer", *words, "batch", "--steps", 8, *both)
     said = capsys.readouterr().err
     assert "machine0 cannot be joined: it has other settings (steps 6 -> 8)" in said
     monkeypatch.setattr(traces, "Recording", None)  # nothing is trained
-    joined = run(tmp_path / "joined", *words, 0, 1, *both)
-    assert joined["table"] == whole["table"] and joined["table"][0]["seeds"] == 2
+    joined = run(tmp_path / "joined", *words, "batch", "l1", *both)
+    assert joined["table"] == whole["table"] and len(joined["table"]) == 2
     taken = [part for one in joined["joined"][1:] for part in one["parts"]]
-    assert taken == [f"traces/batch-r0.1-s{seed}" for seed in (0, 1)]
+    assert taken == [f"traces/{norm}-r0.1-s0" for norm in ("batch", "l1")]
 
 
 def test_curvature_is_reported_as_shares_of_the_edge_and_times_the_square(tmp_path):
