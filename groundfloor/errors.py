@@ -39,7 +39,7 @@ def reading(path, what):
         raise
     except (OSError, MemoryError) as error:
         raise unreadable(path, error) from None
-    except KeyError as error:
-        raise UserError(f"{path} is not {what}: it lacks {error.args[0]}") from None
     except Exception as error:  # of a damaged file: as many kinds as there is damage
+        if isinstance(error, KeyError) and isinstance(error.args[0], str):  # of a field
+            raise UserError(f"{path} is not {what}: it lacks {error.args[0]}") from None
         raise UserError(f"{path} is damaged or not {what} ({first_line(error)})") from None

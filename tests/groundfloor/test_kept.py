@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from groundfloor import kept
 from groundfloor.errors import UserError
+from groundfloor.pytorch import checkpoints
 from groundfloor.runs import Stopping
 
 
@@ -211,3 +212,11 @@ def test_ctrl_c_names_what_was_kept_but_not_the_start(tmp_path, monkeypatch):
     assert Stopping.kept is None
     kept.save(tmp_path / "run" / "checkpoints", 1500, b"", ".pt", 2)
     assert Stopping.kept == f"step 1,500 in {tmp_path / 'run'}"
+
+
+@pytest.mark.parametrize("junk", [b"h" + 9 * b"\n", b"j" + 9 * b"\n", b"none", b""])
+def test_junk_is_no_checkpoint(junk, tmp_path):
+    path = tmp_path / "network.pt"
+    path.write_bytes(junk)
+    with pytest.raises(UserError, match=r"network\.pt is damaged or not a checkpoint"):
+        checkpoints.read(path, "cpu")
