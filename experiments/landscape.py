@@ -4,6 +4,7 @@
     python -m experiments.landscape digits-edge       5 minutes of one core
     python -m experiments.landscape digits-edge-adam  10 minutes of one core
     python -m experiments.landscape cifar10-light     10 minutes of one core
+    python -m experiments.landscape cifar10-norms     30 minutes of one core
     python -m experiments.landscape cifar10-edge      52 minutes of one core
     python -m experiments.landscape cifar10-vgg-a     2 hours of one core a seed
     python -m experiments.landscape cifar10-course    on a GPU; not yet run
@@ -33,6 +34,10 @@ PRESETS = {
         preset="digits-edge", flags="--optimizer adam --rates 0.0003 0.001 0.003"
     ),
     "cifar10-light": Config(flags="--steps 400 --rates 0.05 0.1 0.2"),  # one epoch
+    "cifar10-norms": Config(
+        preset="cifar10-light",
+        flags="--steps 400 --rates 0.05 0.1 0.2 --norms none batch l1 l2 linf",
+    ),
     "cifar10-edge": Config(
         preset="cifar10-light",
         flags="--steps 400 --rates 0.05 0.1 0.2 --curvature 512 --probe-every 40",
