@@ -1,5 +1,7 @@
 """Pictures of landscapes: the paper's panels, the course's bands, accuracy against rate."""
 
+import math
+
 import numpy as np
 
 from groundfloor.plots import BLACK, COLOURS, PALETTE, WIDTH, figure, legend, logarithmic, ordered
@@ -51,12 +53,13 @@ def panels(path, networks):
     rates = list(shown)[-MOST_RATES:]
     if not rates:
         return
-    size = (WIDTH, 5.6)
+    count = len(_norms(networks))
+    size = (WIDTH, 5.0 + 0.2 * math.ceil(1.5 * count))  # of the legend: 3 texts each, 2 a line
     options = {"sharex": True, "sharey": "row", "squeeze": False}
     with figure(path, 3, len(rates), size=size, **options) as (made, axes):
         for column, rate in zip(axes.T, rates, strict=True):
             for norm, trace in shown[rate].items():
-                _three(column, local(trace), trace["lengths"], norm)
+                _three(column, local(trace), trace["lengths"], norm, count)
             column[0].set(title=f"rate {rate:g}")
             column[-1].set(xlabel="step")
         for row, name in zip(axes, ("loss", "change of gradient", "effective β"), strict=True):
@@ -72,12 +75,15 @@ def _first(networks, norm, rate):
     return next((trace for trace in own if not trace["diverged"]), None)
 
 
-def _three(axes, own, lengths, norm):
-    """Two bands over the lengths of the probe, and β at the shortest and the longest of them."""
+def _three(axes, own, lengths, norm, count):
+    """Two bands over the lengths of the probe, and β at the shortest and the longest of them.
+
+    count: of the normalisers.
+    """
     colour, name = NORM_COLOURS[norm], TITLES.get(norm, norm)
     for axis, what in zip(axes, ("loss", "change"), strict=False):
         label = f"{name}: least to most along the line"
-        _fill(axis, own["step"], own[f"{what}_low"], own[f"{what}_high"], colour, label)
+        _fill(axis, own["step"], own[f"{what}_low"], own[f"{what}_high"], colour, label, count)
     for number, style in ((lengths.argmin(), "-"), (lengths.argmax(), ":")):
         label = f"{name}: β at {lengths[number]:g} × rate"
         beta = own["beta"][:, number]
@@ -138,8 +144,10 @@ def _scale(axes):
         logarithmic(axes[0], "y")
 
 
-def _fill(axis, step, low, high, colour, label):
-    axis.fill_between(step, low, high, color=colour, alpha=0.35, linewidth=0, label=label)
+def _fill(axis, step, low, high, colour, label, count):
+    """A band, the lighter the more there are of them."""
+    alpha = 0.7 / max(count, 2)
+    axis.fill_between(step, low, high, color=colour, alpha=alpha, linewidth=0, label=label)
     axis.plot(step, low, color=colour, linewidth=0.5)
     axis.plot(step, high, color=colour, linewidth=0.5)
 
@@ -193,7 +201,8 @@ def course_bands(path, networks, what, definition="steps", *, diverged=False):
             own = {spec.rate: t for spec, t in models.items() if spec.norm == norm}
             counted = [rate not in out for rate in own]
             numbers[norm] = across(list(own.values()), what, definition, counted=counted)
-            _fill(axis, *numbers[norm], NORM_COLOURS[norm], TITLES.get(norm, norm))
+            name = TITLES.get(norm, norm)
+            _fill(axis, *numbers[norm], NORM_COLOURS[norm], name, len(first))
         axis.set(xlabel="step", ylabel=MEASURES[what])
         _scale([axis])
         title = f"least to most over\nrates {', '.join(rates)}"
