@@ -196,6 +196,7 @@ CLAIMS = (
     landscape("digits-edge", 5),
     landscape("digits-edge-adam", 10),
     landscape("cifar10-edge", 52),
+    landscape("cifar10-norms", 24),
     reconstruction("cifar10_spatial_cpu", 60),
     reconstruction("cifar10_spatial_gradient", 75),
     readers("grid", 260),
@@ -371,7 +372,14 @@ CLAIMS = (
         ("experiments.bfloat16 digits --out {out}",),
         ("bfloat16_digits.json",),
         (*with_imports("experiments/bfloat16.py", inside=()), *FITTED),
-        25,
+        17,
+    ),
+    Claim(
+        "functa",
+        ("experiments.bfloat16 cifar10-grid --out {out}",),
+        ("bfloat16_cifar10-grid.json",),
+        (*with_imports("experiments/bfloat16.py", inside=()), *FITTED),
+        52,
     ),
     Claim(
         "optim",

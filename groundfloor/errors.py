@@ -40,6 +40,7 @@ def reading(path, what):
     except (OSError, MemoryError) as error:
         raise unreadable(path, error) from None
     except Exception as error:  # of a damaged file: as many kinds as there is damage
-        if isinstance(error, KeyError) and isinstance(error.args[0], str):  # of a field
-            raise UserError(f"{path} is not {what}: it lacks {error.args[0]}") from None
+        missing = error.args[0] if isinstance(error, KeyError) and error.args else None
+        if isinstance(missing, str):  # a field
+            raise UserError(f"{path} is not {what}: it lacks {missing}") from None
         raise UserError(f"{path} is damaged or not {what} ({first_line(error)})") from None

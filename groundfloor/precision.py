@@ -1,11 +1,12 @@
 """bfloat16 or float32: what is faster on this device, by measurement.
 
-bfloat16 is up to twice as fast where the hardware multiplies in it (GPUs, AMX, avx512_bf16) and a
-hundred times slower where it is emulated.
+bfloat16 can be twice as fast where the hardware multiplies in it (GPUs, AMX, avx512_bf16), of some
+products slower there, too, and PyTorch is a hundred times slower where it is emulated.
 """
 
 from typing import Literal
 
+from groundfloor.errors import UserError
 from groundfloor.runs import read_dict, write_json
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -17,7 +18,7 @@ def chosen(precision, path, measured):
 
     path: a JSON file that keeps the choice with the seconds, or has it from before: a resumed run
     goes on as it began; None keeps nothing. measured(): {"float32": seconds, "bfloat16": seconds}
-    of a training step, or of a part that decides.
+    of a training step.
     """
     if precision != "auto":
         return precision
@@ -41,4 +42,7 @@ def timed(path):
 
 def kept(path):
     """The choice in such a file; UserError if it is damaged."""
-    return read_dict(path, "choice of precision", "precision")["precision"]
+    choice = read_dict(path, "choice of precision", "precision")["precision"]
+    if choice not in ("float32", "bfloat16"):
+        raise UserError(f"{path} is damaged: there is no precision {choice}")
+    return choice

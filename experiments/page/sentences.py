@@ -99,9 +99,11 @@ CHAPTERS = {
         "bands lie on each other, so that BatchNorm does not change it.",
         "landscape_digits-edge-adam_edge": "The same for Adam, whose edge is that of the "
         "preconditioned curvature: met early at some rates, then far away as the loss falls.",
-        "landscape_cifar10-edge_edge": "SGD in CIFAR-10's first epoch: at every rate the largest "
-        "eigenvalue of 512 images settles at the edge or a little above it, with BatchNorm and "
-        "without; BatchNorm comes there from above.",
+        "landscape_cifar10-norms_landscape": "The same with every normaliser: from the hundredth "
+        "step on bands and β of all five lie on each other, and β falls as the rate rises.",
+        "landscape_cifar10-edge_edge": "400 steps of SGD on CIFAR-10: at every rate the largest "
+        "eigenvalue of 512 images settles near the edge, with BatchNorm, which comes from above, "
+        "and without; batch sharpness stays at half of it.",
         "landscape_edge": "Curvature as a share of what the rate can bear (dashed: the edge of "
         "stability). Without normalisation it rises to the edge and stays near it; with BatchNorm "
         "it falls below. Below: the largest eigenvalue times the square of all weights.",

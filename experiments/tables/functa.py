@@ -49,6 +49,12 @@ LBFGS = (
 )
 OLD_CLASSIFIERS = "Accuracies in this file are of an older protocol and are not shown."
 
+PRECISIONS = (
+    Column("products", "products"),
+    Column("PSNR, dB", "psnr"),
+    Column("beside float32, dB", "minus_float32"),
+    Column("relative error of the outer gradient", "gradient_error", 6),
+)
 LATENTS = (
     Table(
         "pca.json",
@@ -240,13 +246,14 @@ LATENTS = (
     ),
     Table(
         "bfloat16_digits.json",
-        "Operands of matrix products in bfloat16, emulated: digits, validation",
-        (
-            Column("products", "products"),
-            Column("PSNR, dB", "psnr"),
-            Column("beside float32, dB", "minus_float32"),
-            Column("relative error of the outer gradient", "gradient_error", 6),
-        ),
+        "--precision: digits, 32 numbers, validation",
+        PRECISIONS,
+        rows="rows",
+    ),
+    Table(
+        "bfloat16_cifar10-grid.json",
+        "--precision: CIFAR-10's grid after 600 steps, validation",
+        PRECISIONS,
         rows="rows",
     ),
 )

@@ -25,6 +25,11 @@ EDGES = (
 LANDSCAPE = (
     Table("landscape_digits.json", "digits, VGG_A_Light", PROBES),
     Table("landscape_cifar10-light.json", "CIFAR-10, VGG_A_Light", PROBES),
+    Table(
+        "landscape_cifar10-norms.json",
+        "400 steps of SGD on CIFAR-10, VGG_A_Light with every normaliser",
+        PROBES,
+    ),
     Table("landscape_cifar10-vgg-a.json", "CIFAR-10, the course's VGG-A by Adam, 8 epochs", PROBES),
     Table(
         "landscape_digits-edge.json",
@@ -33,7 +38,7 @@ LANDSCAPE = (
     ),
     Table(
         "landscape_cifar10-edge.json",
-        "SGD in CIFAR-10's first epoch: shares of the edge, λ being that of 512 images",
+        "400 steps of SGD on CIFAR-10: shares of the edge, λ being that of 512 images",
         EDGES,
     ),
     Table(

@@ -6,7 +6,6 @@ bfloat16 operand, which XLA computes in float32. So this product is a primitive 
 in each operand, and its transposes, of which all derivatives are made, are such products, too.
 """
 
-import timeit
 from functools import partial
 
 import jax
@@ -16,28 +15,17 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-ROWS = 4096  # of the products that are timed
-REPEATS = 5
-
 
 def dot_general(lhs, rhs, dimension_numbers, **_):
-    """`lax.dot_general` of float32 operands that are rounded to bfloat16; float32."""
+    """`lax.dot_general` of float32 operands that are rounded to bfloat16; float32.
+
+    Other arguments of `lax.dot_general`, which layers of Flax pass, have no effect. TypeError for
+    operands that are not float32.
+    """
+    if not lhs.dtype == rhs.dtype == jnp.float32:
+        raise TypeError(f"operands are {lhs.dtype} and {rhs.dtype}, not float32")
     pairs = tuple(tuple(tuple(map(int, axes)) for axes in pair) for pair in dimension_numbers)
     return _product.bind(lhs, rhs, dimension_numbers=pairs)
-
-
-def product_seconds(width):
-    """{"float32": seconds, "bfloat16": seconds} of a product with weights (width, width)."""
-    rows, weights = jnp.ones((ROWS, width)), jnp.ones((width, width))
-
-    def seconds(product):
-        run = jax.jit(partial(product, dimension_numbers=(((1,), (0,)), ((), ()))))
-        run(rows, weights).block_until_ready()
-        return min(
-            timeit.repeat(lambda: run(rows, weights).block_until_ready(), number=1, repeat=REPEATS)
-        )
-
-    return {"float32": seconds(lax.dot_general), "bfloat16": seconds(dot_general)}
 
 
 def _rounded_product(lhs, rhs, *, dimension_numbers):

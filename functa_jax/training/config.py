@@ -89,8 +89,9 @@ class OuterConfig(InnerConfig):
     noise: NotNegative = 0.0
     """Standard deviation of the noise added to latents before the outer loss."""
     precision: Precision = "float32"
-    """Of the operands of matrix products in training, which are summed in float32; auto: bfloat16
-    where it makes a step on this device faster by 15 %. All else is in float32."""
+    """Of the operands of training's matrix products after the first layer, which are summed in
+    float32; auto: bfloat16 where it makes a step on this device faster by 15 %. All else, also
+    fits after training, is in float32."""
     seed: Seed = 0
     """Seed of the initial weights, the order of images and all noise."""
 

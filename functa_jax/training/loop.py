@@ -3,7 +3,6 @@
 import math
 import time
 import timeit
-from copy import copy
 from dataclasses import replace
 from functools import cache, partial
 
@@ -13,7 +12,7 @@ from jax.sharding import PartitionSpec
 
 from functa_jax.evaluation import reconstruction
 from functa_jax.functa import Functa
-from functa_jax.model import bfloat16, refined_pca
+from functa_jax.model import refined_pca
 from functa_jax.model.config import ModelConfig
 from functa_jax.training import class_loss, devices, feed, outer_loop
 from functa_jax.training.checkpoints import Checkpoints
@@ -26,7 +25,7 @@ from groundfloor.runs import Progress, counted, duration
 
 VALIDATION_IMAGES = 1000
 MAX_ROLLBACKS = 10
-TIMED_STEPS = 2  # outer steps that choose a precision
+TIMED_STEPS = 3  # outer steps that choose a precision
 GUARDED_STEPS = 50  # outer steps whose mean PSNR is held against the best so far
 
 
@@ -99,8 +98,10 @@ def train(config, data, run, weights=None):
     outer_steps = OuterSteps(config, data, model, mesh)
     if config.precision == "auto":
         path = run and run.path("precision.json")
+        if path and step and not path.exists():
+            raise UserError(f"{path} is missing: it says in which precision this run began")
         measured = partial(outer_steps.seconds_by_precision, state)
-        outer_steps = outer_steps.compiled(precision.chosen("auto", path, measured))
+        outer_steps.run = outer_steps.compiled(precision.chosen("auto", path, measured))
 
     def functa_of(state):
         return Functa(
@@ -208,37 +209,34 @@ class OuterSteps:
         self.weights = devices.put(samples.weights, mesh)
         positions = np.arange(config.batch_size, dtype=np.int32)
         self.positions = devices.put(positions, mesh, PartitionSpec(devices.AXIS))
-        self.compile = partial(outer_loop.make_train, model, mesh=mesh, streamed=streamed)
-        self.config, self.mesh = config, mesh
-        self.run = self.compile(config)
+        self.config, self.model, self.mesh, self.streamed = config, model, mesh, streamed
+        self.run = self.compiled(config.precision)
 
     def compiled(self, precision):
-        """These steps with matrix products in a precision."""
-        steps = copy(self)
-        steps.run = self.compile(replace(self.config, precision=precision))
-        return steps
+        """`outer_loop.make_train` with matrix products in a precision."""
+        outer = replace(self.config, precision=precision)
+        return outer_loop.make_train(self.model, outer, self.mesh, self.streamed)
 
     def seconds_by_precision(self, state):
-        """{"float32": seconds, "bfloat16": seconds} of an outer step from a state of NumPy arrays;
-        of a product alone where that gains too little in bfloat16 for any step to."""
-        products = bfloat16.product_seconds(self.config.width)
-        if products["float32"] < precision.GAIN * products["bfloat16"]:
-            return products
-        return {name: self.compiled(name)._step_seconds(state) for name in products}
-
-    def _step_seconds(self, state):
-        times = []
+        """{"float32": seconds, "bfloat16": seconds} of an outer step from a state of NumPy arrays,
+        the least of TIMED_STEPS in turns."""
+        runs = {name: self.compiled(name) for name in ("float32", "bfloat16")}
+        times, arguments = {name: [] for name in runs}, self._arguments(0, 1)
         for _ in range(1 + TIMED_STEPS):  # the first compiles
-            on_devices = devices.put(state, self.mesh)
-            began = time.perf_counter()
-            jax.block_until_ready(self(on_devices, 0, 1))
-            times.append(time.perf_counter() - began)
-        return min(times[1:])
+            for name, run in runs.items():
+                on_devices = devices.put(state, self.mesh)
+                began = time.perf_counter()
+                jax.block_until_ready(run(on_devices, *arguments))
+                times[name].append(time.perf_counter() - began)
+        return {name: min(found[1:]) for name, found in times.items()}
 
     def __call__(self, state, step, until):
         """The state after the steps from `step` until `until`, and their metrics, arrays (S,)."""
+        return self.run(state, *self._arguments(step, until))
+
+    def _arguments(self, step, until):
         values, labels, rows = self.images.steps(step, until)
-        return self.run(state, self.points, values, labels, rows, self.positions, self.weights)
+        return self.points, values, labels, rows, self.positions, self.weights
 
 
 def _rate(progress, steps, batch_size):

@@ -37,6 +37,7 @@ def write(config, data, run, functa, train_seconds):
     print(f"three lines load it:\n\n{LOADING.format(path=path)}\n", flush=True)
 
     accuracy = _accuracy(config, data, load_functaset(path), features)
+    chosen = run.path("precision.json")
     run.write_summary(
         data=data.name,
         data_fingerprint=data.fingerprint,
@@ -48,8 +49,8 @@ def write(config, data, run, functa, train_seconds):
         rollbacks=round(-math.log2(min((row.get("damping", 1) for row in run.rows()), default=1))),
         raised_at=sorted({row["step"] for row in run.rows() if row.get("event") == "raised"}),
         outer_steps=config.steps,
-        precision=precision.chosen(config.precision, run.path("precision.json"), None),
-        precision_seconds=precision.timed(run.path("precision.json")),
+        precision=precision.kept(chosen) if config.precision == "auto" else config.precision,
+        precision_seconds=precision.timed(chosen),
         **found,
         accuracy=accuracy,
         train_seconds=round(train_seconds, 1),

@@ -55,9 +55,10 @@ def test_a_resumed_run_keeps_its_choice_on_any_machine(monkeypatch, tmp_path):
     path = tmp_path / "p.json"
     path.write_text('{"precision": "bfloat16"}')
     assert chosen("auto", pytest.fail, path) == "bfloat16"
-    path.write_text("[]")
-    with pytest.raises(UserError, match="damaged"):
-        chosen("auto", pytest.fail, path)
+    for damaged in ("[]", '{"precision": "float16"}', '{"precision": ["bfloat16"]}'):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            chosen("auto", pytest.fail, path)
 
 
 def test_a_named_precision_is_taken_as_it_is_and_leaves_no_file(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from functa_jax.model import bfloat16, siren
 from functa_jax.training import devices, loop, outer_loop
+from groundfloor.errors import UserError
 from tests.functa_jax.training.tiny import DATA, MODEL, TINY, assert_same, trained
 
 FASTER = {"float32": 1.0, "bfloat16": 0.5}
@@ -26,6 +27,9 @@ def test_auto_trains_as_the_precision_that_it_chose_also_when_it_goes_on(tmp_pat
     monkeypatch.setattr(loop.OuterSteps, "seconds_by_precision", pytest.fail)
     assert_same(chosen, trained(tmp_path / "named", replace(TINY, precision="bfloat16", steps=8)))
     trained(tmp_path / "auto", replace(TINY, precision="auto"))
+    (tmp_path / "auto" / "precision.json").unlink()
+    with pytest.raises(UserError, match=r"precision\.json is missing"):
+        trained(tmp_path / "auto", replace(TINY, precision="auto"))
 
 
 def test_rounded_products_train_nearly_as_exact_ones(whole, tmp_path):
@@ -46,14 +50,7 @@ def test_coordinates_and_latents_keep_their_digits():
     assert network.latent_map.dot_general is not bfloat16.dot_general
 
 
-def test_steps_are_timed_only_where_products_gain(monkeypatch):
-    monkeypatch.setattr(bfloat16, "product_seconds", lambda width: dict.fromkeys(FASTER, width))
-    monkeypatch.setattr(loop.OuterSteps, "_step_seconds", pytest.fail)
-    assert outer_steps().seconds_by_precision({}) == dict.fromkeys(FASTER, TINY.width)
-
-
-def test_timed_steps_are_real_ones(monkeypatch):
-    monkeypatch.setattr(bfloat16, "product_seconds", lambda _: FASTER)
+def test_timed_steps_are_real_ones():
     state = jax.device_get(outer_loop.init_state(MODEL, TINY))
     seconds = outer_steps().seconds_by_precision(state)
     assert set(seconds) == set(FASTER) and min(seconds.values()) > 0
