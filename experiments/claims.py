@@ -372,7 +372,7 @@ CLAIMS = (
         ("experiments.bfloat16 digits --out {out}",),
         ("bfloat16_digits.json",),
         (*with_imports("experiments/bfloat16.py", inside=()), *FITTED),
-        17,
+        10,
     ),
     Claim(
         "functa",
