@@ -35,11 +35,12 @@ class Claim:
 
 
 DATA = ("groundfloor/data", "groundfloor/seeds.py")
-MODEL = ("functa_jax/model", "functa_jax/training", "functa_jax/meta_train.py", *DATA)
+PRECISION = "groundfloor/precision.py"
+TRAINING = ("functa_jax/training", "functa_jax/meta_train.py", PRECISION)
+MODEL = ("functa_jax/model", *TRAINING, *DATA)
 FITTED = (*MODEL, "functa_jax/evaluation", "functa_jax/images")
 LATENTS = (*FITTED, "functa_jax/functa.py", "functa_jax/functaset.py")
 
-PRECISION = "groundfloor/precision.py"
 TORCH = (
     "optim_torch/",
     "prune_torch/",
@@ -227,7 +228,6 @@ CLAIMS = (
     dessilbi("growing", 10),
     landscape("cifar10-light", 10),
     landscape("cifar10-vgg-a", 125),
-    landscape("cifar10-edge", 65),
     parts("cifar10-cpu", 45),
     tasks("digits", 15),
     reconstruction("mnist_sizes", 60),

@@ -89,7 +89,7 @@ def first_filters(model):
 @torch.no_grad()
 def probabilities(model, data, images):
     """Of each class for each image, (n, classes)."""
-    parts = [F.softmax(model(data.inputs(part)), 1) for part in images.pixels.split(250)]
+    parts = [F.softmax(model(data.inputs(part)).float(), 1) for part in images.pixels.split(250)]
     return torch.cat(parts).cpu().numpy()
 
 
