@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from groundfloor.data import datasets
 from groundfloor.pytorch import batches
+from groundfloor.pytorch.autocast import autocast
 from optim_torch.models.conv_net import ConvNet
 from optim_torch.study import insights, trials
 from optim_torch.study.surface import direction, surface
@@ -178,6 +179,16 @@ def test_probabilities_are_softmax_in_pieces(net, data):
         logits = net(data.inputs(many.pixels)).double().numpy()
     odds = np.exp(logits)
     np.testing.assert_allclose(found, odds / odds.sum(1, keepdims=True), rtol=1e-4)
+
+
+def test_probabilities_of_bfloat16_are_those_of_float32_nearly(net, data):
+    net.eval()
+    exact = insights.probabilities(net, data, data.test)
+    with autocast(torch.device("cpu"), "bfloat16"):
+        found = insights.probabilities(net, data, data.test)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(found, exact, atol=0.05)
 
 
 def test_the_ring_lies_at_half_the_radius():
