@@ -204,7 +204,7 @@ CLAIMS = (
     readers("few", 120),
     readers("decoded", 1500),
     parts("cifar10-base", 60),
-    parts("cifar10-94", 225),
+    parts("cifar10-94", 75),
     Claim(
         "functa",
         (

@@ -3,8 +3,8 @@
     python -m experiments.study digits         1 minute on 2 CPU cores; no result kept
     python -m experiments.study cifar10-cpu    45 minutes of one core
     python -m experiments.study cifar10-base   an hour of one core: where other networks start from
-    python -m experiments.study cifar10-94     3 seeds, 86 minutes each of two cores with AVX2 that
-                                               other jobs shared; so far one is run
+    python -m experiments.study cifar10-94     3 seeds, 48 minutes each of one core with
+                                               bfloat16, 86 of two with AVX2 alone
     python -m experiments.study cifar10        5 minutes on an H200; not yet run
     python -m experiments.study cifar10 --flags "--axes optimizers blocks --rates 0.7 2 6"
                                                on a GPU, 4 to 7 hours; not yet run
