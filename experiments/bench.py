@@ -180,7 +180,7 @@ def _ratio(times, others):
 
 
 def _ours(shape, images, precision="float32"):
-    """turn(steps) -> PSNR (steps,): the steps of `python -m functa_jax.meta_train`."""
+    """turn(steps) -> PSNR (steps,): the steps of `python -m functa_jax.meta_train --precision`."""
     import jax
     import numpy as np
     from jax.sharding import PartitionSpec
@@ -303,7 +303,7 @@ def dessilbi_row(config, model, base, shape):
         "base": base.__name__,
         "dessilbi_step_ms": round(1e3 * ours, 3),
         "base_step_ms": round(1e3 * theirs, 3),
-        "optimizer_ratio": round(statistics.median(map(truediv, *alone)), 2),
+        "optimizer_ratio": _ratio(*alone),
         "training_ms": round(1e3 * statistics.median(whole), 2),
         # One step of a network takes seconds, and its noise is more than optimizers differ by.
         "training_ratio": round(1 + (ours - theirs) / statistics.median(whole), 3),

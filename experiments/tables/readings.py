@@ -118,7 +118,7 @@ times 2 / rate at every rate, with BatchNorm, which begins 2 to 8 times above it
 the loss is still high; that of all images is lower than of a part of them. Batch sharpness, which
 for small batches should come to the edge (Andreyev and Beneventano 2024), is only 0.45 to 0.54 of
 it, as a median over probes of single batches. So there it is the rate that says how sharp a place
-is, not BatchNorm. Adam on the same digits (three seeds) does not stay at its edge: its
+is, not BatchNorm. Adam on the 512 digits (three seeds) does not stay at its edge: its
 preconditioned curvature has 0.02 to 0.13 of it over the later probes, at every rate, with and
 without BatchNorm (0.3 to 2.1 at most, early). The course's VGG-A after eight epochs of Adam at
 0.001 without augmentation (one seed) has 75.8 % of test without and 81.0 % with BatchNorm (aims 78

@@ -79,23 +79,21 @@ def _transposed_rhs(cotangent, lhs, rhs, *, dimension_numbers):
 def _mapped(operands, axes, *, dimension_numbers):
     """`jax.vmap` of a product: an axis of one operand is one more that is kept, of both one more of
     the batch."""
-    (contracted, batch), new = dimension_numbers, [None, None]
-    contracted, batch = list(contracted), list(batch)
+    contracted, batch = map(list, dimension_numbers)
     for place, axis in enumerate(axes):
         if axis is not None:
             moved = partial(_moved, axis=axis)
             contracted[place] = tuple(map(moved, contracted[place]))
             batch[place] = tuple(map(moved, batch[place]))
-            kept = _kept(operands[place].ndim, contracted[place], batch[place])
-            new[place] = len(batch[0]) + kept.index(axis)
     if None not in axes:
         batch = [(axis, *known) for axis, known in zip(axes, batch, strict=True)]
         return dot_general(*operands, (contracted, batch)), 0
     found = dot_general(*operands, (contracted, batch))
-    if new[0] is not None:
-        return found, new[0]
-    kept_before = _kept(operands[0].ndim, contracted[0], batch[0])
-    return found, len(kept_before) + new[1]
+    sizes = (operand.ndim for operand in operands)
+    kept = list(map(_kept, sizes, contracted, batch))
+    if axes[1] is None:
+        return found, len(batch[0]) + kept[0].index(axes[0])
+    return found, len(batch[0]) + len(kept[0]) + kept[1].index(axes[1])
 
 
 def _moved(known, axis):

@@ -220,7 +220,7 @@ class OuterSteps:
     def seconds_by_precision(self, state):
         """{"float32": seconds, "bfloat16": seconds} of an outer step from a state of NumPy arrays,
         the least of TIMED_STEPS in turns."""
-        runs = {name: self.compiled(name) for name in ("float32", "bfloat16")}
+        runs = {name: self.compiled(name) for name in precision.KINDS}
         times, arguments = {name: [] for name in runs}, self._arguments(0, 1)
         for _ in range(1 + TIMED_STEPS):  # the first compiles
             for name, run in runs.items():

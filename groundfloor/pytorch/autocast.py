@@ -5,6 +5,8 @@ import time
 import torch
 from torch.nn import functional as F
 
+from groundfloor.precision import KINDS
+
 STEPS = 3  # timed in each precision, after one that warms up
 FEW = 16  # images that show whether bfloat16 is emulated
 EMULATED = 3.0  # times as slow, with these few
@@ -19,7 +21,7 @@ def step_seconds(model, inputs, labels):
     """{"float32": seconds, "bfloat16": seconds} of the forward and backward pass of a training
     step; the model is changed. Where bfloat16 is emulated: of FEW images."""
     few = inputs[:FEW], labels[:FEW]
-    seconds = {name: _seconds(model, *few, name) for name in ("float32", "bfloat16")}
+    seconds = {name: _seconds(model, *few, name) for name in KINDS}
     if seconds["bfloat16"] < EMULATED * seconds["float32"]:
         seconds = {name: _seconds(model, inputs, labels, name) for name in seconds}
     return seconds
